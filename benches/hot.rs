@@ -1,0 +1,3 @@
+//! Benches of the functions on the hot path.
+
+fn main() {}

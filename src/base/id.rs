@@ -1,0 +1,145 @@
+//! Identifiers: making, parsing and printing them.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+use super::clock::Timestamp;
+
+macro_rules! hex_id {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; $bytes]);
+
+        impl $name {
+            /// From its bytes.
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+
+            /// Its bytes.
+            pub const fn bytes(self) -> [u8; $bytes] {
+                self.0
+            }
+        }
+
+        /// Lower-case hexadecimal.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let mut text = [0_u8; $bytes * 2];
+                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+                    let digits = [byte >> 4, byte & 15].map(|n| DIGITS.get(usize::from(n)));
+                    for (place, digit) in pair.iter_mut().zip(digits) {
+                        *place = digit.copied().unwrap_or(b'0');
+                    }
+                }
+                f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+            }
+        }
+
+        /// Accepts hexadecimal of exactly the right length that is not all zeros.
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let mut bytes = [0_u8; $bytes];
+                if text.len() != $bytes * 2 {
+                    return Err(InvalidId);
+                }
+                for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+                    for digit in pair {
+                        let digit = char::from(*digit).to_digit(16).ok_or(InvalidId)?;
+                        *byte = (*byte << 4) | u8::try_from(digit).unwrap_or(0);
+                    }
+                }
+                if bytes == [0; $bytes] { Err(InvalidId) } else { Ok(Self(bytes)) }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
+hex_id!(
+    /// A W3C trace id: 16 bytes, printed as 32 hex digits.
+    TraceId,
+    16
+);
+hex_id!(
+    /// A W3C span id: 8 bytes, printed as 16 hex digits.
+    SpanId,
+    8
+);
+hex_id!(
+    /// Names one call through Tollgate (`x-tollgate-request-id`). Laid out as a UUID of version 7
+    /// (RFC 9562), so that ids sort by time; printed as 32 hex digits.
+    RequestId,
+    16
+);
+
+/// The text is not an identifier of the expected length, or it is all zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid identifier: expected hexadecimal digits of the right length, not all zero")]
+pub struct InvalidId;
+
+impl TraceId {
+    /// A random id.
+    pub fn random() -> Self {
+        Self(fastrand::u128(1..).to_be_bytes())
+    }
+}
+
+impl SpanId {
+    /// A random id.
+    pub fn random() -> Self {
+        Self(fastrand::u64(1..).to_be_bytes())
+    }
+}
+
+impl RequestId {
+    /// A new id for a call that arrived at `now`.
+    pub fn new(now: Timestamp) -> Self {
+        let millis = u128::from(now.as_micros() / 1_000) & 0xffff_ffff_ffff;
+        let random = fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62) & (u128::MAX >> 48);
+        Self(((millis << 80) | (0x7 << 76) | (0x2 << 62) | random).to_be_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_can_be_parsed() {
+        let id = TraceId::random();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let id = SpanId::random();
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn zeros_short_text_and_other_characters_are_refused() {
+        for text in [
+            "0000000000000000",
+            "12",
+            "zzzzzzzzzzzzzzzz",
+            "12345678901234é",
+        ] {
+            assert_eq!(text.parse::<SpanId>(), Err(InvalidId), "{text}");
+        }
+    }
+
+    #[test]
+    fn request_ids_sort_by_time_and_are_version_7() {
+        let early = RequestId::new(Timestamp::from_secs(1_000_000));
+        let late = RequestId::new(Timestamp::from_secs(1_000_001));
+        assert!(early < late);
+        assert_eq!(early.to_string().chars().nth(12), Some('7'));
+    }
+}

@@ -1,0 +1,140 @@
+//! What the wire said: facts that dialects read out of requests and responses.
+
+use super::{labels::Label, outcome::Kind, usage::Usage};
+
+/// One endpoint of a dialect. Each dialect owns its operations as constants; everybody else only
+/// reads their fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Unique within the dialect: `chat`, `responses.retrieve`.
+    pub name: &'static str,
+    /// `gen_ai.operation.name`, or `None` where the conventions have no word for it.
+    pub gen_ai: Option<&'static str>,
+    /// The kind of span that a call of it becomes.
+    pub kind: Kind,
+    /// What a call of it costs.
+    pub spends: Spends,
+}
+
+/// Whether an operation costs money, and whether we can read how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spends {
+    /// It generates or embeds: its usage is metered and priced.
+    Tokens,
+    /// It reads a stored answer: metered, but billed once per response id however often it is read.
+    Once,
+    /// It costs nothing (lists, counting, cancelling).
+    Nothing,
+    /// It may cost something that we cannot meter.
+    Unknown,
+}
+
+/// What a request asks for. Bounded: only what is needed to admit, price and describe the call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestFacts {
+    /// The model asked for.
+    pub model: Option<Box<str>>,
+    /// The answer shall be a stream.
+    pub stream: bool,
+    /// The client itself asked for usage in the stream (OpenAI's `stream_options.include_usage`).
+    pub asks_usage: bool,
+    /// The most tokens that one choice may have, where the request bounds it.
+    pub output_limit: Option<u64>,
+    /// How many choices; 0 and 1 both mean one.
+    pub choices: u32,
+    /// What the input consists of, for its upper bound.
+    pub input: InputSize,
+    /// The service tier asked for.
+    pub service_tier: Option<Box<str>>,
+    /// Labels found in the body.
+    pub labels: Vec<(Label, Box<str>)>,
+    /// The stored response or conversation that this one continues: input that is not in the body.
+    pub continues: Option<Box<str>>,
+    /// The answer will be made later and fetched by id.
+    pub background: bool,
+    /// The id of the stored response that is read or cancelled.
+    pub response_id: Option<Box<str>>,
+    /// Names of the tools that the model may call; at most 128.
+    pub tools: Vec<Box<str>>,
+    /// `gen_ai.request.temperature`.
+    pub temperature: Option<f64>,
+    /// `gen_ai.request.top_p`.
+    pub top_p: Option<f64>,
+}
+
+impl RequestFacts {
+    /// The number of choices, at least one.
+    pub fn choices(&self) -> u64 {
+        u64::from(self.choices.max(1))
+    }
+}
+
+/// What bounds the number of input tokens from above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InputSize {
+    /// Bytes of everything in the body that the model may read as text.
+    pub text_bytes: u64,
+    /// Images in the body or linked from it.
+    pub images: u32,
+    /// Bytes of audio, video and documents that are in the body, before base64.
+    pub media_bytes: u64,
+    /// Files, audio, video and documents that are only linked or named: their size is not known.
+    pub linked: u32,
+    /// The request asks the provider to cache input, at the cache-write price.
+    pub writes_cache: bool,
+    /// The request carries a reference to input that the provider stores (a cached content).
+    pub stored: bool,
+}
+
+/// What a response said so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResponseFacts {
+    /// The model that answered.
+    pub model: Option<Box<str>>,
+    /// The response's id.
+    pub id: Option<Box<str>>,
+    /// Raw finish reasons, one a choice (OpenAI Responses: the status).
+    pub finish_reasons: Vec<Box<str>>,
+    /// Why it stopped, where that is said apart (`incomplete_details.reason`, the stop sequence).
+    pub stop_detail: Option<Box<str>>,
+    /// Calls that the client must run, in order; at most 128.
+    pub tool_calls: Vec<ToolCall>,
+    /// Calls that the provider ran itself, by type; at most 128.
+    pub server_tools: Vec<Box<str>>,
+    /// Usage as reported; the last word of each field.
+    pub usage: Usage,
+    /// The service tier as served.
+    pub service_tier: Option<Box<str>>,
+    /// `speed`, where it changes the price (Anthropic).
+    pub speed: Option<Box<str>>,
+    /// What the provider itself says that the call cost, in dollars, verbatim (OpenRouter).
+    pub reported_cost: Option<Box<str>>,
+    /// An error reported in the body, also inside a stream with status 200.
+    pub error: Option<ErrorFacts>,
+    /// Bytes of generated text, tool arguments and visible reasoning seen so far.
+    pub output_bytes: u64,
+    /// The model's work is still going on elsewhere (`queued`, `in_progress`).
+    pub pending: bool,
+    /// The dialect's last event was seen.
+    pub complete: bool,
+}
+
+/// One call that the model asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Its id, where the provider gives one (Responses: `call_id`).
+    pub id: Option<Box<str>>,
+    /// The tool's name.
+    pub name: Box<str>,
+}
+
+/// An error in a provider's own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErrorFacts {
+    /// `type` (Google: `status`).
+    pub kind: Option<Box<str>>,
+    /// `code`.
+    pub code: Option<Box<str>>,
+    /// The message: may quote the prompt, so it is content and stays out of logs.
+    pub message: Option<Box<str>>,
+}

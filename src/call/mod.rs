@@ -1,0 +1,8 @@
+//! What one call to a model is: plain data, in the order a call meets it.
+
+pub mod facts;
+pub mod labels;
+pub mod outcome;
+pub mod refusal;
+pub mod span;
+pub mod usage;

@@ -1,0 +1,376 @@
+//! One finished call or derived step, immutable. Its JSON is the contract of the file processor,
+//! the API and the store: field names as the RAAF guide's, attributes as OpenTelemetry GenAI v1.41.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{
+    Serialize, Serializer,
+    ser::{SerializeMap as _, SerializeSeq as _},
+};
+
+use super::{
+    facts::ToolCall,
+    labels::{Label, Labels},
+    outcome::{Decision, End, Kind, Status},
+    usage::{Usage, UsageSource},
+};
+use crate::base::{
+    clock::Timestamp,
+    id::{RequestId, SpanId, TraceId},
+    money::Usd,
+};
+
+/// A finished span.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The trace it belongs to.
+    pub trace_id: TraceId,
+    /// Its own id, made at admission.
+    pub span_id: SpanId,
+    /// The span above it, which may be the client's own.
+    pub parent_span_id: Option<SpanId>,
+    /// The call's name for the client (`x-tollgate-request-id`).
+    pub request_id: RequestId,
+    /// What it describes.
+    pub kind: Kind,
+    /// `gen_ai.operation.name`.
+    pub operation: Option<&'static str>,
+    /// When the request's head had arrived.
+    pub start: Timestamp,
+    /// From then to the end.
+    pub duration: Duration,
+    /// From then to the first event of a stream (or the first byte of another response).
+    pub first_chunk: Option<Duration>,
+    /// How it ended.
+    pub status: Status,
+    /// Who ended it.
+    pub end: End,
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// The model asked for.
+    pub request_model: Option<Arc<str>>,
+    /// The model that answered.
+    pub response_model: Option<Arc<str>>,
+    /// The response's id.
+    pub response_id: Option<Box<str>>,
+    /// Raw finish reasons.
+    pub finish_reasons: Vec<Box<str>>,
+    /// Calls that the model asked the client to run.
+    pub tool_calls: Vec<ToolCall>,
+    /// The request asked for a stream.
+    pub stream: bool,
+    /// Who it was for.
+    pub labels: Labels,
+    /// Tokens.
+    pub usage: Usage,
+    /// How the tokens are known.
+    pub usage_source: UsageSource,
+    /// What it cost; `None` is unknown, not zero.
+    pub cost: Option<Usd>,
+    /// What was decided about it.
+    pub decision: Decision,
+    /// The rule that refused or cut it: `budget.daily`.
+    pub blocked_by: Option<Box<str>>,
+    /// The HTTP status that the client got, if it got one.
+    pub http_status: Option<u16>,
+    /// The HTTP method.
+    pub method: Box<str>,
+    /// The provider's host.
+    pub server_address: Arc<str>,
+    /// The path as sent to the provider, without the query.
+    pub path: Box<str>,
+    /// `error.type`: the provider's error type or code, or our own word.
+    pub error_type: Option<Box<str>>,
+    /// Every change that was made to request or response; empty means byte-identical.
+    pub edits: Vec<&'static str>,
+    /// What could not be read, if anything.
+    pub partial: Option<&'static str>,
+    /// Moments inside the span.
+    pub events: Vec<Event>,
+    /// Further attributes, by full name.
+    pub attributes: Vec<(&'static str, Value)>,
+}
+
+/// A moment inside a span.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// What happened: `first_token`, `budget.warning`.
+    pub name: std::borrow::Cow<'static, str>,
+    /// When.
+    #[serde(serialize_with = "as_text")]
+    pub time: Timestamp,
+}
+
+/// An attribute's value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(u64),
+    /// A fraction.
+    Float(f64),
+    /// Text.
+    Text(Box<str>),
+    /// Several texts.
+    Texts(Vec<Box<str>>),
+}
+
+impl Span {
+    /// When it ended.
+    pub fn end_time(&self) -> Timestamp {
+        self.start + self.duration
+    }
+
+    /// The model that the call is known by: the one that answered, else the one asked for.
+    pub fn model(&self) -> Option<&str> {
+        self.response_model
+            .as_deref()
+            .or(self.request_model.as_deref())
+    }
+
+    /// `chat gpt-4o`; for plain requests `POST /v1/files`.
+    pub fn operation_name(&self) -> String {
+        match (
+            self.operation,
+            self.request_model.as_deref().or_else(|| self.model()),
+        ) {
+            (Some(operation), Some(model)) => format!("{operation} {model}"),
+            (Some(operation), None) => operation.to_owned(),
+            (None, _) => format!("{} {}", self.method, self.path),
+        }
+    }
+
+    /// The span as one line of JSON, without the line's end.
+    pub fn to_json(&self) -> String {
+        // Serialising plain data into memory cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+fn as_text<T: std::fmt::Display, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// A duration in seconds, to the microsecond.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut span = serializer.serialize_map(None)?;
+        span.serialize_entry("trace_id", &self.trace_id)?;
+        span.serialize_entry("span_id", &self.span_id)?;
+        span.serialize_entry("parent_span_id", &self.parent_span_id)?;
+        span.serialize_entry("operation_name", &self.operation_name())?;
+        span.serialize_entry("kind", &self.kind)?;
+        span.serialize_entry("start_time", &Text(&self.start))?;
+        span.serialize_entry("end_time", &Text(&self.end_time()))?;
+        let millis = (self.duration.as_secs_f64() * 1e6).round() / 1e3;
+        span.serialize_entry("duration_ms", &millis)?;
+        span.serialize_entry("status", &self.status)?;
+        span.serialize_entry("attributes", &Attributes(self))?;
+        span.serialize_entry("events", &self.events)?;
+        span.end()
+    }
+}
+
+struct Text<'a, T>(&'a T);
+
+impl<T: std::fmt::Display> Serialize for Text<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
+    }
+}
+
+/// The attributes of a span, in the order of the contract.
+struct Attributes<'a>(&'a Span);
+
+impl Serialize for Attributes<'_> {
+    #[expect(clippy::too_many_lines, reason = "one line an attribute")]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let span = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        macro_rules! put {
+            ($name:literal, $value:expr) => {
+                if let Some(value) = $value {
+                    map.serialize_entry($name, &value)?;
+                }
+            };
+        }
+        put!("gen_ai.operation.name", span.operation);
+        put!("gen_ai.provider.name", Some(&*span.provider));
+        put!("gen_ai.request.model", span.request_model.as_deref());
+        put!("gen_ai.response.model", span.response_model.as_deref());
+        put!("gen_ai.response.id", span.response_id.as_deref());
+        put!(
+            "gen_ai.response.finish_reasons",
+            (!span.finish_reasons.is_empty()).then_some(&span.finish_reasons)
+        );
+        put!("gen_ai.usage.input_tokens", span.usage.input);
+        put!("gen_ai.usage.output_tokens", span.usage.output);
+        put!(
+            "gen_ai.usage.cache_read.input_tokens",
+            span.usage.cache_read
+        );
+        put!(
+            "gen_ai.usage.cache_creation.input_tokens",
+            span.usage.cache_write
+        );
+        put!("gen_ai.usage.reasoning.output_tokens", span.usage.reasoning);
+        put!("gen_ai.request.stream", span.stream.then_some(true));
+        put!(
+            "gen_ai.response.time_to_first_chunk",
+            span.first_chunk.map(seconds)
+        );
+        put!("http.request.method", Some(&*span.method));
+        put!("http.response.status_code", span.http_status);
+        put!("server.address", Some(&*span.server_address));
+        put!("url.path", Some(&*span.path));
+        put!("error.type", span.error_type.as_deref());
+        put!("tollgate.request_id", Some(Text(&span.request_id)));
+        put!("tollgate.agent", span.labels.get(Label::Agent));
+        put!("tollgate.user", span.labels.get(Label::User));
+        put!("tollgate.project", span.labels.get(Label::Project));
+        put!("tollgate.environment", span.labels.get(Label::Environment));
+        put!("tollgate.session", span.labels.get(Label::Session));
+        put!("tollgate.workflow", span.labels.get(Label::Workflow));
+        put!("tollgate.cost.usd", span.cost);
+        put!("tollgate.usage.source", Some(span.usage_source));
+        put!("tollgate.decision", Some(span.decision));
+        put!("tollgate.blocked_by", span.blocked_by.as_deref());
+        put!("tollgate.end", Some(span.end));
+        put!(
+            "tollgate.tool_calls",
+            (!span.tool_calls.is_empty()).then_some(ToolCalls(&span.tool_calls))
+        );
+        put!(
+            "tollgate.edits",
+            (!span.edits.is_empty()).then_some(&span.edits)
+        );
+        put!("tollgate.partial", span.partial);
+        put!(
+            "tollgate.tags",
+            (!span.labels.tags().is_empty()).then_some(Tags(&span.labels))
+        );
+        for (name, value) in &span.attributes {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+struct ToolCalls<'a>(&'a [ToolCall]);
+
+impl Serialize for ToolCalls<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Call<'a> {
+            id: Option<&'a str>,
+            name: &'a str,
+        }
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for call in self.0 {
+            list.serialize_element(&Call {
+                id: call.id.as_deref(),
+                name: &call.name,
+            })?;
+        }
+        list.end()
+    }
+}
+
+struct Tags<'a>(&'a Labels);
+
+impl Serialize for Tags<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.tags().iter().map(|(key, value)| (&**key, &**value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> Span {
+        let mut labels = Labels::default();
+        labels.set(
+            Label::Agent,
+            "support",
+            super::super::labels::Source::Header,
+        );
+        Span {
+            trace_id: TraceId::from_bytes([1; 16]),
+            span_id: SpanId::from_bytes([2; 8]),
+            parent_span_id: None,
+            request_id: RequestId::from_bytes([3; 16]),
+            kind: Kind::Llm,
+            operation: Some("chat"),
+            start: Timestamp::from_nanos(1_795_328_714_017_417_000),
+            duration: Duration::from_micros(812_400),
+            first_chunk: Some(Duration::from_millis(210)),
+            status: Status::Ok,
+            end: End::Complete,
+            provider: Arc::from("openai"),
+            request_model: Some(Arc::from("gpt-4o")),
+            response_model: Some(Arc::from("gpt-4o-2024-08-06")),
+            response_id: Some(Box::from("chatcmpl-1")),
+            finish_reasons: vec![Box::from("stop")],
+            tool_calls: vec![ToolCall {
+                id: Some(Box::from("call_1")),
+                name: Box::from("lookup"),
+            }],
+            stream: true,
+            labels,
+            usage: Usage {
+                cache_read: Some(100),
+                reasoning: Some(0),
+                ..Usage::text(120, 45)
+            },
+            usage_source: UsageSource::Reported,
+            cost: Some(Usd::from_nanos(625_000)),
+            decision: Decision::Admitted,
+            blocked_by: None,
+            http_status: Some(200),
+            method: Box::from("POST"),
+            server_address: Arc::from("api.openai.com"),
+            path: Box::from("/v1/chat/completions"),
+            error_type: None,
+            edits: Vec::new(),
+            partial: None,
+            events: Vec::new(),
+            attributes: vec![("tollgate.sdk", Value::Text(Box::from("openai-python")))],
+        }
+    }
+
+    #[test]
+    fn the_json_is_the_contract() {
+        let json: serde_json::Value = serde_json::from_str(&example().to_json()).unwrap();
+        assert_eq!(json["operation_name"], "chat gpt-4o");
+        assert_eq!(json["start_time"], "2026-11-22T06:25:14.017417Z");
+        assert_eq!(json["end_time"], "2026-11-22T06:25:14.829817Z");
+        assert_eq!(json["duration_ms"], 812.4);
+        assert_eq!(json["parent_span_id"], serde_json::Value::Null);
+        let attributes = &json["attributes"];
+        assert_eq!(attributes["gen_ai.usage.cache_read.input_tokens"], 100);
+        assert_eq!(attributes["gen_ai.response.time_to_first_chunk"], 0.21);
+        assert_eq!(attributes["tollgate.cost.usd"], "0.000625000");
+        assert_eq!(attributes["tollgate.tool_calls"][0]["name"], "lookup");
+        assert_eq!(attributes["tollgate.sdk"], "openai-python");
+    }
+
+    #[test]
+    fn an_unknown_cost_is_absent_and_not_zero() {
+        let json = Span {
+            cost: None,
+            ..example()
+        }
+        .to_json();
+        assert!(!json.contains("tollgate.cost.usd"));
+    }
+}

@@ -1,0 +1,158 @@
+//! The tokens of one call, as providers report them.
+
+use serde::{Deserialize, Serialize};
+
+/// Token counts. `input` and `output` are totals; every other field is a part of one of them.
+/// `None` is "not reported", which is not zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// All prompt tokens, cached ones included.
+    pub input: Option<u64>,
+    /// Part of `input`: read from the provider's cache.
+    pub cache_read: Option<u64>,
+    /// Part of `input`: written to the provider's cache, whatever its lifetime.
+    pub cache_write: Option<u64>,
+    /// Part of `cache_write`: kept for five minutes (Anthropic).
+    pub cache_write_5m: Option<u64>,
+    /// Part of `cache_write`: kept for an hour (Anthropic).
+    pub cache_write_1h: Option<u64>,
+    /// Part of `input`: audio.
+    pub input_audio: Option<u64>,
+    /// Part of `input`: images.
+    pub input_image: Option<u64>,
+    /// Part of `input`: video.
+    pub input_video: Option<u64>,
+    /// Part of `cache_read` and of `input_audio`.
+    pub cache_audio_read: Option<u64>,
+    /// Part of `cache_read` and of `input_image`.
+    pub cache_image_read: Option<u64>,
+    /// All generated tokens, reasoning included.
+    pub output: Option<u64>,
+    /// Part of `output`: spent on thinking.
+    pub reasoning: Option<u64>,
+    /// Part of `output`: audio.
+    pub output_audio: Option<u64>,
+    /// Part of `output`: images.
+    pub output_image: Option<u64>,
+    /// Web searches that the provider ran and bills by the piece. Not tokens.
+    pub web_searches: Option<u64>,
+}
+
+impl Usage {
+    /// Usage of a call that only reads and writes plain text.
+    pub const fn text(input: u64, output: u64) -> Self {
+        Self {
+            input: Some(input),
+            output: Some(output),
+            ..Self::NONE
+        }
+    }
+
+    /// Nothing reported.
+    pub const NONE: Self = Self {
+        input: None,
+        cache_read: None,
+        cache_write: None,
+        cache_write_5m: None,
+        cache_write_1h: None,
+        input_audio: None,
+        input_image: None,
+        input_video: None,
+        cache_audio_read: None,
+        cache_image_read: None,
+        output: None,
+        reasoning: None,
+        output_audio: None,
+        output_image: None,
+        web_searches: None,
+    };
+
+    /// Input and output tokens together; what a limit in tokens counts.
+    pub fn total(&self) -> u64 {
+        self.input
+            .unwrap_or(0)
+            .saturating_add(self.output.unwrap_or(0))
+    }
+
+    /// Whether a count of tokens was reported at all.
+    pub const fn is_reported(&self) -> bool {
+        self.input.is_some() || self.output.is_some()
+    }
+
+    /// Takes every field that `later` reports: a provider's later word replaces its earlier one
+    /// and is never added to it.
+    pub fn update(&mut self, later: &Self) {
+        let fields = [
+            (&mut self.input, later.input),
+            (&mut self.cache_read, later.cache_read),
+            (&mut self.cache_write, later.cache_write),
+            (&mut self.cache_write_5m, later.cache_write_5m),
+            (&mut self.cache_write_1h, later.cache_write_1h),
+            (&mut self.input_audio, later.input_audio),
+            (&mut self.input_image, later.input_image),
+            (&mut self.input_video, later.input_video),
+            (&mut self.cache_audio_read, later.cache_audio_read),
+            (&mut self.cache_image_read, later.cache_image_read),
+            (&mut self.output, later.output),
+            (&mut self.reasoning, later.reasoning),
+            (&mut self.output_audio, later.output_audio),
+            (&mut self.output_image, later.output_image),
+            (&mut self.web_searches, later.web_searches),
+        ];
+        for (now, later) in fields {
+            *now = later.or(*now);
+        }
+    }
+}
+
+/// How a usage came to be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageSource {
+    /// The provider said so.
+    Reported,
+    /// We counted what we saw.
+    Estimated,
+    /// The most that it can have been: the reservation.
+    Ceiling,
+    /// Nothing is known.
+    #[default]
+    Absent,
+}
+
+impl UsageSource {
+    /// As it stands on spans.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Estimated => "estimated",
+            Self::Ceiling => "ceiling",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_report_replaces_and_never_adds() {
+        let mut usage = Usage {
+            cache_read: Some(4),
+            ..Usage::text(10, 1)
+        };
+        usage.update(&Usage {
+            output: Some(20),
+            ..Usage::NONE
+        });
+        assert_eq!(
+            usage,
+            Usage {
+                cache_read: Some(4),
+                ..Usage::text(10, 20)
+            }
+        );
+        assert_eq!(usage.total(), 30);
+    }
+}

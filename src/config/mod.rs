@@ -1,0 +1,1 @@
+//! The configuration file as a whole: the only module that knows every section.

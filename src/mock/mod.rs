@@ -1,0 +1,1 @@
+//! Mock providers: every dialect, scripted timing, faults.

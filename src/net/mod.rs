@@ -1,0 +1,1 @@
+//! Sockets, TLS and connections to providers. Knows nothing of LLMs.

@@ -1,0 +1,1 @@
+//! Finished spans on their way to processors.

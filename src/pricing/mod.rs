@@ -1,0 +1,1 @@
+//! Tokens to money, and the most that a request can cost. Pure.

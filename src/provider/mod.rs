@@ -1,0 +1,1 @@
+//! Providers' wire formats: bytes in, facts out. Pure.

@@ -1,0 +1,1 @@
+//! The data plane: its files are verbs, in the order a call meets them.
