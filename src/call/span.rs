@@ -192,7 +192,6 @@ impl<T: std::fmt::Display> Serialize for Text<'_, T> {
 struct Attributes<'a>(&'a Span);
 
 impl Serialize for Attributes<'_> {
-    #[expect(clippy::too_many_lines, reason = "one line an attribute")]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let span = self.0;
         let mut map = serializer.serialize_map(None)?;
