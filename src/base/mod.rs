@@ -1,5 +1,6 @@
-//! The words everyone uses: time, money, identifiers, secrets. Depends on nothing of ours.
+//! The words everyone uses: time, money, identifiers, units. Depends on nothing of ours.
 
 pub mod clock;
 pub mod id;
 pub mod money;
+pub mod units;
