@@ -1,6 +1,17 @@
 //! Sockets, TLS and connections to providers. Knows nothing of LLMs.
 
+pub mod body;
 mod cidr;
 pub mod config;
+pub mod connect;
+pub mod listen;
+mod muted;
+pub mod patience;
+mod pool;
+pub mod tls;
+pub mod upstream;
 
 pub use cidr::{Cidr, InvalidCidr};
+
+/// What a body or a connection can fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

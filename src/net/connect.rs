@@ -1,0 +1,250 @@
+//! New connections to providers: addresses (IPv6 and IPv4 together), TLS, the egress proxy.
+
+use std::{io, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Uri, uri::Scheme};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{
+    client::{
+        legacy::connect::{HttpConnector, proxy::Tunnel},
+        proxy::matcher::{Intercept, Matcher},
+    },
+    rt::TokioIo,
+};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tower_service::Service as _;
+
+use super::BoxError;
+
+/// A connection's socket, with or without TLS.
+pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// Where a provider is: the scheme, host and port that connections are pooled by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    uri: Uri,
+    host: HeaderValue,
+}
+
+impl Origin {
+    /// From the scheme and authority of `uri`; `None` if it lacks one.
+    pub fn of(uri: &Uri) -> Option<Self> {
+        let authority = uri.authority()?;
+        let host = HeaderValue::from_str(authority.host_with_port_if_given()).ok()?;
+        let uri = Uri::builder()
+            .scheme(uri.scheme()?.clone())
+            .authority(authority.clone())
+            .path_and_query("/")
+            .build()
+            .ok()?;
+        Some(Self { uri, host })
+    }
+
+    /// Scheme and authority, with the path `/`.
+    pub const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The value of the `Host` header.
+    pub const fn host_header(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// The host's name or address alone.
+    pub fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.uri.scheme() == Some(&Scheme::HTTPS)
+    }
+}
+
+trait HostWithPort {
+    fn host_with_port_if_given(&self) -> &str;
+}
+
+impl HostWithPort for http::uri::Authority {
+    /// Without a user name, which must not become a header.
+    fn host_with_port_if_given(&self) -> &str {
+        self.as_str().rsplit('@').next().unwrap_or_default()
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Connected {
+    /// The socket.
+    pub io: Io,
+    /// Set when a plain HTTP request goes through an egress proxy: its target must be in absolute
+    /// form.
+    pub via: Option<Via>,
+}
+
+/// What a plain HTTP request needs to pass an egress proxy.
+#[derive(Clone, Debug)]
+pub struct Via {
+    /// `Proxy-Authorization`, if the proxy asks for it.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// Opens connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    direct: HttpsConnector<HttpConnector>,
+    tcp: HttpConnector,
+    tls: Arc<ClientConfig>,
+    egress: Option<Arc<Matcher>>,
+    timeout: Duration,
+}
+
+/// Why no connection could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// It took longer than `upstream.connect_timeout`.
+    #[error("no connection within {0:?} (upstream.connect_timeout)")]
+    Timeout(Duration),
+    /// The host could not be resolved or reached, or TLS failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Connector {
+    /// `timeout` is for resolving, connecting and the TLS handshake together; `keepalive` is TCP's.
+    /// `egress` chooses an HTTP proxy for a destination.
+    pub fn new(
+        tls: ClientConfig,
+        timeout: Duration,
+        keepalive: Option<Duration>,
+        egress: Option<Matcher>,
+    ) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(keepalive);
+        tcp.set_connect_timeout(Some(timeout));
+        let tls = Arc::new(tls);
+        let direct = with_tls(&tls, tcp.clone());
+        Self {
+            direct,
+            tcp,
+            tls,
+            egress: egress.map(Arc::new),
+            timeout,
+        }
+    }
+
+    /// A new connection to `origin`. The name is resolved again each time.
+    ///
+    /// # Errors
+    /// When it cannot be made in time; no byte of a request has been sent then.
+    pub async fn connect(&self, origin: &Origin) -> Result<Connected, ConnectError> {
+        let proxy = self
+            .egress
+            .as_ref()
+            .and_then(|matcher| matcher.intercept(origin.uri()));
+        let attempt = async {
+            match proxy {
+                None => self
+                    .plain(origin)
+                    .await
+                    .map(|io| Connected { io, via: None }),
+                Some(proxy) => self.through(&proxy, origin).await,
+            }
+        };
+        match tokio::time::timeout(self.timeout, attempt).await {
+            Ok(connected) => connected.map_err(|error| ConnectError::Failed(describe(&*error))),
+            Err(_elapsed) => Err(ConnectError::Timeout(self.timeout)),
+        }
+    }
+
+    async fn plain(&self, origin: &Origin) -> Result<Io, BoxError> {
+        let mut connector = self.direct.clone();
+        connector.call(origin.uri().clone()).await
+    }
+
+    async fn through(&self, proxy: &Intercept, origin: &Origin) -> Result<Connected, BoxError> {
+        let address = proxy.uri().clone();
+        if address.scheme() != Some(&Scheme::HTTP) {
+            let scheme = address.scheme_str().unwrap_or("none").to_owned();
+            let message = format!("the egress proxy's scheme is {scheme}; only http is supported");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message).into());
+        }
+        let authorization = proxy.basic_auth().cloned();
+        if origin.is_tls() {
+            let mut tunnel = Tunnel::new(address, self.tcp.clone());
+            if let Some(authorization) = authorization {
+                tunnel = tunnel.with_auth(authorization);
+            }
+            let io = with_tls(&self.tls, tunnel)
+                .call(origin.uri().clone())
+                .await?;
+            return Ok(Connected { io, via: None });
+        }
+        let socket = self.tcp.clone().call(address).await?;
+        Ok(Connected {
+            io: MaybeHttpsStream::Http(socket),
+            via: Some(Via { authorization }),
+        })
+    }
+}
+
+fn with_tls<C>(tls: &Arc<ClientConfig>, connector: C) -> HttpsConnector<C> {
+    HttpsConnectorBuilder::new()
+        .with_tls_config(ClientConfig::clone(tls))
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector)
+}
+
+/// The whole chain of causes: the outermost rarely says what to do.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// The egress proxy that Tollgate's own environment names (`HTTPS_PROXY`, `HTTP_PROXY`,
+/// `ALL_PROXY`, `NO_PROXY`), except where it names Tollgate itself: `own_ports` on this machine.
+pub fn egress_from_env(own_ports: &[u16]) -> Option<Matcher> {
+    let matcher = Matcher::from_env();
+    let towards_itself = |scheme: &str| {
+        // Any host will do: what matters is which proxy would be taken for it.
+        let example = Uri::try_from(format!("{scheme}://provider.example/")).ok()?;
+        let proxy = matcher.intercept(&example)?;
+        let uri = proxy.uri();
+        let local = matches!(
+            uri.host(),
+            Some("127.0.0.1" | "localhost" | "[::1]" | "::1")
+        );
+        Some(local && uri.port_u16().is_some_and(|port| own_ports.contains(&port)))
+    };
+    let own = ["http", "https"]
+        .iter()
+        .any(|scheme| towards_itself(scheme) == Some(true));
+    (!own).then_some(matcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_keeps_the_port_that_was_given_and_drops_user_names() {
+        let origin = Origin::of(&Uri::from_static("http://me:secret@vllm:8000/v1/x?q")).unwrap();
+        assert_eq!(origin.host_header(), "vllm:8000");
+        assert_eq!(origin.host(), "vllm");
+        assert!(Origin::of(&Uri::from_static("/v1")).is_none());
+        let origin = Origin::of(&Uri::from_static("https://api.openai.com/v1")).unwrap();
+        assert_eq!(origin.host_header(), "api.openai.com");
+    }
+}

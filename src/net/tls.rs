@@ -1,0 +1,147 @@
+//! TLS towards providers: roots, an extra CA, a client certificate.
+
+use std::{io, path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+/// Why TLS cannot be set up; each names the key of the configuration that is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file cannot be read.
+    #[error("{key}: cannot read {path}: {source}")]
+    Unreadable {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: String,
+        /// What the reader said.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// A certificate cannot be used.
+    #[error("{key}: {path} cannot be used: {source}")]
+    Unusable {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: String,
+        /// What rustls said.
+        source: rustls::Error,
+    },
+    /// One of certificate and key is missing.
+    #[error("upstream.client_cert and upstream.client_key go together; only one of them is set")]
+    HalfAPair,
+}
+
+/// Files of PEM text, by the keys of `upstream:`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files<'a> {
+    /// Further roots, beside the system's.
+    pub ca_file: Option<&'a Path>,
+    /// Our certificate, for providers that ask for one.
+    pub client_cert: Option<&'a Path>,
+    /// Its key.
+    pub client_key: Option<&'a Path>,
+}
+
+/// The client's side of TLS 1.2 and 1.3, by ring. Trusts the system's roots (Mozilla's where the
+/// system has none, as in small images) and `ca_file`.
+///
+/// # Errors
+/// When a file cannot be read or used.
+pub fn client(files: Files<'_>) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    let (_added, _ignored) = roots.add_parsable_certificates(native.certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    if let Some(path) = files.ca_file {
+        for certificate in certificates("upstream.ca_file", path)? {
+            roots
+                .add(certificate)
+                .map_err(unusable("upstream.ca_file", path))?;
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(unusable("upstream", Path::new("TLS")))?
+        .with_root_certificates(roots);
+    match (files.client_cert, files.client_key) {
+        (None, None) => Ok(builder.with_no_client_auth()),
+        (Some(certificate), Some(key)) => {
+            let chain = certificates("upstream.client_cert", certificate)?;
+            let key_der = PrivateKeyDer::from_pem_file(key)
+                .map_err(|source| unreadable("upstream.client_key", key, source))?;
+            builder
+                .with_client_auth_cert(chain, key_der)
+                .map_err(unusable("upstream.client_cert", certificate))
+        },
+        _ => Err(TlsError::HalfAPair),
+    }
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |source| unreadable(key, path, source);
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(unreadable)?
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
+    if found.is_empty() {
+        return Err(unreadable(rustls::pki_types::pem::Error::NoItemsFound));
+    }
+    Ok(found)
+}
+
+fn unreadable(key: &'static str, path: &Path, source: rustls::pki_types::pem::Error) -> TlsError {
+    TlsError::Unreadable {
+        key,
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+fn unusable(key: &'static str, path: &Path) -> impl FnOnce(rustls::Error) -> TlsError + use<> {
+    let path = path.display().to_string();
+    move |source| TlsError::Unusable { key, path, source }
+}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_named_with_its_key() {
+        let path = Path::new("no/such/ca.pem");
+        let error = client(Files {
+            ca_file: Some(path),
+            ..Files::default()
+        })
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("upstream.ca_file: cannot read no/such/ca.pem")
+        );
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let path = Path::new("cert.pem");
+        let error = client(Files {
+            client_cert: Some(path),
+            ..Files::default()
+        })
+        .unwrap_err();
+        assert!(matches!(error, TlsError::HalfAPair));
+    }
+}
