@@ -15,10 +15,13 @@ use crate::base::clock::Instant;
 /// Idle connections kept per origin and worker; further ones are closed and counted.
 const MAX_IDLE: usize = 256;
 
+/// The idle connections to one origin and since when they are idle, the last one used last.
+type Shelf<T> = Vec<(Instant, T)>;
+
 /// A pool of idle `T`, by origin.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
-    idle: Mutex<HashMap<Origin, Vec<(Instant, T)>>>,
+    idle: Mutex<HashMap<Origin, Shelf<T>>>,
     max_age: Duration,
     overflow: AtomicU64,
 }

@@ -273,7 +273,7 @@ impl Driver {
     /// Polls `wanted` and the connection in turn, until neither gets further.
     fn drive<T>(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         loop {
