@@ -34,8 +34,14 @@ pub struct Usage {
     pub output_audio: Option<u64>,
     /// Part of `output`: images.
     pub output_image: Option<u64>,
+    /// Part of `output`: video.
+    pub output_video: Option<u64>,
+    /// Part of `output`: citations, where they have a price of their own (Perplexity).
+    pub citation: Option<u64>,
     /// Web searches that the provider ran and bills by the piece. Not tokens.
     pub web_searches: Option<u64>,
+    /// Searches in stored files that the provider ran and bills by the piece. Not tokens.
+    pub file_searches: Option<u64>,
 }
 
 impl Usage {
@@ -64,7 +70,10 @@ impl Usage {
         reasoning: None,
         output_audio: None,
         output_image: None,
+        output_video: None,
+        citation: None,
         web_searches: None,
+        file_searches: None,
     };
 
     /// Input and output tokens together; what a limit in tokens counts.
@@ -97,7 +106,10 @@ impl Usage {
             (&mut self.reasoning, later.reasoning),
             (&mut self.output_audio, later.output_audio),
             (&mut self.output_image, later.output_image),
+            (&mut self.output_video, later.output_video),
+            (&mut self.citation, later.citation),
             (&mut self.web_searches, later.web_searches),
+            (&mut self.file_searches, later.file_searches),
         ];
         for (now, later) in fields {
             *now = later.or(*now);

@@ -12,3 +12,5 @@
     clippy::cast_possible_truncation,
     reason = "tests may panic, print and ask for the time"
 )]
+
+mod pricing;

@@ -1,0 +1,404 @@
+//! Which tariff a call has: the configuration's prices, then a free provider, then the price book;
+//! each by the model that answered, then by the one asked for.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::RwLock;
+
+use super::{
+    book::{Book, Context, Found},
+    config::{Config, UnknownModel},
+    overrides::Overrides,
+    tariff::{Origin, Tariff},
+};
+use crate::base::clock::Timestamp;
+
+/// What the price of a call depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Query<'a> {
+    /// The provider, as Tollgate names it.
+    pub provider: &'a str,
+    /// The path of the request at the provider; only Hugging Face's router needs it, which names
+    /// the host that answers there (`/together/v1/chat/completions`).
+    pub path: &'a str,
+    /// The model that answered, where the response says so.
+    pub response_model: Option<&'a str>,
+    /// The model asked for.
+    pub request_model: Option<&'a str>,
+    /// When the call was made.
+    pub at: Timestamp,
+    /// How it was served; for a reservation, how it asks to be.
+    pub context: Context<'a>,
+}
+
+/// All prices: the book, and what the configuration puts over it.
+#[derive(Debug)]
+pub struct Pricing {
+    book: Book,
+    overrides: Overrides,
+    free: HashSet<Box<str>>,
+    free_tariff: Arc<Tariff>,
+    unknown_model: UnknownModel,
+    unknown_tariff: Arc<Tariff>,
+    cache: Cache,
+}
+
+/// What was found for names asked before. At most [`Cache::MAX`] names; when it is full it is
+/// emptied, which costs one slow look-up a name and is counted.
+#[derive(Debug, Default)]
+struct Cache {
+    names: RwLock<Names>,
+    emptied: AtomicU64,
+}
+
+/// By provider, then by model.
+type Names = HashMap<Box<str>, HashMap<Box<str>, Match>>;
+
+/// What is known of one model of one provider.
+#[derive(Clone, Debug, Default)]
+struct Match {
+    own: Option<Arc<Tariff>>,
+    book: Option<Found>,
+}
+
+/// Whose prices are wanted: those that hold, or those that cannot be exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Bill,
+    Bound,
+}
+
+impl Pricing {
+    /// With the prices of `config` over those of `book`. Calls to `free` providers cost nothing,
+    /// unless `config` prices the model.
+    pub fn new(config: &Config, book: Book, free: &[&str]) -> Self {
+        Self {
+            book,
+            overrides: Overrides::new(&config.models),
+            free: free.iter().map(|name| Box::from(*name)).collect(),
+            free_tariff: Arc::new(Tariff::free()),
+            unknown_model: config.unknown_model,
+            unknown_tariff: Arc::new(Tariff::new(config.unknown_price.clone(), Origin::Unknown)),
+            cache: Cache::default(),
+        }
+    }
+
+    /// The prices by which the call is billed. `None`: they are unknown, which is not zero.
+    pub fn tariff(&self, query: &Query<'_>) -> Option<Arc<Tariff>> {
+        self.find(query, Want::Bill)
+    }
+
+    /// Prices that the call cannot exceed, if it is served as it asks or as usual: for its
+    /// reservation. `None`: they are unknown; [`Pricing::unknown_model`] says what then.
+    pub fn highest(&self, query: &Query<'_>) -> Option<Arc<Tariff>> {
+        self.find(query, Want::Bound)
+    }
+
+    /// The model's context window in tokens, where the book knows it.
+    pub fn window(&self, query: &Query<'_>) -> Option<u64> {
+        self.matches(query).find_map(|found| found.book?.window())
+    }
+
+    /// What to do with a call that a budget in dollars matches and whose price is unknown.
+    pub const fn unknown_model(&self) -> UnknownModel {
+        self.unknown_model
+    }
+
+    /// The prices that [`UnknownModel::Ceiling`] charges.
+    pub const fn unknown_tariff(&self) -> &Arc<Tariff> {
+        &self.unknown_tariff
+    }
+
+    /// Name and version of the book.
+    pub fn book(&self) -> &str {
+        self.book.name()
+    }
+
+    /// How often the cache of names was full and was emptied.
+    pub fn cache_emptied(&self) -> u64 {
+        self.cache.emptied.load(Ordering::Relaxed)
+    }
+
+    fn find(&self, query: &Query<'_>, want: Want) -> Option<Arc<Tariff>> {
+        let mut book = None;
+        for found in self.matches(query) {
+            if found.own.is_some() {
+                return found.own;
+            }
+            book = book.or(found.book);
+        }
+        if self.free.contains(query.provider) {
+            return Some(Arc::clone(&self.free_tariff));
+        }
+        match want {
+            Want::Bill => book?.tariff(query.at, &query.context),
+            Want::Bound => book?.highest(query.at, &query.context),
+        }
+    }
+
+    /// What is known of the model that answered and of the one asked for, in this order.
+    fn matches<'a>(&'a self, query: &'a Query<'a>) -> impl Iterator<Item = Match> + 'a {
+        let asked = query.request_model;
+        let asked = asked.filter(|asked| query.response_model != Some(*asked));
+        let names = query.response_model.into_iter().chain(asked);
+        names.map(|model| self.look_up(query, model))
+    }
+
+    fn look_up(&self, query: &Query<'_>, model: &str) -> Match {
+        if model.len() > Cache::LONGEST {
+            return Match::default();
+        }
+        let (list, model) = list_of(query.provider, query.path, model);
+        self.cache.get(&list, model).unwrap_or_else(|| {
+            let found = Match {
+                own: self.overrides.find(query.provider, model).cloned(),
+                book: self.book.find(&list, model),
+            };
+            self.cache.put(&list, model, found.clone());
+            found
+        })
+    }
+}
+
+impl Cache {
+    /// The most names that are kept.
+    const MAX: usize = 4_096;
+    /// The longest model name that is looked up, in bytes: longer ones are no model's.
+    const LONGEST: usize = 512;
+
+    fn get(&self, list: &str, model: &str) -> Option<Match> {
+        self.names.read().get(list)?.get(model).cloned()
+    }
+
+    fn put(&self, list: &str, model: &str, found: Match) {
+        let mut names = self.names.write();
+        if names.values().map(HashMap::len).sum::<usize>() >= Self::MAX {
+            names.clear();
+            self.emptied.fetch_add(1, Ordering::Relaxed);
+        }
+        let models = names.entry(Box::from(list)).or_default();
+        models.insert(Box::from(model), found);
+        drop(names);
+    }
+}
+
+/// The book's list for `provider`, as Tollgate names it, and the model's name in it.
+fn list_of<'a>(provider: &'a str, path: &str, model: &'a str) -> (Cow<'a, str>, &'a str) {
+    let list = match provider {
+        "gemini" | "vertex" => "google",
+        "bedrock" => "aws",
+        "xai" => "x-ai",
+        "huggingface" => return router_list(path, model),
+        other => other,
+    };
+    (Cow::Borrowed(list), model)
+}
+
+/// Hugging Face's router: the host that answers is the first segment of the path, or follows the
+/// model's name (`deepseek-ai/DeepSeek-R1:together`). Without either the router chooses, and the
+/// price is not known.
+fn router_list<'a>(path: &str, model: &'a str) -> (Cow<'a, str>, &'a str) {
+    let segment = path.trim_start_matches('/').split('/').next();
+    let (name, chosen) = match model.rsplit_once(':') {
+        Some((name, host)) => (name, Some(host)),
+        None => (model, None),
+    };
+    let (host, name) = match segment {
+        Some(host) if !matches!(host, "" | "v1" | "models") => (host, model),
+        _ => (chosen.unwrap_or_default(), name),
+    };
+    (Cow::Owned(format!("huggingface_{host}")), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::money::Usd,
+        call::usage::Usage,
+        pricing::{tariff::BillError, unit::Unit},
+    };
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_000_000);
+
+    fn pricing(yaml: &str) -> Pricing {
+        let config: Config = serde_saphyr::from_str(yaml).unwrap();
+        Pricing::new(&config, Book::built_in(), &["ollama", "my-vllm"])
+    }
+
+    fn query<'a>(
+        provider: &'a str,
+        response: Option<&'a str>,
+        request: Option<&'a str>,
+    ) -> Query<'a> {
+        Query {
+            provider,
+            response_model: response,
+            request_model: request,
+            at: NOW,
+            ..Query::default()
+        }
+    }
+
+    fn input(pricing: &Pricing, query: &Query<'_>) -> Option<String> {
+        let tariff = pricing.tariff(query)?;
+        let price = tariff.prices().get(Unit::Input)?.base();
+        Some(Usd::from_nanos(price.nanos()).short().to_string())
+    }
+
+    #[test]
+    fn every_built_in_provider_with_a_list_finds_its_own() {
+        let pricing = pricing("{}");
+        for (provider, model) in [
+            ("openai", "gpt-4o"),
+            ("azure", "gpt-4o"),
+            ("anthropic", "claude-sonnet-4-5"),
+            ("gemini", "gemini-2.5-flash"),
+            ("vertex", "gemini-2.5-flash"),
+            ("vertex", "claude-sonnet-4-5@20250929"),
+            ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+            ("mistral", "mistral-large-latest"),
+            ("groq", "llama-3.3-70b-versatile"),
+            ("cohere", "command-r-plus"),
+            ("xai", "grok-4.5"),
+            ("deepseek", "deepseek-chat"),
+            ("openrouter", "openai/gpt-4o"),
+            ("together", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+            ("fireworks", "accounts/fireworks/models/deepseek-v3p2"),
+            ("cerebras", "gpt-oss-120b"),
+            ("perplexity", "sonar"),
+        ] {
+            let found = input(&pricing, &query(provider, None, Some(model)));
+            assert!(found.is_some(), "{provider} {model}");
+        }
+    }
+
+    #[test]
+    fn the_routers_host_is_in_the_path_or_after_the_models_name() {
+        let pricing = pricing("{}");
+        let by_path = Query {
+            path: "/together/v1/chat/completions",
+            ..query("huggingface", None, Some("deepseek-ai/DeepSeek-R1"))
+        };
+        let by_name = Query {
+            path: "/v1/chat/completions",
+            ..query(
+                "huggingface",
+                None,
+                Some("deepseek-ai/DeepSeek-R1:together"),
+            )
+        };
+        let by_chance = Query {
+            path: "/v1/chat/completions",
+            ..query("huggingface", None, Some("deepseek-ai/DeepSeek-R1"))
+        };
+        assert!(input(&pricing, &by_path).is_some());
+        assert_eq!(input(&pricing, &by_path), input(&pricing, &by_name));
+        assert_eq!(input(&pricing, &by_chance), None);
+    }
+
+    #[test]
+    fn prices_of_ones_own_go_before_the_book_and_before_free_providers() {
+        let pricing = pricing(
+            "gpt-4o: {input: 71, output: 1}\n\
+             my-deployment: {input: 72, output: 1}\n\
+             openai/o3: {input: 73, output: 1}\n\
+             paid-*: {input: 74, output: 1}\n",
+        );
+        let input =
+            |provider, response, request| input(&pricing, &query(provider, response, request));
+        let dated = Some("gpt-4o-2024-08-06");
+        assert_eq!(
+            input("openai", dated, Some("gpt-4o")).as_deref(),
+            Some("$71.00")
+        );
+        let asked = Some("my-deployment");
+        assert_eq!(
+            input("azure", Some("gpt-4.1"), asked).as_deref(),
+            Some("$72.00")
+        );
+        assert_eq!(input("azure", dated, asked).as_deref(), Some("$71.00"));
+        assert_eq!(input("openai", Some("o3"), None).as_deref(), Some("$73.00"));
+        assert_ne!(input("azure", Some("o3"), None).as_deref(), Some("$73.00"));
+        assert_eq!(
+            input("ollama", Some("paid-1"), None).as_deref(),
+            Some("$74.00")
+        );
+    }
+
+    #[test]
+    fn a_free_provider_is_a_known_zero_and_an_unknown_model_is_not() {
+        let pricing = pricing("{}");
+        let free = pricing
+            .tariff(&query("my-vllm", None, Some("qwen")))
+            .unwrap();
+        assert_eq!(free.bill(&Usage::NONE), Ok(Usd::ZERO));
+        assert!(
+            pricing
+                .tariff(&query("openai", None, Some("no-such-model")))
+                .is_none()
+        );
+        assert!(
+            pricing
+                .tariff(&query("my-host", None, Some("gpt-4o")))
+                .is_none()
+        );
+        assert!(pricing.tariff(&query("openai", None, None)).is_none());
+        assert!(
+            pricing
+                .tariff(&query("openai", None, Some("whisper-1")))
+                .is_none()
+        );
+        let ceiling = pricing
+            .unknown_tariff()
+            .bill(&Usage::text(1_000_000, 1_000_000));
+        assert_eq!(ceiling, Ok(Usd::from_nanos(60_000_000_000)));
+        assert_eq!(
+            pricing.unknown_tariff().bill(&Usage::NONE),
+            Err(BillError::NotReported)
+        );
+    }
+
+    #[test]
+    fn a_price_names_the_book_that_it_came_from() {
+        let pricing = pricing("{}");
+        let tariff = pricing
+            .tariff(&query("azure", None, Some("gpt-4o")))
+            .unwrap();
+        match tariff.origin() {
+            Origin::Book { book, entry, .. } => {
+                assert_eq!(&**book, pricing.book());
+                assert_eq!(&**entry, "gpt-4o");
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_changes_nothing() {
+        let pricing = pricing("{}");
+        for number in 0..Cache::MAX + 10 {
+            let name = format!("no-such-model-{number}");
+            assert!(pricing.tariff(&query("xai", None, Some(&name))).is_none());
+        }
+        assert_eq!(pricing.cache_emptied(), 1);
+        let first = input(&pricing, &query("openai", None, Some("gpt-4o")));
+        assert_eq!(
+            input(&pricing, &query("openai", None, Some("gpt-4o"))),
+            first
+        );
+        let long = "gpt-4o".repeat(100);
+        assert!(
+            pricing
+                .tariff(&query("openai", None, Some(&long)))
+                .is_none()
+        );
+    }
+}

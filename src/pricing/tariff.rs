@@ -1,0 +1,484 @@
+//! A tariff: the prices of one model at one time, and what a usage costs by them.
+
+use std::sync::Arc;
+
+use super::unit::Unit;
+use crate::{
+    base::{
+        clock::Timestamp,
+        money::{Bill, PerMillion, Usd},
+    },
+    call::usage::Usage,
+};
+
+/// The price of one unit, which may depend on how much input the call has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    base: PerMillion,
+    tiers: Box<[(u64, PerMillion)]>,
+}
+
+/// Prices by unit, the most specific unit first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prices(Vec<(Unit, Price)>);
+
+/// The prices of one model at one time, and where they come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tariff {
+    prices: Prices,
+    origin: Origin,
+}
+
+/// Where a tariff comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The price book.
+    Book {
+        /// Name and version of the book: `genai-prices 0.2.3`.
+        book: Arc<str>,
+        /// The provider whose list the entry is in; not always the one asked for (Azure sells
+        /// OpenAI's models).
+        provider: Arc<str>,
+        /// The entry's id: a family of model names that cost the same.
+        entry: Arc<str>,
+        /// Since when these prices hold; `None` where the book does not say.
+        since: Option<Timestamp>,
+    },
+    /// This key of `pricing:` in the configuration.
+    Override(Arc<str>),
+    /// `price: free` in the configuration: a known zero.
+    Free,
+    /// `pricing.unknown_price`: an upper bound for a model without a price.
+    Unknown,
+}
+
+/// Why a usage has no cost: the cost is then unknown, which is not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BillError {
+    /// The number of input tokens is not known.
+    #[error("no input tokens were reported, so the call cannot be priced")]
+    NotReported,
+    /// The parts are more than the whole, so one of the two is wrong and nobody knows which.
+    #[error("the reported parts of `{}` are more than its {count}, so the call cannot be priced", .whole.name())]
+    Inconsistent {
+        /// What is less than the sum of its parts.
+        whole: Unit,
+        /// How much of it was reported.
+        count: u64,
+    },
+}
+
+impl Price {
+    /// The same whatever the size of the call.
+    pub fn flat(base: PerMillion) -> Self {
+        Self {
+            base,
+            tiers: Box::default(),
+        }
+    }
+
+    /// `base`, or the price of the highest tier whose threshold is **below** the number of input
+    /// tokens; it then holds for every token of the call (a cliff, not a margin).
+    pub fn tiered(base: PerMillion, mut tiers: Vec<(u64, PerMillion)>) -> Self {
+        tiers.sort_by_key(|(above, _)| *above);
+        Self {
+            base,
+            tiers: tiers.into(),
+        }
+    }
+
+    /// The price in a call with `input` input tokens.
+    pub fn at(&self, input: u64) -> PerMillion {
+        let tier = self.tiers.iter().rev().find(|(above, _)| input > *above);
+        tier.map_or(self.base, |(_, price)| *price)
+    }
+
+    /// The highest price in any call with at most `input` input tokens.
+    pub fn highest_up_to(&self, input: u64) -> PerMillion {
+        let tiers = self.tiers.iter().filter(|(above, _)| input > *above);
+        tiers.fold(self.base, |highest, (_, price)| highest.max(*price))
+    }
+
+    /// The price without any tier.
+    pub const fn base(&self) -> PerMillion {
+        self.base
+    }
+
+    /// Thresholds in input tokens with their prices, ascending.
+    pub fn tiers(&self) -> &[(u64, PerMillion)] {
+        &self.tiers
+    }
+
+    /// A price that is never below either.
+    fn max(&self, other: &Self) -> Self {
+        let thresholds = self
+            .tiers
+            .iter()
+            .chain(&other.tiers)
+            .map(|(above, _)| *above);
+        let tiers = thresholds
+            .map(|above| {
+                let just_over = above.saturating_add(1);
+                (above, self.at(just_over).max(other.at(just_over)))
+            })
+            .collect();
+        Self::tiered(self.base.max(other.base), tiers)
+    }
+}
+
+impl Prices {
+    /// The price of `unit`, if it has one of its own.
+    pub fn get(&self, unit: Unit) -> Option<&Price> {
+        let found = self.0.iter().find(|(known, _)| *known == unit);
+        found.map(|(_, price)| price)
+    }
+
+    /// Every unit that has a price of its own, the most specific first.
+    pub fn iter(&self) -> impl Iterator<Item = (Unit, &Price)> {
+        self.0.iter().map(|(unit, price)| (*unit, price))
+    }
+
+    /// Whether nothing has a price.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sets the price of `unit`.
+    pub fn set(&mut self, unit: Unit, price: Price) {
+        match self.0.binary_search_by_key(&unit, |(known, _)| *known) {
+            Ok(place) => {
+                if let Some((_, known)) = self.0.get_mut(place) {
+                    *known = price;
+                }
+            },
+            Err(place) => self.0.insert(place, (unit, price)),
+        }
+    }
+
+    /// The price that is charged for a token of `unit`: its own, or that of what contains it.
+    fn charged(&self, unit: Unit) -> Option<&Price> {
+        self.get(unit).or_else(|| {
+            self.0
+                .iter()
+                .find(|(known, _)| known.contains(unit))
+                .map(|(_, price)| price)
+        })
+    }
+
+    /// Prices that are never below either's, whatever the usage.
+    #[must_use]
+    pub(super) fn max(&self, other: &Self) -> Self {
+        let mut highest = Self::default();
+        for (unit, _) in self.iter().chain(other.iter()) {
+            let none = Price::default();
+            let (one, two) = (self.charged(unit), other.charged(unit));
+            highest.set(unit, one.unwrap_or(&none).max(two.unwrap_or(&none)));
+        }
+        highest
+    }
+}
+
+impl FromIterator<(Unit, Price)> for Prices {
+    fn from_iter<I: IntoIterator<Item = (Unit, Price)>>(pairs: I) -> Self {
+        let mut prices = Self::default();
+        for (unit, price) in pairs {
+            prices.set(unit, price);
+        }
+        prices
+    }
+}
+
+impl Tariff {
+    /// Of these prices, from there.
+    pub const fn new(prices: Prices, origin: Origin) -> Self {
+        Self { prices, origin }
+    }
+
+    /// Costs nothing, and that is known.
+    pub const fn free() -> Self {
+        Self::new(Prices(Vec::new()), Origin::Free)
+    }
+
+    /// The prices.
+    pub const fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// Where they come from.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Whether every call costs nothing, whatever it uses.
+    pub fn is_free(&self) -> bool {
+        let zero = |price: &Price| price.highest_up_to(u64::MAX) == PerMillion::default();
+        self.prices.iter().all(|(_, price)| zero(price))
+    }
+
+    /// What `usage` costs, to the nano-dollar: each unit is charged for what no more specific unit
+    /// with a price takes. A part that is not reported counts as none of it.
+    ///
+    /// # Errors
+    /// The cost is unknown: the input was not reported, or the parts are more than the whole. A
+    /// free tariff knows its cost without any usage.
+    pub fn bill(&self, usage: &Usage) -> Result<Usd, BillError> {
+        if self.is_free() {
+            return Ok(Usd::ZERO);
+        }
+        let input = usage.input.ok_or(BillError::NotReported)?;
+        let mut bill = Bill::default();
+        let mut taken: [(Unit, u64); Unit::ALL.len()] = [(Unit::Requests, 0); Unit::ALL.len()];
+        for ((unit, price), place) in self.prices.iter().zip(0..) {
+            let count = unit.reported(usage).unwrap_or(0);
+            let parts = taken
+                .iter()
+                .take(place)
+                .filter(|(part, _)| unit.contains(*part));
+            let parts = parts.fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+            let own = count
+                .checked_sub(parts)
+                .ok_or(BillError::Inconsistent { whole: unit, count })?;
+            if let Some(slot) = taken.get_mut(place) {
+                *slot = (unit, own);
+            }
+            bill = bill.with(own, price.at(input));
+        }
+        Ok(bill.total())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn dollars(text: &str) -> PerMillion {
+        text.parse().unwrap()
+    }
+
+    fn tariff(written: &[(Unit, &str)]) -> Tariff {
+        let prices = written.iter().map(|(unit, price)| {
+            (
+                *unit,
+                Price::flat(unit.per_million(dollars(price)).unwrap()),
+            )
+        });
+        Tariff::new(prices.collect(), Origin::Unknown)
+    }
+
+    #[test]
+    fn a_part_with_a_price_is_taken_out_of_the_whole() {
+        let prices = [
+            (Unit::Input, "2"),
+            (Unit::Output, "8"),
+            (Unit::CacheRead, "0.5"),
+        ];
+        let usage = Usage {
+            cache_read: Some(600),
+            reasoning: Some(100),
+            ..Usage::text(1_000, 200)
+        };
+        let nanos = 400 * 2_000 + 600 * 500 + 200 * 8_000;
+        assert_eq!(tariff(&prices).bill(&usage), Ok(Usd::from_nanos(nanos)));
+    }
+
+    #[test]
+    fn a_token_of_two_parts_is_charged_once() {
+        let prices = [
+            (Unit::Input, "1"),
+            (Unit::CacheRead, "0.1"),
+            (Unit::InputAudio, "10"),
+            (Unit::CacheAudioRead, "3"),
+        ];
+        let usage = Usage {
+            cache_read: Some(50),
+            input_audio: Some(40),
+            cache_audio_read: Some(30),
+            ..Usage::text(100, 0)
+        };
+        // 30 of both, 20 cached text, 10 fresh audio, 40 fresh text.
+        let nanos = 30 * 3_000 + 20 * 100 + 10 * 10_000 + 40 * 1_000;
+        assert_eq!(tariff(&prices).bill(&usage), Ok(Usd::from_nanos(nanos)));
+    }
+
+    #[test]
+    fn a_tier_starts_above_its_threshold_and_holds_for_every_token() {
+        let mut tiered = tariff(&[(Unit::Output, "10")]);
+        let price = Price::tiered(
+            dollars("1"),
+            vec![(200_000, dollars("2")), (100, dollars("1.5"))],
+        );
+        tiered.prices.set(Unit::Input, price);
+        let output = Price::tiered(dollars("10"), vec![(200_000, dollars("15"))]);
+        tiered.prices.set(Unit::Output, output);
+        for (input, nanos) in [
+            (100, 100 * 1_000 + 10_000),
+            (101, 101 * 1_500 + 10_000),
+            (200_000, 200_000 * 1_500 + 10_000),
+            (200_001, 200_001 * 2_000 + 15_000),
+        ] {
+            let bill = tiered.bill(&Usage::text(input, 1));
+            assert_eq!(bill, Ok(Usd::from_nanos(nanos)), "{input}");
+        }
+    }
+
+    #[test]
+    fn parts_beyond_the_whole_are_refused_and_not_clamped() {
+        let prices = [
+            (Unit::Input, "2"),
+            (Unit::CacheRead, "0.5"),
+            (Unit::CacheWrite, "1"),
+        ];
+        let usage = Usage {
+            cache_read: Some(2_161),
+            cache_write: Some(2_161),
+            ..Usage::text(2_168, 9)
+        };
+        let whole = Unit::Input;
+        let error = BillError::Inconsistent {
+            whole,
+            count: 2_168,
+        };
+        assert_eq!(tariff(&prices).bill(&usage), Err(error));
+    }
+
+    #[test]
+    fn what_has_no_price_of_its_own_is_not_looked_at() {
+        let usage = Usage {
+            cache_read: Some(2_000),
+            ..Usage::text(1_000, 0)
+        };
+        let bill = tariff(&[(Unit::Input, "1")]).bill(&usage);
+        assert_eq!(bill, Ok(Usd::from_nanos(1_000_000)));
+    }
+
+    #[test]
+    fn nothing_reported_is_unknown_unless_the_tariff_is_free() {
+        let priced = tariff(&[(Unit::Input, "1")]);
+        assert_eq!(priced.bill(&Usage::NONE), Err(BillError::NotReported));
+        assert_eq!(Tariff::free().bill(&Usage::NONE), Ok(Usd::ZERO));
+        let zero = tariff(&[(Unit::Input, "0"), (Unit::Output, "0")]);
+        assert_eq!(zero.bill(&Usage::NONE), Ok(Usd::ZERO));
+    }
+
+    #[test]
+    fn searches_and_the_call_itself_are_priced_per_thousand() {
+        let prices = [
+            (Unit::Input, "0"),
+            (Unit::WebSearches, "10"),
+            (Unit::Requests, "5"),
+        ];
+        let usage = Usage {
+            web_searches: Some(3),
+            ..Usage::text(1, 1)
+        };
+        let bill = tariff(&prices).bill(&usage);
+        assert_eq!(bill, Ok(Usd::from_nanos(3 * 10_000_000 + 5_000_000)));
+    }
+
+    #[test]
+    fn the_higher_of_two_price_lists_knows_what_either_leaves_out() {
+        let one = tariff(&[
+            (Unit::Input, "2"),
+            (Unit::Output, "8"),
+            (Unit::CacheRead, "1"),
+        ]);
+        let two = tariff(&[(Unit::Input, "3"), (Unit::Output, "4")]);
+        let highest = one.prices.max(&two.prices);
+        let base = |unit| highest.get(unit).map(Price::base);
+        assert_eq!(base(Unit::Input), Some(dollars("3")));
+        assert_eq!(base(Unit::Output), Some(dollars("8")));
+        assert_eq!(base(Unit::CacheRead), Some(dollars("3")));
+    }
+
+    /// Bills token by token: each token is a set of properties, charged by the priced unit that
+    /// covers it with the fewest other tokens.
+    fn reference(tokens: &[(u64, &[Unit])], tariff: &Tariff, input: u64) -> i128 {
+        tokens
+            .iter()
+            .map(|(count, units)| {
+                let priced = |unit: &&Unit| tariff.prices.get(**unit).is_some();
+                let unit = units.iter().find(priced);
+                let price = unit.and_then(|unit| tariff.prices.get(*unit));
+                let nanos = price.map_or(0, |price| price.at(input).nanos());
+                i128::from(*count) * i128::from(nanos)
+            })
+            .sum()
+    }
+
+    prop_compose! {
+        fn some_price()(base in 0_i64..100_000_000_000, above in 0_u64..4_000, over in 0_i64..100_000_000_000, tiered: bool) -> Price {
+            let tiers = if tiered { vec![(above, PerMillion::from_nanos(over))] } else { Vec::new() };
+            Price::tiered(PerMillion::from_nanos(base), tiers)
+        }
+    }
+
+    prop_compose! {
+        fn some_prices()(priced in proptest::collection::vec((0_usize..15, some_price()), 0..12), input in some_price(), output in some_price()) -> Prices {
+            let mut prices: Prices = priced
+                .into_iter()
+                .map(|(unit, price)| (Unit::ALL[unit], price))
+                // Leaf counts are only defined where a common part of two priced units is priced.
+                .filter(|(unit, _)| !matches!(unit, Unit::InputAudio | Unit::InputImage))
+                .collect();
+            prices.set(Unit::Input, input);
+            prices.set(Unit::Output, output);
+            prices
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bill_equals_that_of_a_count_token_by_token(
+            prices in some_prices(),
+            [fresh, cached, written, hour, video, plain, thought, spoken] in proptest::array::uniform8(0_u64..1_000),
+        ) {
+            let tariff = Tariff::new(prices, Origin::Unknown);
+            let input = fresh + cached + written + hour + video;
+            let usage = Usage {
+                cache_read: Some(cached),
+                cache_write: Some(written + hour),
+                cache_write_1h: Some(hour),
+                input_video: Some(video),
+                reasoning: Some(thought),
+                output_audio: Some(spoken),
+                ..Usage::text(input, plain + thought + spoken)
+            };
+            let tokens: [(u64, &[Unit]); 8] = [
+                (fresh, &[Unit::Input]),
+                (cached, &[Unit::CacheRead, Unit::Input]),
+                (written, &[Unit::CacheWrite, Unit::Input]),
+                (hour, &[Unit::CacheWrite1h, Unit::CacheWrite, Unit::Input]),
+                (video, &[Unit::InputVideo, Unit::Input]),
+                (plain, &[Unit::Output]),
+                (thought, &[Unit::Reasoning, Unit::Output]),
+                (spoken, &[Unit::OutputAudio, Unit::Output]),
+            ];
+            let exact = reference(&tokens, &tariff, input);
+            let bill = i128::from(tariff.bill(&usage).unwrap().nanos());
+            // Within half a nano-dollar, and to the even one at exactly half.
+            let off = (bill * 1_000_000 - exact).abs();
+            prop_assert!(off < 500_000 || (off == 500_000 && bill % 2 == 0), "{off}");
+        }
+
+        #[test]
+        fn the_higher_of_two_price_lists_never_bills_less(
+            one in some_prices(),
+            two in some_prices(),
+            [input, cached, hour, output, thought] in proptest::array::uniform5(0_u64..3_000),
+        ) {
+            let usage = Usage {
+                cache_read: Some(cached),
+                cache_write: Some(hour),
+                cache_write_1h: Some(hour),
+                reasoning: Some(thought),
+                ..Usage::text(input + cached + hour, output + thought)
+            };
+            let highest = Tariff::new(one.max(&two), Origin::Unknown).bill(&usage).unwrap();
+            for prices in [one, two] {
+                prop_assert!(Tariff::new(prices, Origin::Unknown).bill(&usage).unwrap() <= highest);
+            }
+        }
+    }
+}
