@@ -1,7 +1,9 @@
 //! What one call to a model is: plain data, in the order a call meets it.
 
+pub mod brief;
 pub mod facts;
 pub mod labels;
+pub mod line;
 pub mod outcome;
 pub mod refusal;
 pub mod span;

@@ -117,7 +117,51 @@ pub enum Value {
     Texts(Vec<Box<str>>),
 }
 
+/// Attribute: the least that any budget of the call had left after it, as `tollgate.cost.usd` is
+/// written.
+pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";
+
 impl Span {
+    /// The span of a call of which nothing is known but when it began: all that can be empty is.
+    pub fn begun(start: Timestamp) -> Self {
+        let none: Arc<str> = Arc::default();
+        Self {
+            trace_id: TraceId::random(),
+            span_id: SpanId::random(),
+            parent_span_id: None,
+            request_id: RequestId::new(start),
+            kind: Kind::Http,
+            operation: None,
+            start,
+            duration: Duration::ZERO,
+            first_chunk: None,
+            status: Status::Ok,
+            end: End::Complete,
+            provider: Arc::clone(&none),
+            request_model: None,
+            response_model: None,
+            response_id: None,
+            finish_reasons: Vec::new(),
+            tool_calls: Vec::new(),
+            stream: false,
+            labels: Labels::default(),
+            usage: Usage::NONE,
+            usage_source: UsageSource::Absent,
+            cost: None,
+            decision: Decision::Admitted,
+            blocked_by: None,
+            http_status: None,
+            method: Box::default(),
+            server_address: none,
+            path: Box::default(),
+            error_type: None,
+            edits: Vec::new(),
+            partial: None,
+            events: Vec::new(),
+            attributes: Vec::new(),
+        }
+    }
+
     /// When it ended.
     pub fn end_time(&self) -> Timestamp {
         self.start + self.duration
@@ -293,7 +337,7 @@ impl Serialize for Tags<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn example() -> Span {

@@ -1,1 +1,255 @@
-//! Finished spans on their way to processors.
+//! Finished spans on their way to processors. Offering a span never waits and never fails a call:
+//! each processor has a bounded queue and a thread of its own, and what cannot be kept is dropped,
+//! the oldest first, and counted.
+
+use std::{fmt, io, sync::Arc, thread, time::Duration};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::timeout_at};
+
+use crate::{
+    base::clock::{Clock, Instant},
+    call::span::Span,
+};
+
+mod config;
+mod delivery;
+pub mod processor;
+mod queue;
+mod record;
+#[cfg(test)]
+mod testing;
+mod worker;
+
+use queue::Queue;
+use worker::{Orders, Worker};
+
+pub use config::{Buffering, Config, Content, Propagation, Sampling};
+pub use delivery::Delivery;
+pub use processor::{
+    BoxError, BoxFuture, BuildContext, BuildError, DeliverError, Processor, ProcessorConfig, Upkeep,
+};
+pub use queue::Stats;
+pub use record::Record;
+
+/// A processor, with its name and how it is to be treated.
+pub struct Outlet {
+    /// Its name in metrics and logs.
+    pub name: Arc<str>,
+    /// How its worker treats it.
+    pub delivery: Delivery,
+    /// The processor.
+    pub processor: Box<dyn Processor>,
+}
+
+impl Outlet {
+    /// A processor on this machine.
+    pub fn local(name: &str, processor: impl Processor) -> Self {
+        Self {
+            name: Arc::from(name),
+            delivery: Delivery::LOCAL,
+            processor: Box::new(processor),
+        }
+    }
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet")
+            .field("name", &self.name)
+            .field("delivery", &self.delivery)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where finished spans go. One for the process; shared by reference.
+pub struct Pipeline {
+    lines: ArcSwap<Vec<Arc<Line>>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// One processor's queue and worker.
+struct Line {
+    name: Arc<str>,
+    queue: Arc<Queue>,
+    keeps: Keeps,
+    orders: watch::Sender<Orders>,
+    flushed: watch::Receiver<u64>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+/// Whether a line stays when the configuration changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Always,
+    UntilReplaced,
+}
+
+/// A worker that has not begun yet.
+type Idle = (Arc<Line>, Worker);
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.stats()).finish()
+    }
+}
+
+impl Pipeline {
+    /// Starts a worker for each outlet. `fixed` ones (the store) stay when
+    /// [`replace`](Self::replace) changes the others.
+    ///
+    /// # Errors
+    /// The operating system gives no thread or no event queue for a worker.
+    pub fn start(
+        fixed: Vec<Outlet>,
+        outlets: Vec<Outlet>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let fixed = fixed.into_iter().map(|outlet| (outlet, Keeps::Always));
+        let others = outlets
+            .into_iter()
+            .map(|outlet| (outlet, Keeps::UntilReplaced));
+        let idle: Vec<Idle> = fixed
+            .chain(others)
+            .map(|(outlet, keeps)| idle(outlet, keeps, &clock))
+            .collect();
+        let lines = idle.iter().map(|(line, _)| Arc::clone(line)).collect();
+        idle.into_iter().try_for_each(begin)?;
+        Ok(Self {
+            lines: ArcSwap::from_pointee(lines),
+            clock,
+        })
+    }
+
+    /// Hands a span to every processor's queue. Never waits, never fails; a full queue drops its
+    /// oldest span, counted.
+    pub fn offer(&self, span: Span) {
+        let lines = self.lines.load();
+        let Some((last, others)) = lines.split_last() else {
+            return;
+        };
+        let record = Arc::new(Record::new(span));
+        for line in others {
+            line.queue.push(Arc::clone(&record));
+        }
+        last.queue.push(record);
+    }
+
+    /// Puts other processors in the place of the present ones. Spans offered meanwhile wait for
+    /// the new ones, which begin when the old ones have ended, within `grace`.
+    ///
+    /// # Errors
+    /// The operating system gives no thread or no event queue for a worker; its processor then
+    /// gets nothing.
+    pub async fn replace(&self, outlets: Vec<Outlet>, grace: Duration) -> io::Result<()> {
+        let new: Vec<Idle> = outlets
+            .into_iter()
+            .map(|outlet| idle(outlet, Keeps::UntilReplaced, &self.clock))
+            .collect();
+        let old = self.lines.load_full();
+        let kept = old.iter().filter(|line| line.keeps == Keeps::Always);
+        let lines = kept.chain(new.iter().map(|(line, _)| line));
+        self.lines.store(Arc::new(lines.map(Arc::clone).collect()));
+        let replaced = old.iter().filter(|line| line.keeps != Keeps::Always);
+        let by = self.clock.mono() + grace;
+        close(&replaced.map(Arc::clone).collect::<Vec<_>>(), by).await;
+        new.into_iter().try_for_each(begin)
+    }
+
+    /// Waits until every span offered before now was delivered or has failed; false if that was
+    /// not so within `grace`.
+    pub async fn flush(&self, grace: Duration) -> bool {
+        let by = self.clock.mono() + grace;
+        let lines = self.lines.load_full();
+        let wanted: Vec<u64> = lines
+            .iter()
+            .map(|line| {
+                line.orders.send_modify(|orders| orders.flush += 1);
+                line.orders.borrow().flush
+            })
+            .collect();
+        for (line, wanted) in lines.iter().zip(wanted) {
+            let mut flushed = line.flushed.clone();
+            let done = flushed.wait_for(|flushed| *flushed >= wanted);
+            if !matches!(timeout_at(by, done).await, Ok(Ok(_))) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Delivers what waits, for `grace` at most, drops the rest, and ends the workers. Spans that
+    /// are offered later are dropped; all that is counted.
+    pub async fn close(&self, grace: Duration) {
+        let by = self.clock.mono() + grace;
+        close(&self.lines.load_full(), by).await;
+    }
+
+    /// What became of every span so far, by processor.
+    pub fn stats(&self) -> Vec<(Arc<str>, Stats)> {
+        let lines = self.lines.load();
+        lines
+            .iter()
+            .map(|line| (Arc::clone(&line.name), line.queue.stats()))
+            .collect()
+    }
+}
+
+/// A line and its worker, with the worker not running yet.
+fn idle(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> Idle {
+    let queue = Arc::new(Queue::new(outlet.delivery.queue));
+    let (orders, told) = watch::channel(Orders::default());
+    let (flushed, seen) = watch::channel(0);
+    let worker = Worker {
+        name: Arc::clone(&outlet.name),
+        queue: Arc::clone(&queue),
+        delivery: outlet.delivery,
+        processor: outlet.processor,
+        clock: Arc::clone(clock),
+        orders: told,
+        flushed,
+    };
+    let line = Line {
+        name: outlet.name,
+        queue,
+        keeps,
+        orders,
+        flushed: seen,
+        thread: Mutex::new(None),
+    };
+    (Arc::new(line), worker)
+}
+
+/// Gives the worker a thread to itself: whatever its processor does, it holds up nobody else.
+fn begin((line, worker): Idle) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let thread = thread::Builder::new()
+        .name(format!("span-{}", line.name))
+        .spawn(move || runtime.block_on(worker.run()))?;
+    *line.thread.lock() = Some(thread);
+    Ok(())
+}
+
+/// Tells the lines to end and waits until they have, or until `by`. A worker that is stuck in its
+/// processor is left behind.
+async fn close(lines: &[Arc<Line>], by: Instant) {
+    for line in lines {
+        line.orders
+            .send_modify(|orders| orders.close_by = Some(orders.close_by.unwrap_or(by)));
+    }
+    for line in lines {
+        // The sender goes when the worker ends.
+        let mut flushed = line.flushed.clone();
+        let ended = timeout_at(by, async { while flushed.changed().await.is_ok() {} }).await;
+        line.queue.close();
+        let thread = line.thread.lock().take();
+        if let (Ok(()), Some(thread)) = (ended, thread)
+            && thread.join().is_err()
+        {
+            tracing::error!(processor = &*line.name, "A span worker panicked");
+        }
+    }
+}

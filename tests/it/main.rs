@@ -13,4 +13,5 @@
     reason = "tests may panic, print and ask for the time"
 )]
 
+mod pipeline;
 mod pricing;

@@ -1,0 +1,284 @@
+//! The `tracing:` section of the configuration, under the names of the RAAF tracing guide.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::{
+    Delivery, Outlet,
+    processor::{BuildContext, BuildError, ConsoleConfig, ProcessorConfig},
+};
+use crate::base::units;
+
+/// `tracing:` — what spans say, and where they go.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The name of the service that spans are reported for.
+    pub service_name: Box<str>,
+    /// The environment of calls that do not say theirs; none by default.
+    pub environment: Option<Box<str>>,
+    /// Whether spans hold prompts and answers.
+    pub content: Content,
+    /// Trace context on its way to providers.
+    pub propagation: Propagation,
+    /// Where `api_key_secret: NAME` is read.
+    pub secrets_dir: PathBuf,
+    /// The destinations; the store is one besides.
+    #[serde(deserialize_with = "processors")]
+    pub processors: Vec<ProcessorConfig>,
+    /// Which traces go to destinations elsewhere.
+    pub sampling: Sampling,
+    /// What waits for destinations elsewhere.
+    pub buffering: Buffering,
+}
+
+/// `tracing.content` — whether spans hold prompts and answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    /// Never.
+    #[default]
+    None,
+}
+
+/// `tracing.propagation` — trace context on its way to providers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Propagation {
+    /// The formats that are read from a call, the preferred one first.
+    pub formats: Vec<Format>,
+    /// When a call to a provider carries it.
+    pub send: Send,
+}
+
+/// A format of trace context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `traceparent` and `tracestate`.
+    W3c,
+    /// `b3`, or `x-b3-…`.
+    B3,
+    /// `uber-trace-id`.
+    Jaeger,
+}
+
+/// When trace context is sent on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Send {
+    /// If the client sent it, in the format it used.
+    #[default]
+    IfPresent,
+    /// With every call.
+    Always,
+    /// With none.
+    Never,
+}
+
+/// `tracing.sampling` — which traces go to destinations elsewhere. This build has none elsewhere;
+/// console, file and store keep every call.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// How traces are chosen.
+    pub strategy: Strategy,
+    /// The share that is kept; this build takes only 1, which is all.
+    #[serde(deserialize_with = "rate")]
+    pub rate: f64,
+}
+
+/// `tracing.sampling.strategy` — how traces are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// By their id, at a fixed rate.
+    #[default]
+    Probabilistic,
+}
+
+/// `tracing.buffering` — what waits for each processor.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Buffering {
+    /// The most spans that wait for one processor; the oldest is dropped for a new one.
+    pub max_buffer_size: usize,
+    /// The longest that a span waits for its batch, for destinations elsewhere.
+    #[serde(with = "units::duration")]
+    pub flush_interval: Duration,
+    /// Whether spans for destinations elsewhere are kept on disk while those are down.
+    pub persist_buffer: bool,
+    /// Where they are kept.
+    pub buffer_directory: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            service_name: Box::from("raaf-agents"),
+            environment: None,
+            content: Content::None,
+            propagation: Propagation::default(),
+            secrets_dir: PathBuf::from("/run/secrets"),
+            processors: vec![ProcessorConfig::Console(ConsoleConfig::default())],
+            sampling: Sampling::default(),
+            buffering: Buffering::default(),
+        }
+    }
+}
+
+impl Default for Propagation {
+    fn default() -> Self {
+        Self {
+            formats: vec![Format::W3c, Format::B3, Format::Jaeger],
+            send: Send::IfPresent,
+        }
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::Probabilistic,
+            rate: 1.0,
+        }
+    }
+}
+
+impl Default for Buffering {
+    fn default() -> Self {
+        Self {
+            max_buffer_size: Delivery::LOCAL.queue,
+            flush_interval: Delivery::REMOTE.max_age,
+            persist_buffer: true,
+            buffer_directory: PathBuf::from("./trace_buffer"),
+        }
+    }
+}
+
+impl Config {
+    /// Makes the processors. A type that occurs again is named `file-2` in metrics and logs.
+    ///
+    /// # Errors
+    /// The first processor that cannot be made as it is configured.
+    pub fn build(&self, context: &BuildContext) -> Result<Vec<Outlet>, BuildError> {
+        let mut outlets: Vec<Outlet> = Vec::with_capacity(self.processors.len());
+        for (place, config) in self.processors.iter().enumerate() {
+            let same = self.processors.iter().take(place);
+            let before = same.filter(|other| other.name() == config.name()).count();
+            let mut outlet = config.build(context)?;
+            outlet.delivery.queue = self.buffering.max_buffer_size;
+            if before > 0 {
+                outlet.name = format!("{}-{}", config.name(), before + 1).into();
+            }
+            outlets.push(outlet);
+        }
+        Ok(outlets)
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match &*Box::<str>::deserialize(deserializer)? {
+            "none" => Ok(Self::None),
+            "redacted" | "full" => Err(D::Error::custom(
+                "this build does not put prompts and answers on spans: leave it at `none`",
+            )),
+            other => Err(D::Error::unknown_variant(
+                other,
+                &["none", "redacted", "full"],
+            )),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Strategy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match &*Box::<str>::deserialize(deserializer)? {
+            "probabilistic" => Ok(Self::Probabilistic),
+            "adaptive" => Err(D::Error::custom(
+                "this build does not sample: leave it at `probabilistic` with rate 1.0",
+            )),
+            other => Err(D::Error::unknown_variant(
+                other,
+                &["probabilistic", "adaptive"],
+            )),
+        }
+    }
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let rate = f64::deserialize(deserializer)?;
+    if (1.0..=1.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err(D::Error::custom(
+            "this build does not sample, it keeps every span: leave it at 1.0",
+        ))
+    }
+}
+
+/// At most 64: each has a thread.
+fn processors<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<ProcessorConfig>, D::Error> {
+    let processors = Vec::deserialize(deserializer)?;
+    if processors.len() > 64 {
+        return Err(D::Error::custom("at most 64 processors"));
+    }
+    Ok(processors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(yaml: &str) -> Result<Config, String> {
+        serde_saphyr::from_str(yaml).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_documented_section_reads_as_the_defaults() {
+        let config = read(
+            "service_name: raaf-agents
+environment: null
+content: none
+propagation: {formats: [w3c, b3, jaeger], send: if_present}
+secrets_dir: /run/secrets
+processors:
+  - {type: console, format: compact}
+sampling: {strategy: probabilistic, rate: 1.0}
+buffering: {max_buffer_size: 10000, flush_interval: 30s, persist_buffer: true, buffer_directory: ./trace_buffer}
+",
+        );
+        assert_eq!(config, Ok(Config::default()));
+        assert_eq!(read("{}"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn a_setting_that_this_build_lacks_says_so() {
+        for yaml in [
+            "content: full",
+            "sampling: {strategy: adaptive}",
+            "sampling: {rate: 0.1}",
+        ] {
+            let error = read(yaml).unwrap_err();
+            assert!(error.contains("this build does not"), "{yaml}: {error}");
+        }
+    }
+
+    #[test]
+    fn wrong_names_are_answered_with_the_right_ones() {
+        let error = read("processors: [{type: consol}]").unwrap_err();
+        assert!(
+            error.contains("console") && error.contains("file"),
+            "{error}"
+        );
+        let error = read("processors: [{type: console, formt: json}]").unwrap_err();
+        assert!(
+            error.contains("formt") && error.contains("format"),
+            "{error}"
+        );
+        let error = read("content: everything").unwrap_err();
+        assert!(error.contains("redacted"), "{error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! Destinations of spans, one file each. Adding one: its file with `Config` and `build`, its `mod`
+//! line, and its line in the registry below.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+
+use super::{Outlet, record::Record};
+use crate::base::clock::Clock;
+
+mod console;
+mod file;
+
+pub use console::Config as ConsoleConfig;
+pub use file::Config as FileConfig;
+
+/// A future on the heap, for traits that are used as objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Any error, for logs.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A destination of spans. It only delivers: queue, batches, retries, timing, counting and
+/// isolation are its worker's. Each has a thread to itself, with a tokio runtime, so it may block
+/// as well as await.
+pub trait Processor: Send + 'static {
+    /// Delivers a batch, the oldest span first. After an error that can be retried the same batch
+    /// comes again: what was half done must be undone or harmless to repeat.
+    ///
+    /// # Errors
+    /// [`DeliverError`] says whether trying again can help.
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a [Arc<Record>],
+    ) -> BoxFuture<'a, Result<(), DeliverError>>;
+
+    /// Work that has nothing to do with a span: called at every tick (100 ms), so look first
+    /// whether anything is to be done.
+    fn upkeep(&mut self) -> Upkeep {
+        Upkeep::default()
+    }
+}
+
+/// What upkeep has found and done since the last time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// Half-written lines that were cut.
+    pub torn: u64,
+    /// Spans that were deleted because of their age.
+    pub expired: u64,
+}
+
+/// Why a batch was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// It may succeed later.
+    #[error("not delivered now: {source}")]
+    Retry {
+        /// How long the destination asked us to wait.
+        after: Option<Duration>,
+        /// What happened.
+        source: BoxError,
+    },
+    /// It never will: the batch is given up.
+    #[error("refused: {0}")]
+    Reject(#[source] BoxError),
+    /// The destination is gone for good, and that is nobody's fault (the reader of a pipe left).
+    #[error("the destination is gone")]
+    Gone,
+}
+
+impl DeliverError {
+    /// An error that may pass.
+    pub fn retry(source: impl Into<BoxError>) -> Self {
+        Self::Retry {
+            after: None,
+            source: source.into(),
+        }
+    }
+}
+
+/// A processor cannot be made as it is configured.
+#[derive(Debug, thiserror::Error)]
+#[error("tracing.processors: {processor}: {reason}")]
+pub struct BuildError {
+    /// Its type.
+    pub processor: &'static str,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
+/// What a processor may need when it is made.
+#[derive(Clone)]
+pub struct BuildContext {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for BuildContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildContext").finish_non_exhaustive()
+    }
+}
+
+/// Makes the configuration's enum of the parts of this folder, each with its `type`.
+macro_rules! registry {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $module:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Deserialize)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        pub enum $name {
+            $(
+                #[doc = concat!("`type: ", stringify!($module), "`")]
+                $variant($module::Config),
+            )+
+        }
+
+        impl $name {
+            /// Every `type`, in the order in which they are listed to the user.
+            pub const TYPES: &[&str] = &[$(stringify!($module)),+];
+
+            /// Its `type`, which is the name of its file.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => stringify!($module),)+
+                }
+            }
+
+            /// Makes the processor.
+            ///
+            /// # Errors
+            /// The configuration asks for something that cannot be.
+            pub fn build(&self, context: &BuildContext) -> Result<Outlet, BuildError> {
+                match self {
+                    $(Self::$variant(config) => $module::build(config, context),)+
+                }
+            }
+        }
+    };
+}
+
+registry! {
+    /// A destination in the configuration; `type` names the file in this folder.
+    ProcessorConfig {
+        Console = console,
+        File = file,
+    }
+}

@@ -1,0 +1,94 @@
+//! What the tests of this module share.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+use super::{BoxFuture, DeliverError, Processor, Record};
+use crate::{
+    base::{
+        clock::{Clock as _, Instant, SystemClock, Timestamp},
+        id::SpanId,
+    },
+    call::span::Span,
+};
+
+/// The record of a call that is told from others by `n`, which is its span id.
+pub(super) fn record(n: u64) -> Arc<Record> {
+    Arc::new(Record::new(span(n)))
+}
+
+/// The span of a call that is told from others by `n`, which is its span id.
+pub(super) fn span(n: u64) -> Span {
+    Span {
+        span_id: SpanId::from_bytes(n.to_be_bytes()),
+        ..Span::begun(Timestamp::from_secs(1_795_328_714))
+    }
+}
+
+/// What a scripted processor does with one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Does {
+    /// Takes the batch.
+    Takes,
+    /// Fails, and may do better later.
+    Fails,
+    /// Fails, and asks to be left alone for so long.
+    Asks(Duration),
+    /// Says that it never will.
+    Refuses,
+    /// Panics.
+    Panics,
+    /// Never answers.
+    Hangs,
+    /// Says that it is gone.
+    Leaves,
+}
+
+/// A processor that does what it is told, attempt by attempt, and then takes everything.
+pub(super) struct Scripted {
+    script: VecDeque<Does>,
+    clock: SystemClock,
+    attempts: Attempts,
+}
+
+/// When each attempt was made, and with which spans.
+pub(super) type Attempts = Arc<Mutex<Vec<(Instant, Vec<SpanId>)>>>;
+
+impl Scripted {
+    pub(super) fn new(script: &[Does]) -> (Self, Attempts) {
+        let attempts = Attempts::default();
+        let scripted = Self {
+            script: script.iter().copied().collect(),
+            clock: SystemClock,
+            attempts: Arc::clone(&attempts),
+        };
+        (scripted, attempts)
+    }
+}
+
+impl Processor for Scripted {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a [Arc<Record>],
+    ) -> BoxFuture<'a, Result<(), DeliverError>> {
+        let ids = batch.iter().map(|record| record.span.span_id).collect();
+        self.attempts.lock().push((self.clock.mono(), ids));
+        let does = self.script.pop_front().unwrap_or(Does::Takes);
+        let error = |after| DeliverError::Retry {
+            after,
+            source: "scripted".into(),
+        };
+        Box::pin(async move {
+            match does {
+                Does::Takes => Ok(()),
+                Does::Fails => Err(error(None)),
+                Does::Asks(wait) => Err(error(Some(wait))),
+                Does::Refuses => Err(DeliverError::Reject("scripted".into())),
+                Does::Panics => panic!("scripted"),
+                Does::Hangs => std::future::pending().await,
+                Does::Leaves => Err(DeliverError::Gone),
+            }
+        })
+    }
+}

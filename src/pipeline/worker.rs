@@ -1,0 +1,288 @@
+//! The worker of one processor: takes batches from its queue at every tick, delivers them, and
+//! does the retrying, timing, counting and isolating, so that processors only deliver.
+
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{sleep, sleep_until, timeout, timeout_at},
+};
+
+use super::{
+    delivery::{Breaker, Delivery},
+    processor::{BoxError, BoxFuture, DeliverError, Processor},
+    queue::{Outcome, Queue},
+    record::Record,
+};
+use crate::base::clock::{Clock, Instant};
+
+/// How often a worker looks at its queue. Nobody wakes it for a span: that would cost more than
+/// everything else that is done for the span.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// The least time between two log lines about dropped spans.
+const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
+
+/// The least time between two log lines about failed attempts.
+const FAILURES_LOGGED_EVERY: Duration = Duration::from_secs(10);
+
+/// What the pipeline asks of its workers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Orders {
+    /// Counts the calls of flush: deliver what waits, now.
+    pub(super) flush: u64,
+    /// Deliver what waits until then, drop the rest, and end.
+    pub(super) close_by: Option<Instant>,
+}
+
+/// One processor's worker. It ends when it is told to, or when the pipeline is gone.
+pub(super) struct Worker {
+    pub(super) name: Arc<str>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) delivery: Delivery,
+    pub(super) processor: Box<dyn Processor>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) orders: watch::Receiver<Orders>,
+    /// The last flush that was carried out.
+    pub(super) flushed: watch::Sender<u64>,
+}
+
+/// What a worker remembers between ticks.
+struct State {
+    breaker: Breaker,
+    batch: Vec<Arc<Record>>,
+    /// Since when spans have been waiting for their batch to fill.
+    waiting_since: Option<Instant>,
+    drops_logged: (u64, Option<Instant>),
+    failure_logged: Option<Instant>,
+}
+
+/// What comes after an attempt.
+enum Verdict {
+    Ended(Outcome),
+    Again { after: Option<Duration> },
+}
+
+impl Worker {
+    /// Works until the end.
+    pub(super) async fn run(mut self) {
+        let mut state = State {
+            breaker: Breaker::new(&self.delivery),
+            batch: Vec::new(),
+            waiting_since: None,
+            drops_logged: (0, None),
+            failure_logged: None,
+        };
+        loop {
+            let open = self.wait().await;
+            let orders = *self.orders.borrow_and_update();
+            let forced = orders.close_by.is_some() || *self.flushed.borrow() != orders.flush;
+            self.round(&mut state, forced).await;
+            self.look_after(&mut state);
+            self.flushed.send_replace(orders.flush);
+            if !open || orders.close_by.is_some() {
+                break;
+            }
+        }
+        self.queue.close();
+        self.log_drops(&mut state, true);
+    }
+
+    /// Waits for the next tick or order; false if the pipeline is gone.
+    async fn wait(&mut self) -> bool {
+        tokio::select! {
+            () = sleep(TICK) => true,
+            order = self.orders.changed() => order.is_ok(),
+        }
+    }
+
+    /// Delivers what is due of the spans that wait now.
+    async fn round(&mut self, state: &mut State, forced: bool) {
+        let mut left = self.queue.len();
+        while left > 0 && (forced || self.is_due(state, left)) {
+            let most = self.delivery.batch.max(1).min(left);
+            self.queue.take(most, &mut state.batch);
+            left = left.saturating_sub(most);
+            if state.batch.is_empty() {
+                break; // The queue was shorter by then: drops are not ours alone.
+            }
+            let outcome = self.deliver(state).await;
+            self.queue.settle(outcome);
+            state.batch.clear();
+            state.waiting_since = None;
+        }
+    }
+
+    fn is_due(&self, state: &mut State, waiting: usize) -> bool {
+        let now = self.clock.mono();
+        let since = *state.waiting_since.get_or_insert(now);
+        waiting >= self.delivery.batch || now.duration_since(since) >= self.delivery.max_age
+    }
+
+    /// Tries the batch in hand until it is delivered, refused, or out of attempts. At the end of
+    /// the pipeline it is tried once more at most, whatever the breaker says.
+    async fn deliver(&mut self, state: &mut State) -> Outcome {
+        for attempt in 1..=self.delivery.attempts.max(1) {
+            if let Some(until) = state.breaker.closed_at(self.clock.mono()) {
+                self.pause(until).await;
+            }
+            let closing = self.orders.borrow().close_by;
+            if closing.is_some_and(|by| self.clock.mono() >= by) {
+                return Outcome::Dropped;
+            }
+            if attempt > 1 {
+                self.queue.note(|stats| stats.retried += 1);
+            }
+            let result = self.attempt(&state.batch, closing).await;
+            let after = match self.judge(result, state) {
+                Verdict::Ended(outcome) => return outcome,
+                Verdict::Again { after } => after,
+            };
+            if closing.is_some() || attempt == self.delivery.attempts {
+                break;
+            }
+            let wait = self.delivery.wait(attempt, after);
+            self.pause(self.clock.mono() + wait).await;
+        }
+        Outcome::Failed
+    }
+
+    /// What an attempt's result means, for the breaker and for the batch.
+    fn judge(&self, result: Result<(), DeliverError>, state: &mut State) -> Verdict {
+        let refused = match result {
+            Err(DeliverError::Retry { after, source }) => {
+                if state.breaker.failed(self.clock.mono()) {
+                    tracing::warn!(
+                        processor = &*self.name,
+                        error = %source,
+                        pause = ?self.delivery.recovery_timeout,
+                        "Span processor keeps failing: it is tried again after a pause"
+                    );
+                } else {
+                    self.log_failure(&source, "Spans could not be delivered", state);
+                }
+                return Verdict::Again { after };
+            },
+            Err(DeliverError::Gone) => {
+                self.queue.close();
+                return Verdict::Ended(Outcome::Failed);
+            },
+            Err(DeliverError::Reject(error)) => Some(error),
+            Ok(()) => None,
+        };
+        if state.breaker.succeeded() {
+            tracing::info!(processor = &*self.name, "Span processor works again");
+        }
+        let Some(error) = refused else {
+            return Verdict::Ended(Outcome::Delivered);
+        };
+        self.log_failure(&error, "Spans were refused by their processor", state);
+        Verdict::Ended(Outcome::Failed)
+    }
+
+    /// Waits until `until`, or until the pipeline ends.
+    async fn pause(&mut self, until: Instant) {
+        let ending = self.orders.wait_for(|orders| orders.close_by.is_some());
+        tokio::select! {
+            () = sleep_until(until) => {},
+            _closing_or_gone = ending => {},
+        }
+    }
+
+    /// One attempt, timed, and with a panic made an error.
+    async fn attempt(
+        &mut self,
+        batch: &[Arc<Record>],
+        closing: Option<Instant>,
+    ) -> Result<(), DeliverError> {
+        let processor = &mut self.processor;
+        let delivering = unpanicked(|| processor.deliver(batch));
+        let limited = timeout(self.delivery.timeout, delivering);
+        let result = match closing {
+            None => limited.await.ok(),
+            Some(by) => timeout_at(by, limited).await.ok().and_then(Result::ok),
+        };
+        match result {
+            Some(Some(result)) => result,
+            Some(None) => {
+                self.queue.note(|stats| stats.panicked += 1);
+                Err(DeliverError::Reject(BoxError::from("it panicked")))
+            },
+            None => Err(DeliverError::Retry {
+                after: None,
+                source: BoxError::from("it took too long"),
+            }),
+        }
+    }
+
+    /// What is done at every tick besides delivering.
+    fn look_after(&mut self, state: &mut State) {
+        let processor = &mut self.processor;
+        let upkeep = catch_unwind(AssertUnwindSafe(|| processor.upkeep()));
+        self.queue.note(|stats| match upkeep {
+            Ok(upkeep) => {
+                stats.torn += upkeep.torn;
+                stats.expired += upkeep.expired;
+            },
+            Err(_panic) => stats.panicked += 1,
+        });
+        self.log_drops(state, false);
+    }
+
+    /// Logs spans that were dropped since the last such line, once a minute at most.
+    fn log_drops(&self, state: &mut State, last: bool) {
+        let (logged, at) = state.drops_logged;
+        let dropped = self.queue.stats().dropped;
+        let now = self.clock.mono();
+        let quiet = at.is_some_and(|at| now.duration_since(at) < DROPS_LOGGED_EVERY);
+        if dropped > logged && (last || !quiet) {
+            tracing::warn!(
+                processor = &*self.name,
+                spans = dropped - logged,
+                total = dropped,
+                "Spans were dropped: their processor does not keep up"
+            );
+            state.drops_logged = (dropped, Some(now));
+        }
+    }
+
+    /// Logs a failed attempt, unless another one was logged just before.
+    fn log_failure(&self, error: &BoxError, message: &'static str, state: &mut State) {
+        let now = self.clock.mono();
+        let quiet = |at: Instant| now.duration_since(at) < FAILURES_LOGGED_EVERY;
+        if state.failure_logged.is_some_and(quiet) {
+            return;
+        }
+        state.failure_logged = Some(now);
+        tracing::warn!(
+            processor = &*self.name,
+            spans = state.batch.len(),
+            %error,
+            "{message}"
+        );
+    }
+}
+
+/// The result of a future, or `None` if making or polling it panicked.
+async fn unpanicked<'a, T>(make: impl FnOnce() -> BoxFuture<'a, T>) -> Option<T> {
+    let mut future = catch_unwind(AssertUnwindSafe(make)).ok()?;
+    poll_fn(move |context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        match polled {
+            Ok(Poll::Ready(value)) => Poll::Ready(Some(value)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_panic) => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+#[path = "worker/tests.rs"]
+mod tests;

@@ -1,0 +1,202 @@
+//! Tests of the worker: paused time, scripted processors.
+
+use super::{
+    super::{
+        queue::Stats,
+        testing::{Attempts, Does, Scripted, record, span},
+    },
+    *,
+};
+use crate::base::clock::SystemClock;
+
+/// A worker on a script, with what steers it.
+struct Bench {
+    worker: Option<Worker>,
+    queue: Arc<Queue>,
+    orders: watch::Sender<Orders>,
+    attempts: Attempts,
+}
+
+impl Bench {
+    fn new(delivery: Delivery, script: &[Does]) -> Self {
+        let (processor, attempts) = Scripted::new(script);
+        let queue = Arc::new(Queue::new(delivery.queue));
+        let (orders, told) = watch::channel(Orders::default());
+        let worker = Worker {
+            name: Arc::from("scripted"),
+            queue: Arc::clone(&queue),
+            delivery,
+            processor: Box::new(processor),
+            clock: Arc::new(SystemClock),
+            orders: told,
+            flushed: watch::channel(0).0,
+        };
+        Self {
+            worker: Some(worker),
+            queue,
+            orders,
+            attempts,
+        }
+    }
+
+    fn push(&self, spans: std::ops::RangeInclusive<u64>) {
+        spans.for_each(|n| self.queue.push(record(n)));
+    }
+
+    /// Works for so long, and then is told to end within `grace`.
+    async fn work(&mut self, time: Duration, grace: Duration) -> Stats {
+        let worker = self.worker.take().unwrap();
+        let script = async {
+            sleep(time).await;
+            let by = SystemClock.mono() + grace;
+            self.orders.send_modify(|orders| orders.close_by = Some(by));
+        };
+        tokio::join!(worker.run(), script);
+        let stats = self.queue.stats();
+        let ended = stats.delivered + stats.failed + stats.dropped;
+        assert_eq!(stats.offered, ended, "every span ended somehow: {stats:?}");
+        stats
+    }
+
+    /// The times between attempts, in whole tenths of a second.
+    fn gaps(&self) -> Vec<u128> {
+        let attempts = self.attempts.lock().clone();
+        attempts
+            .windows(2)
+            .map(|pair| pair[1].0.duration_since(pair[0].0).as_millis() / 100)
+            .collect()
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        let attempts = self.attempts.lock();
+        attempts.iter().map(|(_, ids)| ids.len()).collect()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_local_processor_has_its_spans_within_two_ticks_and_in_order() {
+    let mut bench = Bench::new(Delivery::LOCAL, &[]);
+    bench.push(1..=3);
+    let began = SystemClock.mono();
+    let stats = bench.work(SECOND, SECOND).await;
+    assert_eq!(stats.delivered, 3);
+    let (at, ids) = bench.attempts.lock()[0].clone();
+    assert!(at.duration_since(began) <= 2 * TICK);
+    assert_eq!(ids, [1, 2, 3].map(|n| span(n).span_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remote_processors_batch_waits_until_it_is_full_or_old() {
+    let delivery = Delivery {
+        batch: 2,
+        ..Delivery::REMOTE
+    };
+    let mut bench = Bench::new(delivery, &[]);
+    bench.push(1..=5);
+    let began = SystemClock.mono();
+    bench.work(60 * SECOND, SECOND).await;
+    assert_eq!(bench.sizes(), [2, 2, 1]);
+    let last = bench.attempts.lock()[2].0.duration_since(began);
+    assert!(last >= delivery.max_age && last <= delivery.max_age + 3 * TICK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_tried_again_after_doubled_waits_and_then_given_up() {
+    let mut bench = Bench::new(Delivery::REMOTE, &[Does::Fails, Does::Fails, Does::Fails]);
+    bench.push(1..=4);
+    let stats = bench.work(60 * SECOND, SECOND).await;
+    assert_eq!((stats.failed, stats.retried), (4, 2));
+    let gaps = bench.gaps();
+    assert!(
+        (10..=11).contains(&gaps[0]) && (20..=22).contains(&gaps[1]),
+        "{gaps:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_asks_for_time_gets_it() {
+    let mut bench = Bench::new(Delivery::LOCAL, &[Does::Asks(7 * SECOND)]);
+    bench.push(1..=1);
+    let delivery = Delivery {
+        recovery_timeout: 60 * SECOND,
+        ..Delivery::LOCAL
+    };
+    bench.worker.as_mut().unwrap().delivery = delivery;
+    let stats = bench.work(60 * SECOND, SECOND).await;
+    assert_eq!(stats.delivered, 1);
+    assert!((70..=77).contains(&bench.gaps()[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_not_tried_again() {
+    let mut bench = Bench::new(Delivery::LOCAL, &[Does::Refuses]);
+    bench.push(1..=2);
+    let stats = bench.work(SECOND, SECOND).await;
+    assert_eq!((stats.failed, stats.retried), (2, 0));
+    assert_eq!(bench.sizes(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_costs_its_batch_and_nothing_more() {
+    let delivery = Delivery {
+        batch: 1,
+        ..Delivery::LOCAL
+    };
+    let mut bench = Bench::new(delivery, &[Does::Panics]);
+    bench.push(1..=3);
+    let stats = bench.work(SECOND, SECOND).await;
+    assert_eq!((stats.failed, stats.panicked, stats.delivered), (1, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_never_ends_is_cut_short() {
+    let mut bench = Bench::new(Delivery::LOCAL, &[Does::Hangs]);
+    bench.push(1..=1);
+    let stats = bench.work(60 * SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.retried), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_keeps_failing_is_left_alone_and_probed() {
+    let delivery = Delivery {
+        failure_threshold: 2,
+        ..Delivery::REMOTE
+    };
+    let mut bench = Bench::new(delivery, &[Does::Fails; 4]);
+    bench.push(1..=1);
+    bench.orders.send_modify(|orders| orders.flush = 1);
+    let stats = bench.work(3_000 * SECOND, SECOND).await;
+    assert_eq!(stats.failed, 1);
+    let gaps = bench.gaps();
+    assert!(gaps[0] <= 11, "the breaker is still closed: {gaps:?}");
+    assert!(gaps[1] >= 3_000, "it opened: {gaps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_is_gone_is_not_tried_again() {
+    let mut bench = Bench::new(Delivery::LOCAL, &[Does::Leaves]);
+    bench.push(1..=2);
+    let late = Arc::clone(&bench.queue);
+    let (stats, ()) = tokio::join!(bench.work(SECOND, SECOND), async {
+        sleep(SECOND / 2).await;
+        late.push(record(3));
+    });
+    assert_eq!((stats.failed, stats.dropped), (2, 1));
+    assert_eq!(bench.sizes(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_delivers_what_waits_and_drops_what_cannot_be() {
+    let mut bench = Bench::new(Delivery::REMOTE, &[]);
+    bench.push(1..=3);
+    assert_eq!(bench.work(TICK / 2, SECOND).await.delivered, 3);
+
+    let mut bench = Bench::new(Delivery::REMOTE, &[Does::Hangs]);
+    bench.push(1..=150);
+    let began = SystemClock.mono();
+    let stats = bench.work(TICK / 2, SECOND).await;
+    assert_eq!((stats.failed, stats.dropped), (100, 50));
+    assert!(SystemClock.mono().duration_since(began) < 2 * SECOND);
+}

@@ -1,0 +1,4 @@
+//! Spans on their way out, with real threads.
+
+mod files;
+mod isolation;
