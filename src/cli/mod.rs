@@ -1,1 +1,68 @@
 //! The command line, one file a subcommand.
+//!
+//! A command is a `clap::Args` with a method `run(self) -> Result<(), Failure>`. To add one: its
+//! file, its `mod` line, and its line in `commands!`.
+
+mod check;
+mod completions;
+mod failure;
+pub mod log;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::{failure::Failure, settings::Settings};
+
+/// Makes the enum of the commands and runs the one that was given.
+macro_rules! commands {
+    ($($(#[$doc:meta])* $name:ident = $module:ident,)*) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $($(#[$doc])* $name($module::Command),)*
+        }
+
+        impl Command {
+            fn run(self) -> Result<(), Failure> {
+                match self {
+                    $(Self::$name(command) => command.run(),)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Validate a configuration and say what it means
+    Check = check,
+    /// Print completions for a shell
+    Completions = completions,
+}
+
+/// A sidecar proxy for LLM APIs: meters, prices, limits and traces every call
+#[derive(Debug, Parser)]
+#[command(
+    name = "tollgate",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Reads the arguments, runs the command, and says what went wrong.
+///
+/// The exit code is 0 if it is done, 1 if it failed, 2 if the arguments or the configuration are
+/// wrong; `exec` passes on its command's.
+pub fn main() -> ExitCode {
+    let done = Arguments::try_parse()
+        .map_err(Failure::from)
+        .and_then(|arguments| arguments.command.run());
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

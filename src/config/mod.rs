@@ -1,1 +1,53 @@
-//! The configuration file as a whole: the only module that knows every section.
+//! The configuration file as a whole: read, expanded, typed and checked, every problem at its exact
+//! place. Each section is the `Config` of the module it configures.
+
+mod check;
+mod de;
+mod document;
+mod expand;
+pub mod later;
+mod load;
+pub mod log;
+mod problem;
+mod read;
+mod summary;
+mod tree;
+mod watch;
+
+use serde::Deserialize;
+
+pub use self::{
+    document::Document,
+    expand::Sources,
+    load::{DEFAULT_PATH, Invalid, LoadError, Loaded, load, locate, parse},
+    problem::{Place, Problem, Severity},
+    watch::{Watch, WatchError},
+};
+use crate::{
+    net::config::{Listen, Upstream},
+    proxy::config::{Identity, Limits, Shutdown},
+};
+
+/// Everything that can be configured, in the order of `config/tollgate.yaml`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where Tollgate listens.
+    pub listen: Listen,
+    /// Its own log.
+    pub log: log::Log,
+    /// What is held at once.
+    pub limits: Limits,
+    /// How providers are reached.
+    pub upstream: Upstream,
+    /// The way out.
+    pub shutdown: Shutdown,
+    /// Who calls are for.
+    pub identity: Identity,
+    /// Calls of clients that were not pointed at Tollgate.
+    pub intercept: later::Intercept,
+    /// Checks of what is said.
+    pub guards: later::Nothing,
+    /// Telling people.
+    pub alerts: later::Alerts,
+}

@@ -1,0 +1,158 @@
+//! What one section cannot know: whether the whole makes sense.
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use super::{Config, problem::Problem};
+
+/// What is wrong with `config`, errors and warnings.
+pub(super) fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    listeners(config, &mut problems);
+    upstream(config, &mut problems);
+    limits(config, &mut problems);
+    problems
+}
+
+/// Ports clash; listeners that strangers can reach are protected.
+fn listeners(config: &Config, problems: &mut Vec<Problem>) {
+    let listen = &config.listen;
+    let all = [
+        ("listen.proxy", Some(listen.proxy)),
+        ("listen.admin", Some(listen.admin)),
+        ("listen.health", listen.health),
+    ];
+    let all: Vec<(&str, SocketAddr)> = all
+        .into_iter()
+        .filter_map(|(path, address)| Some((path, address?)))
+        .collect();
+    for (index, (path, address)) in all.iter().enumerate() {
+        let other = all
+            .iter()
+            .take(index)
+            .find(|(_, other)| clash(*address, *other));
+        if let Some((other, _)) = other {
+            problems.push(
+                Problem::error(*path, format!("{address} is the address of `{other}` too"))
+                    .help("give each listener a port of its own"),
+            );
+        }
+    }
+    let protected = config.identity.keys_file.is_some() || !listen.allow.is_empty();
+    if !listen.proxy.ip().is_loopback() && !protected {
+        problems.push(
+            Problem::error(
+                "listen.proxy",
+                format!(
+                    "{} is beyond loopback: anyone could spend your keys",
+                    listen.proxy
+                ),
+            )
+            .help(
+                "say who may use it with `listen.allow: [10.0.0.0/8]` or `identity.keys_file`, \
+                 or listen on 127.0.0.1",
+            ),
+        );
+    }
+    if !listen.admin.ip().is_loopback() && listen.token.is_none() {
+        problems.push(
+            Problem::error(
+                "listen.admin",
+                format!("{} is beyond loopback and has no token", listen.admin),
+            )
+            .help(
+                "set `listen.token: ${file:/run/secrets/tollgate-token}`, or listen on 127.0.0.1 \
+                 and use `listen.health` for probes and metrics",
+            ),
+        );
+    }
+    if listen
+        .token
+        .as_ref()
+        .is_some_and(|token| token.expose().is_empty())
+    {
+        problems.push(Problem::error("listen.token", "the token is empty"));
+    }
+    if let Some(file) = &config.identity.keys_file {
+        readable("identity.keys_file", file, problems);
+    }
+}
+
+/// Whether both cannot be bound at once.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
+}
+
+/// The shortest wait for an answer that cuts nobody short who waits as the SDKs do.
+const SDK_PATIENCE: Duration = Duration::from_mins(10);
+
+fn upstream(config: &Config, problems: &mut Vec<Problem>) {
+    let upstream = &config.upstream;
+    for (path, timeout) in [
+        ("upstream.connect_timeout", upstream.connect_timeout),
+        ("upstream.first_byte_timeout", upstream.first_byte_timeout),
+        ("upstream.idle_timeout", upstream.idle_timeout),
+    ] {
+        if timeout.is_zero() {
+            problems.push(Problem::error(path, "no call can be that fast"));
+        } else if timeout < SDK_PATIENCE && path != "upstream.connect_timeout" {
+            problems.push(Problem::warning(
+                path,
+                "shorter than the 600 s that clients wait: slow answers will be cut off",
+            ));
+        }
+    }
+    for (path, file) in [
+        ("upstream.ca_file", &upstream.ca_file),
+        ("upstream.client_cert", &upstream.client_cert),
+        ("upstream.client_key", &upstream.client_key),
+    ] {
+        if let Some(file) = file {
+            readable(path, file, problems);
+        }
+    }
+    match (&upstream.client_cert, &upstream.client_key) {
+        (Some(_), None) => problems.push(Problem::error(
+            "upstream.client_cert",
+            "a certificate without its key; set `upstream.client_key`",
+        )),
+        (None, Some(_)) => problems.push(Problem::error(
+            "upstream.client_key",
+            "a key without its certificate; set `upstream.client_cert`",
+        )),
+        _ => {},
+    }
+}
+
+fn limits(config: &Config, problems: &mut Vec<Problem>) {
+    let limits = &config.limits;
+    for (path, value) in [
+        ("limits.connections", limits.connections),
+        ("limits.in_flight", limits.in_flight),
+        ("limits.header_bytes", limits.header_bytes.as_usize()),
+        ("limits.headers", limits.headers),
+        ("limits.counters", limits.counters),
+    ] {
+        if value == 0 {
+            problems.push(Problem::error(path, "with 0 no call could pass"));
+        }
+    }
+    if limits.peek_total < limits.peek {
+        problems.push(
+            Problem::error(
+                "limits.peek_total",
+                format!("less than `limits.peek`, which is {}", limits.peek),
+            )
+            .help("it bounds all request bodies together, `peek` each one"),
+        );
+    }
+}
+
+fn readable(path: &str, file: &Path, problems: &mut Vec<Problem>) {
+    if let Err(error) = fs::File::open(file) {
+        problems.push(Problem::error(
+            path,
+            format!("cannot read {}: {error}", file.display()),
+        ));
+    }
+}

@@ -1,0 +1,58 @@
+//! A configuration file as it was read: its text, and where in it everything is.
+
+use super::{
+    problem::{Place, Problem},
+    tree::{Located, Node},
+};
+
+/// The file behind a configuration.
+#[derive(Clone, Debug)]
+pub struct Document {
+    name: String,
+    text: String,
+    pub(super) root: Node,
+}
+
+impl Document {
+    pub(super) fn new(name: &str, text: &str, root: Node) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            root,
+        }
+    }
+
+    /// What to call it in messages: its path as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where the key at `path` is: at its value if that is a scalar, else at the key. If the file
+    /// leaves it out, the nearest key above it; none if there is none.
+    pub fn place(&self, path: &str) -> Option<Place> {
+        let above = |located: &Located| {
+            let rest = path.strip_prefix(&located.path);
+            !located.path.is_empty()
+                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let places = self.root.places().into_iter();
+        places
+            .filter(above)
+            .max_by_key(|located| located.path.len())
+            .map(|located| located.place)
+    }
+
+    /// `problem` with its place.
+    #[must_use]
+    pub(super) fn located(&self, problem: Problem) -> Problem {
+        match self.place(&problem.path) {
+            Some(place) if problem.place.is_none() => problem.at(place),
+            _ => problem,
+        }
+    }
+}

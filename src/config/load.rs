@@ -1,0 +1,155 @@
+//! From a file to a [`Config`]: read, parse, expand, type, check.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Config,
+    check::check,
+    document::Document,
+    expand::{Sources, expand},
+    problem::{Problem, Severity},
+    read::read,
+    tree,
+};
+
+/// The file that is used if none is named and it is there.
+pub const DEFAULT_PATH: &str = "tollgate.yaml";
+/// The longest configuration, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// The file; none if the defaults are used.
+    pub document: Option<Document>,
+    /// What may not do what its author thinks.
+    pub warnings: Vec<Problem>,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is wrong.
+    #[error("{}", lines(.0))]
+    Invalid(Box<Invalid>),
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug)]
+pub struct Invalid {
+    /// The name of the file.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+    /// At least one error, and warnings, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+/// One line a problem.
+fn lines(invalid: &Invalid) -> String {
+    let lines: Vec<String> = invalid
+        .problems
+        .iter()
+        .map(|problem| problem.line(&invalid.file))
+        .collect();
+    lines.join("\n")
+}
+
+/// The file to use: the one that is named, else `./tollgate.yaml` if it is there, else none.
+pub fn locate(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| {
+        let default = PathBuf::from(DEFAULT_PATH);
+        default.exists().then_some(default)
+    })
+}
+
+/// Loads the file at `path`, or the defaults.
+///
+/// # Errors
+/// It cannot be read, or something in it is wrong.
+pub fn load(path: Option<&Path>, sources: &Sources<'_>) -> Result<Loaded, LoadError> {
+    let Some(path) = path else {
+        return Ok(Loaded {
+            config: Config::default(),
+            document: None,
+            warnings: Vec::new(),
+        });
+    };
+    let text = read_text(path).map_err(|source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&path.display().to_string(), &text, sources)
+}
+
+/// The text of the file at `path`.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let length = fs::metadata(path)?.len();
+    if length > MAX_BYTES {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    let bytes = fs::read(path)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error
+            .as_bytes()
+            .iter()
+            .take(error.utf8_error().valid_up_to())
+            .filter(|byte| **byte == b'\n')
+            .count();
+        io::Error::other(format!("line {} is not UTF-8", line + 1))
+    })
+}
+
+/// Reads a configuration from text; `file` is what to call it.
+///
+/// # Errors
+/// Something in it is wrong.
+pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, LoadError> {
+    let invalid = |mut problems: Vec<Problem>| {
+        problems.sort_by_key(|problem| {
+            let place = problem.place.map(|place| (place.line, place.column));
+            (place.is_none(), place)
+        });
+        LoadError::Invalid(Box::new(Invalid {
+            file: file.to_owned(),
+            text: text.to_owned(),
+            problems,
+        }))
+    };
+    let (mut root, mut problems) = tree::parse(text).map_err(|problem| invalid(vec![problem]))?;
+    problems.append(&mut expand(&mut root, sources));
+    let config: Config = match read(&root) {
+        Ok(config) => config,
+        Err(mut more) => {
+            problems.append(&mut more);
+            return Err(invalid(problems));
+        },
+    };
+    let document = Document::new(file, text, root);
+    let found = check(&config);
+    problems.extend(found.into_iter().map(|problem| document.located(problem)));
+    if problems
+        .iter()
+        .any(|problem| problem.severity == Severity::Error)
+    {
+        return Err(invalid(problems));
+    }
+    Ok(Loaded {
+        config,
+        document: Some(document),
+        warnings: problems,
+    })
+}

@@ -1,0 +1,151 @@
+//! Waits for the next good configuration: the file was edited, or SIGHUP came.
+//!
+//! The directory is watched, not the file: editors replace files, and Kubernetes swaps the link
+//! `..data` beside it. What counts in the end is whether the text differs from the last one, so
+//! that a look now and then makes up for file systems that report nothing.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+    time::timeout,
+};
+
+use super::{
+    expand::Sources,
+    load::{LoadError, Loaded, parse, read_text},
+};
+
+/// A file counts as written when nothing happened to it for so long.
+const QUIET: Duration = Duration::from_millis(250);
+/// How long to wait for quiet at most.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often to look although nothing was reported.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// A configuration file under watch.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    /// The text that was loaded or refused last.
+    seen: String,
+    /// One permit: something happened in the file's directory. More happening adds nothing.
+    stirred: Arc<Notify>,
+    hangup: Signal,
+    /// Reports until it is dropped. None where the system cannot watch: then only looks help.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+/// SIGHUP cannot be waited for.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot wait for SIGHUP: {0}")]
+pub struct WatchError(#[from] std::io::Error);
+
+impl Watch {
+    /// Watches the file at `path`, which was loaded as `text`. Called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The process may not wait for signals. A directory that cannot be watched is no error: the
+    /// file is looked at every 30 seconds then, and a log line says so.
+    pub fn new(path: &Path, text: &str) -> Result<Self, WatchError> {
+        let stirred = Arc::new(Notify::new());
+        let watcher = watch(path, &stirred)
+            .inspect_err(|error| {
+                tracing::warn!(
+                    file = %path.display(), %error,
+                    "Cannot watch the configuration; looking at it every 30 s"
+                );
+            })
+            .ok();
+        Ok(Self {
+            path: path.to_owned(),
+            seen: text.to_owned(),
+            stirred,
+            hangup: signal(SignalKind::hangup())?,
+            _watcher: watcher,
+        })
+    }
+
+    /// Waits for the next configuration that is good and returns it. One that is bad is logged,
+    /// with its places, and the present one goes on. To be cancelled only for good: what was
+    /// noticed by then is forgotten.
+    pub async fn next(&mut self, sources: &Sources<'_>) -> Loaded {
+        loop {
+            let Some(text) = self.changed().await else {
+                continue;
+            };
+            match parse(&self.path.display().to_string(), &text, sources) {
+                Ok(loaded) => return loaded,
+                Err(error) => kept(&error),
+            }
+        }
+    }
+
+    /// The new text, once there may be one.
+    async fn changed(&mut self) -> Option<String> {
+        let asked = tokio::select! {
+            _permit = timeout(LOOK, self.stirred.notified()) => false,
+            _signal = self.hangup.recv() => true,
+        };
+        if !asked {
+            self.quiet().await;
+        }
+        match read_text(&self.path) {
+            // Asked for, it is read again even so: a variable's file may have changed.
+            Ok(text) if asked || text != self.seen => {
+                self.seen.clone_from(&text);
+                Some(text)
+            },
+            Ok(_) => None,
+            // Between the two halves of a replacement there may be no file.
+            Err(_) if !asked => None,
+            Err(source) => {
+                kept(&LoadError::Unreadable {
+                    path: self.path.clone(),
+                    source,
+                });
+                None
+            },
+        }
+    }
+
+    /// Waits until nothing was reported for a while.
+    async fn quiet(&self) {
+        let settled = async { while timeout(QUIET, self.stirred.notified()).await.is_ok() {} };
+        let _either_way = timeout(PATIENCE, settled).await;
+    }
+}
+
+fn watch(path: &Path, stirred: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().map(ToOwned::to_owned);
+    let stirred = Arc::clone(stirred);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let ours = |path: &PathBuf| {
+            let found = path.file_name();
+            found == name.as_deref()
+                || found.is_some_and(|found| found.as_encoded_bytes().starts_with(b".."))
+        };
+        if event.is_ok_and(|event| event.paths.iter().any(ours)) {
+            stirred.notify_one();
+        }
+    })?;
+    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+fn kept(error: &LoadError) {
+    tracing::error!(
+        error = %error,
+        "The configuration was edited and is wrong; going on with the last good one"
+    );
+}
