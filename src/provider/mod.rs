@@ -1,1 +1,28 @@
 //! Providers' wire formats: bytes in, facts out. Pure.
+//!
+//! A [`Dialect`] reads and edits one wire format; a [`Provider`] is a host that speaks one, and is
+//! data. The next dialect is one file and one line in [`DIALECTS`]; the next provider one line in
+//! `known.rs`, or in the configuration.
+
+mod body_labels;
+mod config;
+mod dialect;
+mod http;
+mod known;
+mod openai;
+mod registry;
+mod splice;
+mod state;
+pub mod wire;
+
+pub use config::{Config, Price, ProviderConfig};
+pub use dialect::{Cut, CutStyle, Dialect, Event};
+pub use http::Http;
+pub use openai::OpenAi;
+pub use registry::{BaseUrl, Provider, ProviderError, Providers};
+pub use splice::Splice;
+pub use state::StreamState;
+pub use wire::json::Unreadable;
+
+/// Every dialect, by the name in its [`Dialect::name`].
+pub const DIALECTS: &[&dyn Dialect] = &[&OpenAi, &Http];

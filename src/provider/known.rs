@@ -1,0 +1,89 @@
+//! The providers that are known without configuration.
+
+use super::{dialect::Dialect, http::Http, openai::OpenAi};
+
+/// A provider as this program knows it.
+pub(super) struct Known {
+    /// Its name in routes, configuration and spans.
+    pub(super) name: &'static str,
+    /// Scheme and host; empty where every customer has an own one.
+    pub(super) base_url: &'static str,
+    /// Hosts besides the base URL's by which it is known: a leading `*.` stands for any names, and
+    /// `*` in between for a part of one.
+    pub(super) hosts: &'static [&'static str],
+    /// What it speaks.
+    pub(super) dialect: &'static dyn Dialect,
+}
+
+/// Every known provider. Paths keep their own prefixes (`/openai/v1` at Groq, `/api/v1` at
+/// OpenRouter): what a client sends is what the provider gets.
+pub(super) const KNOWN: &[Known] = &[
+    known(
+        "openai",
+        "https://api.openai.com",
+        &["*.api.openai.com"],
+        &OpenAi,
+    ),
+    known(
+        "azure",
+        "",
+        &["*.openai.azure.com", "*.cognitiveservices.azure.com"],
+        &OpenAi,
+    ),
+    known("anthropic", "https://api.anthropic.com", &[], &Http),
+    known(
+        "gemini",
+        "https://generativelanguage.googleapis.com",
+        &[],
+        &Http,
+    ),
+    known(
+        "vertex",
+        "https://aiplatform.googleapis.com",
+        &["*-aiplatform.googleapis.com"],
+        &Http,
+    ),
+    known(
+        "bedrock",
+        "https://bedrock-runtime.us-east-1.amazonaws.com",
+        &["bedrock-runtime.*.amazonaws.com"],
+        &Http,
+    ),
+    known("mistral", "https://api.mistral.ai", &[], &OpenAi),
+    known("groq", "https://api.groq.com", &[], &OpenAi),
+    known(
+        "cohere",
+        "https://api.cohere.com",
+        &["api.cohere.ai"],
+        &Http,
+    ),
+    known("xai", "https://api.x.ai", &["*.api.x.ai"], &OpenAi),
+    known("deepseek", "https://api.deepseek.com", &[], &OpenAi),
+    known("openrouter", "https://openrouter.ai", &[], &OpenAi),
+    known(
+        "together",
+        "https://api.together.xyz",
+        &["api.together.ai"],
+        &OpenAi,
+    ),
+    known("fireworks", "https://api.fireworks.ai", &[], &OpenAi),
+    known("cerebras", "https://api.cerebras.ai", &[], &OpenAi),
+    known("perplexity", "https://api.perplexity.ai", &[], &OpenAi),
+    known("huggingface", "https://router.huggingface.co", &[], &OpenAi),
+    // Its own API is not read yet; beside it, it speaks OpenAI's.
+    known("ollama", "http://127.0.0.1:11434", &[], &OpenAi),
+];
+
+const fn known(
+    name: &'static str,
+    base_url: &'static str,
+    hosts: &'static [&'static str],
+    dialect: &'static dyn Dialect,
+) -> Known {
+    Known {
+        name,
+        base_url,
+        hosts,
+        dialect,
+    }
+}

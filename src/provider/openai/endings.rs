@@ -1,0 +1,85 @@
+//! What we say in `OpenAI`'s words: refusals, and the last events of a stream that we end.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::operations;
+use crate::{
+    call::{
+        facts::Operation,
+        refusal::{Reason, Refusal},
+        usage::Usage,
+    },
+    provider::dialect::{Cut, CutStyle},
+};
+
+/// A refusal as an error body.
+pub(super) fn error(refusal: &Refusal) -> Value {
+    let (kind, code) = match refusal.reason {
+        // The code by which clients tell a quota that is spent from a rate that clears.
+        Reason::Exhausted => ("insufficient_quota", Some("insufficient_quota")),
+        Reason::Busy | Reason::Rate => ("requests", Some("rate_limit_exceeded")),
+        Reason::Denied => ("invalid_request_error", Some("blocked")),
+        Reason::BadRequest | Reason::HeadersTooLarge => ("invalid_request_error", None),
+        Reason::NotFound => ("invalid_request_error", Some("unknown_url")),
+        Reason::BadGateway => ("server_error", Some("bad_gateway")),
+        Reason::Timeout => ("server_error", Some("timeout")),
+        Reason::Overload => ("server_error", Some("overloaded")),
+        Reason::Ledger => ("server_error", Some("ledger_unavailable")),
+    };
+    json!({"error": {"message": refusal.message, "type": kind, "param": null, "code": code}})
+}
+
+/// The last events of a stream that is ended early.
+pub(super) fn cut(op: &Operation, cut: &Cut<'_>) -> Bytes {
+    let responses = [operations::RESPONSES, operations::RETRIEVE].contains(op);
+    let text = match (cut.style, responses) {
+        (CutStyle::Graceful, true) => super::responses_end::graceful(cut),
+        (CutStyle::Error, true) => super::responses_end::error(cut),
+        (CutStyle::Graceful, false) => graceful_chat(op, cut),
+        (CutStyle::Error, false) => format!("data: {}\n\ndata: [DONE]\n\n", error(cut.refusal)),
+    };
+    Bytes::from(text)
+}
+
+fn graceful_chat(op: &Operation, cut: &Cut<'_>) -> String {
+    let legacy = *op == operations::COMPLETIONS;
+    let chunk = |choices: Value, usage: Option<Value>| {
+        let mut chunk = json!({
+            "id": cut.facts.id.as_deref().unwrap_or(cut.request_id),
+            "object": if legacy { "text_completion" } else { "chat.completion.chunk" },
+            "created": cut.state.created.unwrap_or(0),
+            "model": cut.facts.model.as_deref().unwrap_or_default(),
+            "choices": choices,
+        });
+        if let Some(fields) = chunk.as_object_mut().filter(|_| cut.asks_usage) {
+            fields.insert("usage".to_owned(), usage.unwrap_or_default());
+        }
+        format!("data: {chunk}\n\n")
+    };
+    let mut text = String::new();
+    for open in &cut.state.open {
+        let choice = if legacy {
+            json!({"index": open.index, "text": "", "logprobs": null, "finish_reason": "length"})
+        } else {
+            json!({"index": open.index, "delta": {}, "logprobs": null, "finish_reason": "length"})
+        };
+        text.push_str(&chunk(json!([choice]), None));
+    }
+    if cut.asks_usage {
+        text.push_str(&chunk(json!([]), Some(chat_usage(&cut.usage))));
+    }
+    text.push_str("data: [DONE]\n\n");
+    text
+}
+
+fn chat_usage(usage: &Usage) -> Value {
+    let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
+    json!({
+        "prompt_tokens": input,
+        "completion_tokens": output,
+        "total_tokens": input.saturating_add(output),
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read.unwrap_or(0)},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning.unwrap_or(0)},
+    })
+}

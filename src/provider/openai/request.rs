@@ -1,0 +1,252 @@
+//! Requests of `OpenAI`'s API: model, limits, labels and the size of the input.
+
+use super::{input, operations};
+use crate::{
+    call::{
+        facts::{Operation, RequestFacts},
+        labels::Label,
+    },
+    provider::{
+        body_labels::{BodyLabels, Rank},
+        wire::json::{Json, Unreadable},
+    },
+};
+
+/// The most tools that are named.
+const MAX_TOOLS: usize = 128;
+
+/// Reads a request's path and body.
+pub(super) fn read(
+    op: &Operation,
+    path: &str,
+    body: &[u8],
+    facts: &mut RequestFacts,
+) -> Result<(), Unreadable> {
+    facts.response_id = operations::response_id(path)
+        .filter(|_| [operations::RETRIEVE, operations::CANCEL].contains(op))
+        .map(Box::from);
+    let read = read_body(op, Json::document(body), facts);
+    if facts.model.is_none() {
+        facts.model = operations::deployment(path).map(Box::from);
+    }
+    if *op == operations::EMBEDDINGS {
+        facts.output_limit = Some(0);
+    }
+    // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
+    if op.gen_ai.is_some() && facts.response_id.is_none() {
+        read
+    } else {
+        Ok(())
+    }
+}
+
+fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
+    let mut labels = BodyLabels::default();
+    let (mut answers, mut prompts) = (1, 1);
+    for entry in body.entries() {
+        let entry = entry?;
+        let value = entry.value;
+        match &*entry.key {
+            b"n" | b"best_of" => answers = value.u64().unwrap_or(1).max(answers),
+            b"prompt" if *op == operations::COMPLETIONS => prompts = prompt_count(value),
+            b"safety_identifier" => labels.add(Rank::Field, Label::User, value.name()),
+            b"user" => labels.add(Rank::OldField, Label::User, value.name()),
+            b"metadata" => labels.add_metadata(value),
+            b"conversation" => {
+                labels.add(Rank::Conversation, Label::Session, conversation(value));
+            },
+            b"prompt_cache_key" => labels.add(Rank::CacheKey, Label::Session, value.name()),
+            _ => {},
+        }
+        read_field(&entry.key, value, facts);
+        input::measure(&entry.key, value, &mut facts.input);
+    }
+    facts.choices = u32::try_from(prompts.saturating_mul(answers)).unwrap_or(u32::MAX);
+    facts.input.writes_cache = memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
+    labels.give(facts);
+    Ok(())
+}
+
+fn read_field(key: &[u8], value: Json<'_>, facts: &mut RequestFacts) {
+    match key {
+        b"model" => facts.model = value.name(),
+        b"stream" => facts.stream = value.is_true(),
+        b"stream_options" => {
+            facts.asks_usage = value.get("include_usage").is_some_and(Json::is_true);
+        },
+        b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+            facts.output_limit = facts.output_limit.max(value.u64());
+        },
+        b"service_tier" => facts.service_tier = value.name(),
+        b"temperature" => facts.temperature = value.f64(),
+        b"top_p" => facts.top_p = value.f64(),
+        b"background" => facts.background = value.is_true(),
+        b"previous_response_id" => {
+            facts.continues = value.name().or_else(|| facts.continues.take());
+        },
+        b"conversation" => facts.continues = facts.continues.take().or_else(|| conversation(value)),
+        b"tools" | b"functions" => {
+            facts.tools = value.items().take(MAX_TOOLS).filter_map(tool).collect();
+        },
+        _ => {},
+    }
+}
+
+fn conversation(value: Json<'_>) -> Option<Box<str>> {
+    value.name().or_else(|| value.get("id")?.name())
+}
+
+/// A tool's name; for those that the provider runs, what it is.
+fn tool(tool: Json<'_>) -> Option<Box<str>> {
+    let own = |tool: Json<'_>| tool.get("name")?.name();
+    let nested = tool.get("function").or_else(|| tool.get("custom"));
+    nested
+        .and_then(own)
+        .or_else(|| own(tool))
+        .or_else(|| tool.get("type")?.name())
+}
+
+/// How many prompts a legacy completion has: a list of texts, or of lists of tokens, is several.
+fn prompt_count(prompt: Json<'_>) -> u64 {
+    let several = prompt
+        .items()
+        .filter(|item| item.is_string() || item.is_array());
+    u64::try_from(several.count()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::facts::InputSize;
+
+    fn facts(op: &Operation, path: &str, body: &str) -> RequestFacts {
+        let mut facts = RequestFacts::default();
+        read(op, path, body.as_bytes(), &mut facts).unwrap();
+        facts
+    }
+
+    #[test]
+    fn a_chat_request_is_read() {
+        let body = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},
+            "max_completion_tokens":100,"n":2,"temperature":0.5,"user":"old","safety_identifier":"u1",
+            "metadata":{"session_id":"s1","agent_name":"support"},"prompt_cache_key":"k",
+            "tools":[{"type":"function","function":{"name":"look_up"}},{"type":"web_search"}],
+            "messages":[{"role":"user","content":"Hello"}]}"#;
+        let facts = facts(&operations::CHAT, "/v1/chat/completions", body);
+        assert_eq!(facts.model.as_deref(), Some("gpt-4o"));
+        assert!(facts.stream && facts.asks_usage);
+        assert_eq!((facts.output_limit, facts.choices), (Some(100), 2));
+        assert_eq!(facts.temperature, Some(0.5));
+        assert_eq!(facts.tools, [Box::from("look_up"), Box::from("web_search")]);
+        assert_eq!(
+            facts.labels,
+            [
+                (Label::Agent, Box::from("support")),
+                (Label::User, Box::from("u1")),
+                (Label::Session, Box::from("s1")),
+            ]
+        );
+    }
+
+    #[test]
+    fn of_two_limits_the_higher_bounds_what_it_can_cost() {
+        let body = r#"{"max_tokens":10,"max_completion_tokens":20,"max_tokens":null}"#;
+        let facts = facts(&operations::CHAT, "", body);
+        assert_eq!(facts.output_limit, Some(20));
+    }
+
+    #[test]
+    fn a_completion_of_several_prompts_is_several_answers() {
+        let count = |body| facts(&operations::COMPLETIONS, "", body).choices();
+        assert_eq!(count(r#"{"prompt":["a","b","c"],"n":2}"#), 6);
+        assert_eq!(count(r#"{"prompt":[1,2,3],"best_of":4}"#), 4);
+        assert_eq!(count(r#"{"prompt":[[1,2],[3]]}"#), 2);
+        assert_eq!(count("{}"), 1);
+    }
+
+    #[test]
+    fn a_continuation_names_what_it_continues() {
+        let read = |body| facts(&operations::RESPONSES, "/v1/responses", body).continues;
+        let earlier = r#"{"conversation":"conv_1","previous_response_id":"resp_1"}"#;
+        assert_eq!(read(earlier).as_deref(), Some("resp_1"));
+        assert_eq!(
+            read(r#"{"conversation":{"id":"conv_1"}}"#).as_deref(),
+            Some("conv_1")
+        );
+    }
+
+    #[test]
+    fn a_stored_response_is_named_by_the_path_and_has_no_body() {
+        let path = "/v1/responses/resp_1";
+        let read = facts(&operations::RETRIEVE, path, "");
+        assert_eq!(read.response_id.as_deref(), Some("resp_1"));
+        assert_eq!(
+            facts(&operations::RESPONSES, "/v1/responses", "{}").response_id,
+            None
+        );
+    }
+
+    #[test]
+    fn a_deployment_stands_for_a_model_that_is_not_named() {
+        let path = "/openai/deployments/my-gpt/chat/completions";
+        assert_eq!(
+            facts(&operations::CHAT, path, "{}").model.as_deref(),
+            Some("my-gpt")
+        );
+        let named = facts(&operations::CHAT, path, r#"{"model":"gpt-4o"}"#);
+        assert_eq!(named.model.as_deref(), Some("gpt-4o"));
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_an_error_only_where_it_matters() {
+        let mut facts = RequestFacts::default();
+        for body in ["", "[]", "{\"model\":", "\u{0}"] {
+            assert!(read(&operations::CHAT, "", body.as_bytes(), &mut facts).is_err());
+        }
+        let images = operations::of(&http::Method::POST, "/v1/images/edits");
+        assert!(read(images, "", b"--boundary", &mut facts).is_ok());
+    }
+
+    #[test]
+    fn the_size_of_the_input_is_text_and_media_apart() {
+        let body = r#"{"model":"m","messages":[{"role":"user","content":[
+            {"type":"text","text":"Hello"},
+            {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAAAAAA"}},
+            {"type":"input_audio","input_audio":{"data":"AAAAAAAA","format":"wav"}},
+            {"type":"file","file":{"file_data":"data:application/pdf;base64,AAAAAAAAAAAA"}},
+            {"type":"file","file":{"file_id":"file-1"}}]}]}"#;
+        let size = facts(&operations::CHAT, "", body).input;
+        assert!((5..80).contains(&size.text_bytes), "{size:?}");
+        let expected = InputSize {
+            text_bytes: size.text_bytes,
+            images: 1,
+            media_bytes: 6 + 9,
+            linked: 1,
+            writes_cache: false,
+            stored: false,
+        };
+        assert_eq!(size, expected);
+    }
+
+    #[test]
+    fn text_that_looks_like_media_is_text_unless_it_is_a_part_of_a_message() {
+        let body = r#"{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f",
+            "arguments":"{\"type\":\"image_url\",\"data\":\"AAAAAAAAAAAAAAAAAAAA\"}"}}]}],
+            "tools":[{"type":"image_url","image_url":"data:image/png;base64,AAAAAAAAAAAAAAAA"}]}"#;
+        let size = facts(&operations::CHAT, "", body).input;
+        assert!(size.text_bytes > 90, "{size:?}");
+        assert_eq!((size.images, size.media_bytes), (0, 0));
+    }
+
+    #[test]
+    fn stored_input_and_cache_writes_are_noticed() {
+        let read = |body| facts(&operations::RESPONSES, "", body).input;
+        assert!(read(r#"{"input":[{"type":"item_reference","id":"msg_1"}]}"#).stored);
+        assert!(read(r#"{"prompt":{"id":"pmpt_1"}}"#).stored);
+        let cached = r#"{"messages":[{"content":[{"cache_control":{"type":"ephemeral"}}]}]}"#;
+        assert!(read(cached).writes_cache);
+        let screen = r#"{"input":[{"type":"computer_call_output",
+            "output":{"type":"computer_screenshot","image_url":"data:image/png;base64,AAAA"}}]}"#;
+        assert_eq!(read(screen).images, 1);
+    }
+}

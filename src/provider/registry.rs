@@ -1,0 +1,348 @@
+//! The providers of a running program: the known ones and those of the configuration.
+
+use std::{borrow::Cow, sync::Arc};
+
+use http::Uri;
+
+use super::{
+    DIALECTS,
+    config::{Config, Price, ProviderConfig},
+    dialect::Dialect,
+    known::{KNOWN, Known},
+    openai::OpenAi,
+};
+
+/// A host that speaks a dialect.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its name in routes, configuration and spans.
+    pub name: Arc<str>,
+    /// Where it is; `None` where every customer has an own address and none was given (Azure).
+    pub base: Option<BaseUrl>,
+    /// Hosts by which intercepted traffic to it is known, in lower case.
+    pub hosts: Vec<Box<str>>,
+    /// What it speaks.
+    pub dialect: &'static dyn Dialect,
+    /// Its calls are known to cost nothing.
+    pub free: bool,
+    /// The most tokens a second that one of its models makes.
+    pub max_tokens_per_second: u32,
+}
+
+/// The address of a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Host without port, in lower case; IPv6 addresses without brackets.
+    pub host: Box<str>,
+    /// The port, also where it is the scheme's own.
+    pub port: u16,
+    /// What goes before every path: empty, or begins with a slash and does not end with one.
+    pub prefix: Box<str>,
+}
+
+/// A provider's configuration is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ProviderError {
+    /// The path of the key: `providers.azure.base_url`.
+    pub key: String,
+    /// What is wrong with it and what to do.
+    pub problem: String,
+}
+
+/// All providers, by name and by host.
+#[derive(Clone, Debug)]
+pub struct Providers {
+    all: Vec<Arc<Provider>>,
+}
+
+impl Providers {
+    /// The known providers, changed and added to by `config`.
+    ///
+    /// # Errors
+    /// Every mistake in `config`, in the order of its names.
+    pub fn build(config: &Config) -> Result<Self, Vec<ProviderError>> {
+        let mut errors = Vec::new();
+        let mut all: Vec<_> = KNOWN.iter().map(Provider::known).collect();
+        for (name, changes) in &config.providers {
+            if !all.iter().any(|known| *known.name == **name) {
+                all.push(Provider::unknown(name));
+            }
+            let mut all = all.iter_mut();
+            if let Some(provider) = all.find(|known| *known.name == **name) {
+                provider.change(changes, &mut errors);
+            }
+        }
+        if errors.is_empty() {
+            let all = all.into_iter().map(Arc::new).collect();
+            Ok(Self { all })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// The provider of that name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.all.iter().find(|provider| *provider.name == *name)
+    }
+
+    /// The provider that a host (without port) belongs to.
+    pub fn at_host(&self, host: &str) -> Option<&Arc<Provider>> {
+        let host = host.to_ascii_lowercase();
+        let exact = |provider: &&Arc<Provider>| provider.hosts.iter().any(|known| **known == *host);
+        let like =
+            |provider: &&Arc<Provider>| provider.hosts.iter().any(|known| matches(known, &host));
+        let all = || self.all.iter();
+        all().find(exact).or_else(|| all().find(like))
+    }
+
+    /// All of them, the known ones first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.all.iter()
+    }
+}
+
+impl Provider {
+    /// The most tokens a second that a model makes, where nothing else is said.
+    pub const MAX_TOKENS_PER_SECOND: u32 = 500;
+
+    fn known(known: &Known) -> Self {
+        let base = BaseUrl::parse(known.base_url).ok();
+        let own = base.iter().map(|base| base.host.clone());
+        Self {
+            name: Arc::from(known.name),
+            hosts: own
+                .chain(known.hosts.iter().map(|host| Box::from(*host)))
+                .collect(),
+            base,
+            dialect: known.dialect,
+            free: false,
+            max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
+        }
+    }
+
+    /// A provider of which only the name is known: most servers speak `OpenAI`'s dialect.
+    fn unknown(name: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            base: None,
+            hosts: Vec::new(),
+            dialect: &OpenAi,
+            free: false,
+            max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
+        }
+    }
+
+    fn change(&mut self, changes: &ProviderConfig, errors: &mut Vec<ProviderError>) {
+        let mut wrong = |field: &str, problem: String| {
+            let key = format!("providers.{}.{field}", self.name);
+            errors.push(ProviderError { key, problem });
+        };
+        match changes.base_url.as_deref().map(BaseUrl::parse) {
+            Some(Ok(base)) => {
+                self.hosts.push(base.host.clone());
+                self.base = Some(base);
+            },
+            Some(Err(problem)) => wrong("base_url", problem),
+            None if self.base.is_none() => wrong(
+                "base_url",
+                "missing: say where it is, like https://llm.example.com".to_owned(),
+            ),
+            None => {},
+        }
+        if let Some(name) = &changes.dialect {
+            if let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.name() == name) {
+                self.dialect = *dialect;
+            } else {
+                let names: Vec<_> = DIALECTS.iter().map(|dialect| dialect.name()).collect();
+                let problem = format!("unknown dialect `{name}`: one of {}", names.join(", "));
+                wrong("dialect", problem);
+            }
+        }
+        match changes.max_tokens_per_second {
+            Some(0) => wrong("max_tokens_per_second", "must be at least 1".to_owned()),
+            Some(most) => self.max_tokens_per_second = most,
+            None => {},
+        }
+        let more = changes.hosts.iter().map(|host| host.to_ascii_lowercase());
+        self.hosts.extend(more.map(String::into_boxed_str));
+        self.free |= changes.price == Some(Price::Free);
+    }
+
+    /// The path, with its query, to ask for at the provider for one that a client asked for.
+    pub fn path<'a>(&self, path_and_query: &'a str) -> Cow<'a, str> {
+        match &self.base {
+            Some(base) => base.path(path_and_query),
+            None => Cow::Borrowed(path_and_query),
+        }
+    }
+}
+
+impl BaseUrl {
+    /// Parses `scheme://host[:port][/prefix]`.
+    ///
+    /// # Errors
+    /// What is wrong, in words for whoever wrote it.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let wrong =
+            |what: &str| format!("`{url}` {what}, expected one like https://llm.example.com");
+        let uri: Uri = url
+            .parse()
+            .map_err(|error| wrong(&format!("is not a URL ({error})")))?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(wrong("does not begin with http:// or https://")),
+        };
+        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err("must not hold a user name or password".to_owned());
+        }
+        if uri.query().is_some() {
+            return Err(wrong("has a query"));
+        }
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        if host.is_empty() {
+            return Err(wrong("has no host"));
+        }
+        Ok(Self {
+            tls,
+            host: host.to_ascii_lowercase().into_boxed_str(),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            prefix: Box::from(uri.path().trim_end_matches('/')),
+        })
+    }
+
+    /// A client's path behind the prefix; a version that ends the prefix is not repeated.
+    fn path<'a>(&self, path_and_query: &'a str) -> Cow<'a, str> {
+        if self.prefix.is_empty() {
+            return Cow::Borrowed(path_and_query);
+        }
+        let rest = path_and_query
+            .strip_prefix("/v1")
+            .filter(|_| self.prefix.ends_with("/v1"))
+            .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+            .unwrap_or(path_and_query);
+        Cow::Owned(format!("{}{rest}", self.prefix))
+    }
+}
+
+/// Whether `host` is like `pattern`, in which one `*` stands for anything but nothing.
+fn matches(pattern: &str, host: &str) -> bool {
+    pattern.split_once('*').is_some_and(|(start, end)| {
+        host.len() > start.len() + end.len() && host.starts_with(start) && host.ends_with(end)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(yaml: &str) -> Result<Providers, Vec<String>> {
+        let config: Config = serde_saphyr::from_str(yaml).unwrap();
+        Providers::build(&config).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_known_providers_need_no_configuration() {
+        let providers = Providers::build(&Config::default()).unwrap();
+        assert_eq!(providers.iter().count(), KNOWN.len());
+        let base = providers.named("groq").unwrap().base.clone().unwrap();
+        assert_eq!(
+            (&*base.host, base.port, base.tls),
+            ("api.groq.com", 443, true)
+        );
+        assert!(providers.named("azure").unwrap().base.is_none());
+        assert!(
+            KNOWN
+                .iter()
+                .all(|known| known.base_url.is_empty() || BaseUrl::parse(known.base_url).is_ok())
+        );
+    }
+
+    #[test]
+    fn a_host_tells_its_provider() {
+        let providers = Providers::build(&Config::default()).unwrap();
+        for (host, name) in [
+            ("API.OpenAI.com", "openai"),
+            ("eu.api.openai.com", "openai"),
+            ("acme.openai.azure.com", "azure"),
+            ("us-east5-aiplatform.googleapis.com", "vertex"),
+            ("bedrock-runtime.eu-west-1.amazonaws.com", "bedrock"),
+        ] {
+            assert_eq!(
+                providers.at_host(host).map(|found| &*found.name),
+                Some(name),
+                "{host}"
+            );
+        }
+        for host in [
+            "openai.com",
+            "api.openai.com.evil.org",
+            ".openai.azure.com",
+            "",
+        ] {
+            assert!(providers.at_host(host).is_none(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_configured_provider_is_added_and_a_known_one_changed() {
+        let providers = build(
+            "my-vllm: {base_url: 'http://vllm:8000/v1', price: free}\n\
+             openai: {base_url: 'https://proxy.example.com/up', max_tokens_per_second: 900}\n\
+             azure: {base_url: 'https://acme.openai.azure.com'}",
+        )
+        .unwrap();
+        let own = providers.named("my-vllm").unwrap();
+        assert!(own.free);
+        assert_eq!(own.dialect.name(), "openai");
+        assert_eq!(
+            own.path("/v1/chat/completions?a=1"),
+            "/v1/chat/completions?a=1"
+        );
+        assert_eq!(own.path("/chat/completions"), "/v1/chat/completions");
+        assert_eq!(own.path("/v10/x"), "/v1/v10/x");
+        let openai = providers.named("openai").unwrap();
+        assert_eq!(openai.path("/v1/models"), "/up/v1/models");
+        assert_eq!(openai.max_tokens_per_second, 900);
+        assert_eq!(
+            &*providers.at_host("proxy.example.com").unwrap().name,
+            "openai"
+        );
+        assert!(providers.named("azure").unwrap().base.is_some());
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_key() {
+        let errors = build(
+            "azure: {price: free}\n\
+             mine: {base_url: 'vllm:8000', dialect: latin, max_tokens_per_second: 0}\n\
+             other: {base_url: 'http://user:secret@host'}",
+        )
+        .unwrap_err();
+        let keys: Vec<_> = errors
+            .iter()
+            .filter_map(|error| error.split(':').next())
+            .collect();
+        let expected = [
+            "providers.azure.base_url",
+            "providers.mine.base_url",
+            "providers.mine.dialect",
+            "providers.mine.max_tokens_per_second",
+            "providers.other.base_url",
+        ];
+        assert_eq!(keys, expected);
+        assert!(errors.iter().all(|error| !error.contains("secret")));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(serde_saphyr::from_str::<Config>("mine: {base_uri: 'http://vllm'}").is_err());
+    }
+}

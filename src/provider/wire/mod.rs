@@ -1,0 +1,6 @@
+//! What lies under every dialect: JSON read in place, events, compressed bodies, bodies too large
+//! to hold.
+
+pub mod json;
+pub mod sse;
+pub mod template;
