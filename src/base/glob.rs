@@ -1,48 +1,46 @@
 //! Patterns in which `*` stands for any run of characters.
 
-/// A pattern. Case matters; nothing but `*` is special.
+/// A pattern, kept. Case matters; nothing but `*` is special.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob {
-    /// What stands between the stars, the first and the last included; never empty.
-    pieces: Vec<Box<str>>,
-}
+pub struct Glob(Box<str>);
 
 impl Glob {
     /// The pattern that `text` writes.
     pub fn new(text: &str) -> Self {
-        Self {
-            pieces: text.split('*').map(Box::from).collect(),
-        }
+        Self(Box::from(text))
     }
 
     /// Whether all of `text` is as the pattern says.
     pub fn matches(&self, text: &str) -> bool {
-        let Some((first, rest)) = self.pieces.split_first() else {
-            return false;
-        };
-        let Some((last, middle)) = rest.split_last() else {
-            return text == &**first;
-        };
-        let Some(inner) = text.strip_prefix(&**first) else {
-            return false;
-        };
-        let Some(mut inner) = inner.strip_suffix(&**last) else {
-            return false;
-        };
-        // Taking the first place of each piece leaves the most for those that follow.
-        for piece in middle {
-            match inner.split_once(&**piece) {
-                Some((_, after)) => inner = after,
-                None => return false,
-            }
-        }
-        true
+        matches(&self.0, text)
     }
 
     /// How many bytes the pattern fixes: of two that match, the one that fixes more says more.
     pub fn fixed(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.len()).sum()
+        self.0.bytes().filter(|byte| *byte != b'*').count()
     }
+}
+
+/// Whether all of `text` is as `pattern` says.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(inner) = text.strip_prefix(first) else {
+        return false;
+    };
+    let Some(mut inner) = inner.strip_suffix(last) else {
+        return false;
+    };
+    // Taking the first place of each piece leaves the most for those that follow.
+    for piece in middle.split('*') {
+        match inner.split_once(piece) {
+            Some((_, after)) => inner = after,
+            None => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    tariff::{Price, Prices},
+    price::{Price, Prices},
     unit::Unit,
 };
 use crate::base::money::PerMillion;

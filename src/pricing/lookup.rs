@@ -15,7 +15,9 @@ use parking_lot::RwLock;
 use super::{
     book::{Book, Context, Found},
     config::{Config, UnknownModel},
+    models::{self, Limits},
     overrides::Overrides,
+    price::Prices,
     tariff::{Origin, Tariff},
 };
 use crate::base::clock::Timestamp;
@@ -50,6 +52,19 @@ pub struct Pricing {
     cache: Cache,
 }
 
+/// What is known about the price of a call.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The prices that hold, and where they come from; `None`: unknown.
+    pub tariff: Option<Arc<Tariff>>,
+    /// What the model can produce and read at most.
+    pub limits: Limits,
+    /// Everything that the book's entry says, each with when it holds: earlier and later prices,
+    /// hours, service tiers. `None`: the book has no such model; empty: it has, but the model is
+    /// billed by something that Tollgate does not count.
+    pub in_book: Option<Vec<(String, Prices)>>,
+}
+
 /// What was found for names asked before. At most [`Cache::MAX`] names; when it is full it is
 /// emptied, which costs one slow look-up a name and is counted.
 #[derive(Debug, Default)]
@@ -62,10 +77,11 @@ struct Cache {
 type Names = HashMap<Box<str>, HashMap<Box<str>, Match>>;
 
 /// What is known of one model of one provider.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Match {
     own: Option<Arc<Tariff>>,
     book: Option<Found>,
+    limits: Limits,
 }
 
 /// Whose prices are wanted: those that hold, or those that cannot be exceeded.
@@ -101,9 +117,10 @@ impl Pricing {
         self.find(query, Want::Bound)
     }
 
-    /// The model's context window in tokens, where the book knows it.
-    pub fn window(&self, query: &Query<'_>) -> Option<u64> {
-        self.matches(query).find_map(|found| found.book?.window())
+    /// What the model asked for (else the one that answered) can produce and read at most.
+    pub fn limits(&self, query: &Query<'_>) -> Limits {
+        let model = query.request_model.or(query.response_model);
+        model.map_or(models::UNKNOWN, |model| self.look_up(query, model).limits)
     }
 
     /// What to do with a call that a budget in dollars matches and whose price is unknown.
@@ -124,6 +141,23 @@ impl Pricing {
     /// How often the cache of names was full and was emptied.
     pub fn cache_emptied(&self) -> u64 {
         self.cache.emptied.load(Ordering::Relaxed)
+    }
+
+    /// What is known about the price of a call, for people.
+    pub fn explain(&self, query: &Query<'_>) -> Explanation {
+        let book = self.matches(query).find_map(|found| found.book);
+        Explanation {
+            tariff: self.tariff(query),
+            limits: self.limits(query),
+            in_book: book.as_ref().map(Found::all),
+        }
+    }
+
+    /// The providers of the book, by its own ids, whose lists have `model`; sorted. For people who
+    /// ask for a model without saying whose.
+    pub fn sold_by(&self, model: &str) -> Vec<&str> {
+        let sells = |id: &&str| self.book.find(id, model).is_some();
+        self.book.providers().into_iter().filter(sells).collect()
     }
 
     fn find(&self, query: &Query<'_>, want: Want) -> Option<Arc<Tariff>> {
@@ -153,13 +187,20 @@ impl Pricing {
 
     fn look_up(&self, query: &Query<'_>, model: &str) -> Match {
         if model.len() > Cache::LONGEST {
-            return Match::default();
+            return Match {
+                own: None,
+                book: None,
+                limits: models::UNKNOWN,
+            };
         }
         let (list, model) = list_of(query.provider, query.path, model);
         self.cache.get(&list, model).unwrap_or_else(|| {
+            let book = self.book.find(&list, model);
+            let window = book.as_ref().and_then(Found::window);
             let found = Match {
                 own: self.overrides.find(query.provider, model).cloned(),
-                book: self.book.find(&list, model),
+                book,
+                limits: Limits::of(model).with_window(window),
             };
             self.cache.put(&list, model, found.clone());
             found
@@ -379,6 +420,30 @@ mod tests {
             },
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn an_explanation_tells_what_holds_and_all_that_the_book_says() {
+        let pricing = pricing("{}");
+        let explained = pricing.explain(&query("deepseek", None, Some("deepseek-chat")));
+        let origin = explained.tariff.unwrap().origin().to_string();
+        assert!(origin.ends_with(", deepseek: deepseek-chat"), "{origin}");
+        let conditions: Vec<_> = explained
+            .in_book
+            .unwrap()
+            .into_iter()
+            .map(|(when, _)| when)
+            .collect();
+        assert_eq!(conditions[..2], ["always", "00:30 to 16:30 UTC"]);
+        let uncounted = pricing.explain(&query("openai", None, Some("whisper-1")));
+        assert!(uncounted.tariff.is_none() && uncounted.in_book.unwrap().is_empty());
+        let unknown = pricing.explain(&query("openai", None, Some("no-such-model")));
+        assert!(unknown.tariff.is_none() && unknown.in_book.is_none());
+        let sellers = pricing.sold_by("gpt-4o");
+        assert!(
+            sellers.contains(&"openai") && sellers.contains(&"azure"),
+            "{sellers:?}"
+        );
     }
 
     #[test]

@@ -1,15 +1,25 @@
 //! Tokens to money, and the most that a request can cost. Pure.
+//!
+//! [`Pricing`] finds the [`Tariff`] of a call; [`Tariff::bill`] says what its usage cost, and
+//! [`Tariff::worst`] what a request with an [`InputBound`] can cost at most. The prices are those
+//! of the [`Book`], under those of the configuration ([`Config`]).
 
 mod book;
 mod config;
+mod estimate;
 mod lookup;
+mod models;
 mod overrides;
+mod price;
 mod tariff;
 mod unit;
 mod written;
 
 pub use book::{Book, BookError, Context};
 pub use config::{Config, UnknownModel};
-pub use lookup::{Pricing, Query};
-pub use tariff::{BillError, Origin, Price, Prices, Tariff};
+pub use estimate::{InputBound, likely_input, likely_tokens, likely_usage};
+pub use lookup::{Explanation, Pricing, Query};
+pub use models::Limits;
+pub use price::{Price, Prices};
+pub use tariff::{BillError, Origin, Tariff};
 pub use unit::Unit;

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::tariff::{Origin, Prices, Tariff};
+use super::{
+    price::Prices,
+    tariff::{Origin, Tariff},
+};
 use crate::base::glob::Glob;
 
 /// Prices of the user's own. Names ignore case.

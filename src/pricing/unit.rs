@@ -113,6 +113,11 @@ impl Unit {
         }
     }
 
+    /// The price of [`Unit::per`] of it, from the price of a million.
+    pub const fn as_written(self, price: PerMillion) -> PerMillion {
+        PerMillion::from_nanos(price.nanos() / (1_000_000 / self.per() as i64))
+    }
+
     /// Whether what is counted as `part` is also counted as `self`.
     pub const fn contains(self, part: Self) -> bool {
         matches!(
@@ -221,5 +226,9 @@ mod tests {
         assert_eq!(Unit::Input.per_million(written), Some(written));
         let searches = Unit::WebSearches.per_million(written);
         assert_eq!(searches, Some(PerMillion::from_nanos(10_000)));
+        assert_eq!(
+            searches.map(|price| Unit::WebSearches.as_written(price)),
+            Some(written)
+        );
     }
 }

@@ -11,7 +11,7 @@ use serde::{
 };
 
 use super::{
-    tariff::{Price, Prices},
+    price::{Price, Prices},
     unit::Unit,
 };
 use crate::base::money::PerMillion;

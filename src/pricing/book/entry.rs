@@ -1,14 +1,17 @@
 //! One entry of the price book: a family of model names that cost the same, and its prices by date
 //! and by how the provider served the call.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, de};
 
 use super::clause::Clause;
 use crate::{
     base::clock::Timestamp,
-    pricing::tariff::{Origin, Prices, Tariff},
+    pricing::{
+        price::Prices,
+        tariff::{Origin, Tariff},
+    },
 };
 
 /// How the provider served a call, where that changes the price.
@@ -154,6 +157,19 @@ impl Entry {
         Some(Arc::new(Tariff::new(prices, standard.origin().clone())))
     }
 
+    /// Every set of prices that the entry has, with when it holds, in the book's order.
+    pub(super) fn all(&self) -> Vec<(String, Prices)> {
+        let dated = self
+            .dated
+            .iter()
+            .map(|(when, tariff)| (when.to_string(), tariff.prices().clone()));
+        let variants = self
+            .variants
+            .iter()
+            .map(|variant| (variant.to_string(), variant.usd.clone()));
+        dated.chain(variants).collect()
+    }
+
     /// The last prices that hold at `at`, else the first.
     fn standard(&self, at: Timestamp) -> Option<&Arc<Tariff>> {
         let holding = self.dated.iter().rev().find(|(when, _)| when.holds(at));
@@ -164,8 +180,12 @@ impl Entry {
 }
 
 impl Variant {
+    fn when(&self) -> When {
+        When::new(self.from.as_ref(), self.daily.as_ref())
+    }
+
     fn applies(&self, at: Timestamp, context: &Context<'_>) -> bool {
-        When::new(self.from.as_ref(), self.daily.as_ref()).holds(at)
+        self.when().holds(at)
             && self
                 .when
                 .iter()
@@ -202,6 +222,27 @@ impl When {
             }
         });
         in_hours && self.from.is_none_or(|from| at >= from)
+    }
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clock = |second: u32| format!("{:02}:{:02}", second / 3_600, second / 60 % 60);
+        match (self.from, self.daily) {
+            (None, None) => f.write_str("always"),
+            (Some(from), None) => write!(f, "from {}", from.to_jiff().strftime("%F")),
+            (_, Some((start, end))) => write!(f, "{} to {} UTC", clock(start), clock(end)),
+        }
+    }
+}
+
+/// `service_tier=flex, from 2026-10-14`.
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, value) in &self.when {
+            write!(f, "{key}={value}, ")?;
+        }
+        self.when().fmt(f)
     }
 }
 

@@ -24,7 +24,7 @@ use serde::Deserialize;
 pub use entry::Context;
 use entry::{Entry, Line};
 
-use super::tariff::Tariff;
+use super::{price::Prices, tariff::Tariff};
 use crate::base::clock::Timestamp;
 
 const BUILT_IN: &str = include_str!("prices.jsonl");
@@ -114,6 +114,13 @@ impl Book {
     /// Its name and version: `genai-prices 0.2.3`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The providers that it has lists of, by its own ids, sorted.
+    pub fn providers(&self) -> Vec<&str> {
+        let mut ids: Vec<&str> = self.lists.keys().map(|id| &**id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// What it says about `model` of `provider`, one of its own provider ids.
@@ -207,6 +214,11 @@ impl Found {
     /// The context window in tokens, where the book knows it.
     pub fn window(&self) -> Option<u64> {
         self.entry.window()
+    }
+
+    /// Every set of prices that the entry has, with when it holds.
+    pub fn all(&self) -> Vec<(String, Prices)> {
+        self.entry.all()
     }
 
     fn applicable<'a>(&self, context: &'a Context<'a>) -> &'a Context<'a> {
