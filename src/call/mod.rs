@@ -7,4 +7,5 @@ pub mod line;
 pub mod outcome;
 pub mod refusal;
 pub mod span;
+pub mod tally;
 pub mod usage;

@@ -15,6 +15,7 @@ use crate::{
 
 mod config;
 mod delivery;
+mod keep;
 pub mod processor;
 mod queue;
 mod record;

@@ -15,3 +15,4 @@
 
 mod pipeline;
 mod pricing;
+mod store;

@@ -1,0 +1,191 @@
+//! The one that writes: appends batches, and deletes what is too old.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::{Config, StoreError, blocks::Block, blocks::micros, schema};
+use crate::{
+    base::{clock::Timestamp, id::SpanId, money::Usd},
+    call::{labels::Label, outcome::End, span::Span},
+};
+
+/// The most rows that are deleted at once, so that appending never waits long.
+const EXPIRE_AT_ONCE: i64 = 4_096;
+
+/// How many of the last rows can hold the span of a call that a crash cut short.
+const ROWS_BEFORE_A_CRASH: i64 = 100_000;
+
+/// The store, open for writing. There is one in the process, and one process.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    connection: Connection,
+    retention: Duration,
+    next: i64,
+    open: Block,
+}
+
+impl Writer {
+    /// Opens the store, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or the file is damaged or of a newer format. The caller
+    /// decides whether to go on without a store.
+    pub fn open(config: &Config) -> Result<Self, StoreError> {
+        let path = config.file();
+        let connection = schema::open_to_write(&path)?;
+        let last = "SELECT coalesce(max(id), 0) FROM spans";
+        let state = connection
+            .query_row(last, [], |row| row.get::<_, i64>(0))
+            .and_then(|last| Ok((last, Block::load(&connection)?)));
+        let (last, open) = state.map_err(|source| StoreError::of(&path, source))?;
+        Ok(Self {
+            path,
+            connection,
+            retention: config.retention,
+            next: last + 1,
+            open,
+        })
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends spans, each with its line of JSON: all of them or, after an error, none. A crashed
+    /// call's span that was written before the crash is not written again.
+    ///
+    /// # Errors
+    /// The disk is full, or whatever else SQLite reports; the same batch can be tried again.
+    pub fn append<'a>(
+        &mut self,
+        spans: impl IntoIterator<Item = (&'a Span, &'a str)>,
+    ) -> Result<(), StoreError> {
+        let before = self.next;
+        let result = self.try_append(spans);
+        if result.is_err() {
+            // The summary may hold rows that were rolled back: read it again.
+            self.next = before;
+            if let Ok(open) = Block::load(&self.connection) {
+                self.open = open;
+            }
+        }
+        result.map_err(|source| StoreError::of(&self.path, source))
+    }
+
+    fn try_append<'a>(
+        &mut self,
+        spans: impl IntoIterator<Item = (&'a Span, &'a str)>,
+    ) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        let mut known = None;
+        for (span, line) in spans {
+            if span.end == End::Crashed && is_known(&transaction, self.next, span, &mut known)? {
+                continue;
+            }
+            insert(&transaction, self.next, span, line)?;
+            self.open.add_span(self.next, span);
+            self.next += 1;
+            self.open.seal_if_full(&transaction)?;
+        }
+        transaction.commit()
+    }
+
+    /// Deletes the oldest spans that are over the retention, a few thousand at most; gives their
+    /// number, and is called again soon if that is not zero.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports; nothing was deleted then.
+    pub fn expire(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        if self.retention.is_zero() {
+            return Ok(0);
+        }
+        self.try_expire(now - self.retention)
+            .map_err(|source| StoreError::of(&self.path, source))
+    }
+
+    fn try_expire(&mut self, before: Timestamp) -> rusqlite::Result<u64> {
+        let transaction = self.connection.transaction()?;
+        let old: Option<i64> = transaction
+            .prepare_cached(
+                "SELECT max(id) FROM (SELECT id, start FROM spans ORDER BY id LIMIT ?) WHERE start < ?",
+            )?
+            .query_row([EXPIRE_AT_ONCE, micros(before)], |row| row.get(0))?;
+        let Some(last) = old else {
+            return Ok(0);
+        };
+        // By then every span up to there is about as old: they are in the order of their ends.
+        let deleted = transaction
+            .prepare_cached("DELETE FROM spans WHERE id <= ?")?
+            .execute([last])?;
+        for table in [
+            "DELETE FROM lines WHERE id <= ?",
+            "DELETE FROM blocks WHERE last <= ?",
+        ] {
+            transaction.prepare_cached(table)?.execute([last])?;
+        }
+        transaction.commit()?;
+        Ok(u64::try_from(deleted).unwrap_or(0))
+    }
+}
+
+/// Whether a span is among those written last; `known` keeps these from one question to the next.
+fn is_known(
+    transaction: &Transaction<'_>,
+    next: i64,
+    span: &Span,
+    known: &mut Option<HashSet<SpanId>>,
+) -> rusqlite::Result<bool> {
+    if known.is_none() {
+        let mut rows = transaction.prepare("SELECT span_id FROM spans WHERE id >= ?")?;
+        let from = next.saturating_sub(ROWS_BEFORE_A_CRASH);
+        let ids = rows.query_map([from], |row| row.get(0).map(SpanId::from_bytes))?;
+        *known = Some(ids.collect::<rusqlite::Result<_>>()?);
+    }
+    Ok(known
+        .as_ref()
+        .is_some_and(|known| known.contains(&span.span_id)))
+}
+
+fn insert(transaction: &Transaction<'_>, id: i64, span: &Span, line: &str) -> rusqlite::Result<()> {
+    let usage = &span.usage;
+    let count = |count: Option<u64>| count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    let label = |label| span.labels.get(label);
+    transaction
+        .prepare_cached("INSERT INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?
+        .execute(params![
+            id,
+            micros(span.start),
+            i64::try_from(span.duration.as_micros()).unwrap_or(i64::MAX),
+            span.trace_id.bytes(),
+            span.span_id.bytes(),
+            span.request_id.bytes(),
+            span.kind.name(),
+            span.status.name(),
+            (!span.provider.is_empty()).then_some(&*span.provider),
+            span.model(),
+            label(Label::Agent),
+            label(Label::User),
+            label(Label::Project),
+            label(Label::Environment),
+            label(Label::Session),
+            label(Label::Workflow),
+            count(usage.input),
+            count(usage.cache_read),
+            count(usage.cache_write),
+            count(usage.output),
+            count(usage.reasoning),
+            span.usage_source.name(),
+            span.cost.map(Usd::nanos),
+        ])?;
+    transaction
+        .prepare_cached("INSERT INTO lines VALUES (?, ?)")?
+        .execute(params![id, line])?;
+    Ok(())
+}
