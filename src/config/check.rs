@@ -1,15 +1,21 @@
 //! What one section cannot know: whether the whole makes sense.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use super::{Config, problem::Problem};
+use super::{Config, expand::Sources, problem::Problem};
+use crate::provider::Providers;
 
 /// What is wrong with `config`, errors and warnings.
-pub(super) fn check(config: &Config) -> Vec<Problem> {
+pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     listeners(config, &mut problems);
     upstream(config, &mut problems);
+    files(config, sources, &mut problems);
     limits(config, &mut problems);
+    if let Err(errors) = Providers::build(&config.providers) {
+        let errors = errors.into_iter();
+        problems.extend(errors.map(|error| Problem::error(error.key, error.problem)));
+    }
     problems
 }
 
@@ -72,9 +78,6 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
     {
         problems.push(Problem::error("listen.token", "the token is empty"));
     }
-    if let Some(file) = &config.identity.keys_file {
-        readable("identity.keys_file", file, problems);
-    }
 }
 
 /// Whether both cannot be bound at once.
@@ -100,15 +103,6 @@ fn upstream(config: &Config, problems: &mut Vec<Problem>) {
                 path,
                 "shorter than the 600 s that clients wait: slow answers will be cut off",
             ));
-        }
-    }
-    for (path, file) in [
-        ("upstream.ca_file", &upstream.ca_file),
-        ("upstream.client_cert", &upstream.client_cert),
-        ("upstream.client_key", &upstream.client_key),
-    ] {
-        if let Some(file) = file {
-            readable(path, file, problems);
         }
     }
     match (&upstream.client_cert, &upstream.client_key) {
@@ -148,11 +142,22 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-fn readable(path: &str, file: &Path, problems: &mut Vec<Problem>) {
-    if let Err(error) = fs::File::open(file) {
-        problems.push(Problem::error(
-            path,
-            format!("cannot read {}: {error}", file.display()),
-        ));
+/// Files that are named are there.
+fn files(config: &Config, sources: &Sources<'_>, problems: &mut Vec<Problem>) {
+    let upstream = &config.upstream;
+    for (path, file) in [
+        ("upstream.ca_file", &upstream.ca_file),
+        ("upstream.client_cert", &upstream.client_cert),
+        ("upstream.client_key", &upstream.client_key),
+        ("identity.keys_file", &config.identity.keys_file),
+        ("pricing.file", &config.pricing.file),
+    ] {
+        let Some(file) = file else {
+            continue;
+        };
+        if let Err(error) = (sources.file)(file) {
+            let message = format!("cannot read the file {}: {error}", file.display());
+            problems.push(Problem::error(path, message));
+        }
     }
 }

@@ -47,12 +47,16 @@ impl Document {
             .map(|located| located.place)
     }
 
-    /// `problem` with its place.
+    /// `problem` with its place, and without values that came from variables.
     #[must_use]
-    pub(super) fn located(&self, problem: Problem) -> Problem {
-        match self.place(&problem.path) {
-            Some(place) if problem.place.is_none() => problem.at(place),
-            _ => problem,
+    pub(super) fn located(&self, mut problem: Problem) -> Problem {
+        problem.place = problem.place.or_else(|| self.place(&problem.path));
+        let places = self.root.places().into_iter();
+        for located in places.filter(|located| located.path == problem.path) {
+            if let Some(node) = self.root.find(located.id) {
+                problem.message = node.without_secrets(problem.message);
+            }
         }
+        problem
     }
 }

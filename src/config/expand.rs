@@ -155,9 +155,24 @@ fn look_up(inside: &str, sources: &Sources<'_>) -> Result<String, String> {
     }
 }
 
+impl Node {
+    /// `message` with what came from variables and files into the scalars here as it was written:
+    /// it may be secret.
+    pub(super) fn without_secrets(&self, message: String) -> String {
+        match &self.value {
+            Value::Scalar(scalar) => scalar.without_secrets(message),
+            Value::List(items) => items
+                .iter()
+                .fold(message, |message, item| item.without_secrets(message)),
+            Value::Map(entries) => entries.iter().fold(message, |message, (_, value)| {
+                value.without_secrets(message)
+            }),
+        }
+    }
+}
+
 impl Scalar {
-    /// `message` without what came from a variable or a file: that may be a secret.
-    pub(super) fn without_secrets(&self, message: &str) -> String {
+    fn without_secrets(&self, message: String) -> String {
         match &self.written {
             Some(written) if !self.text.is_empty() => {
                 let escaped = self.text.escape_debug().to_string();
@@ -165,7 +180,7 @@ impl Scalar {
                     .replace(&escaped, written)
                     .replace(&self.text, written)
             },
-            _ => message.to_owned(),
+            _ => message,
         }
     }
 }

@@ -139,7 +139,7 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
         },
     };
     let document = Document::new(file, text, root);
-    let found = check(&config);
+    let found = check(&config, sources);
     problems.extend(found.into_iter().map(|problem| document.located(problem)));
     if problems
         .iter()

@@ -25,6 +25,7 @@ pub use self::{
 };
 use crate::{
     net::config::{Listen, Upstream},
+    pipeline, pricing, provider,
     proxy::config::{Identity, Limits, Shutdown},
 };
 
@@ -42,8 +43,14 @@ pub struct Config {
     pub upstream: Upstream,
     /// The way out.
     pub shutdown: Shutdown,
+    /// Providers, added to the built-in ones or changing them.
+    pub providers: provider::Config,
     /// Who calls are for.
     pub identity: Identity,
+    /// What tokens cost.
+    pub pricing: pricing::Config,
+    /// What spans say, and where they go.
+    pub tracing: pipeline::Config,
     /// Calls of clients that were not pointed at Tollgate.
     pub intercept: later::Intercept,
     /// Checks of what is said.
@@ -51,3 +58,6 @@ pub struct Config {
     /// Telling people.
     pub alerts: later::Alerts,
 }
+
+#[cfg(test)]
+mod tests;

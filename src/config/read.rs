@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use super::{
     de::{Error, Kind},
     problem::{Problem, suggestion},
-    tree::{Node, Scalar, Value},
+    tree::{Node, Value},
 };
 
 /// The most problems that are reported at once.
@@ -88,7 +88,7 @@ fn explained(root: &Node, error: &Error) -> Problem {
     });
     let mut message = error.to_string();
     if let Some(node) = error.at.and_then(|id| root.find(id)) {
-        message = without_secrets(node, message);
+        message = node.without_secrets(message);
     }
     let problem = Problem::error(path, message).at(place);
     match &error.kind {
@@ -104,19 +104,6 @@ fn with_known(problem: Problem, written: &str, known: &[&str], what: &str) -> Pr
         _ if known.is_empty() => problem,
         Some(meant) => problem.help(format!("did you mean `{meant}`? Possible {what}: {all}")),
         None => problem.help(format!("possible {what}: {all}")),
-    }
-}
-
-/// `message` without what came from variables into the scalars of `node`.
-fn without_secrets(node: &Node, message: String) -> String {
-    match &node.value {
-        Value::Scalar(scalar) => Scalar::without_secrets(scalar, &message),
-        Value::List(items) => items
-            .iter()
-            .fold(message, |text, item| without_secrets(item, text)),
-        Value::Map(entries) => entries
-            .iter()
-            .fold(message, |text, (_, value)| without_secrets(value, text)),
     }
 }
 

@@ -13,6 +13,8 @@
     reason = "tests may panic, print and ask for the time"
 )]
 
+mod architecture;
+mod cli;
 mod pipeline;
 mod pricing;
 mod store;

@@ -1,0 +1,280 @@
+//! Tests of the whole: the shipped files, and what a mistake anywhere looks like.
+
+use std::{collections::BTreeSet, fs, io, path::Path};
+
+use super::{
+    de::Kind,
+    expand::Sources,
+    tree::{Id, Key, Node, Scalar, Value},
+    *,
+};
+
+const SOURCES: Sources<'static> = Sources {
+    variable: &|_| None,
+    file: &|_| Err(io::Error::from(io::ErrorKind::NotFound)),
+};
+
+fn shipped(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("config")
+        .join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+/// The text with its examples, the lines that begin with `#` and two spaces, made real. An example
+/// stands in for the empty value above it.
+fn with_examples(text: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        match line.strip_prefix('#') {
+            Some(example) if example.starts_with("  ") => {
+                let key = |line: &str| line.split(':').next().map(str::to_owned);
+                if lines.last().is_some_and(|last| key(last) == key(example)) {
+                    lines.pop();
+                }
+                lines.push(example);
+            },
+            _ => lines.push(line),
+        }
+    }
+    lines.join("\n").replace("rate_limits: []", "rate_limits:")
+}
+
+#[test]
+fn the_reference_says_what_the_defaults_are() {
+    let loaded = parse("config/tollgate.yaml", &shipped("tollgate.yaml"), &SOURCES).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn the_examples_in_the_reference_are_valid() {
+    let text = with_examples(&shipped("tollgate.yaml"));
+    let loaded = parse("config/tollgate.yaml", &text, &SOURCES);
+    let config = loaded
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+        .config;
+    assert_ne!(config, Config::default());
+}
+
+/// Puts a key that nobody knows into every mapping, and compares the keys that the errors list with
+/// those that are there.
+#[test]
+fn the_reference_has_every_key() {
+    let text = with_examples(&shipped("tollgate.yaml"));
+    let (root, _) = tree::parse(&text).unwrap();
+    let mut mappings = Vec::new();
+    collect_mappings(&root, &mut mappings);
+    let mut compared = 0;
+    for (id, present) in mappings {
+        let mut probed = root.clone();
+        insert(&mut probed, id, "zz_unknown");
+        let Err(error) = <Config as Deserialize>::deserialize(&probed) else {
+            continue; // a mapping with keys of the user's own
+        };
+        let Kind::UnknownKey(key, known) = error.kind else {
+            continue;
+        };
+        assert_eq!(key, "zz_unknown");
+        compared += 1;
+        let missing: Vec<&&str> = known
+            .iter()
+            .filter(|key| !present.contains(**key))
+            .collect();
+        // Any label, and the four other things, can be matched; one example does.
+        let is_match = known.contains(&"provider") && known.contains(&"tags");
+        // A rule's limit needs one of its three.
+        let is_limit = *known == ["usd", "tokens", "requests"];
+        assert!(
+            missing.is_empty() || is_match || is_limit,
+            "config/tollgate.yaml lacks {missing:?} beside {present:?}"
+        );
+    }
+    assert!(compared > 15, "only {compared} sections were compared");
+}
+
+fn collect_mappings(node: &Node, found: &mut Vec<(Id, BTreeSet<String>)>) {
+    match &node.value {
+        Value::Scalar(_) => {},
+        Value::List(items) => items.iter().for_each(|item| collect_mappings(item, found)),
+        Value::Map(entries) => {
+            let keys = entries.iter().map(|(key, _)| key.text.clone());
+            found.push((node.id, keys.collect()));
+            for (_, value) in entries {
+                collect_mappings(value, found);
+            }
+        },
+    }
+}
+
+fn insert(node: &mut Node, into: Id, key: &str) {
+    let (id, place) = (node.id, node.place);
+    match &mut node.value {
+        Value::Scalar(_) => {},
+        Value::List(items) => items.iter_mut().for_each(|item| insert(item, into, key)),
+        Value::Map(entries) if id == into => {
+            let value = Value::Scalar(Scalar {
+                text: "1".to_owned(),
+                plain: true,
+                written: None,
+            });
+            let text = key.to_owned();
+            entries.push((Key { id, place, text }, Node { id, place, value }));
+        },
+        Value::Map(entries) => {
+            for (_, value) in entries {
+                insert(value, into, key);
+            }
+        },
+    }
+}
+
+#[test]
+fn every_shipped_file_is_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let sources = Sources {
+        variable: &|_| None,
+        file: &|_| Ok("a secret".to_owned()),
+    };
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Err(error) = parse(&name, &shipped(&name), &sources) {
+            panic!("{error}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 5, "only {seen} files");
+}
+
+fn problems(text: &str) -> Vec<String> {
+    match parse("t.yaml", text, &SOURCES) {
+        Ok(loaded) => {
+            let lines = loaded.warnings.iter();
+            lines.map(|problem| problem.line("t.yaml")).collect()
+        },
+        Err(error) => error.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+fn assert_problem(text: &str, begins: &str, says: &str) {
+    let problems = problems(text);
+    assert!(
+        problems
+            .iter()
+            .any(|line| line.starts_with(begins) && line.contains(says)),
+        "no `{begins}… {says}` among {problems:#?}"
+    );
+}
+
+#[test]
+fn listeners_that_clash_or_are_open_to_the_world_are_errors() {
+    assert_problem(
+        "listen:\n  admin: 127.0.0.1:4100\n",
+        "t.yaml:2:10: listen.admin: ",
+        "`listen.proxy` too",
+    );
+    assert_problem(
+        "listen: {health: 0.0.0.0:3001}",
+        "t.yaml:1:18: listen.health: ",
+        "`listen.admin` too",
+    );
+    assert_problem(
+        "listen: {proxy: 0.0.0.0:1}",
+        "t.yaml:1:17: listen.proxy: ",
+        "loopback",
+    );
+    assert_problem(
+        "listen: {admin: '[::]:1'}",
+        "t.yaml:1:17: listen.admin: ",
+        "token",
+    );
+    for good in [
+        "listen: {proxy: 0.0.0.0:1, allow: [10.0.0.0/8]}",
+        "listen: {admin: 0.0.0.0:1, token: abc}",
+        "listen: {proxy: 127.0.0.1:0, admin: 127.0.0.1:0}",
+        "listen: {health: 0.0.0.0:4101}",
+    ] {
+        assert_eq!(problems(good), <[String; 0]>::default(), "{good}");
+    }
+}
+
+#[test]
+fn limits_and_timeouts_that_let_nothing_pass_are_errors() {
+    assert_problem(
+        "limits: {in_flight: 0}",
+        "t.yaml:1:21: limits.in_flight: ",
+        "no call",
+    );
+    assert_problem(
+        "limits: {peek: 1GiB}",
+        "t.yaml:1:1: limits.peek_total: ",
+        "less than",
+    );
+    assert_problem(
+        "upstream: {idle_timeout: 0}",
+        "t.yaml:1:26: upstream.idle_timeout: ",
+        "no call",
+    );
+    assert_problem(
+        "upstream: {idle_timeout: 30s}",
+        "t.yaml:1:26: warning: upstream.idle_timeout: ",
+        "600 s",
+    );
+    assert_problem(
+        "upstream: {client_cert: /nowhere.pem}",
+        "t.yaml:1:25: upstream.client_cert: ",
+        "cannot read the file /nowhere.pem",
+    );
+}
+
+#[test]
+fn what_is_wrong_in_any_stage_comes_together() {
+    let text = "limits: {peek: 5 apples}\nlimits: {}\nlog: {level: \"${NOPE}\", format: ${NOPE}\n";
+    assert!(problems(text).len() == 1, "broken YAML hides the rest");
+    let text = "limits: {peek: 5 apples}\nlimits: {}\nlog: {level: \"${NOPE}\", fromat: text}\n";
+    let problems = problems(text);
+    let starts = [
+        "t.yaml:1:16: limits.peek: ",
+        "t.yaml:2:1: limits: `limits` is given twice",
+        "t.yaml:3:14: log.level: the variable NOPE",
+        "t.yaml:3:25: log.fromat: unknown key",
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem}");
+    }
+}
+
+#[test]
+fn sections_of_later_builds_are_accepted_only_empty() {
+    assert_problem(
+        "intercept: {enabled: true}",
+        "t.yaml:1:22: intercept.enabled: ",
+        "this build",
+    );
+    assert_problem(
+        "guards: {pii: {}}",
+        "t.yaml:1:10: guards.pii: ",
+        "this build",
+    );
+    assert_problem(
+        "alerts: {rules: [{}]}",
+        "t.yaml:1:18: alerts.rules[0]: ",
+        "this build",
+    );
+}
+
+#[test]
+fn a_secret_in_a_wrong_address_is_not_repeated() {
+    let sources = Sources {
+        variable: &|_| Some("ftp://user:hush@host".to_owned()),
+        file: SOURCES.file,
+    };
+    let text = "providers: {openai: {base_url: \"${URL}\"}}";
+    let error = parse("t.yaml", text, &sources).unwrap_err().to_string();
+    assert!(
+        error.contains("${URL}") && !error.contains("hush"),
+        "{error}"
+    );
+}

@@ -1,0 +1,149 @@
+//! `tollgate check`, and how the command line fails.
+
+use std::process::Stdio;
+
+use super::program::{Program, Ran};
+
+#[test]
+fn the_defaults_are_good_and_explained() {
+    let ran = Program::new().run(&["check"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(
+        ran.stdout.starts_with("ok built-in defaults\n"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("http://127.0.0.1:4100"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn the_file_is_found_by_argument_by_variable_and_by_name() {
+    let program = Program::new()
+        .with("tollgate.yaml", "listen: {proxy: 127.0.0.1:1111}")
+        .with("variable.yaml", "listen: {proxy: 127.0.0.1:2222}")
+        .with("argument.yaml", "listen: {proxy: 127.0.0.1:3333}");
+    let ran = program.run(&["check"]);
+    assert!(ran.stdout.contains(":1111"), "{}", ran.stdout);
+    let mut command = program.command(&["check"]);
+    let ran = Ran::from(
+        command
+            .env("TOLLGATE_CONFIG", "variable.yaml")
+            .output()
+            .unwrap(),
+    );
+    assert!(ran.stdout.contains(":2222"), "{}", ran.stdout);
+    let mut command = program.command(&["check", "-c", "argument.yaml"]);
+    let ran = Ran::from(
+        command
+            .env("TOLLGATE_CONFIG", "variable.yaml")
+            .output()
+            .unwrap(),
+    );
+    assert!(ran.stdout.contains(":3333"), "{}", ran.stdout);
+}
+
+#[test]
+fn every_error_is_shown_with_its_line_and_the_code_is_2() {
+    let program = Program::new().with(
+        "bad.yaml",
+        "listen:\n  prxy: 127.0.0.1:4100\nlimits: {in_flight: many}\n",
+    );
+    let ran = program.run(&["check", "-c", "bad.yaml"]);
+    assert_eq!(ran.code, Some(2));
+    assert_eq!(ran.stdout, "");
+    for part in [
+        "error: unknown key `prxy`\n --> bad.yaml:2:3 at listen.prxy\n",
+        "2 |   prxy: 127.0.0.1:4100\n  |   ^^^^\n",
+        "did you mean `proxy`?",
+        "error: expected a whole number, found \"many\"\n --> bad.yaml:3:21 at limits.in_flight\n",
+        "2 problems in bad.yaml",
+    ] {
+        assert!(ran.stderr.contains(part), "{part}\n{}", ran.stderr);
+    }
+}
+
+#[test]
+fn variables_come_from_the_environment_and_are_not_repeated() {
+    let text = "limits: {in_flight: \"${SECRET}\"}\nlog: {level: \"${LEVEL:-warn}\"}\n";
+    let program = Program::new().with("tollgate.yaml", text);
+    let mut command = program.command(&["check"]);
+    let ran = Ran::from(command.env("SECRET", "sk-hush").output().unwrap());
+    assert_eq!(ran.code, Some(2));
+    assert!(!ran.stderr.contains("hush"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("found \"${SECRET}\""), "{}", ran.stderr);
+    let ran = Ran::from(
+        program
+            .command(&["check"])
+            .env("SECRET", "7")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ran = program.run(&["check"]);
+    assert!(
+        ran.stderr.contains("variable SECRET is not set"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let program = Program::new();
+    let ran = program.run(&["check", "-c", "nowhere.yaml"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stderr
+            .starts_with("error: cannot read the configuration nowhere.yaml: "),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn warnings_do_not_fail() {
+    let program = Program::new().with("tollgate.yaml", "upstream: {idle_timeout: 5s}");
+    let ran = program.run(&["check"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stderr.starts_with("warning: "), "{}", ran.stderr);
+    assert!(
+        ran.stdout.starts_with("ok tollgate.yaml\n"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn wrong_arguments_have_code_2_and_help_has_0() {
+    let program = Program::new();
+    let ran = program.run(&["chekc"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("'check'"), "{}", ran.stderr);
+    assert_eq!(program.run(&[]).code, Some(2));
+    let ran = program.run(&["--help"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stdout.contains("check"), "{}", ran.stdout);
+    let ran = program.run(&["--version"]);
+    assert!(ran.stdout.starts_with("tollgate "), "{}", ran.stdout);
+}
+
+#[test]
+fn completions_are_printed_and_a_reader_that_leaves_is_no_failure() {
+    let program = Program::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = program.run(&["completions", shell]);
+        assert_eq!(ran.code, Some(0));
+        assert!(ran.stdout.contains("check"), "{shell}");
+    }
+    let mut command = program.command(&["completions", "bash"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(Stdio::from(writer)).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}

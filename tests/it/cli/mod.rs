@@ -1,0 +1,4 @@
+//! The command line, driven as a program.
+
+mod check;
+mod program;
