@@ -27,6 +27,7 @@ use crate::{
     net::config::{Listen, Upstream},
     pipeline, pricing, provider,
     proxy::config::{Identity, Limits, Shutdown},
+    store,
 };
 
 /// Everything that can be configured, in the order of `config/tollgate.yaml`.
@@ -49,6 +50,8 @@ pub struct Config {
     pub identity: Identity,
     /// What tokens cost.
     pub pricing: pricing::Config,
+    /// The embedded store of spans.
+    pub store: store::Config,
     /// What spans say, and where they go.
     pub tracing: pipeline::Config,
     /// Calls of clients that were not pointed at Tollgate.
