@@ -49,10 +49,10 @@ const IMPURE: &[&str] = &["tokio::", "tracing::", "std::fs", "std::net", "Clock"
 
 const MAX_LINES: usize = 500;
 
-/// Names that say nothing about what is inside. (A model is an LLM here.)
+/// Names that say nothing about what is inside.
 const JUNK_DRAWERS: &[&str] = &[
-    "common", "core", "helper", "helpers", "manager", "misc", "model", "models", "service",
-    "shared", "types", "util", "utils",
+    "common", "core", "helper", "helpers", "manager", "misc", "service", "shared", "types", "util",
+    "utils",
 ];
 
 /// Crates that must not come in, not even through others.
