@@ -35,6 +35,8 @@ pub struct Watch {
     path: PathBuf,
     /// The text that was loaded or refused last.
     seen: String,
+    /// That it cannot be read was said.
+    unreadable: bool,
     /// One permit: something happened in the file's directory. More happening adds nothing.
     stirred: Arc<Notify>,
     hangup: Signal,
@@ -66,6 +68,7 @@ impl Watch {
         Ok(Self {
             path: path.to_owned(),
             seen: text.to_owned(),
+            unreadable: false,
             stirred,
             hangup: signal(SignalKind::hangup())?,
             _watcher: watcher,
@@ -99,17 +102,16 @@ impl Watch {
         match read_text(&self.path) {
             // Asked for, it is read again even so: a variable's file may have changed.
             Ok(text) if asked || text != self.seen => {
+                self.unreadable = false;
                 self.seen.clone_from(&text);
                 Some(text)
             },
             Ok(_) => None,
-            // Between the two halves of a replacement there may be no file.
-            Err(_) if !asked => None,
             Err(source) => {
-                kept(&LoadError::Unreadable {
-                    path: self.path.clone(),
-                    source,
-                });
+                if asked || !std::mem::replace(&mut self.unreadable, true) {
+                    let path = self.path.clone();
+                    kept(&LoadError::Unreadable { path, source });
+                }
                 None
             },
         }

@@ -15,6 +15,7 @@
 
 mod architecture;
 mod cli;
+mod config;
 mod pipeline;
 mod pricing;
 mod store;

@@ -1,0 +1,3 @@
+//! The configuration file under watch.
+
+mod watch;

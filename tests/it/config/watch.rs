@@ -1,0 +1,114 @@
+//! Edits of the configuration: seen however they are made, and only good ones come through.
+
+use std::{fs, io, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
+
+use tollgate::config::{Config, Sources, Watch};
+
+const SOURCES: Sources<'static> = Sources {
+    variable: &|_| None,
+    file: &|_| Err(io::Error::from(io::ErrorKind::NotFound)),
+};
+
+const FIRST: &str = "limits: {headers: 1}";
+
+fn yaml(headers: usize) -> String {
+    format!("limits: {{headers: {headers}}}")
+}
+
+/// The next good configuration.
+async fn next(watch: &mut Watch) -> Config {
+    watch.next(&SOURCES).await.config
+}
+
+/// Waits for the configuration with so many headers. The test that sends SIGHUP sends it to every
+/// watch of this process, so others may come before.
+async fn until(watch: &mut Watch, headers: usize) {
+    while next(watch).await.limits.headers != headers {}
+}
+
+fn replace(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text).unwrap();
+    fs::rename(&beside, path).unwrap();
+}
+
+/// With time paused, what is not reported is found by the look every 30 seconds.
+#[tokio::test(start_paused = true)]
+async fn edits_are_seen_in_place_by_replacement_and_by_a_swapped_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tollgate.yaml");
+    fs::write(&path, FIRST).unwrap();
+    let mut watch = Watch::new(&path, FIRST).unwrap();
+    fs::write(&path, yaml(2)).unwrap();
+    until(&mut watch, 2).await;
+    replace(&path, &yaml(3));
+    until(&mut watch, 3).await;
+
+    // As Kubernetes does it: the file is a link through `..data`, which is swapped.
+    let mount = tempfile::tempdir().unwrap();
+    for (version, headers) in [("..v1", 4), ("..v2", 5)] {
+        fs::create_dir(mount.path().join(version)).unwrap();
+        fs::write(
+            mount.path().join(version).join("tollgate.yaml"),
+            yaml(headers),
+        )
+        .unwrap();
+    }
+    let path = mount.path().join("tollgate.yaml");
+    symlink("..v1", mount.path().join("..data")).unwrap();
+    symlink("..data/tollgate.yaml", &path).unwrap();
+    let mut watch = Watch::new(&path, &yaml(4)).unwrap();
+    symlink("..v2", mount.path().join("..data_tmp")).unwrap();
+    fs::rename(mount.path().join("..data_tmp"), mount.path().join("..data")).unwrap();
+    until(&mut watch, 5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_edit_is_passed_over_and_the_next_good_one_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tollgate.yaml");
+    fs::write(&path, FIRST).unwrap();
+    let mut watch = Watch::new(&path, FIRST).unwrap();
+    for bad in [
+        "limits: {headers: many}",
+        "limits: [",
+        "no: such\nkey: s",
+        "\u{0}",
+    ] {
+        fs::write(&path, bad).unwrap();
+        let waited = tokio::time::timeout(Duration::from_mins(5), next(&mut watch)).await;
+        assert!(waited.is_err(), "{bad} was taken");
+    }
+    fs::remove_file(&path).unwrap();
+    let waited = tokio::time::timeout(Duration::from_mins(5), next(&mut watch)).await;
+    assert!(waited.is_err(), "no file is no configuration");
+    fs::write(&path, yaml(2)).unwrap();
+    until(&mut watch, 2).await;
+}
+
+/// In real time: an edit is reported by the system long before the next look.
+#[tokio::test]
+async fn an_edit_is_reported_without_waiting_for_a_look() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tollgate.yaml");
+    fs::write(&path, FIRST).unwrap();
+    let mut watch = Watch::new(&path, FIRST).unwrap();
+    replace(&path, &yaml(2));
+    let seen = tokio::time::timeout(Duration::from_secs(20), until(&mut watch, 2)).await;
+    assert_eq!(seen, Ok(()));
+}
+
+#[tokio::test]
+async fn sighup_reloads_even_what_did_not_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tollgate.yaml");
+    fs::write(&path, FIRST).unwrap();
+    let mut watch = Watch::new(&path, FIRST).unwrap();
+    let pid = std::process::id().to_string();
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -HUP {pid}")])
+        .status();
+    assert!(sent.unwrap().success());
+    let config = tokio::time::timeout(Duration::from_secs(20), next(&mut watch)).await;
+    assert_eq!(config.unwrap().limits.headers, 1);
+}
