@@ -194,7 +194,13 @@ impl Pricing {
             };
         }
         let (list, model) = list_of(query.provider, query.path, model);
-        self.cache.get(&list, model).unwrap_or_else(|| {
+        // Gemini and Vertex AI share a list and still have prices of one's own apart; the router's
+        // hosts have lists of their own under one provider.
+        let whose = match list {
+            Cow::Borrowed(_) => query.provider,
+            Cow::Owned(ref host) => host,
+        };
+        self.cache.get(whose, model).unwrap_or_else(|| {
             let book = self.book.find(&list, model);
             let window = book.as_ref().and_then(Found::window);
             let found = Match {
@@ -202,7 +208,7 @@ impl Pricing {
                 book,
                 limits: Limits::of(model).with_window(window),
             };
-            self.cache.put(&list, model, found.clone());
+            self.cache.put(whose, model, found.clone());
             found
         })
     }
@@ -214,17 +220,17 @@ impl Cache {
     /// The longest model name that is looked up, in bytes: longer ones are no model's.
     const LONGEST: usize = 512;
 
-    fn get(&self, list: &str, model: &str) -> Option<Match> {
-        self.names.read().get(list)?.get(model).cloned()
+    fn get(&self, whose: &str, model: &str) -> Option<Match> {
+        self.names.read().get(whose)?.get(model).cloned()
     }
 
-    fn put(&self, list: &str, model: &str, found: Match) {
+    fn put(&self, whose: &str, model: &str, found: Match) {
         let mut names = self.names.write();
         if names.values().map(HashMap::len).sum::<usize>() >= Self::MAX {
             names.clear();
             self.emptied.fetch_add(1, Ordering::Relaxed);
         }
-        let models = names.entry(Box::from(list)).or_default();
+        let models = names.entry(Box::from(whose)).or_default();
         models.insert(Box::from(model), found);
         drop(names);
     }
@@ -372,6 +378,15 @@ mod tests {
             input("ollama", Some("paid-1"), None).as_deref(),
             Some("$74.00")
         );
+    }
+
+    #[test]
+    fn two_providers_with_one_list_keep_their_own_prices_apart() {
+        let pricing = pricing("vertex/gemini-2.5-flash: {input: 75, output: 1}");
+        let input = |provider| input(&pricing, &query(provider, None, Some("gemini-2.5-flash")));
+        assert_ne!(input("gemini").as_deref(), Some("$75.00"));
+        assert_eq!(input("vertex").as_deref(), Some("$75.00"));
+        assert_ne!(input("gemini").as_deref(), Some("$75.00"));
     }
 
     #[test]
