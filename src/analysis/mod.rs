@@ -1,1 +1,4 @@
-//! Spans in, reports out.
+//! Spans in, reports out. Pure: it is given rows and gives text.
+
+pub mod report;
+pub mod tree;

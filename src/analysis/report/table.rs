@@ -1,0 +1,183 @@
+//! A report as a table: numbers aligned, costs with as many decimals as the finest one needs, so
+//! that they visibly add up to the last line.
+
+use comfy_table::{CellAlignment, ContentLineStyle, LineStyle, Table, TableStyle};
+
+use super::total;
+use crate::{
+    base::money::Usd,
+    call::{
+        line::{clean, grouped},
+        tally::{Dimension, Sums, Tally},
+    },
+};
+
+/// What a table shows of the sums.
+struct Column {
+    title: &'static str,
+    count: fn(&Sums) -> u64,
+    shown: Shown,
+}
+
+/// When a column is shown.
+#[derive(PartialEq, Eq)]
+enum Shown {
+    Always,
+    IfAny,
+}
+
+const COLUMNS: [Column; 9] = [
+    column("calls", |sums| sums.calls, Shown::Always),
+    column("errors", |sums| sums.errors, Shown::IfAny),
+    column("blocked", |sums| sums.blocked, Shown::IfAny),
+    column("input", |sums| sums.input_tokens, Shown::Always),
+    column("cached", |sums| sums.cache_read_tokens, Shown::IfAny),
+    column("output", |sums| sums.output_tokens, Shown::Always),
+    column("thinking", |sums| sums.reasoning_tokens, Shown::IfAny),
+    column("estimated", |sums| sums.estimated_calls, Shown::IfAny),
+    column("unpriced", |sums| sums.unknown_cost_calls, Shown::IfAny),
+];
+
+const fn column(title: &'static str, count: fn(&Sums) -> u64, shown: Shown) -> Column {
+    Column {
+        title,
+        count,
+        shown,
+    }
+}
+
+/// Rules above and below the rows, and none between.
+const STYLE: TableStyle = TableStyle::new()
+    .header_lines(ContentLineStyle::none())
+    .header_separator(LineStyle::none().fill('─'))
+    .content_lines(ContentLineStyle::none());
+
+pub(super) fn render(by: &[Dimension], rows: &[Tally]) -> String {
+    if rows.is_empty() {
+        return "No calls.\n".to_owned();
+    }
+    let total = total(rows);
+    let columns: Vec<_> = COLUMNS
+        .iter()
+        .filter(|column| column.shown == Shown::Always || (column.count)(&total) > 0)
+        .collect();
+    let sums = rows.iter().map(|row| &row.sums).chain([&total]);
+    let decimals = sums.map(|sums| decimals(sums.cost_usd)).max().unwrap_or(2);
+    let numbers = |sums: &Sums| {
+        let counts = columns.iter().map(|column| grouped((column.count)(sums)));
+        let mut numbers: Vec<_> = counts.collect();
+        numbers.push(cost(sums.cost_usd, decimals));
+        numbers
+    };
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    let titles = columns.iter().map(|column| column.title).chain(["cost"]);
+    table.set_header(by.iter().map(|by| by.name()).chain(titles));
+    for row in rows {
+        let group = row.group.iter().map(|value| shown(value.as_deref()));
+        table.add_row(group.chain(numbers(&row.sums)));
+    }
+    let label = |place| if place == 0 { "total" } else { "" }.to_owned();
+    table.add_row((0..by.len()).map(label).chain(numbers(&total)));
+    for column in table.column_iter_mut().skip(by.len()) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    finished(&table, &total)
+}
+
+/// The table with a rule above its last line, and a note if costs are missing from it.
+fn finished(table: &Table, total: &Sums) -> String {
+    let mut lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    if let Some(rule) = lines.get(1).cloned() {
+        lines.insert(lines.len().saturating_sub(1), rule);
+    }
+    if total.unknown_cost_calls > 0 {
+        let count = total.unknown_cost_calls;
+        let calls = if count == 1 { "call" } else { "calls" };
+        lines.push(String::new());
+        lines.push(format!(
+            "Not in the cost: {} {calls} without a known price (`pricing:` sets one).",
+            grouped(count)
+        ));
+    }
+    format!("{}\n", lines.join("\n"))
+}
+
+fn shown(value: Option<&str>) -> String {
+    value.map_or_else(|| "-".to_owned(), clean)
+}
+
+/// How many decimals an amount needs, at least two.
+fn decimals(amount: Usd) -> usize {
+    let text = amount.to_string();
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    fraction.trim_end_matches('0').len().max(2)
+}
+
+fn cost(amount: Usd, decimals: usize) -> String {
+    let text = amount.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let (sign, whole) = match whole.strip_prefix('-') {
+        Some(whole) => ("-", whole),
+        None => ("", whole),
+    };
+    format!("{sign}${whole}.{fraction:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{BY, rows},
+        *,
+    };
+
+    #[test]
+    fn a_table_is_aligned_and_adds_up() {
+        let text = render(&BY, &rows());
+        let expected = " agent    model     calls  errors  blocked      input   cached  output  unpriced        cost
+─────────────────────────────────────────────────────────────────────────────────────────────
+ support  gpt-4o    1,204       2        0  1,500,000  900,000  45,210         0  $3.2500000
+ -        my-model      3       0        1        150        0      20         1  $0.0000125
+─────────────────────────────────────────────────────────────────────────────────────────────
+ total              1,207       2        1  1,500,150  900,000  45,230         1  $3.2500125
+
+Not in the cost: 1 call without a known price (`pricing:` sets one).
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn columns_of_zeros_are_left_out() {
+        let rows = [Tally {
+            group: vec![Some("a\u{1b}[31m".to_owned())],
+            sums: Sums {
+                calls: 1,
+                cost_usd: Usd::from_nanos(-500_000_000),
+                ..Sums::default()
+            },
+        }];
+        let text = render(&[Dimension::User], &rows);
+        assert!(
+            !text.contains("blocked") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+        assert!(text.contains("-$0.50"), "{text}");
+        assert_eq!(render(&[], &[]), "No calls.\n");
+    }
+
+    #[test]
+    fn a_report_without_groups_is_one_line_of_sums() {
+        let rows = [Tally {
+            group: Vec::new(),
+            sums: total(&rows()),
+        }];
+        let text = render(&[], &rows);
+        assert!(
+            text.contains("1,207") && text.contains("$3.2500125"),
+            "{text}"
+        );
+    }
+}
