@@ -1,0 +1,82 @@
+"""One Tollgate before one set of mock providers, for all tests; and each test's own calls."""
+
+import itertools
+
+import pytest
+
+import sidecar
+from sidecar import HERE, Mock, Tollgate
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def mock(tmp_path_factory):
+    with Mock(tmp_path_factory.mktemp("mock")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tollgate(tmp_path_factory, mock):
+    directory = tmp_path_factory.mktemp("tollgate")
+    with Tollgate(directory, mock, HERE / "tollgate.yaml") as running:
+        yield running
+        assert running.end() == 0, running.log.read_text()
+
+
+@pytest.fixture(autouse=True)
+def environment(request, monkeypatch):
+    """The variables that a user sets, and no proxy between the tests and Tollgate."""
+    if "tollgate" in request.fixturenames:
+        for name, value in request.getfixturevalue("tollgate").variables().items():
+            monkeypatch.setenv(name, value)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def calls(tollgate, mock):
+    """The calls of one test."""
+    return Calls(tollgate, mock)
+
+
+class Calls:
+    """One test's calls: told apart from all others by their session at Tollgate, and by `x-test` at
+    the mock."""
+
+    def __init__(self, tollgate, mock):
+        self.tollgate, self.mock = tollgate, mock
+        self.session = f"test-{next(_numbers)}"
+
+    def headers(self, agent="tester", **settings):
+        """What the SDK is to send along: who it is, and how the mock shall answer."""
+        labels = {"x-tollgate-session": self.session, "x-tollgate-agent": agent}
+        asked = {f"x-mock-{name.replace('_', '-')}": str(value) for name, value in settings.items()}
+        return labels | {"x-test": self.session} | asked
+
+    def by_hand(self, agent, **settings):
+        """Status and headers of a chat call that no SDK makes."""
+        body = {"model": "gpt-4o", "max_tokens": 10, "messages": [{"role": "user", "content": "Hi"}]}
+        url, headers = f"{self.tollgate.url}/v1/chat/completions", self.headers(agent, **settings)
+        status, answered, _ = sidecar.request(url, body, headers)
+        return status, answered
+
+    def spans(self, count=1):
+        """What Tollgate wrote of them: exactly so many spans, in the order in which they ended.
+
+        A last call by hand shows that no more are on their way, for spans are written in order."""
+        self.tollgate.spans(self.session, count)
+        self.by_hand("marker")
+        found = self.tollgate.spans(self.session, count + 1)
+        found = [span for span in found if span["attributes"]["tollgate.agent"] != "marker"]
+        assert len(found) == count, found
+        return found
+
+    def span(self):
+        """The span of the only call."""
+        return self.spans()[0]
+
+    def received(self):
+        """What the mock got of them. Of a call that is still open there, the end is `open`."""
+        return self.mock.received(self.session)

@@ -1,0 +1,100 @@
+"""What the Python SDKs make of Tollgate's own refusals, with their retries as they come."""
+
+import anthropic
+import openai
+import pytest
+from google import genai
+from google.genai import errors, types
+
+QUESTION = "Say something."
+MESSAGES = [{"role": "user", "content": QUESTION}]
+MODEL = {"model": "claude-sonnet-4-5", "max_tokens": 500, "messages": MESSAGES}
+GEMINI = {"model": "gemini-2.5-flash", "contents": QUESTION}
+
+
+def chat(headers, **more):
+    client = openai.OpenAI(default_headers=headers)
+    return client.chat.completions.create(model="gpt-4o", messages=MESSAGES, **more)
+
+
+def responses(headers, **more):
+    return openai.OpenAI(default_headers=headers).responses.create(
+        model="gpt-4o", input=QUESTION, **more
+    )
+
+
+def embeddings(headers):
+    client = openai.OpenAI(default_headers=headers)
+    return client.embeddings.create(model="text-embedding-3-small", input=QUESTION)
+
+
+def messages(headers, **more):
+    return anthropic.Anthropic(default_headers=headers).messages.create(**MODEL, **more)
+
+
+def gemini(headers):
+    return genai.Client(http_options=types.HttpOptions(headers=headers)).models.generate_content(
+        **GEMINI
+    )
+
+
+def gemini_stream(headers):
+    options = types.HttpOptions(headers=headers)
+    return list(genai.Client(http_options=options).models.generate_content_stream(**GEMINI))
+
+
+def streamed(call):
+    return lambda headers: list(call(headers, stream=True))
+
+
+OPENAI = {
+    "chat": chat,
+    "chat stream": streamed(chat),
+    "responses": responses,
+    "responses stream": streamed(responses),
+    "embeddings": embeddings,
+}
+ANTHROPIC = {"messages": messages, "messages stream": streamed(messages)}
+GOOGLE = {"gemini": gemini, "gemini stream": gemini_stream}
+
+REFUSED = [
+    *((call, openai.RateLimitError) for call in OPENAI.values()),
+    *((call, anthropic.RateLimitError) for call in ANTHROPIC.values()),
+    *((call, errors.ClientError) for call in GOOGLE.values()),
+]
+
+
+@pytest.mark.parametrize(("call", "error"), REFUSED, ids=[*OPENAI, *ANTHROPIC, *GOOGLE])
+def test_an_exhausted_budget_costs_one_attempt_and_the_usual_exception(calls, call, error):
+    with pytest.raises(error, match="nothing") as raised:
+        call(calls.headers("broke"))
+    answered = raised.value.response.headers
+    assert answered["x-tollgate-blocked-by"] == "budget.nothing"
+    assert answered["x-should-retry"] == "false"
+    assert "x-tollgate-reset" not in answered, "a window without end does not reset"
+    span = calls.span()
+    assert span["status"] == "blocked"
+    assert span["attributes"]["tollgate.decision"] == "refused"
+    assert span["attributes"]["http.response.status_code"] == 429
+    assert len(calls.received()) == 1, "the provider saw the marker only"
+
+
+@pytest.mark.parametrize("call", [chat, responses, messages], ids=["chat", "responses", "messages"])
+def test_a_rate_limit_that_clears_is_waited_for(calls, call):
+    allowed = 0
+    while (answer := calls.by_hand("hurried"))[0] == 200:
+        allowed += 1
+    assert answer[0] == 429 and answer[1]["x-tollgate-blocked-by"] == "rate.unhurried"
+    assert "x-should-retry" not in answer[1]
+    assert call(calls.headers("hurried")).id
+    refused, done = calls.spans(allowed + 3)[-2:]
+    assert (refused["status"], done["status"]) == ("blocked", "ok")
+
+
+def test_an_sdk_that_does_not_retry_says_that_the_rate_is_limited(calls):
+    while calls.by_hand("hurried")[0] == 200:
+        pass
+    with pytest.raises(errors.ClientError) as raised:
+        gemini(calls.headers("hurried"))
+    assert (raised.value.code, raised.value.status) == (429, "RESOURCE_EXHAUSTED")
+    assert raised.value.response.headers["x-tollgate-blocked-by"] == "rate.unhurried"
