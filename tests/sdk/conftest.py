@@ -57,9 +57,12 @@ class Calls:
 
     def by_hand(self, agent, **settings):
         """Status and headers of a chat call that no SDK makes."""
-        body = {"model": "gpt-4o", "max_tokens": 10, "messages": [{"role": "user", "content": "Hi"}]}
-        url, headers = f"{self.tollgate.url}/v1/chat/completions", self.headers(agent, **settings)
-        status, answered, _ = sidecar.request(url, body, headers)
+        messages = [{"role": "user", "content": "Hi"}]
+        status, answered, _ = sidecar.request(
+            f"{self.tollgate.url}/v1/chat/completions",
+            {"model": "gpt-4o", "max_tokens": 10, "messages": messages},
+            self.headers(agent, **settings),
+        )
         return status, answered
 
     def spans(self, count=1):

@@ -111,6 +111,11 @@ class Mock(Process):
         super().__init__(["mock", "--listen", address, *arguments], directory / "mock.log")
         self.until(lambda: request(f"{self.url}/__mock/requests")[0] == 200)
 
+    def count(self):
+        """How many requests it got."""
+        _, _, body = request(f"{self.url}/__mock/requests", method="DELETE")
+        return json.loads(body)["count"]
+
     def received(self, test):
         """The requests that it got with the header `x-test: test`, oldest first."""
         _, _, body = request(f"{self.url}/__mock/requests")
@@ -125,12 +130,13 @@ class Tollgate(Process):
     """`tollgate run`, with a configuration that names its addresses, its directory and the mock by
     variables. Started again in the same directory, it finds what the one before left."""
 
-    def __init__(self, directory, mock, config):
+    def __init__(self, directory, mock, config, more=None):
         proxy, admin = free_address(), free_address()
         self.url, self.admin = f"http://{proxy}", f"http://{admin}"
         self.traces = directory / "traces"
         variables = {"PROXY": proxy, "ADMIN": admin, "DIRECTORY": str(directory), "MOCK": mock.url}
-        super().__init__(["run", "-c", str(config)], directory / "tollgate.log", variables)
+        arguments = ["run", "-c", str(config)]
+        super().__init__(arguments, directory / "tollgate.log", variables | (more or {}))
         self.until(lambda: request(f"{self.admin}/readyz")[0] == 200)
 
     def variables(self):

@@ -8,7 +8,8 @@ from sidecar import part, wait_for
 
 MODEL = "gemini-2.5-flash"
 DECLARATION = types.FunctionDeclaration(
-    name="weather", parameters_json_schema={"type": "object", "properties": {"city": {"type": "string"}}}
+    name="weather",
+    parameters_json_schema={"type": "object", "properties": {"city": {"type": "string"}}},
 )
 
 

@@ -1,0 +1,138 @@
+"""Tollgate is killed under load, again and again: no restart may forget money that was spent, or
+invent more than what was in flight."""
+
+import http.client
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+from decimal import Decimal
+
+from sidecar import DEADLINE, ENVIRONMENT, HERE, PROGRAM, Mock, Tollgate, free_address
+
+#: How often it is killed. The nightly run asks for more.
+KILLS = int(os.environ.get("TOLLGATE_KILLS", "30"))
+CLIENTS = 8
+#: Seconds that a settlement may take to reach the disk. The journal writes them in batches within
+#: 10 ms; the rest is for a crowded machine. A call that ended less than this before a kill counts as
+#: in flight.
+SETTLING = 0.25
+
+MILLION = Decimal(1_000_000)
+INPUT, OUTPUT = Decimal("2.50") / MILLION, Decimal("10.00") / MILLION
+BODY = json.dumps(
+    {
+        "model": "gpt-4o",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "Say something."}],
+    }
+)
+#: What a call costs, for the mock is asked to report 30 tokens in and 40 out.
+BILL = 30 * INPUT + 40 * OUTPUT
+#: No call may reserve more: a byte is at least no more than a token.
+RESERVATION = len(BODY) * INPUT + 100 * OUTPUT
+
+
+class Load:
+    """Clients that call as fast as they are answered, until they are stopped or refused."""
+
+    def __init__(self, tollgate):
+        self.tollgate = tollgate
+        self.stopped = False
+        self.ended = []  # when each call ended, whether well or not
+        self.failed = 0  # calls that Tollgate did not answer
+        self.refused = 0
+        self.threads = [threading.Thread(target=self.client, args=[n]) for n in range(CLIENTS)]
+        for thread in self.threads:
+            thread.start()
+
+    def client(self, number):
+        headers = {
+            "content-type": "application/json",
+            "x-tollgate-agent": f"agent-{number % 2}",
+            "x-mock-input": "30",
+            "x-mock-output": "40",
+            "x-mock-delay": "5ms",
+        }
+        address = self.tollgate.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=DEADLINE)
+        while not self.stopped:
+            try:
+                connection.request("POST", "/v1/chat/completions", BODY, headers)
+                answer = connection.getresponse()
+                answer.read()
+            except (OSError, http.client.HTTPException):
+                self.failed += 1
+                return
+            finally:
+                self.ended.append(time.monotonic())
+            if answer.status != 200:
+                self.refused += 1
+                assert answer.status == 429, answer.status
+                return
+        connection.close()
+
+    def in_flight(self, moment):
+        """How many calls may have been unsettled at that moment, once the clients are done."""
+        for thread in self.threads:
+            thread.join(DEADLINE)
+        return sum(ended > moment - SETTLING for ended in self.ended)
+
+
+def test_money_survives_kills(tmp_path):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    with Mock(tmp_path) as mock:
+        in_flight = 0
+        for _ in range(KILLS):
+            with start(tmp_path, mock, "1000") as tollgate:
+                check(tollgate, mock, in_flight)
+                load = Load(tollgate)
+                time.sleep(moments.uniform(0.1, 0.6))  # the moment of the crash, not a wait
+                tollgate.kill()
+                in_flight += load.in_flight(time.monotonic())
+                assert load.failed, "it was killed under load"
+        with start(tmp_path, mock, "1000") as tollgate:
+            spent = check(tollgate, mock, in_flight)
+        limit = spent + 20 * RESERVATION
+        with start(tmp_path, mock, str(limit)) as tollgate:
+            load = Load(tollgate)
+            load.in_flight(time.monotonic())
+            assert load.refused == CLIENTS, "every client got to the limit"
+            assert really_spent(mock) <= check(tollgate, mock, in_flight) <= limit
+        verify(tmp_path, mock)
+
+
+def start(directory, mock, limit):
+    return Tollgate(directory, mock, HERE / "kill.yaml", {"LIMIT": limit})
+
+
+def really_spent(mock):
+    """What the provider bills: every request that reached it whole."""
+    return mock.count() * BILL
+
+
+def check(tollgate, mock, in_flight):
+    """Compares the books with the provider's, and gives what they say was spent."""
+    counters = tollgate.api("budgets")
+    spent = sum(Decimal(c["spent"]) for c in counters if c["name"] == "all")
+    by_agent = sum(Decimal(c["spent"]) for c in counters if c["name"] == "each")
+    real = really_spent(mock)
+    assert real <= spent <= real + in_flight * RESERVATION, (real, spent, in_flight)
+    assert spent == by_agent, "a call counts for all of its rules or for none"
+    return spent
+
+
+def verify(directory, mock):
+    """The books prove their own totals."""
+    subprocess.run(
+        [PROGRAM, "ledger", "verify", "-c", str(HERE / "kill.yaml")],
+        env=ENVIRONMENT
+        | {"LIMIT": "1000", "PROXY": free_address(), "ADMIN": free_address()}
+        | {"DIRECTORY": str(directory), "MOCK": mock.url},
+        check=True,
+        timeout=DEADLINE,
+    )
