@@ -1,0 +1,393 @@
+//! One request: read, kept, answered as the settings say.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use super::{
+    Options,
+    answer::{Ask, Ids},
+    behaviour::{Behaviour, BehaviourError},
+    chat,
+    conversation::Conversation,
+    embeddings,
+    fast::Fast,
+    line::Line,
+    plain,
+    play::Play,
+    problem::{Dialect, Problem},
+    queue::Queue,
+    recorder::{End, Receipt, Received, Recorder},
+    reply::{Payload, Reply},
+    route::Operation,
+    script::{self, Rule},
+    send::Way,
+};
+
+/// What all connections share.
+pub(super) struct State {
+    pub(super) options: Options,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) queue: Queue,
+    /// Connections accepted.
+    pub(super) connections: AtomicU64,
+    seed: u64,
+    fast: Option<Fast>,
+}
+
+/// Most bytes of a request's body; a larger one is answered 413.
+const LARGEST: usize = 512 * 1024 * 1024;
+
+impl State {
+    pub(super) fn new(options: Options) -> Self {
+        let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+        let now = options.clock.wall().as_secs();
+        Self {
+            seed,
+            fast: options
+                .fast
+                .then(|| Fast::new(&options.behaviour, seed, now)),
+            options,
+            recorder: Arc::default(),
+            queue: Queue::default(),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.options.clock.wall().as_secs()
+    }
+}
+
+/// What decides a call's answer.
+struct Plan<'a> {
+    state: &'a State,
+    rule: Option<&'a Rule>,
+    behaviour: &'a Behaviour,
+}
+
+/// The request, read.
+struct Call {
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+    body: Bytes,
+    operation: Operation,
+    /// The body, if it is JSON, its model without settings.
+    value: Option<Value>,
+    /// The settings that the model's name held.
+    settings: String,
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// The settings break the connection off before an answer, or the client did.
+pub(super) async fn handle(
+    state: Arc<State>,
+    line: Arc<Line>,
+    connection: u64,
+    request: Request<Incoming>,
+) -> io::Result<Response<Play>> {
+    let way = Way {
+        by_hand: request.version() < Version::HTTP_2,
+        line: Arc::clone(&line),
+    };
+    if request.uri().path() == "/__mock/requests" {
+        let reply = record(&state, request.method());
+        return Ok(way.send(reply, &Behaviour::default(), Receipt::none()));
+    }
+    let (parts, mut incoming) = request.into_parts();
+    if let Some(fast) = &state.fast {
+        state.recorder.count_only();
+        let (body, _) = read(&mut incoming).await;
+        return Ok(way.send(fast.reply(&body), &state.options.behaviour, Receipt::none()));
+    }
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let mut receipt = state.recorder.begin(Received {
+        number: 0,
+        connection,
+        method: parts.method.clone(),
+        target: target.to_owned(),
+        version: parts.version,
+        headers: parts.headers.clone(),
+        head: Bytes::new(),
+        body: Bytes::new(),
+        whole: false,
+        status: None,
+        sent: 0,
+        end: End::Open,
+    });
+    let (body, whole) = read(&mut incoming).await;
+    receipt.body(line.take_head(), body.clone(), whole);
+    if !whole && body.len() < LARGEST {
+        return Err(io::Error::other(
+            "the request's body did not come to its end",
+        ));
+    }
+    let call = Call::new(&parts.method, target, parts.headers, body);
+    if let Some(exact) = state.queue.exact(&call.method, &call.target, &call.body) {
+        return Ok(way.send_exact(&exact, receipt));
+    }
+    let number = receipt.number();
+    let (reply, behaviour) = answer(&state, &call, number);
+    if !behaviour.delay.is_zero() {
+        tokio::time::sleep(behaviour.delay).await;
+    }
+    way.before_head(&behaviour, &mut receipt).await?;
+    Ok(way.send(reply, &behaviour, receipt))
+}
+
+/// The body, and whether it came to its end.
+async fn read(incoming: &mut Incoming) -> (Bytes, bool) {
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let Ok(frame) = frame else {
+            return (joined(first, more), false);
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if first.is_empty() {
+            first = data;
+            continue;
+        }
+        if more.is_empty() {
+            more.extend_from_slice(&first);
+        }
+        more.extend_from_slice(&data);
+        if more.len() > LARGEST {
+            return (more.freeze(), false);
+        }
+    }
+    (joined(first, more), true)
+}
+
+fn joined(first: Bytes, more: BytesMut) -> Bytes {
+    if more.is_empty() {
+        first
+    } else {
+        more.freeze()
+    }
+}
+
+fn record(state: &State, method: &Method) -> Reply {
+    let recorder = &state.recorder;
+    let body = plain::record(recorder.count(), recorder.dropped(), &recorder.all());
+    if *method == Method::DELETE {
+        recorder.clear();
+    }
+    Reply::json(&body)
+}
+
+/// Decides the answer and how it is given.
+fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
+    let mut ids = Ids::new(state.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let dialect = call.operation.dialect();
+    let request_id = match dialect {
+        Dialect::Anthropic => ids.make("req_", 24),
+        Dialect::OpenAi | Dialect::Gemini => ids.hex("req_", 32),
+    };
+    let asked = call.conversation();
+    let rule = asked.as_ref().and_then(|asked| asked.as_ref().ok());
+    let rule = rule.and_then(|asked| state.options.script.rule(asked));
+    let (behaviour, reply) = match call.behaviour(state, rule) {
+        Ok(behaviour) => {
+            let plan = Plan {
+                rule,
+                behaviour: &behaviour,
+                state,
+            };
+            let reply = call.reply(asked, &plan, &mut ids);
+            (behaviour, reply)
+        },
+        Err(error) => (
+            Behaviour::default(),
+            Err(Problem::invalid(error.to_string())),
+        ),
+    };
+    let mut reply = reply.unwrap_or_else(|problem| problem.reply(dialect, &request_id));
+    usual_headers(&mut reply.headers, dialect, &request_id);
+    for (name, value) in &behaviour.headers {
+        reply.headers.append(name.clone(), value.clone());
+    }
+    (reply, behaviour)
+}
+
+impl Call {
+    fn new(method: &Method, target: &str, headers: HeaderMap, body: Bytes) -> Self {
+        let path = target.split('?').next().unwrap_or_default();
+        let mut value: Option<Value> = serde_json::from_slice(&body).ok();
+        let mut settings = String::new();
+        if let Some(Value::String(model)) = value.as_mut().and_then(|body| body.get_mut("model"))
+            && let Some((name, rest)) = model.split_once(';')
+        {
+            rest.clone_into(&mut settings);
+            *model = name.to_owned();
+        }
+        Self {
+            operation: Operation::of(method, path, &headers),
+            method: method.clone(),
+            target: target.to_owned(),
+            headers,
+            body,
+            value,
+            settings,
+        }
+    }
+
+    /// How this call is answered: the mock's own settings, then the queue's or the script's, then
+    /// the model's name's, then the headers'.
+    fn behaviour(&self, state: &State, rule: Option<&Rule>) -> Result<Behaviour, BehaviourError> {
+        let usual = &state.options.behaviour;
+        let queued = state.queue.settings();
+        let mut settings = vec![rule.map_or("", |rule| rule.with.as_str()), &self.settings];
+        settings.extend(queued.as_deref());
+        let mut behaviour = usual.clone();
+        for settings in &settings {
+            behaviour.apply(settings)?;
+        }
+        let mut key = settings.join(";");
+        for (name, value) in &self.headers {
+            let Some(name) = name.as_str().strip_prefix("x-mock") else {
+                continue;
+            };
+            let value = value.to_str().unwrap_or_default();
+            match name.strip_prefix('-') {
+                Some(name) => behaviour.set(name, value)?,
+                None => behaviour.apply(value)?,
+            }
+            key.extend([";", name, "=", value]);
+        }
+        match behaviour.times {
+            Some(times) if !state.queue.within(&self.target, &key, times) => {
+                let mut good = usual.clone();
+                if usual.times.is_some() {
+                    good = Behaviour::default();
+                }
+                Ok(good)
+            },
+            _ => Ok(behaviour),
+        }
+    }
+
+    /// What was asked of a model; `None` if nothing was.
+    fn conversation(&self) -> Option<Result<Conversation, Problem>> {
+        let read = match &self.operation {
+            Operation::Chat => chat::read,
+            Operation::Embeddings | Operation::Models(_) | Operation::Echo => return None,
+        };
+        Some(self.json().and_then(read))
+    }
+
+    fn json(&self) -> Result<&Value, Problem> {
+        self.value
+            .as_ref()
+            .ok_or_else(|| Problem::invalid("We could not parse the JSON body of your request."))
+    }
+
+    fn reply(
+        &self,
+        asked: Option<Result<Conversation, Problem>>,
+        plan: &Plan<'_>,
+        ids: &mut Ids,
+    ) -> Result<Reply, Problem> {
+        let (state, behaviour) = (plan.state, plan.behaviour);
+        if let Some(status) = behaviour.status {
+            return Err(Problem::asked_for(status, behaviour));
+        }
+        if self.body.len() > LARGEST {
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The body is too large.",
+            ));
+        }
+        if state.options.require_key && !self.has_key() {
+            let message = "You didn't provide an API key.";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, message));
+        }
+        if let Some(asked) = asked {
+            let asked = asked?;
+            let said = script::say(&asked, plan.rule, behaviour);
+            let ask = Ask {
+                asked: &asked,
+                said: &said,
+                behaviour,
+                ids,
+                now: state.now(),
+            };
+            return Ok(Reply::ok(self.write(ask)?));
+        }
+        let body = match &self.operation {
+            Operation::Embeddings => embeddings::write(self.json()?, behaviour.answer.usage)?,
+            Operation::Models(dialect) => plain::models(*dialect, state.now()),
+            _ => plain::echo(&self.method, &self.target, &self.headers, &self.body),
+        };
+        Ok(Reply::json(&body))
+    }
+
+    fn write(&self, mut ask: Ask<'_>) -> Result<Payload, Problem> {
+        let body = self.json()?;
+        let usage = body
+            .pointer("/stream_options/include_usage")
+            .and_then(Value::as_bool);
+        Ok(chat::write(&mut ask, usage == Some(true)))
+    }
+
+    fn has_key(&self) -> bool {
+        ["authorization", "api-key", "x-api-key", "x-goog-api-key"]
+            .iter()
+            .any(|name| self.headers.contains_key(*name))
+            || self.target.contains("key=")
+    }
+}
+
+/// The headers that the provider sends with every answer.
+fn usual_headers(headers: &mut HeaderMap, dialect: Dialect, request_id: &str) {
+    const OPENAI: &[(&str, &str)] = &[
+        ("openai-organization", "mock"),
+        ("openai-processing-ms", "7"),
+        ("openai-version", "2020-10-01"),
+        ("x-ratelimit-limit-requests", "10000"),
+        ("x-ratelimit-limit-tokens", "2000000"),
+        ("x-ratelimit-remaining-requests", "9999"),
+        ("x-ratelimit-remaining-tokens", "1999990"),
+        ("x-ratelimit-reset-requests", "6ms"),
+        ("x-ratelimit-reset-tokens", "0s"),
+    ];
+    const GEMINI: &[(&str, &str)] = &[("server-timing", "gfet4t7; dur=7")];
+    const ANTHROPIC: &[(&str, &str)] = &[
+        ("anthropic-organization-id", "mock"),
+        ("anthropic-ratelimit-requests-limit", "4000"),
+        ("anthropic-ratelimit-requests-remaining", "3999"),
+        ("anthropic-ratelimit-requests-reset", "2026-01-01T00:00:00Z"),
+        ("anthropic-ratelimit-tokens-limit", "400000"),
+        ("anthropic-ratelimit-tokens-remaining", "399000"),
+        ("anthropic-ratelimit-tokens-reset", "2026-01-01T00:00:00Z"),
+    ];
+    let (id, usual) = match dialect {
+        Dialect::OpenAi => ("x-request-id", OPENAI),
+        Dialect::Anthropic => ("request-id", ANTHROPIC),
+        Dialect::Gemini => ("x-goog-request-id", GEMINI),
+    };
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static(id), value);
+    }
+    for (name, value) in usual {
+        let name = HeaderName::from_static(name);
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+}

@@ -1,0 +1,69 @@
+//! Connections: accepted, bounded, served, ended together.
+
+use std::{convert::Infallible, io, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use super::{
+    handle::{State, handle},
+    line::{Io, Line},
+};
+
+/// Connections open at a time; more wait in the listener's backlog.
+const MOST_CONNECTIONS: usize = 50_000;
+
+/// Serves until it is dropped; its connections end with it.
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => {
+                match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(connection(stream, Arc::clone(&state)));
+                    },
+                    // Out of descriptors, most likely: some connection has to end first.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {},
+        }
+    }
+}
+
+/// Serves one connection to its end. How it ends is the client's business: tests that care look at
+/// the recorder.
+async fn connection(stream: TcpStream, state: Arc<State>) {
+    stream.set_nodelay(true).ok();
+    let number = state.connections.fetch_add(1, Ordering::AcqRel) + 1;
+    let line = Line::new(!state.options.fast);
+    let io = TokioIo::new(Io::new(stream, Arc::clone(&line)));
+    let service =
+        service_fn(move |request| handle(Arc::clone(&state), Arc::clone(&line), number, request));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_headers(1_000).header_read_timeout(None);
+    builder.serve_connection(io, service).await.ok();
+}
+
+/// Binds a listener that other threads can bind to as well, each with a share of the connections.
+///
+/// # Errors
+/// The address is in use or not ours.
+pub(super) fn listen(addr: std::net::SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(4_096)?;
+    TcpListener::from_std(socket.into())
+}

@@ -1,0 +1,5 @@
+//! The mock providers: each dialect is well-formed, each fault is what it says.
+
+mod chat;
+mod client;
+mod fault;
