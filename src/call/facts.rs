@@ -111,7 +111,7 @@ pub struct ResponseFacts {
     pub reported_cost: Option<Box<str>>,
     /// An error reported in the body, also inside a stream with status 200.
     pub error: Option<ErrorFacts>,
-    /// Bytes of generated text, tool arguments and visible reasoning seen so far.
+    /// Bytes of generated text, tool names and arguments, and visible reasoning seen so far.
     pub output_bytes: u64,
     /// The model's work is still going on elsewhere (`queued`, `in_progress`).
     pub pending: bool,

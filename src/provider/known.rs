@@ -1,6 +1,6 @@
 //! The providers that are known without configuration.
 
-use super::{dialect::Dialect, http::Http, openai::OpenAi};
+use super::{anthropic::Anthropic, dialect::Dialect, gemini::Gemini, http::Http, openai::OpenAi};
 
 /// A provider as this program knows it.
 pub(super) struct Known {
@@ -30,18 +30,18 @@ pub(super) const KNOWN: &[Known] = &[
         &["*.openai.azure.com", "*.cognitiveservices.azure.com"],
         &OpenAi,
     ),
-    known("anthropic", "https://api.anthropic.com", &[], &Http),
+    known("anthropic", "https://api.anthropic.com", &[], &Anthropic),
     known(
         "gemini",
         "https://generativelanguage.googleapis.com",
         &[],
-        &Http,
+        &Gemini,
     ),
     known(
         "vertex",
         "https://aiplatform.googleapis.com",
         &["*-aiplatform.googleapis.com"],
-        &Http,
+        &Gemini,
     ),
     known(
         "bedrock",

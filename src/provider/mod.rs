@@ -4,9 +4,11 @@
 //! data. The next dialect is one file and one line in [`DIALECTS`]; the next provider one line in
 //! `known.rs`, or in the configuration.
 
+mod anthropic;
 mod body_labels;
 mod config;
 mod dialect;
+mod gemini;
 mod http;
 mod known;
 mod openai;
@@ -15,8 +17,10 @@ mod splice;
 mod state;
 pub mod wire;
 
+pub use anthropic::Anthropic;
 pub use config::{Config, Price, ProviderConfig};
 pub use dialect::{Cut, CutStyle, Dialect, Event};
+pub use gemini::Gemini;
 pub use http::Http;
 pub use openai::OpenAi;
 pub use registry::{BaseUrl, Provider, ProviderError, Providers};
@@ -25,4 +29,4 @@ pub use state::StreamState;
 pub use wire::json::Unreadable;
 
 /// Every dialect, by the name in its [`Dialect::name`].
-pub const DIALECTS: &[&dyn Dialect] = &[&OpenAi, &Http];
+pub const DIALECTS: &[&dyn Dialect] = &[&OpenAi, &Anthropic, &Gemini, &Http];

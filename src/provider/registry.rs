@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use http::Uri;
+use http::{Method, Uri};
 
 use super::{
     DIALECTS,
@@ -11,6 +11,7 @@ use super::{
     known::{KNOWN, Known},
     openai::OpenAi,
 };
+use crate::call::facts::{Operation, Spends};
 
 /// A host that speaks a dialect.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Provider {
     pub hosts: Vec<Box<str>>,
     /// What it speaks.
     pub dialect: &'static dyn Dialect,
+    /// It may speak other dialects on paths that its own does not know.
+    polyglot: bool,
     /// Its calls are known to cost nothing.
     pub free: bool,
     /// The most tokens a second that one of its models makes.
@@ -118,6 +121,7 @@ impl Provider {
                 .collect(),
             base,
             dialect: known.dialect,
+            polyglot: true,
             free: false,
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
         }
@@ -130,6 +134,7 @@ impl Provider {
             base: None,
             hosts: Vec::new(),
             dialect: &OpenAi,
+            polyglot: true,
             free: false,
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
         }
@@ -155,6 +160,8 @@ impl Provider {
         if let Some(name) = &changes.dialect {
             if let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.name() == name) {
                 self.dialect = *dialect;
+                // Whoever writes `http` does not want it read.
+                self.polyglot = name != "http";
             } else {
                 let names: Vec<_> = DIALECTS.iter().map(|dialect| dialect.name()).collect();
                 let problem = format!("unknown dialect `{name}`: one of {}", names.join(", "));
@@ -169,6 +176,24 @@ impl Provider {
         let more = changes.hosts.iter().map(|host| host.to_ascii_lowercase());
         self.hosts.extend(more.map(String::into_boxed_str));
         self.free |= changes.price == Some(Price::Free);
+    }
+
+    /// What a request is, and in which dialect to read it: many providers serve the endpoints of
+    /// others beside their own.
+    pub fn operation(
+        &self,
+        method: &Method,
+        path: &str,
+    ) -> (&'static dyn Dialect, &'static Operation) {
+        let own = self.dialect.operation(method, path);
+        if !self.polyglot || own.spends != Spends::Unknown {
+            return (self.dialect, own);
+        }
+        DIALECTS
+            .iter()
+            .map(|dialect| (*dialect, dialect.operation(method, path)))
+            .find(|(_, operation)| operation.spends != Spends::Unknown)
+            .unwrap_or((self.dialect, own))
     }
 
     /// The path, with its query, to ask for at the provider for one that a client asked for.
@@ -316,6 +341,32 @@ mod tests {
             "openai"
         );
         assert!(providers.named("azure").unwrap().base.is_some());
+    }
+
+    #[test]
+    fn an_endpoint_of_another_dialect_is_read_in_that_dialect() {
+        let providers = build("opaque: {base_url: 'http://x', dialect: http}").unwrap();
+        let read = |provider, path| {
+            let (dialect, op) = providers
+                .named(provider)
+                .unwrap()
+                .operation(&Method::POST, path);
+            (dialect.name(), op.name)
+        };
+        assert_eq!(
+            read("deepseek", "/anthropic/v1/messages"),
+            ("anthropic", "messages")
+        );
+        assert_eq!(
+            read("gemini", "/v1beta/openai/chat/completions"),
+            ("openai", "chat")
+        );
+        assert_eq!(read("cohere", "/v2/chat"), ("http", "http"));
+        assert_eq!(
+            read("cohere", "/compatibility/v1/chat/completions"),
+            ("openai", "chat")
+        );
+        assert_eq!(read("opaque", "/v1/chat/completions"), ("http", "http"));
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub struct StreamState {
     pub(super) created: Option<u64>,
     /// The number of the last event (Responses).
     pub(super) sequence: Option<u64>,
+    /// Input that is reported apart from what the cache held of it (Anthropic).
+    pub(super) uncached_input: Option<u64>,
     /// Choices, output items or content blocks that have begun and not ended.
     pub(super) open: Vec<Open>,
     /// What events look like that bring nothing but text.
@@ -96,6 +98,7 @@ impl StreamState {
     }
 
     /// Notes a tool call; pieces of one that arrive apart (same place) are put together.
+    /// Its name counts as text that the model wrote.
     pub(super) fn call(
         &mut self,
         facts: &mut ResponseFacts,
@@ -103,13 +106,17 @@ impl StreamState {
         id: Option<Box<str>>,
         name: Option<Box<str>>,
     ) {
+        let written = name.as_deref().map_or(0, str::len);
+        let written = u64::try_from(written).unwrap_or(u64::MAX);
         let known = self.calls.iter().position(|known| *known == place);
         if let Some(call) = known.and_then(|at| facts.tool_calls.get_mut(at)) {
             call.id = call.id.take().or(id);
             if call.name.is_empty() {
+                facts.output_bytes += written;
                 call.name = name.unwrap_or_default();
             }
         } else if self.calls.len() < Self::MAX_OPEN {
+            facts.output_bytes += written;
             self.calls.push(place);
             facts.tool_calls.push(ToolCall {
                 id,

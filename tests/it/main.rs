@@ -19,4 +19,5 @@ mod config;
 mod mock;
 mod pipeline;
 mod pricing;
+mod provider;
 mod store;

@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(facts.usage, Usage::text(7, 2));
         assert_eq!(facts.tool_calls, [call("a", "f"), call("b", "g")]);
         assert_eq!(facts.finish_reasons, [Box::from("tool_calls")]);
-        assert_eq!(facts.output_bytes, 5 + 2 + 3);
+        assert_eq!(facts.output_bytes, 5 + 2 + 3 + 2);
         assert_eq!(facts.reported_cost.as_deref(), Some("0.0001"));
         assert!(facts.complete);
     }
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(facts.id.as_deref(), Some("c1"));
         assert_eq!(facts.tool_calls, [call("a", "f"), call("b", "g")]);
         assert_eq!(facts.usage, Usage::text(3, 9));
-        assert_eq!(facts.output_bytes, 4 + 2);
+        assert_eq!(facts.output_bytes, 4 + 2 + 2);
         assert!(facts.complete);
     }
 

@@ -1,6 +1,9 @@
 //! The size of a request's input, as far as its bytes tell: an upper bound for its tokens.
 
-use crate::{call::facts::InputSize, provider::wire::json::Json};
+use crate::{
+    call::facts::InputSize,
+    provider::wire::{json::Json, media::inline_bytes},
+};
 
 /// Adds one field of the body. Whatever is not known to be media counts as text that the model
 /// reads: names and punctuation that it does not read make up for the tokens around messages.
@@ -76,19 +79,4 @@ fn media(part: Json<'_>, size: &mut InputSize) {
         Some(bytes) => size.media_bytes += bytes,
         None => size.linked += 1,
     }
-}
-
-/// The bytes that a base64 string or `data:` URL stands for; `None` if it is another URL.
-fn inline_bytes(value: Json<'_>) -> Option<u64> {
-    let inner = value.raw().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    let data = if inner.starts_with(b"data:") {
-        let comma = memchr::memchr(b',', inner)?;
-        inner.get(comma + 1..)?
-    } else if memchr::memmem::find(inner, b"://").is_some() {
-        return None;
-    } else {
-        inner
-    };
-    let len = u64::try_from(data.len()).unwrap_or(u64::MAX);
-    (len > 0).then(|| len.saturating_mul(3).div_ceil(4))
 }

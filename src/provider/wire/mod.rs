@@ -2,5 +2,6 @@
 //! to hold.
 
 pub mod json;
+pub mod media;
 pub mod sse;
 pub mod template;

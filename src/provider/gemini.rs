@@ -1,0 +1,85 @@
+//! Google's Gemini API, and its twin on Vertex AI.
+
+mod answer;
+mod endings;
+mod operations;
+mod request;
+mod usage;
+
+use bytes::Bytes;
+use http::Method;
+
+use self::answer::Holds;
+use super::{
+    dialect::{Cut, Dialect, Event},
+    splice::Splice,
+    state::StreamState,
+    wire::json::{Json, Unreadable},
+};
+use crate::call::{
+    facts::{Operation, RequestFacts, ResponseFacts},
+    refusal::Refusal,
+};
+
+/// The dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemini;
+
+impl Dialect for Gemini {
+    fn name(&self) -> &'static str {
+        "gemini"
+    }
+
+    fn operation(&self, method: &Method, path: &str) -> &'static Operation {
+        operations::of(method, path)
+    }
+
+    fn read_request(
+        &self,
+        op: &Operation,
+        path: &str,
+        body: &[u8],
+        facts: &mut RequestFacts,
+    ) -> Result<(), Unreadable> {
+        request::read(op, path, body, facts)
+    }
+
+    fn read_event(
+        &self,
+        op: &Operation,
+        event: &Event<'_>,
+        facts: &mut ResponseFacts,
+        state: &mut StreamState,
+    ) -> Result<(), Unreadable> {
+        let holds = if *op == operations::EMBED {
+            Holds::Embeddings
+        } else {
+            Holds::Text
+        };
+        answer::read(event, holds, facts, state)
+    }
+
+    fn bound_output(&self, op: &Operation, body: &[u8], limit: u64) -> Option<Splice> {
+        const NAMES: [&str; 2] = ["maxOutputTokens", "max_output_tokens"];
+        if ![operations::GENERATE, operations::STREAM].contains(op) {
+            return None;
+        }
+        let document = Json::document(body);
+        let config = ["generationConfig", "generation_config"]
+            .into_iter()
+            .find(|name| document.get(name).is_some())
+            .unwrap_or("generationConfig");
+        match document.get(config).filter(|config| config.is_object()) {
+            Some(within) => Splice::lower(body, within, &NAMES, limit),
+            None => Splice::set(body, &[config, "maxOutputTokens"], &limit.to_string()),
+        }
+    }
+
+    fn error_body(&self, status: u16, refusal: &Refusal, _request_id: &str) -> Bytes {
+        Bytes::from(endings::error(status, refusal).to_string())
+    }
+
+    fn cut(&self, _op: &Operation, cut: &Cut<'_>) -> Bytes {
+        Bytes::from(endings::cut(cut))
+    }
+}

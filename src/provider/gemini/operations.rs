@@ -1,0 +1,115 @@
+//! The endpoints of Google's Gemini API, and of Vertex AI, by the end of their paths.
+
+use http::Method;
+
+use crate::call::{
+    facts::{Operation, Spends},
+    outcome::Kind,
+};
+
+/// An answer in one piece.
+pub(super) const GENERATE: Operation = Operation {
+    name: "generateContent",
+    gen_ai: Some("generate_content"),
+    kind: Kind::Llm,
+    spends: Spends::Tokens,
+};
+/// An answer as a stream.
+pub(super) const STREAM: Operation = Operation {
+    name: "streamGenerateContent",
+    ..GENERATE
+};
+/// An embedding, or several.
+pub(super) const EMBED: Operation = Operation {
+    name: "embedContent",
+    gen_ai: Some("embeddings"),
+    kind: Kind::Embedding,
+    spends: Spends::Tokens,
+};
+const COUNT_TOKENS: Operation = Operation {
+    name: "countTokens",
+    ..READ
+};
+const READ: Operation = Operation {
+    name: "http",
+    gen_ai: None,
+    kind: Kind::Http,
+    spends: Spends::Nothing,
+};
+const OTHER: Operation = Operation {
+    spends: Spends::Unknown,
+    ..READ
+};
+
+/// What a request to `path` is.
+pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
+    if *method != Method::POST {
+        let reads = method.is_safe() || *method == Method::DELETE;
+        return if reads { &READ } else { &OTHER };
+    }
+    match split(path) {
+        Some((_, "generateContent")) => &GENERATE,
+        Some((_, "streamGenerateContent")) => &STREAM,
+        Some((_, "embedContent" | "batchEmbedContents")) => &EMBED,
+        Some((_, "countTokens" | "computeTokens")) => &COUNT_TOKENS,
+        None if path.ends_with("/files") => &READ,
+        _ => &OTHER,
+    }
+}
+
+/// The model in a path.
+pub(super) fn model(path: &str) -> Option<&str> {
+    split(path)
+        .map(|(model, _)| model)
+        .filter(|model| !model.is_empty())
+}
+
+/// The model and the method that a path ends in: `gemini-2.5-flash:generateContent`.
+fn split(path: &str) -> Option<(&str, &str)> {
+    path.trim_end_matches('/')
+        .rsplit('/')
+        .next()?
+        .rsplit_once(':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_and_its_model_are_known_by_the_end_of_the_path() {
+        for (path, name, found) in [
+            (
+                "/v1beta/models/gemini-2.5-flash:generateContent",
+                "generateContent",
+                Some("gemini-2.5-flash"),
+            ),
+            (
+                "/v1beta/models/gemini-x:streamGenerateContent",
+                "streamGenerateContent",
+                Some("gemini-x"),
+            ),
+            (
+                "/v1beta1/projects/p/locations/l/publishers/google/models/gemini-x:generateContent",
+                "generateContent",
+                Some("gemini-x"),
+            ),
+            (
+                "/v1beta/models/e:batchEmbedContents",
+                "embedContent",
+                Some("e"),
+            ),
+            ("/v1beta/models/g:countTokens", "countTokens", Some("g")),
+            ("/v1beta/models/g:predict", "http", Some("g")),
+            ("/upload/v1beta/files", "http", None),
+        ] {
+            assert_eq!(of(&Method::POST, path).name, name, "{path}");
+            assert_eq!(model(path), found, "{path}");
+        }
+        assert_eq!(
+            of(&Method::POST, "/v1beta/cachedContents").spends,
+            Spends::Unknown
+        );
+        assert_eq!(of(&Method::GET, "/v1beta/models").spends, Spends::Nothing);
+    }
+}

@@ -1,0 +1,112 @@
+//! Token counts as Google reports them.
+
+use crate::{call::usage::Usage, provider::wire::json::Json};
+
+/// Reads a usage object: thoughts are output besides the candidates, and what tools fetched is
+/// input besides the prompt.
+pub(super) fn read(usage: Json<'_>) -> Usage {
+    let mut found = Usage::NONE;
+    let (mut prompt, mut fetched, mut written, mut total) = (None, None, None, None);
+    for entry in usage.entries().map_while(Result::ok) {
+        let value = entry.value;
+        match &*entry.key {
+            b"promptTokenCount" => prompt = value.u64(),
+            b"toolUsePromptTokenCount" => fetched = value.u64(),
+            b"candidatesTokenCount" => written = value.u64(),
+            b"thoughtsTokenCount" => found.reasoning = value.u64(),
+            b"cachedContentTokenCount" => found.cache_read = value.u64(),
+            b"totalTokenCount" => total = value.u64(),
+            b"promptTokensDetails" | b"promptTokenDetails" => {
+                let [audio, image, video] = by_modality(value);
+                (found.input_audio, found.input_image, found.input_video) = (audio, image, video);
+            },
+            b"candidatesTokensDetails" => {
+                let [audio, image, _] = by_modality(value);
+                (found.output_audio, found.output_image) = (audio, image);
+            },
+            b"cacheTokensDetails" => {
+                let [audio, image, _] = by_modality(value);
+                (found.cache_audio_read, found.cache_image_read) = (audio, image);
+            },
+            _ => {},
+        }
+    }
+    found.input = sum(prompt, fetched);
+    found.output = sum(written, found.reasoning);
+    if let (Some(input), Some(total)) = (found.input, total) {
+        // A count of zero is left out, and so was one that the total has.
+        found.output = found.output.max(Some(total.saturating_sub(input)));
+    }
+    found
+}
+
+/// Reads the usage of an embedding: there is no output.
+pub(super) fn read_embedding(usage: Json<'_>) -> Usage {
+    let mut found = read(usage);
+    found.output = found.input.map(|_| 0);
+    found
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (None, None) => None,
+        _ => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
+    }
+}
+
+/// Counts of audio, images and video.
+fn by_modality(details: Json<'_>) -> [Option<u64>; 3] {
+    ["AUDIO", "IMAGE", "VIDEO"].map(|modality| {
+        let is_it = |detail: &Json<'_>| {
+            detail.get("modality").and_then(Json::str).as_deref() == Some(modality)
+        };
+        details
+            .items()
+            .filter(is_it)
+            .filter_map(|detail| detail.get("tokenCount")?.u64())
+            .reduce(u64::saturating_add)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(text: &str) -> Usage {
+        read(Json::document(text.as_bytes()))
+    }
+
+    #[test]
+    fn thoughts_are_output_and_fetched_text_is_input() {
+        let found = usage(
+            r#"{"promptTokenCount":46,"toolUsePromptTokenCount":4,"candidatesTokenCount":57,
+            "thoughtsTokenCount":67,"totalTokenCount":174,"cachedContentTokenCount":30,
+            "promptTokensDetails":[{"modality":"TEXT","tokenCount":40},{"modality":"AUDIO","tokenCount":6}]}"#,
+        );
+        let expected = Usage {
+            cache_read: Some(30),
+            input_audio: Some(6),
+            reasoning: Some(67),
+            ..Usage::text(50, 124)
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_output_that_is_left_out_is_what_the_total_says() {
+        assert_eq!(
+            usage(r#"{"promptTokenCount":11,"totalTokenCount":11}"#),
+            Usage::text(11, 0)
+        );
+        assert_eq!(
+            usage(r#"{"promptTokenCount":11,"totalTokenCount":15}"#),
+            Usage::text(11, 4)
+        );
+        assert_eq!(usage(r#"{"promptTokenCount":11}"#).output, None);
+    }
+
+    #[test]
+    fn no_counts_are_unknown() {
+        assert_eq!(usage(r#"{"trafficType":"ON_DEMAND"}"#), Usage::NONE);
+    }
+}

@@ -1,0 +1,362 @@
+//! Real exchanges: every fact that is read must be the recorded one, whatever the chunking.
+
+use std::{io::Read as _, path::PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tollgate::{
+    call::{
+        facts::{Operation, RequestFacts, Spends, ToolCall},
+        usage::Usage,
+    },
+    provider::{Config, Dialect, Providers},
+};
+
+use super::reading::{self, Read};
+
+#[derive(Deserialize)]
+struct Exchange {
+    id: String,
+    provider: String,
+    endpoint: String,
+    method: String,
+    url: String,
+    stream: bool,
+    status: u16,
+    request_body: Option<String>,
+    response_body: String,
+    suspect_synthetic: bool,
+    expected: Expected,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    request_model: Option<String>,
+    azure_deployment: Option<String>,
+    response_model: Option<String>,
+    response_id: Option<String>,
+    service_tier: Option<String>,
+    input_tokens: Option<Value>,
+    cached_input_tokens: Option<Value>,
+    cache_write_tokens: Option<Value>,
+    cache_write_5m_tokens: Option<Value>,
+    cache_write_1h_tokens: Option<Value>,
+    output_tokens: Option<Value>,
+    reasoning_tokens: Option<Value>,
+    input_audio_tokens: Option<Value>,
+    output_audio_tokens: Option<Value>,
+    web_search_requests: Option<Value>,
+    usage_status: Option<String>,
+    finish_reasons: Option<Vec<String>>,
+    tool_calls: Option<Vec<Call>>,
+    server_tool_calls: Option<Vec<Value>>,
+    error: Option<Fault>,
+    stream_complete: Option<bool>,
+    is_generation: Option<bool>,
+    #[serde(default)]
+    ambiguous: serde_json::Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Call {
+    name: Option<String>,
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    r#type: Option<String>,
+    code: Option<Value>,
+    message: Option<String>,
+}
+
+/// The dialects are known by their hosts' providers; hosts that are not known speak `OpenAI`'s.
+const OTHERS: &str = "{google: {dialect: gemini, base_url: 'http://x'}, \
+    google_vertex: {dialect: gemini, base_url: 'http://x'}}";
+
+/// Endpoints that some dialect reads.
+fn is_read(endpoint: &str) -> bool {
+    const SUFFIXES: [&str; 12] = [
+        ".chat",
+        ".completions",
+        ".responses",
+        ".responses.retrieve",
+        ".responses.compact",
+        ".responses.input_tokens",
+        ".messages",
+        ".anthropic_messages",
+        ".count_tokens",
+        ".generateContent",
+        ".streamGenerateContent",
+        ".countTokens",
+    ];
+    let embeds = endpoint.ends_with(".embeddings") || endpoint.ends_with("mbedContents");
+    let foreign = ["ollama", "bedrock.", "writer."];
+    (embeds || SUFFIXES.iter().any(|suffix| endpoint.ends_with(suffix)))
+        && !foreign.iter().any(|start| endpoint.starts_with(start))
+}
+
+#[test]
+fn every_recorded_exchange_is_read_as_it_was_recorded() {
+    let Some(exchanges) = exchanges() else {
+        return;
+    };
+    let config: Config = serde_saphyr::from_str(OTHERS).unwrap();
+    let providers = Providers::build(&config).unwrap();
+    let mut wrong = Vec::new();
+    let mut streams = 0;
+    let read: Vec<_> = exchanges
+        .iter()
+        .filter(|exchange| is_read(&exchange.endpoint) && !exchange.suspect_synthetic)
+        .collect();
+    for exchange in &read {
+        let path = exchange.path();
+        let provider = providers
+            .named(&exchange.provider)
+            .or_else(|| providers.named("openai"))
+            .unwrap();
+        let method = exchange.method.parse().unwrap();
+        let (dialect, op) = provider.operation(&method, path);
+        let mut differ = |what: &str, found: String| {
+            let Exchange { endpoint, id, .. } = exchange;
+            wrong.push(format!("{endpoint} {id} {what}: {found}"));
+        };
+        check_request(exchange, dialect, op, &mut differ);
+        let bytes = exchange.response_body.as_bytes();
+        if exchange.stream {
+            streams += 1;
+            for size in [1, 7, 100, 4096, bytes.len().max(1)] {
+                let chunks: Vec<_> = bytes.chunks(size).collect();
+                check(
+                    exchange,
+                    &reading::stream(dialect, op, &chunks),
+                    &mut differ,
+                );
+            }
+        } else {
+            check(exchange, &reading::body(dialect, op, bytes), &mut differ);
+        }
+    }
+    println!("{} exchanges, {streams} of them streams", read.len());
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(read.len() > 900 && streams > 90);
+}
+
+impl Exchange {
+    fn path(&self) -> &str {
+        let path = self.url.find('/').map_or("", |slash| &self.url[slash..]);
+        path.split(['?', '#']).next().unwrap_or_default()
+    }
+}
+
+fn check_request(
+    exchange: &Exchange,
+    dialect: &dyn Dialect,
+    op: &Operation,
+    differ: &mut impl FnMut(&str, String),
+) {
+    let mut facts = RequestFacts::default();
+    // Some requests were not recorded.
+    let body = match &exchange.request_body {
+        Some(body) => body.as_bytes(),
+        None if op.spends == Spends::Tokens => return,
+        None => b"",
+    };
+    if let Err(problem) = dialect.read_request(op, exchange.path(), body, &mut facts) {
+        differ("request", problem.to_string());
+    }
+    let expected = &exchange.expected;
+    let model = expected
+        .request_model
+        .as_ref()
+        .or(expected.azure_deployment.as_ref());
+    if facts.model.as_deref() != model.map(String::as_str) {
+        differ("request model", format!("{:?}, not {model:?}", facts.model));
+    }
+    let spends = [Spends::Tokens, Spends::Once].contains(&op.spends);
+    if exchange.status < 400 && expected.is_generation == Some(true) && !spends {
+        differ("operation", format!("{op:?}"));
+    }
+    if facts.input.text_bytes == 0 && op.spends == Spends::Tokens {
+        differ("input", format!("{:?}", facts.input));
+    }
+}
+
+fn check(exchange: &Exchange, read: &Read, differ: &mut impl FnMut(&str, String)) {
+    let (facts, expected) = (&read.facts, &exchange.expected);
+    let mut same = |what: &str, found: &Option<Box<str>>, expected: &Option<String>| {
+        // No name and an empty one are the same.
+        let expected = expected.as_deref().filter(|text| !text.is_empty());
+        if found.as_deref() != expected {
+            differ(what, format!("{found:?}, not {expected:?}"));
+        }
+    };
+    same("model", &facts.model, &expected.response_model);
+    same("id", &facts.id, &expected.response_id);
+    // The recorded facts leave out the tier that Google's streams report.
+    if !exchange.endpoint.ends_with(".streamGenerateContent") {
+        same("service tier", &facts.service_tier, &expected.service_tier);
+    }
+    if !read.unreadable.is_empty() {
+        differ("unreadable", format!("{:?}", read.unreadable));
+    }
+    check_usage(expected, &facts.usage, differ);
+    let reasons = expected.finish_reasons.iter().flatten();
+    if !reasons.eq(facts.finish_reasons.iter().map(|reason| &**reason)) {
+        let reasons = &expected.finish_reasons;
+        differ(
+            "finish",
+            format!("{:?}, not {reasons:?}", facts.finish_reasons),
+        );
+    }
+    check_calls(expected, &facts.tool_calls, differ);
+    let servers = expected.server_tool_calls.as_ref().map_or(0, Vec::len);
+    if expected.server_tool_calls.is_some() && facts.server_tools.len() != servers {
+        let calls = &expected.server_tool_calls;
+        differ(
+            "server tools",
+            format!("{:?}, not {calls:?}", facts.server_tools),
+        );
+    }
+    check_error(exchange, read, differ);
+    if exchange.stream && expected.stream_complete != Some(facts.complete) {
+        differ("complete", format!("{}", facts.complete));
+    }
+    let writes = expected.output_tokens.is_some() && facts.server_tools.is_empty();
+    if exchange.stream && writes && facts.output_bytes == 0 {
+        differ("output bytes", "none".to_owned());
+    }
+}
+
+fn check_usage(expected: &Expected, found: &Usage, differ: &mut impl FnMut(&str, String)) {
+    if expected.usage_status.as_deref() == Some("not_applicable") {
+        return;
+    }
+    for (name, found, recorded) in [
+        ("input_tokens", found.input, &expected.input_tokens),
+        (
+            "cached_input_tokens",
+            found.cache_read,
+            &expected.cached_input_tokens,
+        ),
+        (
+            "cache_write_tokens",
+            found.cache_write,
+            &expected.cache_write_tokens,
+        ),
+        (
+            "cache_write_5m_tokens",
+            found.cache_write_5m,
+            &expected.cache_write_5m_tokens,
+        ),
+        (
+            "cache_write_1h_tokens",
+            found.cache_write_1h,
+            &expected.cache_write_1h_tokens,
+        ),
+        ("output_tokens", found.output, &expected.output_tokens),
+        (
+            "reasoning_tokens",
+            found.reasoning,
+            &expected.reasoning_tokens,
+        ),
+        (
+            "input_audio_tokens",
+            found.input_audio,
+            &expected.input_audio_tokens,
+        ),
+        (
+            "output_audio_tokens",
+            found.output_audio,
+            &expected.output_audio_tokens,
+        ),
+    ] {
+        let is_same = match expected.ambiguous.get(name) {
+            Some(Value::Object(readings)) => readings.values().any(|one| one.as_u64() == found),
+            Some(_) => true,
+            None => recorded.as_ref().and_then(Value::as_u64) == found,
+        };
+        if !is_same {
+            differ(name, format!("{found:?}, not {recorded:?}"));
+        }
+    }
+    let searches = expected
+        .web_search_requests
+        .as_ref()
+        .and_then(Value::as_u64);
+    if searches.is_some() && found.web_searches != searches {
+        differ(
+            "web searches",
+            format!("{:?}, not {searches:?}", found.web_searches),
+        );
+    }
+}
+
+fn check_calls(expected: &Expected, found: &[ToolCall], differ: &mut impl FnMut(&str, String)) {
+    let Some(calls) = &expected.tool_calls else {
+        return;
+    };
+    // One server sends empty calls beside the real ones.
+    let is_one = |call: &&Call| call.name.as_deref().is_some_and(|name| !name.is_empty());
+    let calls: Vec<_> = calls.iter().filter(is_one).collect();
+    let is_same = |(one, other): (&&Call, &ToolCall)| {
+        one.name.as_deref() == Some(&*other.name)
+            && one.id.as_deref().filter(|id| !id.is_empty()) == other.id.as_deref()
+    };
+    if calls.len() != found.len() || !calls.iter().zip(found).all(is_same) {
+        differ("tool calls", format!("{found:?}, not {calls:?}"));
+    }
+}
+
+fn check_error(exchange: &Exchange, read: &Read, differ: &mut impl FnMut(&str, String)) {
+    let found = read.facts.error.as_ref();
+    let Some(expected) = &exchange.expected.error else {
+        let answered = exchange.expected.usage_status.as_deref() == Some("present");
+        if exchange.status < 400 && answered && found.is_some() {
+            differ("error", format!("{found:?}, not none"));
+        }
+        return;
+    };
+    let code = expected.code.as_ref().map(|code| match code {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    let text = |value: &Option<Box<str>>| value.as_deref().map(str::to_owned);
+    let found = found.map(|error| (text(&error.kind), text(&error.code), text(&error.message)));
+    let expected = Some((expected.r#type.clone(), code, expected.message.clone()));
+    if found != expected {
+        differ("error", format!("{found:?}, not {expected:?}"));
+    }
+}
+
+/// The corpus, or `None`, loudly, where it is not there.
+fn exchanges() -> Option<Vec<Exchange>> {
+    let directory = std::env::var("TOLLGATE_CORPUS").map_or_else(
+        |_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
+        PathBuf::from,
+    );
+    let path = directory.join("exchanges.jsonl.gz");
+    let Ok(file) = std::fs::File::open(&path) else {
+        println!(
+            "NOT TESTED: the corpus is not at {} (TOLLGATE_CORPUS)",
+            path.display()
+        );
+        return None;
+    };
+    let mut text = String::new();
+    flate2::read::MultiGzDecoder::new(file)
+        .read_to_string(&mut text)
+        .unwrap();
+    let is_text = |line: &&str| !line.contains(r#""response_body_encoding": "base64""#);
+    Some(
+        text.lines()
+            .filter(is_text)
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+    )
+}

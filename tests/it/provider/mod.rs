@@ -1,0 +1,4 @@
+//! Dialects, against real exchanges and against each other's promises.
+
+mod corpus;
+mod reading;
