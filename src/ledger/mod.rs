@@ -1,1 +1,262 @@
 //! What was reserved and spent, kept across crashes: the journal and the books behind it.
+//!
+//! A call's admission is in the journal before the call is sent; its settlement follows, and a
+//! thread moves both into the books. A start replays what is in the journal only: calls that
+//! settled count at their bill, calls that did not at their reservation. So, for every counter and
+//! however often the process dies: really spent <= spent <= really spent + what was reserved at
+//! the crash.
+
+mod books;
+mod config;
+mod journal;
+mod keeper;
+mod memory;
+mod owner;
+mod posting;
+mod record;
+mod segment;
+mod verify;
+mod view;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+};
+
+use self::{
+    books::Books,
+    journal::FileJournal,
+    keeper::Keeper,
+    posting::{Open, Posting, Reader, records_in},
+    segment::Frames,
+};
+use crate::{
+    base::{
+        clock::{Clock, Timestamp},
+        money::Usd,
+    },
+    policy::{Amounts, CounterName, Journal, Unit},
+};
+
+pub use books::{BooksError, Hash, Verified};
+pub use config::{Config, Durability, OnLedgerDown};
+pub use memory::Memory;
+pub use owner::{ClaimError, Owner};
+pub use record::{Call, Post, Record};
+pub use view::View;
+
+/// The ledger in a directory, of which this process is the owner. Dropped, it moves what it has
+/// into the books, syncs and ends its thread.
+#[derive(Debug)]
+pub struct Ledger {
+    journal: Arc<FileJournal>,
+    reported: Arc<AtomicBool>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+/// The ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// A file or directory cannot be used.
+    #[error("cannot use the ledger's directory {path}: {source}", path = path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The books cannot be used.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+}
+
+/// What a start found of the run before.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Calls that were in flight when it ended; charged at their reservation.
+    pub crashed: Vec<Crashed>,
+    /// Bytes of the journal that could not be read: a torn end, or damage.
+    pub damaged: u64,
+    /// Records of a kind that this version does not know.
+    pub unknown: u64,
+}
+
+/// A call that was in flight when the process ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Crashed {
+    /// The call.
+    pub call: Call,
+    /// When it was admitted.
+    pub admitted: Timestamp,
+    /// What it was charged: all that it held.
+    pub charged: Amounts,
+}
+
+/// What the ledger has counted since the start, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries that could not be written when they should have been.
+    pub down: u64,
+    /// Settlements and refusals that were lost, since nothing could be written for long.
+    pub lost: u64,
+    /// Refused calls that were not noted for `why`, since there were too many in a second.
+    pub refused_unnoted: u64,
+    /// Times that the books could not be read or written; what they miss is in the journal.
+    pub books_down: u64,
+}
+
+impl Ledger {
+    /// Opens the ledger and settles what the run before has left open. The directory must have no
+    /// other user: see [`Owner`].
+    ///
+    /// # Errors
+    /// The directory cannot be written, or the books are not readable.
+    pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Self, Recovery), LedgerError> {
+        let dir = &config.path;
+        let unusable = |source| LedgerError::Unusable {
+            path: dir.clone(),
+            source,
+        };
+        owner::private_dir(dir).map_err(unusable)?;
+        let mut books = Books::open(&books_in(dir))?;
+        let old = segment::list(dir).map_err(unusable)?;
+        let recovery = recover(config, &old, &mut books, clock.wall())?;
+        let number = old.last().map_or(1, |last| last.saturating_add(1));
+        let reading = Books::open(&books_in(dir))?;
+        let journal = FileJournal::create(dir, number, reading, Arc::clone(&clock), config);
+        let journal = Arc::new(journal.map_err(unusable)?);
+        let keeper =
+            Keeper::new(Arc::clone(&journal), books, clock, number, old).keeping(config.retention);
+        let reported = keeper.reported();
+        if recovery.crashed.is_empty() {
+            reported.store(true, Relaxed);
+        }
+        let thread = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || keeper.run())
+            .map_err(unusable)?;
+        let ledger = Self {
+            journal,
+            reported,
+            keeper: Some(thread),
+        };
+        Ok((ledger, recovery))
+    }
+
+    /// The journal, for the purse.
+    pub fn journal(&self) -> Arc<dyn Journal> {
+        let journal: Arc<FileJournal> = Arc::clone(&self.journal);
+        journal
+    }
+
+    /// To be called once the spans of the crashed calls were handed on: until then a start would
+    /// report them again (each with the span id that it had).
+    pub fn crashed_calls_were_reported(&self) {
+        self.reported.store(true, Relaxed);
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        let tallies = &self.journal.tallies;
+        Counts {
+            down: tallies.down.load(Relaxed),
+            lost: tallies.lost.load(Relaxed),
+            refused_unnoted: tallies.refused_unnoted.load(Relaxed),
+            books_down: tallies.books_down.load(Relaxed),
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.journal.stop();
+        if let Some(keeper) = self.keeper.take()
+            && keeper.join().is_err()
+        {
+            tracing::error!("The ledger's thread has panicked");
+        }
+    }
+}
+
+fn books_in(dir: &std::path::Path) -> PathBuf {
+    dir.join("books.sqlite")
+}
+
+/// Takes everything in the segments `old` into the books. Can be repeated at any point: a posting
+/// is taken once.
+fn recover(
+    config: &Config,
+    old: &[u64],
+    books: &mut Books,
+    now: Timestamp,
+) -> Result<Recovery, LedgerError> {
+    let mut recovery = Recovery::default();
+    let mut reader = Reader::default();
+    for number in old {
+        let bytes = segment::read(&config.path, *number, 0, None);
+        let bytes = bytes.map_err(|source| LedgerError::Unusable {
+            path: config.path.clone(),
+            source,
+        })?;
+        let mut frames = Frames::of(&bytes);
+        let over = frames
+            .by_ref()
+            .filter_map(|payload| reader.take(payload, *number));
+        let postings: Vec<_> = over.map(|(posting, _)| posting).collect();
+        books.post(&postings, now)?;
+        recovery.damaged += frames.damaged;
+    }
+    let mut ceilings: Vec<Posting> = Vec::new();
+    for (key, open) in &reader.open {
+        let posting = open.at_ceiling(*key);
+        let kept = books.body(key.0, key.1)?;
+        // Settled, if the books know more of it than this: its settlement's segment is gone.
+        let settled = kept.as_ref().is_some_and(|kept| is_settled(kept));
+        if settled {
+            continue;
+        }
+        if let Some(call) = &open.call {
+            recovery.crashed.push(Crashed {
+                call: call.clone(),
+                admitted: open.at,
+                charged: open.amounts(),
+            });
+        }
+        ceilings.push(posting);
+    }
+    books.post(&ceilings, now)?;
+    recovery.unknown = reader.unknown;
+    recovery.crashed.sort_by_key(|crashed| crashed.admitted);
+    Ok(recovery)
+}
+
+fn is_settled(body: &[u8]) -> bool {
+    let records = records_in(body).unwrap_or_default();
+    records
+        .iter()
+        .any(|record| matches!(record, Record::Settled { .. }))
+}
+
+impl Open {
+    /// What the call holds: every counter of a unit holds the same.
+    fn amounts(&self) -> Amounts {
+        let sum = |unit| {
+            let mut sums: BTreeMap<&CounterName, i64> = BTreeMap::new();
+            for post in self.held.iter().filter(|post| post.counter.unit == unit) {
+                let sum = sums.entry(&post.counter).or_default();
+                *sum = sum.saturating_add(post.amount);
+            }
+            sums.into_values().max()
+        };
+        Amounts {
+            usd: sum(Unit::Usd).map(Usd::from_nanos),
+            tokens: sum(Unit::Tokens).map(i64::unsigned_abs),
+        }
+    }
+}

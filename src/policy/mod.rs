@@ -1,1 +1,64 @@
-//! May this call go ahead, may it go on: rules, counters and the purse. Pure.
+//! May this call go ahead, may it go on: rules, counters and the purse. Pure: it is told the time,
+//! and what must survive a crash it hands to a [`Journal`].
+//!
+//! The way of a call: [`Engine::matched`] finds the rules that count it, [`Engine::room`] what is
+//! left for it, [`Engine::admit`] sets its amounts aside and gives it a [`Hold`]; the hold grows
+//! while the call goes on and settles when it ends. A call that finds a budget busy waits in
+//! order:
+//!
+//! ```ignore
+//! let mut matched = engine.matched(&subject, clock.wall())?;
+//! let mut deadline = None;
+//! let hold = loop {
+//!     let mut refused = match engine.admit(matched, amounts, &subject, clock.wall()) {
+//!         Ok(hold) => break hold,
+//!         Err(refused) => refused,
+//!     };
+//!     let Some((longest, place)) = refused.wait() else {
+//!         return Err(engine.refuse(*refused, &subject, clock.wall()));
+//!     };
+//!     let deadline = *deadline.get_or_insert(clock.mono() + longest);
+//!     if timeout_at(deadline, place).await.is_err() {
+//!         return Err(engine.refuse(*refused, &subject, clock.wall()));
+//!     }
+//!     matched = refused.again()?;
+//! };
+//! ```
+
+mod adjust;
+mod config;
+mod counter;
+mod engine;
+mod hold;
+mod journal;
+mod listing;
+mod matcher;
+mod purse;
+mod queue;
+mod rate;
+mod rule;
+mod subject;
+mod table;
+mod threshold;
+mod window;
+mod wording;
+
+pub use adjust::AdjustError;
+pub use config::{
+    Config, Cut, LimitConfig, Match, Missing, Name, OnExhausted, Patterns, Per, RateLimit,
+    RuleConfig, Unbounded, Unmetered, Zone,
+};
+pub use counter::{Raise, Recalled, Unit, Verdict};
+pub use engine::{Engine, Matched, Refused, Room, RuleError};
+pub use hold::Hold;
+pub use journal::{
+    Adjustment, Change, CounterName, Durable, Entry, HoldId, Journal, JournalDown, Line, Lines,
+    Position,
+};
+pub use listing::{Budget, Reach};
+pub use purse::{Counts, Purse, Seen, Standing};
+pub use queue::Place;
+pub use subject::{Amounts, Charge, Subject};
+pub use threshold::{Crossing, Fraction, Level, Thresholds};
+pub use window::Window;
+pub use wording::amount_text;

@@ -18,6 +18,7 @@ mod cli;
 mod config;
 mod mock;
 mod pipeline;
+mod policy;
 mod pricing;
 mod provider;
 mod store;

@@ -1,0 +1,391 @@
+//! The books: what was settled, in SQLite. Entries as they were journalled, each counter's totals,
+//! and a hash chain over the batches in which entries came. A posting is taken once, however often
+//! it is brought.
+
+use std::{ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+
+use ring::digest;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
+
+use super::{
+    posting::Posting,
+    record::{unit_number, unit_numbered},
+};
+use crate::{
+    base::{clock::Timestamp, id::RequestId},
+    policy::{CounterName, HoldId, Raise, Recalled, Standing},
+};
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS entries(
+    seq INTEGER PRIMARY KEY, batch INTEGER NOT NULL,
+    request BLOB NOT NULL, hold INTEGER NOT NULL, at INTEGER NOT NULL, body BLOB NOT NULL,
+    UNIQUE(request, hold));
+CREATE TABLE IF NOT EXISTS counters(
+    id INTEGER PRIMARY KEY, identity TEXT NOT NULL, vals TEXT NOT NULL, unit INTEGER NOT NULL,
+    UNIQUE(identity, vals, unit));
+CREATE TABLE IF NOT EXISTS totals(
+    counter INTEGER NOT NULL, cell INTEGER NOT NULL, spent INTEGER NOT NULL,
+    -- The part of `spent` whose entries are no longer kept.
+    opening INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY(counter, cell)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS raises(
+    counter INTEGER NOT NULL, cell INTEGER NOT NULL, amount INTEGER NOT NULL, until INTEGER);
+CREATE INDEX IF NOT EXISTS raises_of ON raises(counter, cell);
+CREATE TABLE IF NOT EXISTS batches(
+    batch INTEGER PRIMARY KEY, at INTEGER NOT NULL, hash BLOB NOT NULL);
+-- The hash of the last batch that is no longer kept.
+CREATE TABLE IF NOT EXISTS anchor(id INTEGER PRIMARY KEY CHECK(id = 0), hash BLOB NOT NULL);
+PRAGMA user_version = 1;
+";
+
+/// A link of the hash chain.
+pub type Hash = [u8; 32];
+
+/// The books cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BooksError {
+    /// SQLite says no.
+    #[error("the ledger's books: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// They were written by a later version.
+    #[error(
+        "the ledger's books have format {0}, which this version does not know: update Tollgate"
+    )]
+    Format(i64),
+    /// The chain does not hold: entries were changed, removed or added.
+    #[error("the ledger's batch {0} does not have the hash that its entries give")]
+    Chain(i64),
+    /// A total is not the sum of its entries.
+    #[error("the total of {counter} is {total}, but its entries sum up to {sum}")]
+    Total {
+        /// The counter.
+        counter: String,
+        /// What the books say.
+        total: i64,
+        /// What the entries say.
+        sum: i64,
+    },
+    /// An entry cannot be read.
+    #[error("the ledger's entry {0} cannot be read")]
+    Entry(i64),
+}
+
+/// What a verification found in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// How many entries there are.
+    pub entries: u64,
+    /// In how many batches.
+    pub batches: u64,
+    /// The last hash.
+    pub head: Hash,
+}
+
+/// A connection to the books.
+#[derive(Debug)]
+pub(super) struct Books {
+    db: Connection,
+}
+
+impl Books {
+    /// Opens the books for writing, and creates them if need be.
+    pub(super) fn open(path: &Path) -> Result<Self, BooksError> {
+        super::owner::private_file(path).map_err(|error| {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
+        })?;
+        let db = Connection::open(path)?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        // What a power cut takes from here is still in the journal.
+        db.pragma_update(None, "synchronous", "NORMAL")?;
+        let books = Self::with(db)?;
+        books.db.execute_batch(SCHEMA)?;
+        Ok(books)
+    }
+
+    /// Opens the books for reading only; there need not be an owner.
+    pub(super) fn read(path: &Path) -> Result<Self, BooksError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::with(Connection::open_with_flags(path, flags)?)
+    }
+
+    fn with(db: Connection) -> Result<Self, BooksError> {
+        db.busy_timeout(Duration::from_secs(2))?;
+        match db.pragma_query_value(None, "user_version", |row| row.get(0))? {
+            0..=1 => Ok(Self { db }),
+            format => Err(BooksError::Format(format)),
+        }
+    }
+
+    /// Takes the postings that are not there yet, as one batch of the chain: all or none.
+    pub(super) fn post(&mut self, postings: &[Posting], at: Timestamp) -> Result<(), BooksError> {
+        let batch = self.db.transaction()?;
+        let (last, before) = head(&batch)?;
+        let number = last + 1;
+        let mut hash = chain(&before);
+        let mut taken = false;
+        for posting in postings {
+            let (request, hold) = posting.key;
+            let new = batch
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO entries(batch, request, hold, at, body)
+                     VALUES (?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    number,
+                    request.bytes(),
+                    hold.0.cast_signed(),
+                    time(posting.at),
+                    posting.body
+                ])?;
+            if new == 1 {
+                taken = true;
+                link(&mut hash, request, hold, posting.at, &posting.body);
+                add(&batch, posting)?;
+            }
+        }
+        if taken {
+            batch
+                .prepare_cached("INSERT INTO batches(batch, at, hash) VALUES (?, ?, ?)")?
+                .execute(params![number, time(at), hash.finish().as_ref()])?;
+        }
+        batch.commit()?;
+        Ok(())
+    }
+
+    /// Whether the call's end is in the books, and as what body.
+    pub(super) fn body(
+        &self,
+        request: RequestId,
+        hold: HoldId,
+    ) -> Result<Option<Vec<u8>>, BooksError> {
+        let mut find = self
+            .db
+            .prepare_cached("SELECT body FROM entries WHERE request = ? AND hold = ?")?;
+        let key = params![request.bytes(), hold.0.cast_signed()];
+        Ok(find.query_row(key, |row| row.get(0)).optional()?)
+    }
+
+    /// The bodies of all entries of one call.
+    pub(super) fn bodies(&self, request: RequestId) -> Result<Vec<Vec<u8>>, BooksError> {
+        let mut find = self
+            .db
+            .prepare_cached("SELECT body FROM entries WHERE request = ? ORDER BY seq")?;
+        let found = find.query_map(params![request.bytes()], |row| row.get(0))?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// What a counter held in `cells`.
+    pub(super) fn recall(
+        &self,
+        counter: &CounterName,
+        cells: RangeInclusive<Timestamp>,
+    ) -> Result<Recalled, BooksError> {
+        let mut find = self.db.prepare_cached(
+            "SELECT id FROM counters WHERE identity = ? AND vals = ? AND unit = ?",
+        )?;
+        let name = params![counter.identity, counter.values, unit_number(counter.unit)];
+        let Some(id) = find
+            .query_row(name, |row| row.get::<_, i64>(0))
+            .optional()?
+        else {
+            return Ok(Recalled::default());
+        };
+        let range = params![id, time(*cells.start()), time(*cells.end())];
+        let mut spent = self.db.prepare_cached(
+            "SELECT cell, spent FROM totals WHERE counter = ? AND cell BETWEEN ? AND ? ORDER BY cell",
+        )?;
+        let spent = spent.query_map(range, |row| Ok((timestamp(row.get(0)?), row.get(1)?)))?;
+        let mut raises = self.db.prepare_cached(
+            "SELECT amount, until FROM raises WHERE counter = ? AND cell BETWEEN ? AND ?",
+        )?;
+        let raises = raises.query_map(range, raise)?;
+        Ok(Recalled {
+            spent: spent.collect::<Result<_, _>>()?,
+            raises: raises.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Every counter's cells that began at `since` or later, and those of windows without end.
+    pub(super) fn standings(&self, since: Timestamp) -> Result<Vec<Standing>, BooksError> {
+        let mut all = self.db.prepare_cached(
+            "SELECT id, identity, vals, unit, cell, spent FROM counters
+             JOIN totals ON counter = id WHERE cell = 0 OR cell >= ?",
+        )?;
+        let mut rows = all.query(params![time(since)])?;
+        let mut standings = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (id, cell): (i64, i64) = (row.get(0)?, row.get(4)?);
+            let Some(counter) = counter_name(row)? else {
+                continue;
+            };
+            let mut raises = self.db.prepare_cached(
+                "SELECT amount, until FROM raises WHERE counter = ? AND cell = ?",
+            )?;
+            standings.push(Standing {
+                counter,
+                spent: row.get(5)?,
+                reserved: 0,
+                window: timestamp(cell),
+                raises: raises
+                    .query_map(params![id, cell], raise)?
+                    .collect::<Result<_, _>>()?,
+            });
+        }
+        Ok(standings)
+    }
+
+    /// The last hash of the chain.
+    pub(super) fn head(&self) -> Result<Hash, BooksError> {
+        Ok(head(&self.db)?.1)
+    }
+
+    /// Proves the chain, and every total from the entries.
+    pub(super) fn verify(&self) -> Result<Verified, BooksError> {
+        // One transaction, so that it is one state that is proved.
+        let _snapshot = self.db.unchecked_transaction()?;
+        super::verify::verify(&self.db)
+    }
+
+    /// Forgets entries of whole batches from before `oldest`; the chain goes on from the last of
+    /// them, and what they summed up to is kept as each counter's opening.
+    pub(super) fn prune(&mut self, oldest: Timestamp) -> Result<(), BooksError> {
+        let prune = self.db.transaction()?;
+        let last: Option<(i64, Vec<u8>)> = prune
+            .query_row(
+                "SELECT batch, hash FROM batches WHERE at < ? ORDER BY batch DESC LIMIT 1",
+                params![time(oldest)],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        let Some((last, hash)) = last else {
+            return Ok(());
+        };
+        {
+            let mut old = prune.prepare("SELECT seq, body FROM entries WHERE batch <= ?")?;
+            let mut rows = old.query(params![last])?;
+            while let Some(row) = rows.next()? {
+                let seq = row.get(0)?;
+                let body: Vec<u8> = row.get(1)?;
+                let posts = Posting::totals_in(&body).ok_or(BooksError::Entry(seq))?;
+                for (counter, cell, amount) in posts {
+                    prune
+                        .prepare_cached(
+                            "UPDATE totals SET opening = opening + ? WHERE cell = ? AND counter =
+                             (SELECT id FROM counters WHERE identity = ? AND vals = ? AND unit = ?)",
+                        )?
+                        .execute(params![
+                            amount,
+                            time(cell),
+                            counter.identity,
+                            counter.values,
+                            unit_number(counter.unit)
+                        ])?;
+                }
+            }
+        }
+        prune.execute("INSERT OR REPLACE INTO anchor VALUES (0, ?)", params![hash])?;
+        prune.execute("DELETE FROM entries WHERE batch <= ?", params![last])?;
+        // The newest batch stays, so that numbers are never given twice.
+        prune.execute(
+            "DELETE FROM batches WHERE batch <= ? AND batch < (SELECT max(batch) FROM batches)",
+            params![last],
+        )?;
+        prune.commit()?;
+        Ok(())
+    }
+}
+
+/// The number and hash of the newest batch.
+fn head(db: &Connection) -> Result<(i64, Hash), BooksError> {
+    let newest = "SELECT batch, hash FROM batches ORDER BY batch DESC LIMIT 1";
+    let newest = db
+        .prepare_cached(newest)?
+        .query_row((), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(newest.unwrap_or((0, [0; 32])))
+}
+
+/// A hash that goes on from `before`.
+pub(super) fn chain(before: &Hash) -> digest::Context {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(before);
+    hash
+}
+
+/// Adds an entry to a batch's hash.
+pub(super) fn link(
+    hash: &mut digest::Context,
+    request: RequestId,
+    hold: HoldId,
+    at: Timestamp,
+    body: &[u8],
+) {
+    hash.update(&request.bytes());
+    hash.update(&hold.0.to_le_bytes());
+    hash.update(&at.as_nanos().to_le_bytes());
+    hash.update(&u64::try_from(body.len()).unwrap_or(u64::MAX).to_le_bytes());
+    hash.update(body);
+}
+
+/// Adds a posting to the totals.
+fn add(batch: &Transaction<'_>, posting: &Posting) -> Result<(), BooksError> {
+    for (counter, cell, amount) in &posting.totals {
+        let id = counter_id(batch, counter)?;
+        batch
+            .prepare_cached(
+                "INSERT INTO totals(counter, cell, spent) VALUES (?, ?, ?)
+                 ON CONFLICT DO UPDATE SET spent = spent + excluded.spent",
+            )?
+            .execute(params![id, time(*cell), amount])?;
+    }
+    for (counter, cell, raise) in &posting.raises {
+        let id = counter_id(batch, counter)?;
+        batch
+            .prepare_cached("INSERT INTO raises VALUES (?, ?, ?, ?)")?
+            .execute(params![
+                id,
+                time(*cell),
+                raise.amount,
+                raise.until.map(time)
+            ])?;
+    }
+    Ok(())
+}
+
+fn counter_id(db: &Connection, counter: &CounterName) -> Result<i64, BooksError> {
+    let name = params![counter.identity, counter.values, unit_number(counter.unit)];
+    db.prepare_cached("INSERT OR IGNORE INTO counters(identity, vals, unit) VALUES (?, ?, ?)")?
+        .execute(name)?;
+    let id = "SELECT id FROM counters WHERE identity = ? AND vals = ? AND unit = ?";
+    Ok(db.prepare_cached(id)?.query_row(name, |row| row.get(0))?)
+}
+
+/// The counter in columns 1 to 3; `None` if its unit is of a later version.
+pub(super) fn counter_name(row: &Row<'_>) -> rusqlite::Result<Option<CounterName>> {
+    let Some(unit) = unit_numbered(row.get(3)?) else {
+        return Ok(None);
+    };
+    Ok(Some(CounterName {
+        identity: Arc::from(row.get::<_, String>(1)?),
+        values: Arc::from(row.get::<_, String>(2)?),
+        unit,
+    }))
+}
+
+fn raise(row: &Row<'_>) -> rusqlite::Result<Raise> {
+    Ok(Raise {
+        amount: row.get(0)?,
+        until: row.get::<_, Option<i64>>(1)?.map(timestamp),
+    })
+}
+
+/// As SQLite keeps it: nanoseconds, which fit until the year 2262.
+pub(super) fn time(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn timestamp(nanos: i64) -> Timestamp {
+    Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}

@@ -1,0 +1,388 @@
+//! The journal: what makes an admission survive the end of the process.
+//!
+//! `write` appends to the segment before it returns, with one `write(2)` on the calling thread and
+//! no sync: from then on the kernel has it, whatever becomes of us. `note` leaves a record for the
+//! next write, or for the keeper's, within 10 ms. A write that fails is taken back, so that a
+//! segment holds whole records only.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use super::{
+    books::Books,
+    config::{Durability, OnLedgerDown},
+    record, segment,
+};
+use crate::{
+    base::clock::{Clock, Instant, Timestamp},
+    policy::{CounterName, Durable, Entry, Journal, JournalDown, Position, Recalled},
+};
+
+/// Noted records that wait to be written, in bytes; beyond, while nothing can be written, further
+/// ones are lost and counted: their calls count at their reservations.
+const NOTED: usize = 1 << 20;
+
+/// A segment that is longer than this, in bytes, is followed by a new one.
+const SEGMENT: u64 = 8 << 20;
+
+/// Refused calls that are noted in a second; more are only counted, so that a storm of refusals
+/// does not fill the disk.
+const REFUSED: u64 = 200;
+
+/// A journal in a directory of segments.
+pub(super) struct FileJournal {
+    pub(super) dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    durability: Durability,
+    on_down: OnLedgerDown,
+    /// For reading what counters held; the keeper writes through a connection of its own.
+    books: Mutex<Books>,
+    tail: Mutex<Tail>,
+    /// Wakes the keeper.
+    pub(super) work: Condvar,
+    /// How far everything has survived a power cut, or why it cannot.
+    synced: watch::Sender<Result<u64, JournalDown>>,
+    refused_in: AtomicU64,
+    /// The position up to which the books know everything.
+    pub(super) checkpointed: AtomicU64,
+    pub(super) tallies: Tallies,
+}
+
+/// What the journal has counted since the start.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    pub(super) down: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) refused_unnoted: AtomicU64,
+    pub(super) books_down: AtomicU64,
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+struct Tail {
+    file: Arc<File>,
+    number: u64,
+    /// Its length: whole records only.
+    length: u64,
+    /// The position of its first byte.
+    base: u64,
+    /// Noted records, and at the end the one that is being written.
+    pending: Vec<u8>,
+    /// What is in the file beyond `length` could not be taken back: it must not be appended to.
+    broken: bool,
+    /// The keeper waits to be woken.
+    asleep: bool,
+    /// The keeper shall sync at once.
+    awaited: bool,
+    /// The keeper shall end.
+    stop: bool,
+    warned: Option<Instant>,
+}
+
+/// Where the tail is.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    pub(super) file: Arc<File>,
+    pub(super) number: u64,
+    pub(super) length: u64,
+    pub(super) position: u64,
+    /// Somebody waits for a sync.
+    pub(super) awaited: bool,
+    pub(super) stop: bool,
+}
+
+impl FileJournal {
+    /// A journal that begins segment `number`.
+    ///
+    /// # Errors
+    /// The segment cannot be created.
+    pub(super) fn create(
+        dir: &Path,
+        number: u64,
+        books: Books,
+        clock: Arc<dyn Clock>,
+        config: &super::Config,
+    ) -> io::Result<Self> {
+        let file = Arc::new(segment::create(dir, number)?);
+        File::open(dir)?.sync_all()?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            clock,
+            durability: config.durability,
+            on_down: config.on_ledger_down,
+            books: Mutex::new(books),
+            tail: Mutex::new(Tail {
+                file,
+                number,
+                length: 0,
+                base: 0,
+                pending: Vec::with_capacity(4_096),
+                broken: false,
+                asleep: false,
+                awaited: false,
+                stop: false,
+                warned: None,
+            }),
+            work: Condvar::new(),
+            synced: watch::Sender::new(Ok(0)),
+            refused_in: AtomicU64::new(0),
+            checkpointed: AtomicU64::new(0),
+            tallies: Tallies::default(),
+        })
+    }
+
+    /// Writes what is noted, and `entry` if there is one.
+    fn append(&self, tail: &mut Tail, entry: Option<&Entry<'_>>) -> Result<u64, JournalDown> {
+        let noted = tail.pending.len();
+        let framed = entry.is_none_or(|entry| {
+            segment::frame(&mut tail.pending, |out| record::encode(entry, out))
+        });
+        let written = if framed {
+            tail.write(&self.dir)
+        } else {
+            Err(io::Error::from(io::ErrorKind::InvalidData))
+        };
+        match written {
+            Ok(()) => {
+                tail.pending.clear();
+                Ok(tail.base + tail.length)
+            },
+            Err(error) => {
+                tail.pending.truncate(noted);
+                self.tallies.down.fetch_add(1, Relaxed);
+                self.warn(tail, &error);
+                Err(JournalDown)
+            },
+        }
+    }
+
+    /// One line a minute.
+    fn warn(&self, tail: &mut Tail, error: &io::Error) {
+        let now = self.clock.mono();
+        let due = tail
+            .warned
+            .is_none_or(|last| now.duration_since(last) >= Duration::from_secs(60));
+        if due {
+            tail.warned = Some(now);
+            tracing::error!(
+                path = %self.dir.display(),
+                %error,
+                policy = ?self.on_down,
+                "The ledger's journal cannot be written",
+            );
+        }
+    }
+
+    /// Lets the keeper work, if it waits to be woken.
+    fn wake(&self, tail: &mut Tail) {
+        if tail.asleep {
+            tail.asleep = false;
+            self.work.notify_one();
+        }
+    }
+
+    /// Writes what is noted, begins a new segment if it is time, and says where the tail is.
+    pub(super) fn flush(&self) -> Mark {
+        let mut tail = self.tail.lock();
+        if !tail.pending.is_empty() {
+            // Its failure is counted and logged; what is noted stays noted.
+            let _position = self.append(&mut tail, None);
+        }
+        if tail.length > SEGMENT
+            && let Err(error) = tail.begin(&self.dir)
+        {
+            self.warn(&mut tail, &error);
+        }
+        let mark = tail.mark();
+        tail.awaited = false;
+        mark
+    }
+
+    /// Waits until there is something to do: `for_long` at most, or, if that is `None`, until
+    /// woken.
+    pub(super) fn rest(&self, for_long: Option<Duration>) {
+        let mut tail = self.tail.lock();
+        if tail.stop || tail.awaited {
+            return;
+        }
+        match for_long {
+            Some(time) => {
+                self.work.wait_for(&mut tail, time);
+            },
+            None if tail.pending.is_empty() => {
+                tail.asleep = true;
+                self.work.wait(&mut tail);
+                tail.asleep = false;
+            },
+            None => {},
+        }
+    }
+
+    /// Tells the keeper to end.
+    pub(super) fn stop(&self) {
+        self.tail.lock().stop = true;
+        self.work.notify_one();
+    }
+
+    /// Tells those who wait that everything up to `position` has survived, or cannot.
+    pub(super) fn survived(&self, position: Result<u64, JournalDown>) {
+        let _before = self.synced.send_replace(position);
+    }
+}
+
+impl Tail {
+    fn mark(&self) -> Mark {
+        Mark {
+            file: Arc::clone(&self.file),
+            number: self.number,
+            length: self.length,
+            position: self.base + self.length,
+            awaited: self.awaited,
+            stop: self.stop,
+        }
+    }
+
+    /// Appends `pending` as a whole or not at all.
+    fn write(&mut self, dir: &Path) -> io::Result<()> {
+        if self.broken {
+            self.begin(dir)?;
+        }
+        let mut file = &*self.file;
+        if let Err(error) = file.write_all(&self.pending) {
+            // What is torn is cut off; where that fails too, nothing is written behind it.
+            self.broken = self.file.set_len(self.length).is_err();
+            return Err(error);
+        }
+        self.length += u64::try_from(self.pending.len()).unwrap_or(0);
+        Ok(())
+    }
+
+    /// Begins a new segment.
+    fn begin(&mut self, dir: &Path) -> io::Result<()> {
+        let file = segment::create(dir, self.number + 1)?;
+        File::open(dir)?.sync_all()?;
+        self.file.sync_data()?;
+        self.base += self.length;
+        self.number += 1;
+        self.length = 0;
+        self.broken = false;
+        self.file = Arc::new(file);
+        Ok(())
+    }
+}
+
+impl Journal for FileJournal {
+    fn write(&self, entry: &Entry<'_>) -> Result<Position, JournalDown> {
+        let mut tail = self.tail.lock();
+        let written = self.append(&mut tail, Some(entry));
+        self.wake(&mut tail);
+        drop(tail);
+        match (written, self.on_down) {
+            (Ok(position), _) => Ok(Position(position)),
+            (Err(_), OnLedgerDown::Allow) => Ok(Position::default()),
+            (Err(down), OnLedgerDown::Block) => Err(down),
+        }
+    }
+
+    fn note(&self, entry: &Entry<'_>) {
+        if let Entry::Refused { at, .. } = entry
+            && !self.may_note_refusal(*at)
+        {
+            self.tallies.refused_unnoted.fetch_add(1, Relaxed);
+            return;
+        }
+        let mut tail = self.tail.lock();
+        if tail.pending.len() > NOTED {
+            self.tallies.lost.fetch_add(1, Relaxed);
+            return;
+        }
+        if !segment::frame(&mut tail.pending, |out| record::encode(entry, out)) {
+            self.tallies.lost.fetch_add(1, Relaxed);
+        }
+        self.wake(&mut tail);
+    }
+
+    fn recall(
+        &self,
+        counter: &CounterName,
+        cells: RangeInclusive<Timestamp>,
+    ) -> Result<Recalled, JournalDown> {
+        match (self.books.lock().recall(counter, cells), self.on_down) {
+            (Ok(recalled), _) => Ok(recalled),
+            (Err(error), on_down) => {
+                self.tallies.books_down.fetch_add(1, Relaxed);
+                let mut tail = self.tail.lock();
+                self.warn(&mut tail, &io::Error::other(error));
+                drop(tail);
+                match on_down {
+                    OnLedgerDown::Allow => Ok(Recalled::default()),
+                    OnLedgerDown::Block => Err(JournalDown),
+                }
+            },
+        }
+    }
+
+    fn durable(&self, position: Position) -> Option<Durable> {
+        if self.durability == Durability::Process {
+            return None;
+        }
+        let mut synced = self.synced.subscribe();
+        let on_down = self.on_down;
+        let mut tail = self.tail.lock();
+        tail.awaited = true;
+        tail.asleep = false;
+        drop(tail);
+        self.work.notify_one();
+        Some(Box::pin(async move {
+            let reached = synced
+                .wait_for(|reached| !matches!(reached, Ok(reached) if *reached < position.0))
+                .await;
+            match reached.as_deref() {
+                Ok(Ok(_)) => Ok(()),
+                _ if on_down == OnLedgerDown::Allow => Ok(()),
+                _ => Err(JournalDown),
+            }
+        }))
+    }
+
+    fn caught_up(&self) -> bool {
+        let tail = self.tail.lock();
+        tail.pending.is_empty() && tail.base + tail.length == self.checkpointed.load(Relaxed)
+    }
+}
+
+impl FileJournal {
+    /// Whether a refusal at `at` is among the first of its second.
+    fn may_note_refusal(&self, at: Timestamp) -> bool {
+        // The second in the upper bits, the count in the lower: one word, so that no lock is due.
+        let second = at.as_secs() << 16;
+        let counted = self.refused_in.load(Relaxed);
+        let next = if counted >> 16 == at.as_secs() {
+            counted.saturating_add(1)
+        } else {
+            second + 1
+        };
+        self.refused_in.store(next, Relaxed);
+        next & 0xffff <= REFUSED
+    }
+}
+
+impl std::fmt::Debug for FileJournal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileJournal")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,244 @@
+//! The keeper: the one thread behind the journal. Writes what is noted within 10 ms, syncs every
+//! 100 ms (or at once if a call waits for it), moves what is over into the books, and removes
+//! segments that are wholly there. It reads the segments as a start after a crash would, so that
+//! there is one way from the journal to the books.
+
+use std::{
+    collections::HashSet,
+    io,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    books::Books,
+    journal::{FileJournal, Mark},
+    posting::{Posting, Reader},
+    segment::{self, Frames},
+};
+use crate::{
+    base::clock::{Clock, Instant},
+    policy::JournalDown,
+};
+
+/// How long a noted record waits at most.
+const TICK: Duration = Duration::from_millis(10);
+/// How long an admission waits at most until it has survived a power cut, and a settlement until
+/// it is in the books.
+const SYNC: Duration = Duration::from_millis(100);
+/// How often old entries are removed.
+const PRUNE: Duration = Duration::from_secs(86_400);
+
+/// What the keeper's thread owns.
+pub(super) struct Keeper {
+    journal: Arc<FileJournal>,
+    books: Books,
+    clock: Arc<dyn Clock>,
+    retention: Duration,
+    reader: Reader,
+    /// The segment that is read, and how far.
+    number: u64,
+    offset: u64,
+    /// Read, but not in the books yet; nothing more is read before it is.
+    unposted: Vec<Posting>,
+    /// Segments that were read to their end and are not removed yet.
+    done: Vec<u64>,
+    /// Segments from before the start, which stay until their crashed calls were reported.
+    old: Vec<u64>,
+    reported: Arc<AtomicBool>,
+    synced: u64,
+    last_sync: Instant,
+    last_check: Instant,
+    last_prune: Option<Instant>,
+    warned: Option<Instant>,
+}
+
+impl Keeper {
+    /// A keeper for `journal`, whose first segment is `number`; `old` are those before.
+    pub(super) fn new(
+        journal: Arc<FileJournal>,
+        books: Books,
+        clock: Arc<dyn Clock>,
+        number: u64,
+        old: Vec<u64>,
+    ) -> Self {
+        let now = clock.mono();
+        Self {
+            journal,
+            books,
+            clock,
+            retention: Duration::MAX,
+            reader: Reader::default(),
+            number,
+            offset: 0,
+            unposted: Vec::new(),
+            done: Vec::new(),
+            old,
+            reported: Arc::default(),
+            synced: 0,
+            last_sync: now,
+            last_check: now,
+            last_prune: None,
+            warned: None,
+        }
+    }
+
+    /// With entries removed that are older than `retention`.
+    pub(super) fn keeping(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// To be set once the crashed calls were reported.
+    pub(super) fn reported(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.reported)
+    }
+
+    /// Works until told to stop.
+    pub(super) fn run(mut self) {
+        while self.turn().is_continue() {
+            let idle = self.is_caught_up() && self.old.is_empty();
+            self.journal.rest((!idle).then_some(TICK));
+        }
+    }
+
+    /// One turn.
+    pub(super) fn turn(&mut self) -> ControlFlow<()> {
+        let mark = self.journal.flush();
+        let now = self.clock.mono();
+        let due = |last: Instant| mark.stop || now.duration_since(last) >= SYNC;
+        if mark.position > self.synced && (mark.awaited || due(self.last_sync)) {
+            self.last_sync = now;
+            self.sync(&mark);
+        } else if mark.awaited {
+            self.journal.survived(Ok(self.synced));
+        }
+        if due(self.last_check) {
+            self.last_check = now;
+            self.checkpoint(&mark);
+        }
+        if self
+            .last_prune
+            .is_none_or(|last| now.duration_since(last) >= PRUNE)
+        {
+            self.last_prune = Some(now);
+            let oldest = self.clock.wall() - self.retention;
+            let pruned = self.books.prune(oldest);
+            self.told(
+                "Old entries cannot be removed from the ledger's books",
+                pruned,
+            );
+        }
+        if mark.stop {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn is_caught_up(&self) -> bool {
+        use crate::policy::Journal as _;
+        self.journal.caught_up() && self.synced >= self.journal.checkpointed.load(Relaxed)
+    }
+
+    fn sync(&mut self, mark: &Mark) {
+        match mark.file.sync_data() {
+            Ok(()) => {
+                self.synced = mark.position;
+                self.journal.survived(Ok(mark.position));
+            },
+            Err(error) => {
+                self.journal.survived(Err(JournalDown));
+                self.told("The ledger's journal cannot be synced", Err(error));
+            },
+        }
+    }
+
+    /// Moves everything up to `mark` into the books.
+    pub(super) fn checkpoint(&mut self, mark: &Mark) {
+        loop {
+            if !self.unposted.is_empty() {
+                let posted = self.books.post(&self.unposted, self.clock.wall());
+                if posted.is_err() {
+                    self.journal.tallies.books_down.fetch_add(1, Relaxed);
+                    self.told("The ledger's books cannot be written", posted);
+                    return; // It is all in the journal still.
+                }
+                self.unposted.clear();
+            }
+            match self.read(mark) {
+                Ok(ControlFlow::Continue(())) => {},
+                Ok(ControlFlow::Break(())) => break,
+                Err(error) => {
+                    self.told("The ledger's journal cannot be read", Err(error));
+                    return;
+                },
+            }
+        }
+        self.journal.checkpointed.store(mark.position, Relaxed);
+        self.remove();
+    }
+
+    /// Reads on, at most to the end of a segment; breaks once `mark` is reached.
+    fn read(&mut self, mark: &Mark) -> io::Result<ControlFlow<()>> {
+        let last = self.number >= mark.number;
+        if last && self.offset >= mark.length {
+            return Ok(ControlFlow::Break(()));
+        }
+        let end = last.then_some(mark.length);
+        let bytes = segment::read(&self.journal.dir, self.number, self.offset, end)?;
+        let mut needed = Vec::new();
+        let mut frames = Frames::of(&bytes);
+        for payload in frames.by_ref() {
+            if let Some((posting, segments)) = self.reader.take(payload, self.number) {
+                self.unposted.push(posting);
+                needed.extend(segments);
+            }
+        }
+        if last {
+            self.offset = mark.length;
+        } else {
+            self.done.push(self.number);
+            self.number += 1;
+            self.offset = 0;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Removes segments that nobody needs: everything in them is in the books.
+    fn remove(&mut self) {
+        if self.reported.load(Relaxed) {
+            self.done.append(&mut self.old);
+        }
+        if self.done.is_empty() {
+            return;
+        }
+        let open = self.reader.open.values();
+        let needed: HashSet<u64> = open
+            .flat_map(|open| open.segments.iter().copied())
+            .collect();
+        let dir = &self.journal.dir;
+        self.done.retain(|number| {
+            needed.contains(number) || std::fs::remove_file(segment::path(dir, *number)).is_err()
+        });
+    }
+
+    /// Logs a failure, once a minute.
+    fn told<E: std::fmt::Display>(&mut self, what: &'static str, result: Result<(), E>) {
+        let Err(error) = result else {
+            return;
+        };
+        let now = self.clock.mono();
+        let due = self
+            .warned
+            .is_none_or(|last| now.duration_since(last) >= Duration::from_secs(60));
+        if due {
+            self.warned = Some(now);
+            tracing::error!(path = %self.journal.dir.display(), %error, "{what}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What goes from the journal into the books: everything about one call once it is over, or one
+//! change by hand. Its body is the journalled records themselves, so that the totals can be proved
+//! from it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ring::digest;
+
+use super::{
+    record::{self, Call, Post, Record},
+    segment,
+};
+use crate::{
+    base::{clock::Timestamp, id::RequestId},
+    policy::{Adjustment, CounterName, HoldId, Raise},
+};
+
+/// What tells postings apart.
+pub(super) type Key = (RequestId, HoldId);
+
+/// So much spent in one cell of one counter.
+pub(super) type Total = (CounterName, Timestamp, i64);
+
+/// One entry of the books.
+#[derive(Clone, Debug)]
+pub(super) struct Posting {
+    pub(super) key: Key,
+    /// When the call was admitted or refused, or the change was made.
+    pub(super) at: Timestamp,
+    /// The records, as frames.
+    pub(super) body: Vec<u8>,
+    /// What was spent.
+    pub(super) totals: Vec<Total>,
+    pub(super) raises: Vec<(CounterName, Timestamp, Raise)>,
+}
+
+/// A call that was admitted and is not over, as far as the journal says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Open {
+    pub(super) call: Option<Call>,
+    pub(super) at: Timestamp,
+    /// What it holds.
+    pub(super) held: Vec<Post>,
+    /// Its records, as frames.
+    pub(super) body: Vec<u8>,
+    /// The segments that its records are in.
+    pub(super) segments: Vec<u64>,
+}
+
+/// Reads records one after the other, and says what is over.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    pub(super) open: HashMap<Key, Open>,
+    /// Frames that were whole but hold no record that we know.
+    pub(super) unknown: u64,
+}
+
+impl Reader {
+    /// Takes the next record, from segment `number`. Returns what is over by it, with the segments
+    /// that it no longer needs.
+    pub(super) fn take(&mut self, payload: &[u8], number: u64) -> Option<(Posting, Vec<u64>)> {
+        let Some(record) = record::decode(payload) else {
+            self.unknown += 1;
+            return None;
+        };
+        match record {
+            Record::Admitted {
+                call,
+                hold,
+                at,
+                lines,
+            } => {
+                let open = self.noted((call.request_id, hold), payload, number);
+                open.call = Some(call);
+                open.at = at;
+                open.held.extend(lines);
+                None
+            },
+            Record::Grown {
+                request_id,
+                hold,
+                lines,
+            } => {
+                let open = self.noted((request_id, hold), payload, number);
+                open.held.extend(lines);
+                None
+            },
+            Record::Settled {
+                request_id,
+                hold,
+                admitted,
+                lines,
+                ..
+            } => {
+                let key = (request_id, hold);
+                let mut open = self.open.remove(&key).unwrap_or_default();
+                append(&mut open.body, payload);
+                let posting = Posting {
+                    key,
+                    at: admitted,
+                    body: open.body,
+                    totals: totals(&lines),
+                    raises: Vec::new(),
+                };
+                Some((posting, open.segments))
+            },
+            Record::Refused { call, at, .. } => {
+                let posting = Posting {
+                    key: (call.request_id, REFUSAL),
+                    at,
+                    body: framed(payload),
+                    totals: Vec::new(),
+                    raises: Vec::new(),
+                };
+                Some((posting, Vec::new()))
+            },
+            Record::Adjusted(adjustment) => Some((adjusted(&adjustment, payload), Vec::new())),
+        }
+    }
+
+    fn noted(&mut self, key: Key, payload: &[u8], number: u64) -> &mut Open {
+        let open = self.open.entry(key).or_default();
+        append(&mut open.body, payload);
+        if !open.segments.contains(&number) {
+            open.segments.push(number);
+        }
+        open
+    }
+}
+
+impl Open {
+    /// The posting of a call whose end will never be known: it is charged all that it held.
+    pub(super) fn at_ceiling(&self, key: Key) -> Posting {
+        Posting {
+            key,
+            at: self.at,
+            body: self.body.clone(),
+            totals: totals(&self.held),
+            raises: Vec::new(),
+        }
+    }
+}
+
+impl Posting {
+    /// What was spent according to an entry's body; `None` if it cannot be read.
+    pub(super) fn totals_in(body: &[u8]) -> Option<Vec<Total>> {
+        let records = records_in(body)?;
+        let mut held = Vec::new();
+        for record in records {
+            match record {
+                Record::Admitted { lines, .. } | Record::Grown { lines, .. } => held.extend(lines),
+                Record::Settled { lines, .. } => return Some(totals(&lines)),
+                Record::Refused { .. } => return Some(Vec::new()),
+                Record::Adjusted(adjustment) => return Some(changed(&adjustment)),
+            }
+        }
+        Some(totals(&held))
+    }
+}
+
+/// The records in an entry's body; `None` if it is damaged.
+pub(super) fn records_in(body: &[u8]) -> Option<Vec<Record>> {
+    let mut frames = segment::Frames::of(body);
+    let records: Option<Vec<_>> = frames.by_ref().map(record::decode).collect();
+    records.filter(|_| frames.damaged == 0)
+}
+
+/// Stands in for the hold of a call that got none.
+const REFUSAL: HoldId = HoldId(0);
+
+fn append(body: &mut Vec<u8>, payload: &[u8]) {
+    // It was in a frame, so it is not too long for one.
+    let _framed = segment::frame(body, |out| out.extend_from_slice(payload));
+}
+
+fn framed(payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    append(&mut body, payload);
+    body
+}
+
+fn totals(lines: &[Post]) -> Vec<Total> {
+    let mut sums: BTreeMap<(&CounterName, Timestamp), i64> = BTreeMap::new();
+    for line in lines {
+        let sum = sums.entry((&line.counter, line.cell)).or_default();
+        *sum = sum.saturating_add(line.amount);
+    }
+    let sums = sums.into_iter();
+    sums.map(|((counter, cell), sum)| (counter.clone(), cell, sum))
+        .collect()
+}
+
+/// A change by hand is its own name.
+fn adjusted(adjustment: &Adjustment, payload: &[u8]) -> Posting {
+    let name = digest::digest(&digest::SHA256, payload);
+    let mut id = [0; 16];
+    for (place, byte) in id.iter_mut().zip(name.as_ref()) {
+        *place = *byte;
+    }
+    let raises = adjustment.changes.iter().filter_map(|change| {
+        let raise = change.raise?;
+        Some((change.counter.clone(), change.cell, raise))
+    });
+    Posting {
+        key: (RequestId::from_bytes(id), REFUSAL),
+        at: adjustment.at,
+        body: framed(payload),
+        totals: changed(adjustment),
+        raises: raises.collect(),
+    }
+}
+
+fn changed(adjustment: &Adjustment) -> Vec<Total> {
+    let changes = adjustment.changes.iter();
+    changes
+        .map(|change| (change.counter.clone(), change.cell, change.spent))
+        .collect()
+}

@@ -1,0 +1,120 @@
+//! Proves the books: the hash chain from the entries, and every total from them.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use super::{
+    books::{BooksError, Hash, Verified, chain, counter_name, link, time, timestamp},
+    posting::Posting,
+};
+use crate::{
+    base::id::RequestId,
+    policy::{CounterName, HoldId},
+};
+
+/// Proves the books that `db` shows, which must be one state throughout.
+pub(super) fn verify(db: &Connection) -> Result<Verified, BooksError> {
+    let mut verified = Verified {
+        entries: 0,
+        batches: 0,
+        head: anchor(db)?,
+    };
+    let mut sums: HashMap<(CounterName, i64), i64> = HashMap::new();
+    let mut batches = db.prepare("SELECT batch, hash FROM batches ORDER BY batch")?;
+    let mut batches = batches.query(())?;
+    while let Some(row) = batches.next()? {
+        let (batch, hash): (i64, Hash) = (row.get(0)?, row.get(1)?);
+        if batch_is_pruned(db, batch)? {
+            continue;
+        }
+        verified.head = batch_hash(db, batch, &verified.head, &mut sums, &mut verified.entries)?;
+        verified.batches += 1;
+        if verified.head != hash {
+            return Err(BooksError::Chain(batch));
+        }
+    }
+    compare(db, sums)?;
+    Ok(verified)
+}
+
+fn anchor(db: &Connection) -> Result<Hash, BooksError> {
+    use rusqlite::OptionalExtension as _;
+    let hash = db.query_row("SELECT hash FROM anchor", (), |row| row.get(0));
+    Ok(hash.optional()?.unwrap_or([0; 32]))
+}
+
+/// Whether it is only there for its number and its hash.
+fn batch_is_pruned(db: &Connection, batch: i64) -> Result<bool, BooksError> {
+    let mut any = db.prepare_cached("SELECT 1 FROM entries WHERE batch = ? LIMIT 1")?;
+    let mut anchored =
+        db.prepare_cached("SELECT 1 FROM anchor JOIN batches USING (hash) WHERE batch = ?")?;
+    Ok(!any.exists((batch,))? && anchored.exists((batch,))?)
+}
+
+fn batch_hash(
+    db: &Connection,
+    batch: i64,
+    before: &Hash,
+    sums: &mut HashMap<(CounterName, i64), i64>,
+    entries: &mut u64,
+) -> Result<Hash, BooksError> {
+    let mut hash = chain(before);
+    let mut found = db.prepare_cached(
+        "SELECT seq, request, hold, at, body FROM entries WHERE batch = ? ORDER BY seq",
+    )?;
+    let mut rows = found.query((batch,))?;
+    while let Some(row) = rows.next()? {
+        let (hold, at): (i64, i64) = (row.get(2)?, row.get(3)?);
+        let body: Vec<u8> = row.get(4)?;
+        let request = RequestId::from_bytes(row.get(1)?);
+        let hold = HoldId(hold.cast_unsigned());
+        link(&mut hash, request, hold, timestamp(at), &body);
+        let totals = Posting::totals_in(&body).ok_or(BooksError::Entry(row.get(0)?))?;
+        for (counter, cell, amount) in totals {
+            let sum = sums.entry((counter, time(cell))).or_default();
+            *sum = sum.saturating_add(amount);
+        }
+        *entries += 1;
+    }
+    let mut out = [0; 32];
+    for (place, byte) in out.iter_mut().zip(hash.finish().as_ref()) {
+        *place = *byte;
+    }
+    Ok(out)
+}
+
+/// Every total is its opening and its entries, and there is none beside.
+fn compare(db: &Connection, mut sums: HashMap<(CounterName, i64), i64>) -> Result<(), BooksError> {
+    let mut totals = db.prepare(
+        "SELECT id, identity, vals, unit, cell, spent, opening FROM totals
+         JOIN counters ON counter = id",
+    )?;
+    let mut rows = totals.query(())?;
+    let wrong = |counter: &CounterName, cell: i64, total: i64, sum: i64| BooksError::Total {
+        counter: format!(
+            "{} {} {} from {}",
+            counter.identity,
+            counter.values,
+            counter.unit.name(),
+            timestamp(cell)
+        ),
+        total,
+        sum,
+    };
+    while let Some(row) = rows.next()? {
+        let Some(counter) = counter_name(row)? else {
+            continue;
+        };
+        let (cell, spent, opening): (i64, i64, i64) = (row.get(4)?, row.get(5)?, row.get(6)?);
+        let key = (counter, cell);
+        let sum = sums.remove(&key).unwrap_or(0).saturating_add(opening);
+        if sum != spent {
+            return Err(wrong(&key.0, cell, spent, sum));
+        }
+    }
+    match sums.into_iter().find(|(_, sum)| *sum != 0) {
+        Some(((counter, cell), sum)) => Err(wrong(&counter, cell, 0, sum)),
+        None => Ok(()),
+    }
+}

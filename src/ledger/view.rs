@@ -1,0 +1,166 @@
+//! The ledger as anybody may read it, whether or not an owner runs: the books, and what is only in
+//! the journal yet.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use super::{
+    LedgerError,
+    books::{Books, BooksError, Hash, Verified},
+    books_in,
+    posting::{Key, Posting, Reader, records_in},
+    record::Record,
+    segment::{self, Frames},
+};
+use crate::{
+    base::{clock::Timestamp, id::RequestId},
+    policy::{CounterName, Standing},
+};
+
+/// A moment of the ledger.
+#[derive(Debug)]
+pub struct View {
+    /// `None`: nothing was ever settled.
+    books: Option<Books>,
+    reader: Reader,
+    /// Over, and not in the books yet.
+    over: Vec<Posting>,
+}
+
+impl View {
+    /// Reads the ledger in `dir`; one that is not there is an empty one.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, LedgerError> {
+        let unusable = |source| LedgerError::Unusable {
+            path: dir.to_owned(),
+            source,
+        };
+        let mut view = Self {
+            books: None,
+            reader: Reader::default(),
+            over: Vec::new(),
+        };
+        if !dir.exists() {
+            return Ok(view);
+        }
+        // The journal first: what moves into the books meanwhile is then in both, and not in none.
+        for number in segment::list(dir).map_err(unusable)? {
+            let bytes = segment::read(dir, number, 0, None).map_err(unusable)?;
+            let over = Frames::of(&bytes).filter_map(|payload| view.reader.take(payload, number));
+            view.over.extend(over.map(|(posting, _)| posting));
+        }
+        let path = books_in(dir);
+        if path.exists() {
+            view.books = Some(Books::read(&path)?);
+        }
+        view.leave_what_is_in_the_books()?;
+        Ok(view)
+    }
+
+    fn leave_what_is_in_the_books(&mut self) -> Result<(), BooksError> {
+        let Some(books) = &self.books else {
+            return Ok(());
+        };
+        let known = |key: &Key| Ok::<_, BooksError>(books.body(key.0, key.1)?.is_some());
+        let mut over = Vec::new();
+        for posting in self.over.drain(..) {
+            if !known(&posting.key)? {
+                over.push(posting);
+            }
+        }
+        self.over = over;
+        let open: Vec<_> = self.reader.open.keys().copied().collect();
+        for key in open {
+            if known(&key)? {
+                self.reader.open.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every counter's cells of the last 366 days, and those of windows without end.
+    ///
+    /// # Errors
+    /// The books cannot be read.
+    pub fn standings(&self, now: Timestamp) -> Result<Vec<Standing>, BooksError> {
+        const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+        let kept = match &self.books {
+            Some(books) => books.standings(now - LONGEST)?,
+            None => Vec::new(),
+        };
+        let mut all: BTreeMap<(CounterName, Timestamp), Standing> = kept
+            .into_iter()
+            .map(|standing| ((standing.counter.clone(), standing.window), standing))
+            .collect();
+        let mut of = |counter: &CounterName, window: Timestamp, change: &dyn Fn(&mut Standing)| {
+            let standing = all.entry((counter.clone(), window)).or_insert(Standing {
+                counter: counter.clone(),
+                spent: 0,
+                reserved: 0,
+                window,
+                raises: Vec::new(),
+            });
+            change(standing);
+        };
+        for posting in &self.over {
+            for (counter, cell, amount) in &posting.totals {
+                of(counter, *cell, &|standing| standing.spent += amount);
+            }
+            for (counter, cell, raise) in &posting.raises {
+                of(counter, *cell, &|standing| standing.raises.push(*raise));
+            }
+        }
+        for post in self.reader.open.values().flat_map(|open| &open.held) {
+            of(&post.counter, post.cell, &|standing| {
+                standing.reserved += post.amount;
+            });
+        }
+        Ok(all.into_values().collect())
+    }
+
+    /// Everything that was journalled of one call, in order: why it was admitted or refused, and
+    /// what it was charged. A call that was admitted and has no settlement is still in flight, or
+    /// was charged what it held when Tollgate was killed.
+    ///
+    /// # Errors
+    /// The books cannot be read.
+    pub fn why(&self, request: RequestId) -> Result<Vec<Record>, BooksError> {
+        let mut bodies = match &self.books {
+            Some(books) => books.bodies(request)?,
+            None => Vec::new(),
+        };
+        let over = self.over.iter().filter(|over| over.key.0 == request);
+        bodies.extend(over.map(|posting| posting.body.clone()));
+        let open = self.reader.open.iter();
+        let open = open.filter(|((id, _), _)| *id == request);
+        bodies.extend(open.map(|(_, open)| open.body.clone()));
+        let records = bodies.iter().filter_map(|body| records_in(body));
+        Ok(records.flatten().collect())
+    }
+
+    /// The last hash of the books' chain; zeros if nothing was ever settled.
+    ///
+    /// # Errors
+    /// The books cannot be read.
+    pub fn head(&self) -> Result<Hash, BooksError> {
+        self.books.as_ref().map_or(Ok([0; 32]), Books::head)
+    }
+
+    /// Proves every total from the entries, and the entries from the chain.
+    ///
+    /// # Errors
+    /// What does not hold, or the books cannot be read.
+    pub fn verify(&self) -> Result<Verified, BooksError> {
+        self.books.as_ref().map_or_else(
+            || {
+                Ok(Verified {
+                    entries: 0,
+                    batches: 0,
+                    head: [0; 32],
+                })
+            },
+            Books::verify,
+        )
+    }
+}

@@ -1,0 +1,400 @@
+//! May this call go ahead? An immutable snapshot of the rules, over the purse that outlives it.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use super::{
+    config::{Config, Missing, OnExhausted, RateLimit},
+    counter::{Unit, Verdict},
+    hold::Hold,
+    journal::{Entry, Lines},
+    matcher::{value_of, values},
+    purse::{Blocked, Purse},
+    queue::{Place, Ticket},
+    rate::Requests,
+    rule::{Rule, rate_identity, saturated, written_out},
+    subject::{Amounts, Subject},
+    table::Claim,
+    threshold::Crossing,
+    wording::Wording,
+};
+use crate::{
+    base::{clock::Timestamp, money::Usd},
+    call::{labels::Source, refusal::Refusal},
+};
+
+/// The rules in force, and the purse that they count in.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) rules: Vec<Arc<Rule>>,
+    trusted: Vec<Source>,
+    pub(super) purse: Arc<Purse>,
+    pub(super) wording: Wording,
+}
+
+/// The rules cannot be put in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// Two rules of a section have one name, so that nobody could tell their counters apart.
+    #[error("there are two rules named `{0}`: give one another name")]
+    TwoOfAName(String),
+    /// A rule limits nothing.
+    #[error("the rule `{0}` has no limit: give it one, or remove it")]
+    NoLimit(String),
+}
+
+/// The rules that count one call, and under which values.
+#[derive(Debug)]
+pub struct Matched {
+    claims: Vec<Claim>,
+    spaced: Vec<(Arc<Rule>, Arc<str>)>,
+    place: Option<Place>,
+}
+
+/// What a call finds before it asks; see [`Engine::room`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Whether what was asked for fits.
+    pub fits: bool,
+    /// Whether every rule that it does not fit says `clamp`.
+    pub may_clamp: bool,
+    /// The least that is left of any counter that stops calls; `None` where none counts that.
+    pub left: Amounts,
+}
+
+/// A call that may not go ahead, now or at all.
+#[derive(Debug)]
+#[must_use = "wait with it, or give it up through `Engine::refuse`"]
+pub struct Refused {
+    refusal: Refusal,
+    claims: Vec<Claim>,
+    waiting: Option<(Matched, Duration)>,
+}
+
+impl Engine {
+    /// Puts `config` and `rates` in force over `purse`. `trusted` are the sources whose labels
+    /// count; empty: all. `before` are the rules until now, whose request rates go on where they
+    /// are unchanged.
+    ///
+    /// # Errors
+    /// Two rules of one name, or a rule without a limit.
+    pub fn build(
+        config: &Config,
+        rates: &[RateLimit],
+        trusted: &[Source],
+        purse: &Arc<Purse>,
+        before: Option<&Self>,
+    ) -> Result<Self, RuleError> {
+        let budgets = written_out(config);
+        unique(
+            &budgets
+                .iter()
+                .map(|rule| rule.name.as_str())
+                .collect::<Vec<_>>(),
+        )?;
+        unique(
+            &rates
+                .iter()
+                .map(|rule| rule.name.as_str())
+                .collect::<Vec<_>>(),
+        )?;
+        let budgets = budgets.iter().map(|rule| Rule::budget(rule, config));
+        let rates = rates.iter().map(|rule| {
+            let requests = rule.requests_per_minute.and_then(|rate| {
+                let kept = before.and_then(|before| before.requests(&rate_identity(rule), rate));
+                kept.or_else(|| Requests::new(rate, purse.bound()).map(Arc::new))
+            });
+            Rule::rate(rule, requests)
+        });
+        let rules: Vec<_> = budgets.chain(rates).map(Arc::new).collect();
+        if let Some(rule) = rules
+            .iter()
+            .find(|rule| rule.limits.is_empty() && rule.requests.is_none())
+        {
+            return Err(RuleError::NoLimit(rule.name.to_string()));
+        }
+        Ok(Self {
+            rules,
+            trusted: trusted.to_vec(),
+            purse: Arc::clone(purse),
+            wording: Wording {
+                show_amounts: config.show_amounts,
+            },
+        })
+    }
+
+    fn requests(&self, identity: &str, per_minute: u32) -> Option<Arc<Requests>> {
+        let rule = self.rules.iter().find(|rule| *rule.identity == *identity)?;
+        let requests = rule.requests.as_ref()?;
+        (requests.per_minute() == per_minute).then(|| Arc::clone(requests))
+    }
+
+    /// Names of budget rules whose counters start afresh under these rules, since they had others
+    /// under the rules `before`: their `per`, window or zone was edited.
+    pub fn afresh<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
+        let budgets = |engine: &'a Self| engine.rules.iter().filter(|rule| rule.is_budget());
+        budgets(self)
+            .filter(move |rule| {
+                budgets(before).any(|old| old.name == rule.name && old.identity != rule.identity)
+            })
+            .map(|rule| &*rule.name)
+    }
+
+    /// The purse.
+    pub fn purse(&self) -> &Arc<Purse> {
+        &self.purse
+    }
+
+    /// Whether there is a budget rule at all.
+    pub fn has_budgets(&self) -> bool {
+        self.rules.iter().any(|rule| rule.is_budget())
+    }
+
+    /// The rules that count this call.
+    ///
+    /// # Errors
+    /// The call lacks a label that a rule insists on (`missing: deny`).
+    pub fn matched(&self, subject: &Subject<'_>, now: Timestamp) -> Result<Matched, Refusal> {
+        let mut matched = Matched {
+            claims: Vec::new(),
+            spaced: Vec::new(),
+            place: None,
+        };
+        for rule in &self.rules {
+            if !rule.matcher.matches(subject, &self.trusted) {
+                continue;
+            }
+            let value = |field| value_of(field, subject, &self.trusted);
+            if let Some(lacking) = rule.per.iter().find(|field| value(**field).is_none()) {
+                match rule.missing {
+                    Missing::Share => {},
+                    Missing::Skip => continue,
+                    Missing::Deny => return Err(self.wording.missing(rule, lacking.name())),
+                }
+            }
+            let per = rule.per.iter().map(|field| (*field, value(*field)));
+            let values = if rule.per.is_empty() {
+                Arc::clone(&rule.no_values)
+            } else {
+                values(per)
+            };
+            matched.add(rule, &values, now);
+        }
+        Ok(matched)
+    }
+
+    /// What is left for the call, and whether `amounts` fit: for choosing an output limit before
+    /// asking. What is found here may be gone when it is asked for.
+    ///
+    /// # Errors
+    /// What a counter held before cannot be known, and calls shall not pass without.
+    pub fn room(
+        &self,
+        matched: &mut Matched,
+        amounts: Amounts,
+        now: Timestamp,
+    ) -> Result<Room, Refusal> {
+        matched.ask(amounts);
+        self.purse
+            .look(&mut matched.claims, now)
+            .map_err(|down| self.wording.down(down))?;
+        let enforced = || matched.claims.iter().filter(|claim| claim.rule.enforces());
+        let refusing = || enforced().filter(|claim| claim.seen.verdict != Verdict::Fits);
+        let mut left = Amounts::default();
+        for claim in enforced() {
+            let used = claim.seen.spent.saturating_add(claim.seen.reserved);
+            left.lower(claim.unit, claim.seen.limit.saturating_sub(used).max(0));
+        }
+        Ok(Room {
+            fits: refusing().next().is_none(),
+            may_clamp: refusing().next().is_some()
+                && refusing().all(|claim| {
+                    let clampable = matches!(claim.unit, Unit::Usd | Unit::Tokens);
+                    claim.rule.on_exhausted == OnExhausted::Clamp && clampable
+                }),
+            left,
+        })
+    }
+
+    /// Sets `amounts` aside in every counter that matched, or in none, and journals it. Once this
+    /// returns the call may be sent (after [`Hold::durable`]).
+    ///
+    /// # Errors
+    /// It does not fit. If [`Refused::wait`] says so the call may wait and ask again; else it is to
+    /// be given up through [`Engine::refuse`].
+    pub fn admit(
+        &self,
+        mut matched: Matched,
+        amounts: Amounts,
+        subject: &Subject<'_>,
+        now: Timestamp,
+    ) -> Result<Hold, Box<Refused>> {
+        matched.ask(amounts);
+        let ticket = matched.place.as_ref().map(Place::ticket);
+        let elapsed = match self.purse.admit(&mut matched.claims, ticket, now) {
+            Ok(elapsed) => elapsed,
+            Err(Blocked::Full { by, ticket }) => return Err(self.full(matched, by, ticket, now)),
+            Err(Blocked::Down(down)) => {
+                return Err(Refused::at_once(self.wording.down(down), matched.claims));
+            },
+        };
+        drop(matched.place);
+        let mut hold = Hold::new(
+            Arc::clone(&self.purse),
+            self.wording,
+            subject.request_id,
+            matched.claims,
+            now,
+        );
+        for (rule, values) in &matched.spaced {
+            let taken = match &rule.requests {
+                Some(requests) => requests.take(values, elapsed),
+                None => Ok(()),
+            };
+            if let Err(wait) = taken {
+                let refusal = self.wording.too_fast(rule, values, wait);
+                return Err(Refused::at_once(refusal, hold.cancel()));
+            }
+        }
+        if let Err(down) = hold.journal(subject) {
+            return Err(Refused::at_once(self.wording.down(down), hold.cancel()));
+        }
+        Ok(hold)
+    }
+
+    fn full(
+        &self,
+        mut matched: Matched,
+        by: usize,
+        ticket: Option<Ticket>,
+        now: Timestamp,
+    ) -> Box<Refused> {
+        let claims = matched.claims.clone();
+        let refusal = self.wording.blocked(&self.purse, &claims, by, now);
+        let Some(ticket) = ticket else {
+            return Refused::at_once(refusal, claims);
+        };
+        if matched.place.is_none() {
+            matched.place = Some(Place::new(Arc::clone(&self.purse), ticket));
+        }
+        let busy = claims
+            .iter()
+            .filter(|claim| claim.seen.verdict == Verdict::Busy);
+        let longest = busy.map(|claim| claim.rule.max_wait).min();
+        Box::new(Refused {
+            refusal,
+            claims,
+            waiting: Some((matched, longest.unwrap_or_default())),
+        })
+    }
+
+    /// Gives a call up: what was looked at is kept for `why`. Returns what to tell the client, and
+    /// thresholds that were found crossed (a log line and a span event each).
+    pub fn refuse(
+        &self,
+        refused: Refused,
+        subject: &Subject<'_>,
+        now: Timestamp,
+    ) -> (Refusal, Vec<Crossing>) {
+        let Refused {
+            refusal,
+            claims,
+            waiting,
+        } = refused;
+        drop(waiting);
+        if claims.iter().any(|claim| claim.rule.is_budget()) {
+            self.purse.journal.note(&Entry::Refused {
+                subject,
+                at: now,
+                by: &refusal.by,
+                lines: Lines::held(&claims),
+            });
+        }
+        let crossings = self.purse.crossings(&claims);
+        (refusal, crossings)
+    }
+
+    /// Lets go of what nobody has used for a while. To be called every minute or so.
+    pub fn tidy(&self, now: Timestamp) {
+        self.purse.tidy(now);
+        for requests in self.rules.iter().filter_map(|rule| rule.requests.as_ref()) {
+            requests.tidy();
+        }
+    }
+}
+
+impl Matched {
+    fn add(&mut self, rule: &Arc<Rule>, values: &Arc<str>, now: Timestamp) {
+        for (unit, _) in &rule.limits {
+            self.claims.push(Claim::on(rule, *unit, values, now));
+        }
+        if rule.requests.is_some() {
+            self.spaced.push((Arc::clone(rule), Arc::clone(values)));
+        }
+    }
+
+    fn ask(&mut self, amounts: Amounts) {
+        for claim in &mut self.claims {
+            claim.ask = match claim.unit {
+                Unit::Usd => amounts.usd.map(Usd::nanos),
+                Unit::Tokens => amounts.tokens.map(saturated),
+                Unit::Requests | Unit::Concurrent => Some(1),
+            };
+        }
+    }
+
+    /// Whether a rule counts this call in US dollars, so that it must have a price.
+    pub fn counts_usd(&self) -> bool {
+        self.claims.iter().any(|claim| claim.unit == Unit::Usd)
+    }
+
+    /// Whether a rule counts this call in tokens.
+    pub fn counts_tokens(&self) -> bool {
+        self.claims.iter().any(|claim| claim.unit == Unit::Tokens)
+    }
+
+    /// Whether a budget counts this call.
+    pub fn has_budget(&self) -> bool {
+        self.claims.iter().any(|claim| claim.rule.is_budget())
+    }
+
+    /// Whether no rule counts this call at all.
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.spaced.is_empty()
+    }
+}
+
+impl Refused {
+    fn at_once(refusal: Refusal, claims: Vec<Claim>) -> Box<Self> {
+        Box::new(Self {
+            refusal,
+            claims,
+            waiting: None,
+        })
+    }
+
+    /// What to tell the client, should it be given up.
+    pub const fn refusal(&self) -> &Refusal {
+        &self.refusal
+    }
+
+    /// How long the call may wait in all, and its place in the lines: wait for the place (it is a
+    /// future that is ready whenever asking again may help), then [`Refused::again`] and
+    /// [`Engine::admit`]. `None`: waiting is of no use.
+    pub fn wait(&mut self) -> Option<(Duration, &mut Place)> {
+        let (matched, longest) = self.waiting.as_mut()?;
+        Some((*longest, matched.place.as_mut()?))
+    }
+
+    /// For asking again; `None` where waiting is of no use.
+    pub fn again(self) -> Option<Matched> {
+        self.waiting.map(|(matched, _)| matched)
+    }
+}
+
+fn unique(names: &[&str]) -> Result<(), RuleError> {
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(**name)) {
+        Some(name) => Err(RuleError::TwoOfAName((*name).to_owned())),
+        None => Ok(()),
+    }
+}

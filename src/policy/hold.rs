@@ -1,0 +1,227 @@
+//! What an admitted call holds of its budgets, from admission to settlement. Owned by the call,
+//! so that it settles exactly once however the call ends.
+
+use std::sync::Arc;
+
+use super::{
+    counter::Unit,
+    journal::{Durable, Entry, HoldId, JournalDown, Lines, Position},
+    purse::{Purse, Report},
+    rule::saturated,
+    subject::{Amounts, Charge, Subject},
+    table::Claim,
+    threshold::Crossing,
+    wording::Wording,
+};
+use crate::{
+    base::{clock::Timestamp, id::RequestId, money::Usd},
+    call::{refusal::Refusal, usage::UsageSource},
+};
+
+/// What an admitted call holds. Dropped without being settled it charges all that it holds, since
+/// that is the most that the call can have cost.
+#[derive(Debug)]
+#[must_use = "a hold that is dropped charges everything it holds"]
+pub struct Hold {
+    purse: Arc<Purse>,
+    wording: Wording,
+    request_id: RequestId,
+    id: HoldId,
+    admitted: Timestamp,
+    claims: Vec<Claim>,
+    position: Position,
+}
+
+impl Hold {
+    /// Takes charge of `claims`, which the purse has admitted. Nothing is journalled yet.
+    pub(super) fn new(
+        purse: Arc<Purse>,
+        wording: Wording,
+        request_id: RequestId,
+        claims: Vec<Claim>,
+        admitted: Timestamp,
+    ) -> Self {
+        Self {
+            purse,
+            wording,
+            request_id,
+            id: HoldId::random(),
+            admitted,
+            claims,
+            position: Position::default(),
+        }
+    }
+
+    /// Journals the admission.
+    pub(super) fn journal(&mut self, subject: &Subject<'_>) -> Result<(), JournalDown> {
+        if self.is_kept() {
+            self.position = self.purse.journal.write(&Entry::Admitted {
+                subject,
+                hold: self.id,
+                at: self.admitted,
+                lines: Lines::held(&self.claims),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives everything back, as if it had never been: only before it is journalled.
+    pub(super) fn cancel(mut self) -> Vec<Claim> {
+        let mut claims = std::mem::take(&mut self.claims);
+        for claim in &mut claims {
+            claim.change = 0;
+        }
+        self.purse.settle(&claims, Report::Later);
+        claims
+    }
+
+    /// Completes when the admission and every growth so far have survived a power cut; `None`:
+    /// there is nothing to wait for. To be awaited before the first byte goes to the provider.
+    pub fn durable(&self) -> Option<Durable> {
+        self.is_kept()
+            .then(|| self.purse.journal.durable(self.position))
+            .flatten()
+    }
+
+    /// What it holds in money and tokens: the most of any counter; `None` where none counts that.
+    pub fn held(&self) -> Amounts {
+        let most = |unit| {
+            let claims = self.claims.iter().filter(|claim| claim.unit == unit);
+            claims.map(Claim::held).max()
+        };
+        Amounts {
+            usd: most(Unit::Usd).map(Usd::from_nanos),
+            tokens: most(Unit::Tokens).map(i64::unsigned_abs),
+        }
+    }
+
+    /// What is left beyond what it holds: the least of any counter that stops calls.
+    pub fn left(&self, now: Timestamp) -> Amounts {
+        self.purse.left(&self.claims, now)
+    }
+
+    /// Names of the rules in shadow mode that would have stopped the call.
+    pub fn shadowed(&self) -> impl Iterator<Item = &str> {
+        let shadowed = self.claims.iter().filter(|claim| claim.is_shadowed());
+        shadowed.map(|claim| &*claim.rule.name)
+    }
+
+    /// Sets more aside, in all counters or in none, and journals it. Until this returns `Ok`
+    /// nothing beyond what was held may be used.
+    ///
+    /// # Errors
+    /// It does not fit, or cannot be journalled; what was held before is still held.
+    pub fn grow(&mut self, more: Amounts, now: Timestamp) -> Result<(), Refusal> {
+        for claim in &mut self.claims {
+            claim.change = match claim.unit {
+                Unit::Usd => more.usd.map_or(0, Usd::nanos),
+                Unit::Tokens => more.tokens.map_or(0, saturated),
+                Unit::Requests | Unit::Concurrent => 0,
+            };
+        }
+        if let Err(by) = self.purse.grow(&mut self.claims, now) {
+            return Err(self.wording.blocked(&self.purse, &self.claims, by, now));
+        }
+        if !self.is_kept() {
+            return Ok(());
+        }
+        let grown = self.purse.journal.write(&Entry::Grown {
+            request_id: self.request_id,
+            hold: self.id,
+            lines: Lines::changes(&self.claims),
+        });
+        match grown {
+            Ok(position) => {
+                self.position = position;
+                Ok(())
+            },
+            Err(down) => {
+                for claim in &mut self.claims {
+                    claim.change = claim.change.saturating_neg();
+                }
+                // Giving back is never refused.
+                let _given_back = self.purse.grow(&mut self.claims, now);
+                Err(self.wording.down(down))
+            },
+        }
+    }
+
+    /// Charges what the call cost, also above what it holds, and gives back the rest. Returns the
+    /// thresholds that were crossed: a log line and a span event each.
+    pub fn settle(mut self, charge: Charge) -> Vec<Crossing> {
+        for claim in &mut self.claims {
+            claim.change = match claim.unit {
+                Unit::Usd => charge.usd.map_or(claim.held(), Usd::nanos),
+                Unit::Tokens => charge.tokens.map_or(claim.held(), saturated),
+                Unit::Requests => claim.held(),
+                Unit::Concurrent => 0,
+            };
+        }
+        self.finish(charge, Report::Now)
+    }
+
+    /// Gives everything back: no byte of the request was sent.
+    pub fn release(mut self) {
+        for claim in &mut self.claims {
+            claim.change = 0;
+        }
+        let nothing = Charge {
+            usd: Some(Usd::ZERO),
+            tokens: Some(0),
+            source: UsageSource::Absent,
+        };
+        self.finish(nothing, Report::Now);
+    }
+
+    fn finish(&mut self, charge: Charge, report: Report) -> Vec<Crossing> {
+        let claims = std::mem::take(&mut self.claims);
+        if claims.is_empty() {
+            return Vec::new();
+        }
+        let crossings = self.purse.settle(&claims, report);
+        if claims.iter().any(|claim| claim.rule.is_budget()) {
+            let entry = Entry::Settled {
+                request_id: self.request_id,
+                hold: self.id,
+                admitted: self.admitted,
+                charge,
+                lines: Lines::changes(&claims),
+            };
+            if claims.iter().any(|claim| claim.change > claim.held()) {
+                // Lost, it would leave the call at less than its bill: this one cannot wait. If
+                // the journal is down there is nothing better to do; it has counted that.
+                let _position = self.purse.journal.write(&entry);
+            } else {
+                self.purse.journal.note(&entry);
+            }
+        }
+        crossings
+    }
+
+    /// Whether the journal has to know of it.
+    fn is_kept(&self) -> bool {
+        self.claims.iter().any(|claim| claim.rule.is_budget())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.claims.is_empty() {
+            return;
+        }
+        for claim in &mut self.claims {
+            claim.change = match claim.unit {
+                Unit::Concurrent => 0,
+                _ => claim.held(),
+            };
+        }
+        self.purse.tally_unsettled();
+        let held = self.held();
+        let charge = Charge {
+            usd: held.usd,
+            tokens: held.tokens,
+            source: UsageSource::Ceiling,
+        };
+        self.finish(charge, Report::Later);
+    }
+}

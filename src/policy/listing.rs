@@ -1,0 +1,159 @@
+//! Budgets as they stand, for people: `tollgate budgets`, the status page, the API.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use super::{
+    counter::{Raise, Unit},
+    engine::Engine,
+    journal::CounterName,
+    purse::Standing,
+    rule::Rule,
+    window::Window,
+};
+use crate::base::clock::Timestamp;
+
+/// How far a budget reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Reach {
+    /// It is forgotten with the process.
+    #[serde(rename = "this process")]
+    Process,
+    /// It is kept in the ledger's directory.
+    #[serde(rename = "this volume")]
+    Volume,
+    /// All sidecars share it.
+    #[serde(rename = "fleet")]
+    Fleet,
+}
+
+impl Reach {
+    /// As it is printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "this process",
+            Self::Volume => "this volume",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
+/// One budget, in its present window. Amounts are in nano-dollars, tokens or calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The rule's name.
+    pub name: Arc<str>,
+    /// Whose: `user=42`; empty for a rule that counts all calls together.
+    pub values: Arc<str>,
+    /// What it counts.
+    pub unit: Unit,
+    /// The length of its window.
+    pub window: Window,
+    /// The limit that holds, raises and cutoff included.
+    pub limit: i64,
+    /// What was spent.
+    pub spent: i64,
+    /// What calls in flight hold.
+    pub reserved: i64,
+    /// What is left; zero where more is spent than the limit.
+    pub remaining: i64,
+    /// When the window ends; `None` for windows without a common end.
+    pub resets_at: Option<Timestamp>,
+}
+
+impl Engine {
+    /// Every budget in its present window: `live` ones (of [`Purse::standings`]
+    /// (super::Purse::standings)) as they are, others as the ledger has them (`kept`). A budget
+    /// that counts all calls together is there even if nothing was spent.
+    pub fn budgets(&self, live: &[Standing], kept: &[Standing], now: Timestamp) -> Vec<Budget> {
+        let mut listed = Vec::new();
+        for rule in self.rules.iter().filter(|rule| rule.is_budget()) {
+            for (unit, _) in &rule.limits {
+                let mut found: BTreeMap<&Arc<str>, Sums> = BTreeMap::new();
+                for standing in kept.iter().filter(|kept| rule.owns(kept, *unit, now)) {
+                    found
+                        .entry(&standing.counter.values)
+                        .or_default()
+                        .add(standing);
+                }
+                for standing in live.iter().filter(|live| rule.owns(live, *unit, now)) {
+                    let mut sums = Sums::default();
+                    sums.add(standing);
+                    found.insert(&standing.counter.values, sums);
+                }
+                if rule.per.is_empty()
+                    && let Entry::Vacant(place) = found.entry(&rule.no_values)
+                {
+                    place.insert(Sums::default());
+                }
+                let budgets = found.into_iter();
+                listed.extend(budgets.map(|(values, sums)| rule.listed(values, *unit, &sums, now)));
+            }
+        }
+        listed
+    }
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    spent: i64,
+    reserved: i64,
+    raises: Vec<Raise>,
+}
+
+impl Sums {
+    fn add(&mut self, standing: &Standing) {
+        self.spent = self.spent.saturating_add(standing.spent);
+        self.reserved = self.reserved.saturating_add(standing.reserved);
+        self.raises.extend(&standing.raises);
+    }
+}
+
+impl Rule {
+    /// Whether `standing` is of this rule's present window.
+    fn owns(&self, standing: &Standing, unit: Unit, now: Timestamp) -> bool {
+        let CounterName {
+            identity,
+            unit: counts,
+            ..
+        } = &standing.counter;
+        let present = match self.calendar.window() {
+            // A live one has no cell; of those on disk, the ones that have not left.
+            Window::Rolling(length) => {
+                standing.window == Timestamp::default() || standing.window > now - length
+            },
+            _ => standing.window == self.window_of(unit, now),
+        };
+        *identity == self.identity && *counts == unit && present
+    }
+
+    fn listed(&self, values: &Arc<str>, unit: Unit, sums: &Sums, now: Timestamp) -> Budget {
+        let raised = sums
+            .raises
+            .iter()
+            .filter(|raise| raise.until.is_none_or(|until| now < until))
+            .fold(self.limit(unit), |limit, raise| {
+                limit.saturating_add(raise.amount)
+            });
+        let limit = self.thresholds.cutoff.of(raised);
+        let used = sums.spent.saturating_add(sums.reserved);
+        Budget {
+            name: Arc::clone(&self.name),
+            values: Arc::clone(values),
+            unit,
+            window: self.calendar.window(),
+            limit,
+            spent: sums.spent,
+            reserved: sums.reserved,
+            remaining: limit.saturating_sub(used).max(0),
+            resets_at: match self.calendar.window() {
+                Window::Rolling(_) => None,
+                _ => self.calendar.at(now).end,
+            },
+        }
+    }
+}

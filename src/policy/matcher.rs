@@ -1,0 +1,209 @@
+//! Which calls a rule counts, and under which values.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use super::{
+    config::{Match, Patterns, Per},
+    subject::Subject,
+};
+use crate::call::labels::{Label, Source};
+
+/// A resolved `match`: only the fields that were given.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    fields: Vec<(Per, Vec<Glob>)>,
+    tags: Vec<(String, Vec<Glob>)>,
+}
+
+impl Matcher {
+    pub(super) fn new(config: &Match) -> Self {
+        let fields = [
+            (Per::Agent, &config.agent),
+            (Per::User, &config.user),
+            (Per::Project, &config.project),
+            (Per::Environment, &config.environment),
+            (Per::Session, &config.session),
+            (Per::Workflow, &config.workflow),
+            (Per::Model, &config.model),
+            (Per::Provider, &config.provider),
+        ];
+        let fields = fields
+            .into_iter()
+            .filter_map(|(field, patterns)| Some((field, globs(patterns.as_ref()?))))
+            .collect();
+        let tags = config
+            .tags
+            .iter()
+            .map(|(key, patterns)| (key.clone(), globs(patterns)))
+            .collect();
+        Self { fields, tags }
+    }
+
+    /// Whether the rule counts this call. A label that the call lacks matches nothing.
+    pub(super) fn matches(&self, subject: &Subject<'_>, trusted: &[Source]) -> bool {
+        let any = |globs: &[Glob], value: Option<&str>| {
+            value.is_some_and(|value| globs.iter().any(|glob| glob.matches(value)))
+        };
+        self.fields
+            .iter()
+            .all(|(field, globs)| any(globs, value_of(*field, subject, trusted)))
+            && self
+                .tags
+                .iter()
+                .all(|(key, globs)| any(globs, subject.labels.tag_value(key)))
+    }
+}
+
+/// What the call says about `field`, if a trusted source says it. No `trusted` source: all are.
+pub(super) fn value_of<'a>(
+    field: Per,
+    subject: &Subject<'a>,
+    trusted: &[Source],
+) -> Option<&'a str> {
+    let label = match field {
+        Per::Model => return subject.model,
+        Per::Provider => return Some(subject.provider),
+        Per::Agent => Label::Agent,
+        Per::User => Label::User,
+        Per::Project => Label::Project,
+        Per::Environment => Label::Environment,
+        Per::Session => Label::Session,
+        Per::Workflow => Label::Workflow,
+    };
+    let found = subject.labels.labelled(label)?;
+    (trusted.is_empty() || trusted.contains(&found.source)).then_some(&*found.value)
+}
+
+impl Per {
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::User => "user",
+            Self::Project => "project",
+            Self::Environment => "environment",
+            Self::Session => "session",
+            Self::Workflow => "workflow",
+            Self::Model => "model",
+            Self::Provider => "provider",
+        }
+    }
+}
+
+/// Whose counter it is: `user=42;agent=x`, in the order of the rule's `per`. Characters that mean
+/// something here are percent-encoded, so that different values never read the same.
+pub(super) fn values<T: AsRef<str>>(parts: impl Iterator<Item = (Per, Option<T>)>) -> Arc<str> {
+    let mut text = String::with_capacity(32);
+    for (field, value) in parts {
+        if !text.is_empty() {
+            text.push(';');
+        }
+        text.push_str(field.name());
+        text.push('=');
+        for c in value.as_ref().map_or(UNKNOWN, AsRef::as_ref).chars() {
+            if matches!(c, ';' | '=' | '%') || c.is_control() {
+                let mut bytes = [0_u8; 4];
+                for byte in c.encode_utf8(&mut bytes).bytes() {
+                    // Writing to a String cannot fail.
+                    let _ok = write!(text, "%{byte:02X}");
+                }
+            } else {
+                text.push(c);
+            }
+        }
+    }
+    Arc::from(text)
+}
+
+/// The value under which calls without one are counted.
+pub(super) const UNKNOWN: &str = "unknown";
+/// The values of a rule's counter for all that have none of their own, since there are too many.
+pub(super) const OVERFLOW: &str = "overflow";
+
+fn globs(patterns: &Patterns) -> Vec<Glob> {
+    patterns.0.iter().map(|text| Glob::new(text)).collect()
+}
+
+/// A pattern in which `*` stands for any run of characters. Case matters.
+#[derive(Debug)]
+struct Glob {
+    /// What stands between the stars, the first and the last included.
+    pieces: Vec<Box<str>>,
+}
+
+impl Glob {
+    fn new(text: &str) -> Self {
+        Self {
+            pieces: text.split('*').map(Box::from).collect(),
+        }
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        let Some((first, rest)) = self.pieces.split_first() else {
+            return false;
+        };
+        let Some((last, middle)) = rest.split_last() else {
+            return text == &**first;
+        };
+        let Some(mut text) = text
+            .strip_prefix(&**first)
+            .and_then(|text| text.strip_suffix(&**last))
+        else {
+            return false;
+        };
+        // Taking the first place of each piece leaves the most for those that follow.
+        for piece in middle {
+            let Some((_, after)) = text.split_once(&**piece) else {
+                return false;
+            };
+            text = after;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, text, matches) in [
+            ("research-*", "research-7", true),
+            ("research-*", "Research-7", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("*b*c", "abbc", true),
+            ("a**c", "abc", true),
+            ("gpt-4o", "gpt-4o-mini", false),
+        ] {
+            assert_eq!(
+                Glob::new(pattern).matches(text),
+                matches,
+                "{pattern} {text}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn globs_agree_with_regular_expressions(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
+            let regex = format!("^{}$", pattern.replace('*', ".*"));
+            let regex = regex::Regex::new(&regex).unwrap();
+            prop_assert_eq!(Glob::new(&pattern).matches(&text), regex.is_match(&text));
+        }
+
+        #[test]
+        fn different_values_never_read_the_same(
+            one in prop::array::uniform2("[a;=%]{0,4}"), other in prop::array::uniform2("[a;=%]{0,4}"),
+        ) {
+            let text = |pair: &[String; 2]| {
+                values([(Per::User, Some(&*pair[0])), (Per::Agent, Some(&*pair[1]))].into_iter())
+            };
+            prop_assert_eq!(text(&one) == text(&other), one == other);
+        }
+    }
+}

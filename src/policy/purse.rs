@@ -1,0 +1,508 @@
+//! The purse: every live counter in one table behind one short lock.
+//!
+//! An admission takes the lock once, looks at every counter that matches the call, and sets its
+//! amounts aside in all of them or in none. What was set aside becomes what was spent exactly
+//! once, by the [`Hold`](super::hold::Hold) that owns it. At all times, for each counter,
+//! limit = spent + reserved + free - overrun.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::{
+    counter::{Balance, Raise, Recalled, Unit, Verdict},
+    journal::{CounterName, Journal, JournalDown},
+    matcher::OVERFLOW,
+    queue::{Ticket, Waiting},
+    subject::Amounts,
+    table::{Claim, Table, Told},
+    threshold::Crossing,
+    window::Window,
+};
+use crate::base::clock::Timestamp;
+
+/// The table of live counters. It outlives the rules: an edited rule finds its counters again by
+/// its identity.
+#[derive(Debug)]
+pub struct Purse {
+    table: Mutex<Table>,
+    /// The most counters; beyond, new values share their rule's counter `overflow`.
+    bound: usize,
+    pub(super) journal: Arc<dyn Journal>,
+    tallies: Tallies,
+}
+
+#[derive(Debug, Default)]
+struct Tallies {
+    overflowed: AtomicU64,
+    unsettled: AtomicU64,
+    overruns: AtomicU64,
+    overrun_nanos: AtomicU64,
+    turned_away: AtomicU64,
+}
+
+/// What a purse has counted since the start, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Counters in memory; at most `limits.counters`.
+    pub counters: usize,
+    /// Calls that wait for a busy counter; at most 4,096.
+    pub waiting: usize,
+    /// Admissions that were counted under `overflow`, since there were too many counters.
+    pub overflowed: u64,
+    /// Holds that were dropped without being settled, and so charged in full.
+    pub unsettled: u64,
+    /// Settlements above their reservation.
+    pub overruns: u64,
+    /// Nano-dollars, by which they were above it, summed over counters.
+    pub overrun_nanos: u64,
+    /// Calls that were refused at once, since too many waited already.
+    pub turned_away: u64,
+}
+
+/// How a counter stood when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What was spent.
+    pub spent: i64,
+    /// What was reserved.
+    pub reserved: i64,
+    /// The limit that held.
+    pub limit: i64,
+    /// Whether the call fitted.
+    pub verdict: Verdict,
+}
+
+/// A counter as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which one.
+    pub counter: CounterName,
+    /// What was spent.
+    pub spent: i64,
+    /// What calls in flight hold.
+    pub reserved: i64,
+    /// The first instant of the calendar window; of the cell, if only one of a rolling window is
+    /// meant; else zero.
+    pub window: Timestamp,
+    /// Raises of its limit.
+    pub raises: Vec<Raise>,
+}
+
+/// A call that does not fit: nothing was set aside.
+#[derive(Debug)]
+pub(super) enum Blocked {
+    /// A counter refused.
+    Full {
+        /// The number of its claim.
+        by: usize,
+        /// The call's place in the lines, if it may wait.
+        ticket: Option<Ticket>,
+    },
+    /// What a counter held before cannot be known.
+    Down(JournalDown),
+}
+
+impl From<JournalDown> for Blocked {
+    fn from(down: JournalDown) -> Self {
+        Self::Down(down)
+    }
+}
+
+/// Whether whoever settles can report a crossing. One that is not reported is reported by the next
+/// who can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    Now,
+    Later,
+}
+
+impl Seen {
+    pub(super) const NOTHING: Self = Self {
+        spent: 0,
+        reserved: 0,
+        limit: 0,
+        verdict: Verdict::Fits,
+    };
+}
+
+impl Purse {
+    /// An empty purse of at most `bound` counters (`limits.counters`). What a counter held before
+    /// is asked of `journal` when the counter is first needed.
+    pub fn new(journal: Arc<dyn Journal>, bound: usize) -> Arc<Self> {
+        Arc::new(Self {
+            table: Mutex::default(),
+            bound,
+            journal,
+            tallies: Tallies::default(),
+        })
+    }
+
+    pub(super) const fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// Sets aside what `claims` ask for, in all counters or in none. `ticket` is the call's place
+    /// in the lines, if it has waited. Returns the time that rate limits live by.
+    pub(super) fn admit(
+        &self,
+        claims: &mut [Claim],
+        ticket: Option<Ticket>,
+        now: Timestamp,
+    ) -> Result<Duration, Blocked> {
+        let (mut table, told) = self.opened(claims, now)?;
+        let mut worst: Option<(Verdict, usize)> = None;
+        for (number, claim) in claims.iter_mut().enumerate() {
+            let Some((counter, now)) = table.at(claim.place) else {
+                continue;
+            };
+            counter.limit = claim.rule.limit(claim.unit);
+            let verdict = match claim.ask {
+                None => Verdict::Fits,
+                Some(ask) => match counter.judge(ask, now) {
+                    Verdict::Fits if counter.line.is_behind(ticket) => Verdict::Busy,
+                    verdict => verdict,
+                },
+            };
+            claim.seen = counter.seen(verdict, now);
+            if claim.rule.enforces() && worst.is_none_or(|(before, _)| before < verdict) {
+                worst = Some((verdict, number));
+            }
+        }
+        match worst {
+            None | Some((Verdict::Fits, _)) => {
+                for claim in claims {
+                    if let Some((counter, _)) = table.at(claim.place) {
+                        claim.cell = counter.balance.cell(claim.window);
+                        counter.balance.reserve(claim.cell, claim.held());
+                        counter.holds += 1;
+                    }
+                }
+                Ok(told.elapsed)
+            },
+            Some((Verdict::Busy, by)) => {
+                let ticket = self.queue(&mut table, claims, ticket);
+                Err(Blocked::Full { by, ticket })
+            },
+            Some((Verdict::Exhausted, by)) => Err(Blocked::Full { by, ticket: None }),
+        }
+    }
+
+    /// Puts the call into the line of every counter that is busy, if all their rules let it wait.
+    fn queue(&self, table: &mut Table, claims: &[Claim], ticket: Option<Ticket>) -> Option<Ticket> {
+        let busy = || {
+            claims
+                .iter()
+                .filter(|claim| claim.rule.enforces() && claim.seen.verdict == Verdict::Busy)
+        };
+        if busy().any(|claim| claim.rule.max_wait.is_zero()) {
+            return None;
+        }
+        let Some(ticket) = ticket.or_else(|| table.waiting.ticket()) else {
+            self.tallies.turned_away.fetch_add(1, Relaxed);
+            return None;
+        };
+        for claim in busy() {
+            if let Some((counter, _)) = table.at(claim.place) {
+                counter.line.join(ticket);
+                table.waiting.stands_at(ticket, claim.place);
+            }
+        }
+        Some(ticket)
+    }
+
+    /// Looks at every claim's counter as an admission would, and sets nothing aside.
+    pub(super) fn look(&self, claims: &mut [Claim], now: Timestamp) -> Result<(), JournalDown> {
+        let (mut table, _) = self.opened(claims, now)?;
+        for claim in claims {
+            if let Some((counter, now)) = table.at(claim.place) {
+                counter.limit = claim.rule.limit(claim.unit);
+                let verdict = claim
+                    .ask
+                    .map_or(Verdict::Fits, |ask| counter.judge(ask, now));
+                claim.seen = counter.seen(verdict, now);
+            }
+        }
+        drop(table);
+        Ok(())
+    }
+
+    /// Sets `change` aside for each claim that is held, in all counters or in none; the number of
+    /// the claim that refused, otherwise. Giving back (a change below zero) is never refused.
+    pub(super) fn grow(&self, claims: &mut [Claim], now: Timestamp) -> Result<(), usize> {
+        let mut table = self.table.lock();
+        table.tell(now);
+        for (number, claim) in claims.iter_mut().enumerate() {
+            if let Some((counter, now)) = table.at(claim.place) {
+                let verdict = counter.judge(claim.change, now);
+                if claim.change > 0 && claim.rule.enforces() && verdict != Verdict::Fits {
+                    claim.seen = counter.seen(verdict, now);
+                    return Err(number);
+                }
+            }
+        }
+        for claim in claims {
+            if let Some((counter, _)) = table.at(claim.place) {
+                counter.balance.reserve(claim.cell, claim.change);
+                if claim.change != 0 {
+                    claim.ask = Some(claim.held().saturating_add(claim.change));
+                }
+            }
+        }
+        drop(table);
+        Ok(())
+    }
+
+    /// Turns what each claim holds into its `change`, what was spent, and wakes those who wait.
+    pub(super) fn settle(&self, claims: &[Claim], report: Report) -> Vec<Crossing> {
+        let mut crossings = Vec::new();
+        let mut wakers = Wakers::default();
+        let mut table = self.table.lock();
+        for claim in claims {
+            let Some((counter, now)) = table.at(claim.place) else {
+                continue;
+            };
+            counter
+                .balance
+                .settle(claim.cell, claim.held(), claim.change);
+            counter.holds = counter.holds.saturating_sub(1);
+            if report == Report::Now {
+                crossings.extend(counter.crossing(now));
+            }
+            if let Some(first) = counter.line.first() {
+                wakers.add(table.waiting.wake(first));
+            }
+        }
+        drop(table);
+        wakers.wake();
+        self.tally_overruns(claims);
+        crossings
+    }
+
+    fn tally_overruns(&self, claims: &[Claim]) {
+        for claim in claims {
+            let over = claim.change.saturating_sub(claim.held());
+            if over > 0 {
+                self.tallies.overruns.fetch_add(1, Relaxed);
+                if claim.unit == Unit::Usd {
+                    let tally = &self.tallies.overrun_nanos;
+                    tally.fetch_add(over.unsigned_abs(), Relaxed);
+                }
+            }
+        }
+    }
+
+    pub(super) fn tally_unsettled(&self) {
+        self.tallies.unsettled.fetch_add(1, Relaxed);
+    }
+
+    /// The least that is free in the counters of `claims`, by unit; those that only watch aside.
+    pub(super) fn left(&self, claims: &[Claim], now: Timestamp) -> Amounts {
+        let mut left = Amounts::default();
+        let mut table = self.table.lock();
+        table.tell(now);
+        for claim in claims.iter().filter(|claim| claim.rule.enforces()) {
+            if let Some((counter, now)) = table.at(claim.place) {
+                left.lower(claim.unit, counter.free(now));
+            }
+        }
+        drop(table);
+        left
+    }
+
+    /// Crossings that nobody has reported yet.
+    pub(super) fn crossings(&self, claims: &[Claim]) -> Vec<Crossing> {
+        let mut table = self.table.lock();
+        let crossing = |claim: &Claim| {
+            let (counter, now) = table.at(claim.place)?;
+            counter.crossing(now)
+        };
+        claims.iter().filter_map(crossing).collect()
+    }
+
+    /// How long until enough has left a rolling window for the claim to fit, if it ever will.
+    pub(super) fn clears_in(&self, claim: &Claim) -> Option<Duration> {
+        let mut table = self.table.lock();
+        let (counter, now) = table.at(claim.place)?;
+        let used = counter.balance.spent().saturating_add(claim.held().max(1));
+        let needed = used.saturating_sub(counter.limit(now));
+        match &counter.balance {
+            Balance::Rolling(ring) => ring.leaves_within(needed, now),
+            Balance::Window { .. } => None,
+        }
+    }
+
+    /// What was spent, by cell, in the claim's counter: what a reset gives back.
+    pub(super) fn spent_by_cell(
+        &self,
+        claim: &mut Claim,
+        now: Timestamp,
+    ) -> Result<Vec<(Timestamp, i64)>, JournalDown> {
+        let (mut table, _) = self.opened(std::slice::from_mut(claim), now)?;
+        let spent = table
+            .at(claim.place)
+            .map(|(counter, _)| counter.balance.by_cell(claim.window));
+        drop(table);
+        Ok(spent.unwrap_or_default())
+    }
+
+    /// Changes the claim's counter, if it is in memory, by an entry of the ledger: takes `credits`
+    /// off what was spent, and raises its limit.
+    pub(super) fn adjust(
+        &self,
+        claim: &mut Claim,
+        credits: &[(Timestamp, i64)],
+        raise: Option<Raise>,
+        now: Timestamp,
+    ) {
+        let mut wakers = Wakers::default();
+        let mut table = self.table.lock();
+        table.tell(now);
+        if let Some((counter, _)) = table.at(claim.place) {
+            for (cell, credit) in credits {
+                counter.balance.recall(*cell, credit.saturating_neg());
+            }
+            counter.raises.extend(raise);
+            if let Some(first) = counter.line.first() {
+                wakers.add(table.waiting.wake(first));
+            }
+        }
+        drop(table);
+        wakers.wake();
+    }
+
+    /// The table, locked, with the claims' counters in it. What a new counter held before is asked
+    /// of the ledger while the lock is not held.
+    fn opened(
+        &self,
+        claims: &mut [Claim],
+        now: Timestamp,
+    ) -> Result<(MutexGuard<'_, Table>, Told), JournalDown> {
+        let mut table = self.table.lock();
+        let told = table.tell(now);
+        let mut missing = false;
+        for claim in &mut *claims {
+            missing |= !table.find(claim);
+        }
+        if !missing {
+            return Ok((table, told));
+        }
+        let mut new = Vec::new();
+        for (number, claim) in claims.iter_mut().enumerate() {
+            if table.find(claim) {
+                continue;
+            }
+            // A rule that counts all calls together always gets its counter: there are few of those.
+            let full = table.len().saturating_add(new.len()) >= self.bound;
+            if full && !claim.values.is_empty() {
+                self.tallies.overflowed.fetch_add(1, Relaxed);
+                claim.values = Arc::from(OVERFLOW);
+                if table.find(claim) {
+                    continue;
+                }
+            }
+            new.push((number, claim.clone()));
+        }
+        drop(table);
+        let recalled: Result<Vec<_>, _> = new
+            .iter()
+            .map(|(number, claim)| Ok((*number, self.recall(claim, now)?)))
+            .collect();
+        let mut table = self.table.lock();
+        for (number, recalled) in recalled? {
+            if let Some(claim) = claims.get_mut(number) {
+                table.open(claim, &recalled);
+            }
+        }
+        Ok((table, told))
+    }
+
+    fn recall(&self, claim: &Claim, now: Timestamp) -> Result<Recalled, JournalDown> {
+        if !claim.rule.is_budget() {
+            return Ok(Recalled::default());
+        }
+        let cells = match claim.rule.calendar.window() {
+            // Cells of the future too: the clock may have stepped back.
+            Window::Rolling(length) => {
+                now - length..=Timestamp::from_nanos(i64::MAX.unsigned_abs())
+            },
+            _ => claim.window..=claim.window,
+        };
+        self.journal.recall(&CounterName::of(claim), cells)
+    }
+
+    /// Every budget counter in memory.
+    pub fn standings(&self) -> Vec<Standing> {
+        let mut table = self.table.lock();
+        let budgets = table.all().filter(|counter| counter.rule.is_budget());
+        budgets.map(super::counter::Counter::standing).collect()
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        let table = self.table.lock();
+        let (counters, waiting) = (table.len(), table.waiting.len());
+        drop(table);
+        let tallies = &self.tallies;
+        Counts {
+            counters,
+            waiting,
+            overflowed: tallies.overflowed.load(Relaxed),
+            unsettled: tallies.unsettled.load(Relaxed),
+            overruns: tallies.overruns.load(Relaxed),
+            overrun_nanos: tallies.overrun_nanos.load(Relaxed),
+            turned_away: tallies.turned_away.load(Relaxed),
+        }
+    }
+
+    /// Lets counters go that were idle for an hour and that the ledger knows all about. To be
+    /// called every minute or so.
+    pub fn tidy(&self, now: Timestamp) {
+        const IDLE: Duration = Duration::from_secs(3_600);
+        let caught_up = self.journal.caught_up();
+        let mut table = self.table.lock();
+        table.tell(now);
+        table.forget(IDLE, |counter| caught_up || !counter.rule.is_budget());
+    }
+
+    pub(super) fn with_waiting<T>(&self, ask: impl FnOnce(&mut Waiting) -> T) -> T {
+        ask(&mut self.table.lock().waiting)
+    }
+
+    /// Takes a call out of all lines; whoever is first there now may have room.
+    pub(super) fn leave(&self, ticket: Ticket) {
+        let mut wakers = Wakers::default();
+        let mut table = self.table.lock();
+        for place in table.waiting.forget(ticket) {
+            if let Some((counter, _)) = table.at(place) {
+                counter.line.leave(ticket);
+                if let Some(first) = counter.line.first() {
+                    wakers.add(table.waiting.wake(first));
+                }
+            }
+        }
+        drop(table);
+        wakers.wake();
+    }
+}
+
+/// Wakers to call once the lock is free.
+#[derive(Default)]
+struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    fn add(&mut self, waker: Option<Waker>) {
+        self.0.extend(waker);
+    }
+
+    fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+}

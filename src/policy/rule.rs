@@ -1,0 +1,197 @@
+//! A rule as it is used: everything resolved. Its identity says which counters are its own.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::tz::TimeZone;
+
+use super::{
+    config::{Config, LimitConfig, Match, Missing, Name, OnExhausted, Per, RateLimit, RuleConfig},
+    counter::Unit,
+    matcher::Matcher,
+    rate::Requests,
+    threshold::{Fraction, Thresholds},
+    window::{Calendar, Window},
+};
+use crate::base::{clock::Timestamp, money::Usd};
+
+/// A rule of `budgets` or `rate_limits`.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// Its name.
+    pub(super) name: Arc<str>,
+    /// `budget` or `rate`.
+    pub(super) kind: RuleKind,
+    /// Name, `per`, window and zone: a counter belongs to the rule of its identity, so that an
+    /// edit of anything else keeps what was spent.
+    pub(super) identity: Arc<str>,
+    pub(super) matcher: Matcher,
+    pub(super) per: Vec<Per>,
+    pub(super) calendar: Calendar,
+    /// What may be spent, in the order in which units are asked.
+    pub(super) limits: Vec<(Unit, i64)>,
+    pub(super) on_exhausted: OnExhausted,
+    pub(super) missing: Missing,
+    pub(super) thresholds: Thresholds,
+    pub(super) max_wait: Duration,
+    /// The values of its only counter, if it counts all calls together.
+    pub(super) no_values: Arc<str>,
+    /// Requests a minute, which are not counted but spaced.
+    pub(super) requests: Option<Arc<Requests>>,
+}
+
+/// Which section a rule is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RuleKind {
+    /// `budgets`: counted in calendar time, journalled.
+    Budget,
+    /// `rate_limits`: forgotten with the process.
+    Rate,
+}
+
+impl Rule {
+    /// A rule of `budgets`.
+    pub(super) fn budget(rule: &RuleConfig, config: &Config) -> Self {
+        let zone = config.timezone.0.clone();
+        Self {
+            name: Arc::from(rule.name.as_str()),
+            kind: RuleKind::Budget,
+            identity: identity(
+                rule.name.as_str(),
+                &rule.per,
+                rule.window,
+                config.timezone.name(),
+            ),
+            matcher: Matcher::new(&rule.matches),
+            per: rule.per.clone(),
+            calendar: Calendar::new(rule.window, zone),
+            limits: limits(&rule.limit),
+            on_exhausted: rule.on_exhausted,
+            missing: rule.missing.unwrap_or(config.missing),
+            thresholds: config.thresholds,
+            max_wait: config.max_wait,
+            no_values: Arc::from(""),
+            requests: None,
+        }
+    }
+
+    /// A rule of `rate_limits`; `requests` is its limiter, if it has one.
+    pub(super) fn rate(rule: &RateLimit, requests: Option<Arc<Requests>>) -> Self {
+        let limits = [
+            (Unit::Tokens, rule.tokens_per_minute),
+            (Unit::Concurrent, rule.concurrent),
+        ];
+        Self {
+            name: Arc::from(rule.name.as_str()),
+            kind: RuleKind::Rate,
+            identity: rate_identity(rule),
+            matcher: Matcher::new(&rule.matches),
+            per: rule.per.clone(),
+            calendar: Calendar::new(Window::Rolling(Duration::from_secs(60)), TimeZone::UTC),
+            limits: limits
+                .into_iter()
+                .filter_map(|(unit, limit)| Some((unit, saturated(limit?))))
+                .collect(),
+            on_exhausted: OnExhausted::Block,
+            missing: rule.missing,
+            thresholds: Thresholds {
+                cutoff: Fraction::ONE,
+                ..Thresholds::default()
+            },
+            max_wait: rule.max_wait,
+            no_values: Arc::from(""),
+            requests,
+        }
+    }
+
+    pub(super) const fn is_budget(&self) -> bool {
+        matches!(self.kind, RuleKind::Budget)
+    }
+
+    /// Whether it stops calls, and does not only watch.
+    pub(super) fn enforces(&self) -> bool {
+        self.on_exhausted != OnExhausted::Shadow
+    }
+
+    /// The first instant of the calendar window that `now` is in; zero for rolling windows, windows
+    /// without end and gauges. It names the counter.
+    pub(super) fn window_of(&self, unit: Unit, now: Timestamp) -> Timestamp {
+        match self.calendar.window() {
+            Window::Total | Window::Rolling(_) => Timestamp::default(),
+            _ if unit == Unit::Concurrent => Timestamp::default(),
+            _ => self.calendar.at(now).start,
+        }
+    }
+
+    /// The written limit in `unit`; zero if the rule has none.
+    pub(super) fn limit(&self, unit: Unit) -> i64 {
+        self.limits
+            .iter()
+            .find(|(found, _)| *found == unit)
+            .map_or(0, |(_, limit)| *limit)
+    }
+}
+
+/// The identity of an entry of `rate_limits`; it has its own prefix, since names are unique only
+/// within their section.
+pub(super) fn rate_identity(rule: &RateLimit) -> Arc<str> {
+    let minute = Window::Rolling(Duration::from_secs(60));
+    Arc::from(format!(
+        "rate {}",
+        identity(rule.name.as_str(), &rule.per, minute, "UTC")
+    ))
+}
+
+fn identity(name: &str, per: &[Per], window: Window, zone: &str) -> Arc<str> {
+    let per: Vec<_> = per.iter().map(|field| field.name()).collect();
+    Arc::from(format!(
+        "{name} per={} window={window} zone={zone}",
+        per.join(",")
+    ))
+}
+
+/// The rule's name within an identity.
+pub(super) fn name_in(identity: &str) -> &str {
+    identity.split(' ').next().unwrap_or(identity)
+}
+
+fn limits(limit: &LimitConfig) -> Vec<(Unit, i64)> {
+    [
+        (Unit::Usd, limit.usd.map(Usd::nanos)),
+        (Unit::Tokens, limit.tokens.map(saturated)),
+        (Unit::Requests, limit.requests.map(saturated)),
+    ]
+    .into_iter()
+    .filter_map(|(unit, limit)| Some((unit, limit?)))
+    .collect()
+}
+
+pub(super) fn saturated(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The rules that `daily`, `monthly` and `per_user` stand for, then the written ones.
+pub(super) fn written_out(config: &Config) -> Vec<RuleConfig> {
+    let short = |name: &str, usd: Option<Usd>, per: &[Per], window| {
+        Some(RuleConfig {
+            name: Name::new(name)?,
+            matches: Match::default(),
+            per: per.to_vec(),
+            window,
+            limit: LimitConfig {
+                usd: Some(usd?),
+                ..LimitConfig::default()
+            },
+            on_exhausted: OnExhausted::Block,
+            missing: None,
+        })
+    };
+    [
+        short("daily", config.daily, &[], Window::Day),
+        short("monthly", config.monthly, &[], Window::Month),
+        short("per_user", config.per_user, &[Per::User], Window::Day),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(config.rules.iter().cloned())
+    .collect()
+}

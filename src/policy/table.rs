@@ -1,0 +1,211 @@
+//! The table inside the purse: counters by key, and the time as it was told.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    counter::{Counter, Recalled, Unit, Verdict},
+    purse::Seen,
+    queue::Waiting,
+    rule::Rule,
+};
+use crate::base::clock::Timestamp;
+
+/// A part of an admission: so much of one rule's counter. Before admission it says what is asked,
+/// after it what is held.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) rule: Arc<Rule>,
+    pub(super) unit: Unit,
+    pub(super) values: Arc<str>,
+    /// The first instant of the calendar window; zero for others. Names the counter.
+    pub(super) window: Timestamp,
+    /// The cell of a rolling window that it was admitted in; else as `window`.
+    pub(super) cell: Timestamp,
+    /// What is asked, or held. `None`: nothing, whatever the counter says.
+    pub(super) ask: Option<i64>,
+    /// The next change: what it shall grow by, or what was spent.
+    pub(super) change: i64,
+    /// The counter's place in the table, once it was looked up.
+    pub(super) place: usize,
+    /// How the counter stood when it was looked at.
+    pub(super) seen: Seen,
+}
+
+impl Claim {
+    /// Names a counter in its present window.
+    pub(super) fn on(rule: &Arc<Rule>, unit: Unit, values: &Arc<str>, now: Timestamp) -> Self {
+        let window = rule.window_of(unit, now);
+        Self {
+            rule: Arc::clone(rule),
+            unit,
+            values: Arc::clone(values),
+            window,
+            cell: window,
+            ask: None,
+            change: 0,
+            place: usize::MAX,
+            seen: Seen::NOTHING,
+        }
+    }
+
+    /// Whether a rule that only watches would have stopped the call.
+    pub(super) fn is_shadowed(&self) -> bool {
+        !self.rule.enforces() && self.seen.verdict != Verdict::Fits
+    }
+
+    /// What it holds.
+    pub(super) fn held(&self) -> i64 {
+        self.ask.unwrap_or(0)
+    }
+}
+
+/// Counters by key. Places stay the same as long as a counter is in use.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    index: HashMap<Key, usize>,
+    counters: Vec<Option<Counter>>,
+    vacant: Vec<usize>,
+    /// Numbers of rules' identities, to keep keys small. Grows only with edits of rules.
+    identities: HashMap<Arc<str>, u32>,
+    pub(super) waiting: Waiting,
+    clock: Told,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    identity: u32,
+    unit: Unit,
+    window: Timestamp,
+    values: Arc<str>,
+}
+
+/// What the table knows of the time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    /// The wall clock.
+    pub(super) wall: Timestamp,
+    /// The sum of its steps forward: goes on whatever the clock does. Rate limits live by it.
+    pub(super) elapsed: Duration,
+}
+
+impl Told {
+    /// The time that a rule lives by.
+    fn of(self, rule: &Rule) -> Timestamp {
+        if rule.is_budget() {
+            self.wall
+        } else {
+            Timestamp::default() + self.elapsed
+        }
+    }
+}
+
+impl Table {
+    /// Takes note of the time.
+    pub(super) fn tell(&mut self, now: Timestamp) -> Told {
+        if self.clock.wall != Timestamp::default() {
+            self.clock.elapsed += now.since(self.clock.wall);
+        }
+        self.clock.wall = now;
+        self.clock
+    }
+
+    /// The counter at `place`, with what has left its window let go, and the time that it lives by.
+    pub(super) fn at(&mut self, place: usize) -> Option<(&mut Counter, Timestamp)> {
+        let clock = self.clock;
+        let counter = self.counters.get_mut(place)?.as_mut()?;
+        let now = clock.of(&counter.rule);
+        counter.balance.advance(now);
+        counter.touched = clock.elapsed;
+        Some((counter, now))
+    }
+
+    /// Finds the claim's counter; false if it is not there.
+    pub(super) fn find(&mut self, claim: &mut Claim) -> bool {
+        let Some(key) = self.key(claim) else {
+            return false;
+        };
+        let Some(place) = self.index.get(&key) else {
+            return false;
+        };
+        claim.place = *place;
+        true
+    }
+
+    fn key(&self, claim: &Claim) -> Option<Key> {
+        Some(Key {
+            identity: *self.identities.get(&claim.rule.identity)?,
+            unit: claim.unit,
+            window: claim.window,
+            values: Arc::clone(&claim.values),
+        })
+    }
+
+    /// Brings the claim's counter into being, unless it is there by now.
+    pub(super) fn open(&mut self, claim: &mut Claim, recalled: &Recalled) {
+        if self.find(claim) {
+            return;
+        }
+        let next = u32::try_from(self.identities.len()).unwrap_or(u32::MAX);
+        let identity = Arc::clone(&claim.rule.identity);
+        self.identities.entry(identity).or_insert(next);
+        let Some(key) = self.key(claim) else {
+            return;
+        };
+        let counter = Some(Counter::new(claim, recalled));
+        let place = match self.vacant.pop() {
+            Some(place) => {
+                if let Some(vacant) = self.counters.get_mut(place) {
+                    *vacant = counter;
+                }
+                place
+            },
+            None => {
+                self.counters.push(counter);
+                self.counters.len() - 1
+            },
+        };
+        claim.place = place;
+        self.index.insert(key, place);
+    }
+
+    /// How many counters there are.
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Every counter, with what has left its window let go.
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &Counter> {
+        let clock = self.clock;
+        self.counters.iter_mut().flatten().map(move |counter| {
+            counter.balance.advance(clock.of(&counter.rule));
+            &*counter
+        })
+    }
+
+    /// Lets counters go that nobody uses and that were not looked at for `idle`, if `may_go`.
+    pub(super) fn forget(&mut self, idle: Duration, may_go: impl Fn(&Counter) -> bool) {
+        let Self {
+            index,
+            counters,
+            vacant,
+            clock,
+            ..
+        } = self;
+        index.retain(|_, place| {
+            let Some(found) = counters.get_mut(*place) else {
+                return false;
+            };
+            let goes = found.as_ref().is_none_or(|counter| {
+                clock.elapsed.saturating_sub(counter.touched) >= idle
+                    && counter.holds == 0
+                    && counter.line.is_empty()
+                    && may_go(counter)
+            });
+            if goes {
+                *found = None;
+                vacant.push(*place);
+            }
+            !goes
+        });
+    }
+}

@@ -1,0 +1,198 @@
+//! Refusals, as the person reads them who sees the client's exception.
+
+use std::time::Duration;
+
+use super::{
+    counter::{Unit, Verdict},
+    journal::JournalDown,
+    matcher::UNKNOWN,
+    purse::Purse,
+    rule::{Rule, RuleKind},
+    table::Claim,
+    window::Window,
+};
+use crate::{
+    base::{clock::Timestamp, money::Usd},
+    call::refusal::{Reason, Refusal},
+};
+
+/// How refusals are worded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wording {
+    /// Whether they name amounts.
+    pub(super) show_amounts: bool,
+}
+
+/// When trying again may help, where calls in flight are in the way and nobody knows when they end.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Wording {
+    /// The claim numbered `by` does not fit.
+    pub(super) fn blocked(
+        self,
+        purse: &Purse,
+        claims: &[Claim],
+        by: usize,
+        now: Timestamp,
+    ) -> Refusal {
+        let Some(claim) = claims.get(by) else {
+            return Refusal::new(Reason::Busy, "busy", "Tollgate: too many calls in flight.");
+        };
+        match (claim.rule.kind, claim.seen.verdict) {
+            (RuleKind::Budget, Verdict::Exhausted) => self.exhausted(purse, claim, now),
+            (RuleKind::Budget, _) => self.busy(claim),
+            (RuleKind::Rate, Verdict::Exhausted) => self.rate(claim, purse.clears_in(claim)),
+            (RuleKind::Rate, _) => self.rate(claim, Some(SOON)),
+        }
+    }
+
+    fn exhausted(self, purse: &Purse, claim: &Claim, now: Timestamp) -> Refusal {
+        let name = &claim.rule.name;
+        let resets_at = match claim.rule.calendar.window() {
+            Window::Rolling(_) => purse.clears_in(claim).map(|wait| now + wait),
+            _ => claim.rule.calendar.at(claim.window).end,
+        };
+        let used_up = claim.seen.spent >= claim.seen.limit;
+        let state = if used_up {
+            "is used up"
+        } else {
+            "has less left than this call may cost; a smaller output limit may fit"
+        };
+        let mut message = format!("Tollgate: the budget `{name}`{} {state}.", whose(claim));
+        if let Some(at) = resets_at {
+            message.push_str(&format!(" It resets at {at}."));
+        }
+        self.add_amounts(&mut message, claim);
+        add_missing(&mut message, claim);
+        Refusal {
+            resets_at,
+            ..Refusal::new(Reason::Exhausted, format!("budget.{name}"), message)
+        }
+    }
+
+    fn busy(self, claim: &Claim) -> Refusal {
+        let name = &claim.rule.name;
+        let mut message = format!(
+            "Tollgate: calls in flight hold what is left of the budget `{name}`{}. Try again soon.",
+            whose(claim)
+        );
+        self.add_amounts(&mut message, claim);
+        add_missing(&mut message, claim);
+        Refusal {
+            retry_after: Some(SOON),
+            ..Refusal::new(Reason::Busy, format!("busy.{name}"), message)
+        }
+    }
+
+    /// `clears_in` is `None` if the call alone is more than the limit.
+    fn rate(self, claim: &Claim, clears_in: Option<Duration>) -> Refusal {
+        let name = &claim.rule.name;
+        let by = format!("rate.{name}");
+        let what = match claim.unit {
+            Unit::Concurrent => "more calls in flight",
+            _ => "more tokens a minute",
+        };
+        let mut message = if clears_in.is_some() {
+            format!(
+                "Tollgate: {what} than the rate limit `{name}`{} allows. Try again later.",
+                whose(claim)
+            )
+        } else {
+            format!(
+                "Tollgate: this call alone may take {what} than the rate limit `{name}` allows. \
+                 Lower its output limit or shorten its input."
+            )
+        };
+        self.add_amounts(&mut message, claim);
+        add_missing(&mut message, claim);
+        match clears_in {
+            Some(wait) => Refusal {
+                retry_after: Some(wait),
+                ..Refusal::new(Reason::Rate, by, message)
+            },
+            None => Refusal::new(Reason::Denied, by, message),
+        }
+    }
+
+    /// Requests come too fast; in `wait` there is room for one.
+    pub(super) fn too_fast(self, rule: &Rule, values: &str, wait: Duration) -> Refusal {
+        let name = &rule.name;
+        let whose = if values.is_empty() {
+            String::new()
+        } else {
+            format!(" for {values}")
+        };
+        let message = format!(
+            "Tollgate: more requests a minute than the rate limit `{name}`{whose} allows. Try \
+             again later."
+        );
+        Refusal {
+            retry_after: Some(wait),
+            ..Refusal::new(Reason::Rate, format!("rate.{name}"), message)
+        }
+    }
+
+    /// The call lacks a label without which the rule lets nothing pass.
+    pub(super) fn missing(self, rule: &Rule, label: &str) -> Refusal {
+        let name = &rule.name;
+        let section = match rule.kind {
+            RuleKind::Budget => "budget",
+            RuleKind::Rate => "rate",
+        };
+        let message = format!(
+            "Tollgate: the rule `{name}` counts per {label}, and this call names none. Send \
+             `x-tollgate-{label}`."
+        );
+        Refusal::new(Reason::Denied, format!("{section}.{name}"), message)
+    }
+
+    /// The journal cannot be written.
+    pub(super) fn down(self, down: JournalDown) -> Refusal {
+        let message = format!("Tollgate: {down}, so no call under a budget may pass. See its log.");
+        Refusal::new(Reason::Ledger, "ledger", message)
+    }
+
+    fn add_amounts(self, message: &mut String, claim: &Claim) {
+        if !self.show_amounts {
+            return;
+        }
+        let shown = |amount| amount_text(claim.unit, amount);
+        message.push_str(&format!(
+            " Limit {}, spent {}, held by calls in flight {}, this call {}.",
+            shown(claim.seen.limit),
+            shown(claim.seen.spent),
+            shown(claim.seen.reserved),
+            shown(claim.held()),
+        ));
+    }
+}
+
+/// An amount with its unit.
+pub fn amount_text(unit: Unit, amount: i64) -> String {
+    match unit {
+        Unit::Usd => Usd::from_nanos(amount).short().to_string(),
+        Unit::Tokens => format!("{amount} tokens"),
+        Unit::Requests | Unit::Concurrent => format!("{amount} calls"),
+    }
+}
+
+fn whose(claim: &Claim) -> String {
+    if claim.values.is_empty() {
+        String::new()
+    } else {
+        format!(" for {}", claim.values)
+    }
+}
+
+/// Says which labels were missing, since the call shares its counter with all that lack them.
+fn add_missing(message: &mut String, claim: &Claim) {
+    for field in &claim.rule.per {
+        let unknown = format!("{}={UNKNOWN}", field.name());
+        if claim.values.split(';').any(|value| value == unknown) {
+            message.push_str(&format!(
+                " The call names no {0}: send `x-tollgate-{0}`.",
+                field.name()
+            ));
+        }
+    }
+}

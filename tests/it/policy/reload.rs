@@ -1,0 +1,116 @@
+//! What an edit of the rules keeps.
+
+use serde_json::json;
+use tollgate::call::labels::Labels;
+
+use super::*;
+
+#[test]
+fn editing_limit_or_match_keeps_what_was_spent_and_editing_the_rest_starts_afresh() {
+    let purse = Purse::new(Arc::new(Memory), 100);
+    let build = |rule: serde_json::Value, zone: &str, before: Option<&Engine>| {
+        let rules = config(json!({"rules": [rule], "timezone": zone, "max_wait": 0}));
+        Engine::build(&rules, &[], &[], &purse, before).unwrap()
+    };
+    let nobody = Labels::default();
+    let rule = |limit: u32| json!({"name": "r", "window": "day", "limit": {"usd": limit}});
+    let before = build(rule(10), "UTC", None);
+    let hold = ask(&before, &nobody, "4", NOW).unwrap();
+
+    let mut edited = rule(5);
+    edited["match"] = json!({"model": "gpt-*"});
+    let after = build(edited, "UTC", Some(&before));
+    assert_eq!(after.afresh(&before).count(), 0);
+    assert!(ask(&after, &nobody, "2", NOW).is_err(), "4 of 5 are held");
+    hold.settle(charge("4", 1));
+    assert_eq!(stands(&after, "", NOW), (4_000_000_000, 0));
+    assert!(ask(&after, &nobody, "2", NOW).is_err());
+
+    for (edited, zone) in [
+        (
+            json!({"name": "r", "window": "hour", "limit": {"usd": 5}}),
+            "UTC",
+        ),
+        (
+            json!({"name": "r", "window": "day", "per": ["user"], "limit": {"usd": 5}}),
+            "UTC",
+        ),
+        (rule(5), "Europe/Berlin"),
+    ] {
+        let afresh = build(edited, zone, Some(&after));
+        assert_eq!(afresh.afresh(&after).collect::<Vec<_>>(), ["r"]);
+        ask(&afresh, &nobody, "5", NOW).unwrap().release();
+    }
+}
+
+#[test]
+fn a_request_rate_goes_on_over_an_edit_that_leaves_it_alone() {
+    let purse = Purse::new(Arc::new(Memory), 100);
+    let build = |rate: u32, tokens: u32, before: Option<&Engine>| {
+        let limits =
+            json!([{"name": "r", "requests_per_minute": rate, "tokens_per_minute": tokens}]);
+        let budgets = config(json!({}));
+        Engine::build(&budgets, &rates(limits), &[], &purse, before).unwrap()
+    };
+    let nobody = Labels::default();
+    let before = build(1, 10_000, None);
+    ask(&before, &nobody, "0", NOW).unwrap().release();
+    let same = build(1, 20_000, Some(&before));
+    assert!(ask(&same, &nobody, "0", NOW).is_err());
+    let other = build(2, 20_000, Some(&same));
+    ask(&other, &nobody, "0", NOW).unwrap().release();
+}
+
+#[test]
+fn raises_and_resets_change_the_present_window_only() {
+    let engine = engine(json!({"daily": 1, "per_user": 1, "max_wait": 0}));
+    let nobody = labels(&[(tollgate::call::labels::Label::User, "42")]);
+    ask(&engine, &nobody, "1", NOW)
+        .unwrap()
+        .settle(charge("1", 1));
+    let error = engine
+        .raise("dayly", usd("1"), None, "me", NOW)
+        .unwrap_err();
+    assert!(error.to_string().contains("daily, per_user"), "{error}");
+    let error = engine
+        .raise("per_user", usd("1"), None, "me", NOW)
+        .unwrap_err();
+    assert!(error.to_string().contains("per_user/user=VALUE"), "{error}");
+
+    let soon = NOW + std::time::Duration::from_secs(60);
+    engine
+        .raise("daily", usd("1"), Some(soon), "me", NOW)
+        .unwrap();
+    engine
+        .raise("per_user/user=42", usd("1"), None, "me", NOW)
+        .unwrap();
+    ask(&engine, &nobody, "1", NOW).unwrap().release();
+    assert!(
+        ask(&engine, &nobody, "1", soon).is_err(),
+        "the raise has ended"
+    );
+    engine.reset("daily", "me", soon).unwrap();
+    ask(&engine, &nobody, "1", soon)
+        .unwrap()
+        .settle(charge("1", 1));
+    assert!(ask(&engine, &nobody, "0.1", soon).is_err());
+    let budgets = engine.budgets(&engine.purse().standings(), &[], soon);
+    let shown: Vec<_> = budgets
+        .iter()
+        .map(|budget| {
+            (
+                &*budget.name,
+                &*budget.values,
+                budget.limit,
+                budget.remaining,
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("daily", "", 1_000_000_000, 0),
+            ("per_user", "user=42", 2_000_000_000, 0)
+        ]
+    );
+}
