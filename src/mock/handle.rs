@@ -14,11 +14,13 @@ use serde_json::Value;
 use super::{
     Options,
     answer::{Ask, Ids},
+    anthropic,
     behaviour::{Behaviour, BehaviourError},
     chat,
     conversation::Conversation,
     embeddings,
     fast::Fast,
+    gemini,
     line::Line,
     plain,
     play::Play,
@@ -26,9 +28,11 @@ use super::{
     queue::Queue,
     recorder::{End, Receipt, Received, Recorder},
     reply::{Payload, Reply},
-    route::Operation,
+    responses,
+    route::{self, Operation},
     script::{self, Rule},
     send::Way,
+    stored::Stores,
 };
 
 /// What all connections share.
@@ -36,6 +40,7 @@ pub(super) struct State {
     pub(super) options: Options,
     pub(super) recorder: Arc<Recorder>,
     pub(super) queue: Queue,
+    stores: Stores,
     /// Connections accepted.
     pub(super) connections: AtomicU64,
     seed: u64,
@@ -57,6 +62,7 @@ impl State {
             options,
             recorder: Arc::default(),
             queue: Queue::default(),
+            stores: Stores::default(),
             connections: AtomicU64::new(0),
         }
     }
@@ -82,6 +88,8 @@ struct Call {
     operation: Operation,
     /// The body, if it is JSON, its model without settings.
     value: Option<Value>,
+    /// The model's name without settings; empty if there is none.
+    model: String,
     /// The settings that the model's name held.
     settings: String,
 }
@@ -184,7 +192,11 @@ fn joined(first: Bytes, more: BytesMut) -> Bytes {
 
 fn record(state: &State, method: &Method) -> Reply {
     let recorder = &state.recorder;
-    let body = plain::record(recorder.count(), recorder.dropped(), &recorder.all());
+    let body = plain::record(
+        recorder.count(),
+        recorder.dropped() + state.stores.dropped(),
+        &recorder.all(),
+    );
     if *method == Method::DELETE {
         recorder.clear();
     }
@@ -199,7 +211,7 @@ fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
         Dialect::Anthropic => ids.make("req_", 24),
         Dialect::OpenAi | Dialect::Gemini => ids.hex("req_", 32),
     };
-    let asked = call.conversation();
+    let asked = call.conversation(state);
     let rule = asked.as_ref().and_then(|asked| asked.as_ref().ok());
     let rule = rule.and_then(|asked| state.options.script.rule(asked));
     let (behaviour, reply) = match call.behaviour(state, rule) {
@@ -229,20 +241,26 @@ impl Call {
     fn new(method: &Method, target: &str, headers: HeaderMap, body: Bytes) -> Self {
         let path = target.split('?').next().unwrap_or_default();
         let mut value: Option<Value> = serde_json::from_slice(&body).ok();
-        let mut settings = String::new();
-        if let Some(Value::String(model)) = value.as_mut().and_then(|body| body.get_mut("model"))
-            && let Some((name, rest)) = model.split_once(';')
-        {
-            rest.clone_into(&mut settings);
-            *model = name.to_owned();
+        let mut model = route::model_in(path);
+        let in_body = value.as_mut().and_then(|body| body.get_mut("model"));
+        if let Some(Value::String(name)) = &in_body {
+            model.clone_from(name);
+        }
+        let settings = model
+            .find(';')
+            .map(|at| model.split_off(at))
+            .unwrap_or_default();
+        if let Some(in_body) = in_body.filter(|_| !settings.is_empty()) {
+            *in_body = model.clone().into();
         }
         Self {
-            operation: Operation::of(method, path, &headers),
+            operation: Operation::of(method, target, &headers),
             method: method.clone(),
             target: target.to_owned(),
             headers,
             body,
             value,
+            model,
             settings,
         }
     }
@@ -283,10 +301,21 @@ impl Call {
     }
 
     /// What was asked of a model; `None` if nothing was.
-    fn conversation(&self) -> Option<Result<Conversation, Problem>> {
-        let read = match &self.operation {
-            Operation::Chat => chat::read,
-            Operation::Embeddings | Operation::Models(_) | Operation::Echo => return None,
+    fn conversation(&self, state: &State) -> Option<Result<Conversation, Problem>> {
+        let read: &dyn Fn(&Value) -> Result<Conversation, Problem> = match &self.operation {
+            Operation::Chat => &chat::read,
+            Operation::Responses | Operation::ResponsesCount => {
+                &|body| responses::read(body, &state.stores)
+            },
+            Operation::Messages => &anthropic::read,
+            Operation::MessagesCount => &anthropic::read_to_count,
+            Operation::Generate(_) | Operation::GenerateCount => {
+                &|body| gemini::read(body, &self.model)
+            },
+            Operation::Stored(..)
+            | Operation::Embeddings
+            | Operation::Models(_)
+            | Operation::Echo => return None,
         };
         Some(self.json().and_then(read))
     }
@@ -320,29 +349,44 @@ impl Call {
         if let Some(asked) = asked {
             let asked = asked?;
             let said = script::say(&asked, plan.rule, behaviour);
-            let ask = Ask {
+            let mut ask = Ask {
                 asked: &asked,
                 said: &said,
                 behaviour,
                 ids,
                 now: state.now(),
             };
-            return Ok(Reply::ok(self.write(ask)?));
+            return Ok(Reply::ok(self.write(&mut ask, state)?));
         }
-        let body = match &self.operation {
-            Operation::Embeddings => embeddings::write(self.json()?, behaviour.answer.usage)?,
-            Operation::Models(dialect) => plain::models(*dialect, state.now()),
-            _ => plain::echo(&self.method, &self.target, &self.headers, &self.body),
-        };
-        Ok(Reply::json(&body))
+        let (_, query) = self.target.split_once('?').unwrap_or_default();
+        Ok(match &self.operation {
+            Operation::Stored(deed, id) => Reply::ok(state.stores.act(*deed, id, query)?),
+            Operation::Embeddings => {
+                Reply::json(&embeddings::write(self.json()?, behaviour.answer.usage)?)
+            },
+            Operation::Models(dialect) => Reply::json(&plain::models(*dialect, state.now())),
+            _ => {
+                let echo = plain::echo(&self.method, &self.target, &self.headers, &self.body);
+                Reply::json(&echo)
+            },
+        })
     }
 
-    fn write(&self, mut ask: Ask<'_>) -> Result<Payload, Problem> {
+    /// The answer in the dialect that was spoken.
+    fn write(&self, ask: &mut Ask<'_>, state: &State) -> Result<Payload, Problem> {
         let body = self.json()?;
-        let usage = body
-            .pointer("/stream_options/include_usage")
-            .and_then(Value::as_bool);
-        Ok(chat::write(&mut ask, usage == Some(true)))
+        Ok(match &self.operation {
+            Operation::Responses => responses::write(ask, body, &state.stores),
+            Operation::ResponsesCount => Payload::json(&responses::count(ask.asked)),
+            Operation::Messages => anthropic::write(ask),
+            Operation::MessagesCount => Payload::json(&anthropic::count(ask.asked)),
+            Operation::Generate(manner) => gemini::write(ask, *manner),
+            Operation::GenerateCount => Payload::json(&gemini::count(ask.asked)),
+            _ => {
+                let flag = body.pointer("/stream_options/include_usage");
+                chat::write(ask, flag.and_then(Value::as_bool) == Some(true))
+            },
+        })
     }
 
     fn has_key(&self) -> bool {

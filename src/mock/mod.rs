@@ -10,11 +10,13 @@
 //!   `GET /__mock/requests`; `DELETE` forgets it.
 
 mod answer;
+mod anthropic;
 mod behaviour;
 mod chat;
 mod conversation;
 mod embeddings;
 mod fast;
+mod gemini;
 mod handle;
 mod json;
 mod line;
@@ -24,10 +26,12 @@ mod problem;
 mod queue;
 mod recorder;
 mod reply;
+mod responses;
 mod route;
 mod script;
 mod send;
 mod server;
+mod stored;
 mod wire;
 
 use std::{io, net::SocketAddr, sync::Arc, sync::atomic::Ordering};

@@ -121,7 +121,7 @@ impl Problem {
         (kind, code.or(usual))
     }
 
-    fn anthropic_kind(&self) -> &str {
+    pub(super) fn anthropic_kind(&self) -> &str {
         let usual = match self.status.as_u16() {
             401 => "authentication_error",
             402 => "billing_error",

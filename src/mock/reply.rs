@@ -97,6 +97,11 @@ impl Payload {
     }
 }
 
+/// An event with a name, as Anthropic and OpenAI's Responses send it.
+pub(super) fn named_event(name: &str, data: &Json) -> Bytes {
+    format!("event: {name}\ndata: {}\n\n", data.get()).into()
+}
+
 /// An event without a name.
 pub(super) fn event(data: &str) -> Bytes {
     format!("data: {data}\n\n").into()

@@ -3,21 +3,34 @@
 
 use http::{HeaderMap, Method};
 
-use super::problem::Dialect;
+use super::{gemini::Manner, problem::Dialect, stored::Deed};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Chat,
+    Responses,
+    ResponsesCount,
+    /// What is done with the stored response of this id.
+    Stored(Deed, String),
     Embeddings,
+    Messages,
+    MessagesCount,
+    /// The model is in the path, settings included.
+    Generate(Manner),
+    GenerateCount,
     Models(Dialect),
     Echo,
 }
 
 impl Operation {
-    pub(super) fn of(method: &Method, path: &str, headers: &HeaderMap) -> Self {
+    pub(super) fn of(method: &Method, target: &str, headers: &HeaderMap) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if let Some((deed, id)) = Deed::of(method, path) {
+            return Self::Stored(deed, id.to_owned());
+        }
         if *method == Method::POST {
-            return Self::of_post(path);
+            return Self::of_post(path, query);
         }
         if *method == Method::GET && path.ends_with("/models") {
             return Self::Models(if headers.contains_key("anthropic-version") {
@@ -31,21 +44,94 @@ impl Operation {
         Self::Echo
     }
 
-    fn of_post(path: &str) -> Self {
-        if path.ends_with("/chat/completions") {
-            Self::Chat
-        } else if path.ends_with("/embeddings") {
-            Self::Embeddings
-        } else {
-            Self::Echo
+    fn of_post(path: &str, query: &str) -> Self {
+        const ENDS: &[(&str, Operation)] = &[
+            ("/chat/completions", Operation::Chat),
+            ("/responses", Operation::Responses),
+            ("/responses/input_tokens", Operation::ResponsesCount),
+            ("/embeddings", Operation::Embeddings),
+            ("/v1/messages", Operation::Messages),
+            ("/v1/messages/count_tokens", Operation::MessagesCount),
+            (":generateContent", Operation::Generate(Manner::Whole)),
+            (":countTokens", Operation::GenerateCount),
+        ];
+        if path.ends_with(":streamGenerateContent") {
+            let events = query.split('&').any(|pair| pair == "alt=sse");
+            return Self::Generate(if events {
+                Manner::Events
+            } else {
+                Manner::Array
+            });
         }
+        let found = ENDS.iter().find(|(end, _)| path.ends_with(end));
+        found.map_or(Self::Echo, |(_, operation)| operation.clone())
     }
 
     /// Whose errors are spoken.
     pub(super) const fn dialect(&self) -> Dialect {
         match self {
             Self::Models(dialect) => *dialect,
-            Self::Chat | Self::Embeddings | Self::Echo => Dialect::OpenAi,
+            Self::Messages | Self::MessagesCount => Dialect::Anthropic,
+            Self::Generate(_) | Self::GenerateCount => Dialect::Gemini,
+            Self::Chat
+            | Self::Responses
+            | Self::ResponsesCount
+            | Self::Stored(..)
+            | Self::Embeddings
+            | Self::Echo => Dialect::OpenAi,
         }
+    }
+}
+
+/// The model in a path like `/v1beta/models/{model}:generateContent`; empty if there is none.
+pub(super) fn model_in(path: &str) -> String {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let model = last.rsplit_once(':').map_or("", |(model, _)| model);
+    // Clients may encode what separates settings.
+    model.replace("%3B", ";").replace("%3D", "=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: &Method, target: &str) -> Operation {
+        Operation::of(method, target, &HeaderMap::new())
+    }
+
+    #[test]
+    fn the_end_of_a_path_names_the_operation() {
+        let post = |target| of(&Method::POST, target);
+        assert_eq!(post("/openai/v1/chat/completions"), Operation::Chat);
+        assert_eq!(
+            post("/openai/deployments/x/chat/completions?api-version=1"),
+            Operation::Chat
+        );
+        assert_eq!(post("/v1/responses"), Operation::Responses);
+        assert_eq!(
+            post("/v1/responses/input_tokens"),
+            Operation::ResponsesCount
+        );
+        let sse = "/v1beta/models/m:streamGenerateContent?alt=sse";
+        assert_eq!(post(sse), Operation::Generate(Manner::Events));
+        assert_eq!(post("/v1/files"), Operation::Echo);
+        let stored = |deed| Operation::Stored(deed, "resp_1".into());
+        assert_eq!(post("/v1/responses/resp_1/cancel"), stored(Deed::Cancel));
+        assert_eq!(
+            of(&Method::GET, "/v1/responses/resp_1?a"),
+            stored(Deed::Retrieve)
+        );
+        assert_eq!(
+            of(&Method::GET, "/v1/responses/resp_1/input_items"),
+            Operation::Echo
+        );
+    }
+
+    #[test]
+    fn a_models_settings_can_be_in_the_path() {
+        assert_eq!(
+            model_in("/v1beta/models/g%3Bstatus%3D429:countTokens"),
+            "g;status=429"
+        );
     }
 }

@@ -1,5 +1,8 @@
 //! The mock providers: each dialect is well-formed, each fault is what it says.
 
+mod anthropic;
 mod chat;
 mod client;
 mod fault;
+mod gemini;
+mod responses;
