@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Config, expand::Sources, problem::Problem};
+use super::{Config, expand::Sources, problem::Problem, rules::check_rules};
 use crate::provider::Providers;
 
 /// What is wrong with `config`, errors and warnings.
@@ -12,10 +12,13 @@ pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
     upstream(config, &mut problems);
     files(config, sources, &mut problems);
     limits(config, &mut problems);
-    if let Err(errors) = Providers::build(&config.providers) {
-        let errors = errors.into_iter();
-        problems.extend(errors.map(|error| Problem::error(error.key, error.problem)));
-    }
+    let providers = Providers::build(&config.providers)
+        .map_err(|errors| {
+            let errors = errors.into_iter();
+            problems.extend(errors.map(|error| Problem::error(error.key, error.problem)));
+        })
+        .ok();
+    problems.append(&mut check_rules(config, providers.as_ref()));
     problems
 }
 

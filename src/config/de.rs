@@ -149,7 +149,7 @@ impl Scalar {
 
     /// Whether it may be something other than text, given that the other is asked for. A variable
     /// within { } must be quoted, so those quotes do not count.
-    fn may_be_typed(&self) -> bool {
+    pub(super) fn may_be_typed(&self) -> bool {
         self.plain || self.written.is_some()
     }
 

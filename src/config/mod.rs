@@ -10,6 +10,7 @@ mod load;
 pub mod log;
 mod problem;
 mod read;
+mod rules;
 mod summary;
 mod tree;
 mod watch;
@@ -24,8 +25,9 @@ pub use self::{
     watch::{Watch, WatchError},
 };
 use crate::{
+    ledger,
     net::config::{Listen, Upstream},
-    pipeline, pricing, provider,
+    pipeline, policy, pricing, provider,
     proxy::config::{Identity, Limits, Shutdown},
     store,
 };
@@ -50,6 +52,12 @@ pub struct Config {
     pub identity: Identity,
     /// What tokens cost.
     pub pricing: pricing::Config,
+    /// What calls may cost.
+    pub budgets: policy::Config,
+    /// How fast calls may come.
+    pub rate_limits: Vec<policy::RateLimit>,
+    /// What was reserved and spent, kept across crashes.
+    pub ledger: ledger::Config,
     /// The embedded store of spans.
     pub store: store::Config,
     /// What spans say, and where they go.
@@ -60,6 +68,22 @@ pub struct Config {
     pub guards: later::Nothing,
     /// Telling people.
     pub alerts: later::Alerts,
+}
+
+impl Config {
+    /// The keys in which `new` differs and that take effect only after a restart.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let differ = [
+            ("listen.proxy", self.listen.proxy != new.listen.proxy),
+            ("listen.admin", self.listen.admin != new.listen.admin),
+            ("listen.health", self.listen.health != new.listen.health),
+            ("log.format", self.log.format != new.log.format),
+            ("ledger", self.ledger != new.ledger),
+            ("store.path", self.store.path != new.store.path),
+        ];
+        let differ = differ.into_iter().filter(|(_, differs)| *differs);
+        differ.map(|(key, _)| key).collect()
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use super::{
 /// The most problems that are reported at once.
 const MAX_PROBLEMS: usize = 20;
 
+/// The key that says what kind of thing a mapping is, throughout the configuration.
+const TAG: &str = "type";
+
 /// Reads `T`. What is wrong is reported, left out, and the rest read again, so that one look shows
 /// everything.
 ///
@@ -25,6 +28,10 @@ pub(super) fn read<T: DeserializeOwned>(root: &Node) -> Result<T, Vec<Problem>> 
             Ok(_) => return Err(problems),
             Err(error) => narrowed::<T>(&rest, error),
         };
+        if let Some(retyped) = retyped::<T>(&rest, &error) {
+            rest = retyped;
+            continue;
+        }
         if !follows(root, &rest, &error) {
             problems.push(explained(root, &error));
         }
@@ -35,9 +42,34 @@ pub(super) fn read<T: DeserializeOwned>(root: &Node) -> Result<T, Vec<Problem>> 
     }
 }
 
+/// The tree with the scalar that `error` is about taken for text instead of a number, or the other
+/// way round, if it may be either and that helps. Only serde's buffers need this: everyone else
+/// says which of the two is wanted.
+fn retyped<T: DeserializeOwned>(root: &Node, error: &Error) -> Option<Node> {
+    let mut retyped = root.clone();
+    let node = error.at.and_then(|id| retyped.find_mut(id))?;
+    let Value::Scalar(scalar) = &mut node.value else {
+        return None;
+    };
+    if !scalar.may_be_typed() {
+        return None;
+    }
+    scalar.plain = !scalar.plain;
+    let helps = match T::deserialize(&retyped) {
+        Ok(_) => true,
+        Err(other) => narrowed::<T>(&retyped, other).at != error.at,
+    };
+    helps.then_some(retyped)
+}
+
 /// Whether `error` is there only because of what was left out: a key is missed where one was taken.
 fn follows(root: &Node, rest: &Node, error: &Error) -> bool {
-    let children = |tree: &Node| error.at.and_then(|id| tree.find(id)).map(Node::children);
+    let children = |tree| {
+        error
+            .at
+            .and_then(|id| Node::find(tree, id))
+            .map(Node::children)
+    };
     matches!(error.kind, Kind::MissingKey(_)) && children(root) != children(rest)
 }
 
@@ -58,16 +90,21 @@ fn narrowed<T: DeserializeOwned>(root: &Node, error: Error) -> Error {
             error.at = Some(key.id);
             return error;
         }
-        let culprit = node.children().into_iter().find(|child| {
+        let mut children = node.children();
+        // Without its tag a value is never read further, whatever else is wrong: looked at last.
+        children.sort_by_key(|(key, _)| *key == TAG);
+        let culprit = children.into_iter().find_map(|(key, child)| {
             let mut without = root.clone();
-            without.remove(*child);
-            match T::deserialize(&without) {
+            without.remove(child);
+            let gone = match T::deserialize(&without) {
                 Ok(_) => true,
                 Err(other) if other.at != first.at => true,
-                Err(other) => {
-                    other.kind != first.kind && !matches!(other.kind, Kind::MissingKey(_))
+                Err(Error { kind, .. }) => match kind {
+                    Kind::MissingKey(missing) => missing == key,
+                    kind => kind != first.kind,
                 },
-            }
+            };
+            gone.then_some(child)
         });
         let Some(culprit) = culprit else {
             break;
@@ -219,6 +256,21 @@ mod tests {
         assert_eq!(root.name.as_deref(), Some("7"));
         assert_eq!(root.list, ["7"]);
         assert_eq!(ok("name: \"${EMPTY}\""), Root::default());
+    }
+
+    #[test]
+    fn within_tagged_values_too_a_variable_or_a_number_is_what_is_asked_for() {
+        let parts = |text: &str| match ok(&format!("parts: [{text}]")).parts.remove(0) {
+            Part::File(file) => (file.directory, file.batch),
+            Part::Console(_) => panic!("not a file"),
+        };
+        let by_variable = "{type: file, directory: \"${N}\", batch: \"${N}\"}";
+        assert_eq!(parts(by_variable), ("7".to_owned(), 7));
+        let by_number = "{type: file, directory: 2026, batch: 3}";
+        assert_eq!(parts(by_number), ("2026".to_owned(), 3));
+        let quoted = "parts: [{type: file, directory: x, batch: '3'}]";
+        let said = "f:1:43: parts[0].batch: expected a whole number, found \"3\"";
+        assert_eq!(problems(quoted), [said]);
     }
 
     #[test]

@@ -1,17 +1,235 @@
 //! A configuration in a few lines: what Tollgate understood.
 
+use std::fmt::Write as _;
+
 use super::Config;
+use crate::{
+    base::{money::Usd, units::show_duration},
+    net::config::Listen,
+    pipeline::processor::ProcessorConfig,
+    policy::{
+        LimitConfig, Match, OnExhausted, Patterns, Per, RateLimit, Reach, RuleConfig, Window,
+    },
+};
 
 impl Config {
     /// What it means, as subjects and what is said of them; a subject may come several times.
     pub fn summary(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
+        self.listeners(&mut lines);
+        self.named_providers(&mut lines);
+        self.limits_on_calls(&mut lines);
+        let processors: Vec<String> = self.tracing.processors.iter().map(processor).collect();
+        let processors = match processors.as_slice() {
+            [] => "nowhere but the store".to_owned(),
+            some => some.join(", "),
+        };
+        lines.push(("spans", processors));
+        let (path, kept) = (self.store.path.display(), self.store.retention);
+        lines.push(("store", format!("{path}, kept for {}", show_duration(kept))));
+        lines
+    }
+
+    fn listeners(&self, lines: &mut Vec<(&'static str, String)>) {
         let listen = &self.listen;
-        lines.push(("proxy", format!("http://{}", listen.proxy)));
+        let mut proxy: Vec<String> = Listen::with_counterpart(listen.proxy)
+            .map(|address| format!("http://{address}"))
+            .collect();
+        if !listen.allow.is_empty() {
+            let allow: Vec<String> = listen.allow.iter().map(ToString::to_string).collect();
+            proxy.push(format!("for {}", allow.join(", ")));
+        }
+        lines.push(("proxy", proxy.join(" ")));
         lines.push(("admin", format!("http://{}", listen.admin)));
         if let Some(health) = listen.health {
             lines.push(("health", format!("http://{health}")));
         }
+    }
+
+    fn named_providers(&self, lines: &mut Vec<(&'static str, String)>) {
+        for (name, provider) in &self.providers.providers {
+            let mut line = name.clone();
+            if let Some(url) = &provider.base_url {
+                let _ok = write!(line, " at {url}");
+            }
+            lines.push(("provider", line));
+        }
+    }
+
+    fn limits_on_calls(&self, lines: &mut Vec<(&'static str, String)>) {
+        let budgets = &self.budgets;
+        let reach = Reach::Volume.name();
+        let before = lines.len();
+        for (name, limit, window, per) in [
+            ("daily", budgets.daily, Window::Day, None),
+            ("monthly", budgets.monthly, Window::Month, None),
+            ("per_user", budgets.per_user, Window::Day, Some(Per::User)),
+        ] {
+            let Some(usd) = limit else {
+                continue;
+            };
+            let limit = LimitConfig {
+                usd: Some(usd),
+                ..LimitConfig::default()
+            };
+            let limit = amounts(&limit, window);
+            let per = each(per.as_slice());
+            lines.push(("budget", format!("{name}: {limit}{per} ({reach})")));
+        }
+        let rules = budgets.rules.iter();
+        lines.extend(rules.map(|rule| ("budget", budget(rule))));
+        let rates = self.rate_limits.iter();
+        lines.extend(rates.map(|rule| ("rate limit", rate(rule))));
+        if lines.len() == before {
+            lines.push(("limits", "none: calls are metered and pass".to_owned()));
+        }
+    }
+}
+
+fn budget(rule: &RuleConfig) -> String {
+    let consequence = match rule.on_exhausted {
+        OnExhausted::Block => "",
+        OnExhausted::Clamp => ", then clamped",
+        OnExhausted::Shadow => ", only watched",
+    };
+    format!(
+        "{}: {}{}{}{consequence} ({})",
+        rule.name.as_str(),
+        amounts(&rule.limit, rule.window),
+        each(&rule.per),
+        matching(&rule.matches),
+        Reach::Volume.name(),
+    )
+}
+
+fn rate(rule: &RateLimit) -> String {
+    let limits = [
+        rule.requests_per_minute
+            .map(|count| format!("{count} requests a minute")),
+        rule.tokens_per_minute
+            .map(|count| format!("{count} tokens a minute")),
+        rule.concurrent.map(|count| format!("{count} at once")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    format!(
+        "{}: {}{}{} ({})",
+        rule.name.as_str(),
+        limits.join(", "),
+        each(&rule.per),
+        matching(&rule.matches),
+        Reach::Process.name(),
+    )
+}
+
+/// `$4.50 and 1000 tokens a day`.
+fn amounts(limit: &LimitConfig, window: Window) -> String {
+    let usd = |usd: Usd| usd.short().to_string();
+    let limits = [
+        limit.usd.map(usd),
+        limit.tokens.map(|count| format!("{count} tokens")),
+        limit.requests.map(|count| format!("{count} requests")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    let limits = limits.join(" and ");
+    match window {
+        Window::Total => format!("{limits} in total"),
+        Window::Rolling(length) => format!("{limits} in any {}", show_duration(length)),
+        calendar => format!("{limits} a {calendar}"),
+    }
+}
+
+/// ` for each user and model`.
+fn each(per: &[Per]) -> String {
+    let names: Vec<&str> = per.iter().map(|per| per_name(*per)).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        names => format!(" for each {}", names.join(" and ")),
+    }
+}
+
+/// Its name in the configuration.
+pub(super) const fn per_name(per: Per) -> &'static str {
+    match per {
+        Per::Agent => "agent",
+        Per::User => "user",
+        Per::Project => "project",
+        Per::Environment => "environment",
+        Per::Session => "session",
+        Per::Workflow => "workflow",
+        Per::Model => "model",
+        Per::Provider => "provider",
+    }
+}
+
+/// ` where agent is research-*, environment is prod or staging`.
+fn matching(matches: &Match) -> String {
+    let fields = [
+        ("agent", &matches.agent),
+        ("user", &matches.user),
+        ("project", &matches.project),
+        ("environment", &matches.environment),
+        ("session", &matches.session),
+        ("workflow", &matches.workflow),
+        ("model", &matches.model),
+        ("provider", &matches.provider),
+    ];
+    let is = |name: &str, patterns: &Patterns| format!("{name} is {}", patterns.0.join(" or "));
+    let fields = fields.into_iter();
+    let fields = fields.filter_map(|(name, patterns)| Some(is(name, patterns.as_ref()?)));
+    let tags = matches.tags.iter().map(|(key, patterns)| is(key, patterns));
+    let all: Vec<String> = fields.chain(tags).collect();
+    match all.as_slice() {
+        [] => String::new(),
+        all => format!(" where {}", all.join(", ")),
+    }
+}
+
+fn processor(config: &ProcessorConfig) -> String {
+    if let ProcessorConfig::File(file) = config {
+        format!("file {}", file.directory.display())
+    } else {
+        config.name().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Sources, parse};
+
+    fn said(yaml: &str, about: &str) -> Vec<String> {
+        let sources = Sources {
+            variable: &|_| None,
+            file: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        };
+        let config = parse("t.yaml", yaml, &sources).unwrap().config;
+        let lines = config.summary().into_iter();
         lines
+            .filter(|(subject, _)| *subject == about)
+            .map(|(_, line)| line)
+            .collect()
+    }
+
+    #[test]
+    fn rules_are_said_in_words_with_how_far_they_reach() {
+        let yaml = "budgets:\n  daily: 100\n  per_user: 2.5\n  rules:\n    - {name: research, match: \
+                    {agent: research-*, environment: [prod, staging], tags: {team: a}}, per: \
+                    [session, model], window: 6h, limit: {usd: 4.50, tokens: 1000}, \
+                    on_exhausted: clamp}\n";
+        assert_eq!(
+            said(yaml, "budget"),
+            [
+                "daily: $100.00 a day (this volume)",
+                "per_user: $2.50 a day for each user (this volume)",
+                "research: $4.50 and 1000 tokens in any 6h for each session and model where agent \
+                 is research-*, environment is prod or staging, team is a, then clamped (this \
+                 volume)",
+            ]
+        );
+        let yaml = "rate_limits: [{name: r, requests_per_minute: 60, concurrent: 2}]";
+        assert_eq!(
+            said(yaml, "rate limit"),
+            ["r: 60 requests a minute, 2 at once (this process)"]
+        );
+        assert_eq!(said("{}", "limits"), ["none: calls are metered and pass"]);
     }
 }

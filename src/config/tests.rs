@@ -229,6 +229,103 @@ fn limits_and_timeouts_that_let_nothing_pass_are_errors() {
 }
 
 #[test]
+fn rules_that_cannot_be_meant_are_errors() {
+    let rule = |more: &str| {
+        format!("budgets: {{daily: 1, rules: [{{name: daily, window: day, {more}}}]}}")
+    };
+    let good = "limit: {tokens: 1}";
+    assert_problem(
+        &rule(good),
+        "t.yaml:1:36: budgets.rules[0].name: ",
+        "another rule",
+    );
+    assert_problem(
+        &rule("limit: {}"),
+        "t.yaml:1:56: budgets.rules[0].limit: ",
+        "nothing",
+    );
+    assert_problem(
+        &rule("limi: {}"),
+        "t.yaml:1:56: budgets.rules[0].limi: ",
+        "`limit`",
+    );
+    assert_problem(
+        "rate_limits: [{name: a}]",
+        "t.yaml:1:15: rate_limits[0]: ",
+        "nothing",
+    );
+    let two = "rate_limits: [{name: a, concurrent: 1}, {name: a, concurrent: 2}]";
+    assert_problem(two, "t.yaml:1:48: rate_limits[1].name: ", "another rule");
+    assert_problem(
+        "ledger: {url: 'redis://u:p@h'}",
+        "t.yaml:1:15: ledger.url: ",
+        "this build",
+    );
+    assert_problem(
+        "budgets: {thresholds: {warning: 0.9, critical: 0.5}}",
+        "t.yaml:1:33: warning: budgets.thresholds.warning: ",
+        "never seen",
+    );
+}
+
+#[test]
+fn a_limit_divided_by_what_callers_choose_is_a_warning() {
+    let per_user = "budgets: {per_user: 1}";
+    let trusted = "identity: {trusted: [header]}";
+    assert_problem(
+        per_user,
+        "t.yaml:1:21: warning: budgets.per_user: ",
+        "does not bound",
+    );
+    assert_eq!(
+        problems(&format!("{per_user}\n{trusted}")),
+        <[String; 0]>::default()
+    );
+    let by_agent = "rate_limits: [{name: a, per: [model, agent], concurrent: 1}]";
+    assert_problem(
+        by_agent,
+        "t.yaml:1:25: warning: rate_limits[0].per: ",
+        "their agent",
+    );
+    let by_model = by_agent.replace(", agent", "");
+    assert_eq!(problems(&by_model), <[String; 0]>::default());
+}
+
+#[test]
+fn a_rule_for_a_provider_that_is_not_there_is_a_warning() {
+    let rule = |name: &str| {
+        format!("rate_limits: [{{name: a, match: {{provider: [{name}]}}, concurrent: 1}}]")
+    };
+    assert_problem(
+        &rule("opnai"),
+        "t.yaml:1:33: warning: rate_limits[0].match.provider: ",
+        "did you mean `openai`?",
+    );
+    assert_eq!(problems(&rule("openai, 'my-*'")), <[String; 0]>::default());
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_is_a_warning_if_budgets_rest_on_it() {
+    let ledger = "ledger: {path: Cargo.toml/journal}";
+    assert_eq!(problems(ledger), <[String; 0]>::default());
+    assert_problem(
+        &format!("budgets: {{daily: 1}}\n{ledger}"),
+        "t.yaml:2:16: warning: ledger.path: ",
+        "Cargo.toml is not a directory",
+    );
+}
+
+/// What a mounted `ConfigMap` of the tracing guide holds.
+#[test]
+fn a_file_with_nothing_but_tracing_is_a_configuration() {
+    let text = "tracing:\n  service_name: my-agents\n  environment: production\n  processors:\n    - \
+                type: console\n      format: json\n";
+    let config = parse("config.yaml", text, &SOURCES).unwrap().config;
+    assert_eq!(&*config.tracing.service_name, "my-agents");
+    assert_eq!(config.limits, Limits::default());
+}
+
+#[test]
 fn what_is_wrong_in_any_stage_comes_together() {
     let text = "limits: {peek: 5 apples}\nlimits: {}\nlog: {level: \"${NOPE}\", format: ${NOPE}\n";
     assert!(problems(text).len() == 1, "broken YAML hides the rest");
@@ -277,4 +374,13 @@ fn a_secret_in_a_wrong_address_is_not_repeated() {
         error.contains("${URL}") && !error.contains("hush"),
         "{error}"
     );
+}
+
+#[test]
+fn what_needs_a_restart_is_named() {
+    let config = |text: &str| parse("t.yaml", text, &SOURCES).unwrap().config;
+    let old = Config::default();
+    let new = config("listen: {admin: 127.0.0.1:1}\nstore: {path: ./x}\nbudgets: {daily: 1}");
+    assert_eq!(old.needs_restart(&new), ["listen.admin", "store.path"]);
+    assert_eq!(old.needs_restart(&old), <[&str; 0]>::default());
 }
