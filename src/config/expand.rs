@@ -20,9 +20,9 @@ const MAX_FILE: u64 = 1 << 20;
 /// Where the values come from.
 pub struct Sources<'a> {
     /// The value of a variable, if it is set.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    pub variable: &'a (dyn Fn(&str) -> Option<String> + Sync),
     /// The content of a file.
-    pub file: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub file: &'a (dyn Fn(&Path) -> io::Result<String> + Sync),
 }
 
 impl Sources<'static> {
