@@ -120,6 +120,9 @@ impl Books {
 
     /// Takes the postings that are not there yet, as one batch of the chain: all or none.
     pub(super) fn post(&mut self, postings: &[Posting], at: Timestamp) -> Result<(), BooksError> {
+        if postings.is_empty() {
+            return Ok(());
+        }
         let batch = self.db.transaction()?;
         let (last, before) = head(&batch)?;
         let number = last + 1;
@@ -262,29 +265,7 @@ impl Books {
         let Some((last, hash)) = last else {
             return Ok(());
         };
-        {
-            let mut old = prune.prepare("SELECT seq, body FROM entries WHERE batch <= ?")?;
-            let mut rows = old.query(params![last])?;
-            while let Some(row) = rows.next()? {
-                let seq = row.get(0)?;
-                let body: Vec<u8> = row.get(1)?;
-                let posts = Posting::totals_in(&body).ok_or(BooksError::Entry(seq))?;
-                for (counter, cell, amount) in posts {
-                    prune
-                        .prepare_cached(
-                            "UPDATE totals SET opening = opening + ? WHERE cell = ? AND counter =
-                             (SELECT id FROM counters WHERE identity = ? AND vals = ? AND unit = ?)",
-                        )?
-                        .execute(params![
-                            amount,
-                            time(cell),
-                            counter.identity,
-                            counter.values,
-                            unit_number(counter.unit)
-                        ])?;
-                }
-            }
-        }
+        keep_openings(&prune, last)?;
         prune.execute("INSERT OR REPLACE INTO anchor VALUES (0, ?)", params![hash])?;
         prune.execute("DELETE FROM entries WHERE batch <= ?", params![last])?;
         // The newest batch stays, so that numbers are never given twice.
@@ -295,6 +276,31 @@ impl Books {
         prune.commit()?;
         Ok(())
     }
+}
+
+/// Adds what the entries up to batch `last` sum up to, to their counters' openings.
+fn keep_openings(db: &Connection, last: i64) -> Result<(), BooksError> {
+    let mut old = db.prepare("SELECT seq, body FROM entries WHERE batch <= ?")?;
+    let mut rows = old.query(params![last])?;
+    let mut open = db.prepare(
+        "UPDATE totals SET opening = opening + ? WHERE cell = ? AND counter =
+         (SELECT id FROM counters WHERE identity = ? AND vals = ? AND unit = ?)",
+    )?;
+    while let Some(row) = rows.next()? {
+        let body: Vec<u8> = row.get(1)?;
+        let totals = Posting::totals_in(&body).ok_or(BooksError::Entry(row.get(0)?))?;
+        for (name, cell, amount) in totals {
+            let unit = unit_number(name.unit);
+            open.execute(params![
+                amount,
+                time(cell),
+                name.identity,
+                name.values,
+                unit
+            ])?;
+        }
+    }
+    Ok(())
 }
 
 /// The number and hash of the newest batch.

@@ -34,7 +34,7 @@ impl Default for Config {
             durability: Durability::Process,
             on_ledger_down: OnLedgerDown::Block,
             timeout: Duration::from_millis(100),
-            retention: Duration::from_secs(400 * 86_400),
+            retention: Duration::from_hours(400 * 24),
         }
     }
 }

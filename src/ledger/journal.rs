@@ -173,7 +173,7 @@ impl FileJournal {
         let now = self.clock.mono();
         let due = tail
             .warned
-            .is_none_or(|last| now.duration_since(last) >= Duration::from_secs(60));
+            .is_none_or(|last| now.duration_since(last) >= Duration::from_mins(1));
         if due {
             tail.warned = Some(now);
             tracing::error!(
@@ -304,14 +304,13 @@ impl Journal for FileJournal {
             return;
         }
         let mut tail = self.tail.lock();
-        if tail.pending.len() > NOTED {
-            self.tallies.lost.fetch_add(1, Relaxed);
-            return;
-        }
-        if !segment::frame(&mut tail.pending, |out| record::encode(entry, out)) {
-            self.tallies.lost.fetch_add(1, Relaxed);
-        }
+        let noted = tail.pending.len() <= NOTED
+            && segment::frame(&mut tail.pending, |out| record::encode(entry, out));
         self.wake(&mut tail);
+        drop(tail);
+        if !noted {
+            self.tallies.lost.fetch_add(1, Relaxed);
+        }
     }
 
     fn recall(
@@ -319,19 +318,15 @@ impl Journal for FileJournal {
         counter: &CounterName,
         cells: RangeInclusive<Timestamp>,
     ) -> Result<Recalled, JournalDown> {
-        match (self.books.lock().recall(counter, cells), self.on_down) {
-            (Ok(recalled), _) => Ok(recalled),
-            (Err(error), on_down) => {
-                self.tallies.books_down.fetch_add(1, Relaxed);
-                let mut tail = self.tail.lock();
-                self.warn(&mut tail, &io::Error::other(error));
-                drop(tail);
-                match on_down {
-                    OnLedgerDown::Allow => Ok(Recalled::default()),
-                    OnLedgerDown::Block => Err(JournalDown),
-                }
-            },
-        }
+        let recalled = self.books.lock().recall(counter, cells);
+        recalled.or_else(|error| {
+            self.tallies.books_down.fetch_add(1, Relaxed);
+            self.warn(&mut self.tail.lock(), &io::Error::other(error));
+            match self.on_down {
+                OnLedgerDown::Allow => Ok(Recalled::default()),
+                OnLedgerDown::Block => Err(JournalDown),
+            }
+        })
     }
 
     fn durable(&self, position: Position) -> Option<Durable> {

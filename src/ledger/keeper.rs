@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// it is in the books.
 const SYNC: Duration = Duration::from_millis(100);
 /// How often old entries are removed.
-const PRUNE: Duration = Duration::from_secs(86_400);
+const PRUNE: Duration = Duration::from_hours(24);
 
 /// What the keeper's thread owns.
 pub(super) struct Keeper {
@@ -161,15 +161,13 @@ impl Keeper {
     /// Moves everything up to `mark` into the books.
     pub(super) fn checkpoint(&mut self, mark: &Mark) {
         loop {
-            if !self.unposted.is_empty() {
-                let posted = self.books.post(&self.unposted, self.clock.wall());
-                if posted.is_err() {
-                    self.journal.tallies.books_down.fetch_add(1, Relaxed);
-                    self.told("The ledger's books cannot be written", posted);
-                    return; // It is all in the journal still.
-                }
-                self.unposted.clear();
+            let posted = self.books.post(&self.unposted, self.clock.wall());
+            if posted.is_err() {
+                self.journal.tallies.books_down.fetch_add(1, Relaxed);
+                self.told("The ledger's books cannot be written", posted);
+                return; // It is all in the journal still.
             }
+            self.unposted.clear();
             match self.read(mark) {
                 Ok(ControlFlow::Continue(())) => {},
                 Ok(ControlFlow::Break(())) => break,
@@ -235,7 +233,7 @@ impl Keeper {
         let now = self.clock.mono();
         let due = self
             .warned
-            .is_none_or(|last| now.duration_since(last) >= Duration::from_secs(60));
+            .is_none_or(|last| now.duration_since(last) >= Duration::from_mins(1));
         if due {
             self.warned = Some(now);
             tracing::error!(path = %self.journal.dir.display(), %error, "{what}");

@@ -151,7 +151,7 @@ pub(super) fn unit_numbered(number: u8) -> Option<Unit> {
     UNITS.get(usize::from(number)).copied()
 }
 
-fn number_in<T: PartialEq>(all: &[T], one: T) -> u8 {
+fn number_in<T: Copy + PartialEq>(all: &[T], one: T) -> u8 {
     let place = all.iter().position(|other| *other == one);
     place
         .and_then(|place| u8::try_from(place).ok())
@@ -309,9 +309,9 @@ impl Encoder<'_> {
         self.option(subject.parent_span_id, |to, id| to.fixed(&id.bytes()));
         self.time(subject.start);
         self.byte(number_in(&KINDS, subject.kind));
-        self.option(subject.operation, |to, text| to.text(text));
+        self.option(subject.operation, Encoder::text);
         self.text(subject.provider);
-        self.option(subject.model, |to, text| to.text(text));
+        self.option(subject.model, Encoder::text);
         for (number, label) in (1_u8..).zip(Label::ALL) {
             if let Some(found) = subject.labels.labelled(label) {
                 self.byte(number);
@@ -406,6 +406,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The outer `None` is "not a record", the inner "not there".
+    #[expect(clippy::option_option, reason = "`?` takes the outer one off at once")]
     fn option<T>(&mut self, get: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         match self.byte()? {
             0 => Some(None),

@@ -84,7 +84,7 @@ impl View {
     /// # Errors
     /// The books cannot be read.
     pub fn standings(&self, now: Timestamp) -> Result<Vec<Standing>, BooksError> {
-        const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+        const LONGEST: Duration = Duration::from_hours(366 * 24);
         let kept = match &self.books {
             Some(books) => books.standings(now - LONGEST)?,
             None => Vec::new(),
@@ -94,14 +94,14 @@ impl View {
             .map(|standing| ((standing.counter.clone(), standing.window), standing))
             .collect();
         let mut of = |counter: &CounterName, window: Timestamp, change: &dyn Fn(&mut Standing)| {
-            let standing = all.entry((counter.clone(), window)).or_insert(Standing {
+            let place = all.entry((counter.clone(), window));
+            change(place.or_insert_with(|| Standing {
                 counter: counter.clone(),
                 spent: 0,
                 reserved: 0,
                 window,
                 raises: Vec::new(),
-            });
-            change(standing);
+            }));
         };
         for posting in &self.over {
             for (counter, cell, amount) in &posting.totals {

@@ -11,7 +11,7 @@ use super::{
     table::Claim,
     window::Window,
 };
-use crate::base::{clock::Timestamp, money::Usd};
+use crate::base::clock::Timestamp;
 
 /// A budget cannot be changed by hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,16 +31,16 @@ pub enum AdjustError {
 }
 
 impl Engine {
-    /// Adds `by` to the limit of a budget in its present window, up to `until` if that is sooner.
-    /// `name` is the rule's, for one that counts per label with the values: `per_user/user=42`.
+    /// Adds to the limit of a budget, in its present window: `raise` says how much, and until when
+    /// if that is sooner than the window's end. `name` is the rule's, for one that counts per label
+    /// with the values: `per_user/user=42`.
     ///
     /// # Errors
     /// No such budget, or it cannot be journalled; nothing has changed then.
     pub fn raise(
         &self,
         name: &str,
-        by: Usd,
-        until: Option<Timestamp>,
+        raise: Raise,
         who: &str,
         now: Timestamp,
     ) -> Result<(), AdjustError> {
@@ -57,11 +57,11 @@ impl Engine {
             _ => None,
         };
         let raise = Raise {
-            amount: by.nanos(),
-            until: match (until, end) {
+            until: match (raise.until, end) {
                 (Some(until), Some(end)) => Some(until.min(end)),
                 (until, end) => until.or(end),
             },
+            ..raise
         };
         let cell = match end {
             Some(_) => now,
@@ -77,7 +77,7 @@ impl Engine {
                 raise: Some(raise),
             }],
         }))?;
-        self.purse.adjust(&mut claim, &[], Some(raise), now);
+        self.purse.adjust(&claim, &[], Some(raise), now);
         Ok(())
     }
 

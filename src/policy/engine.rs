@@ -15,7 +15,7 @@ use super::{
     subject::{Amounts, Subject},
     table::Claim,
     threshold::Crossing,
-    wording::Wording,
+    wording::{self, Wording},
 };
 use crate::{
     base::{clock::Timestamp, money::Usd},
@@ -164,12 +164,13 @@ impl Engine {
                 continue;
             }
             let value = |field| value_of(field, subject, &self.trusted);
-            if let Some(lacking) = rule.per.iter().find(|field| value(**field).is_none()) {
-                match rule.missing {
-                    Missing::Share => {},
-                    Missing::Skip => continue,
-                    Missing::Deny => return Err(self.wording.missing(rule, lacking.name())),
-                }
+            let lacking = rule.per.iter().find(|field| value(**field).is_none());
+            match (rule.missing, lacking) {
+                (Missing::Skip, Some(_)) => continue,
+                (Missing::Deny, Some(lacking)) => {
+                    return Err(wording::missing(rule, lacking.name()));
+                },
+                _ => {},
             }
             let per = rule.per.iter().map(|field| (*field, value(*field)));
             let values = if rule.per.is_empty() {
@@ -196,7 +197,7 @@ impl Engine {
         matched.ask(amounts);
         self.purse
             .look(&mut matched.claims, now)
-            .map_err(|down| self.wording.down(down))?;
+            .map_err(wording::down)?;
         let enforced = || matched.claims.iter().filter(|claim| claim.rule.enforces());
         let refusing = || enforced().filter(|claim| claim.seen.verdict != Verdict::Fits);
         let mut left = Amounts::default();
@@ -234,7 +235,7 @@ impl Engine {
             Ok(elapsed) => elapsed,
             Err(Blocked::Full { by, ticket }) => return Err(self.full(matched, by, ticket, now)),
             Err(Blocked::Down(down)) => {
-                return Err(Refused::at_once(self.wording.down(down), matched.claims));
+                return Err(Refused::at_once(wording::down(down), matched.claims));
             },
         };
         drop(matched.place);
@@ -251,12 +252,12 @@ impl Engine {
                 None => Ok(()),
             };
             if let Err(wait) = taken {
-                let refusal = self.wording.too_fast(rule, values, wait);
+                let refusal = wording::too_fast(rule, values, wait);
                 return Err(Refused::at_once(refusal, hold.cancel()));
             }
         }
         if let Err(down) = hold.journal(subject) {
-            return Err(Refused::at_once(self.wording.down(down), hold.cancel()));
+            return Err(Refused::at_once(wording::down(down), hold.cancel()));
         }
         Ok(hold)
     }

@@ -11,7 +11,7 @@ use super::{
     subject::{Amounts, Charge, Subject},
     table::Claim,
     threshold::Crossing,
-    wording::Wording,
+    wording::{self, Wording},
 };
 use crate::{
     base::{clock::Timestamp, id::RequestId, money::Usd},
@@ -141,7 +141,7 @@ impl Hold {
                 }
                 // Giving back is never refused.
                 let _given_back = self.purse.grow(&mut self.claims, now);
-                Err(self.wording.down(down))
+                Err(wording::down(down))
             },
         }
     }
@@ -151,8 +151,8 @@ impl Hold {
     pub fn settle(mut self, charge: Charge) -> Vec<Crossing> {
         for claim in &mut self.claims {
             claim.change = match claim.unit {
-                Unit::Usd => charge.usd.map_or(claim.held(), Usd::nanos),
-                Unit::Tokens => charge.tokens.map_or(claim.held(), saturated),
+                Unit::Usd => charge.usd.map_or_else(|| claim.held(), Usd::nanos),
+                Unit::Tokens => charge.tokens.map_or_else(|| claim.held(), saturated),
                 Unit::Requests => claim.held(),
                 Unit::Concurrent => 0,
             };

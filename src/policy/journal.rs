@@ -4,8 +4,7 @@
 use std::{fmt, ops::RangeInclusive, pin::Pin, sync::Arc};
 
 use super::{
-    counter::{Raise, Recalled, Unit},
-    purse::Seen,
+    counter::{Raise, Recalled, Seen, Unit},
     subject::{Charge, Subject},
     table::Claim,
 };

@@ -1,17 +1,13 @@
 //! Budgets as they stand, for people: `tollgate budgets`, the status page, the API.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
 use super::{
-    counter::{Raise, Unit},
+    counter::{Raise, Standing, Unit},
     engine::Engine,
     journal::CounterName,
-    purse::Standing,
     rule::Rule,
     window::Window,
 };
@@ -66,32 +62,15 @@ pub struct Budget {
 }
 
 impl Engine {
-    /// Every budget in its present window: `live` ones (of [`Purse::standings`]
-    /// (super::Purse::standings)) as they are, others as the ledger has them (`kept`). A budget
+    /// Every budget in its present window: those in memory as they are (`live`, of
+    /// [`Purse::standings`](super::Purse::standings)), others as the ledger has them (`kept`). One
     /// that counts all calls together is there even if nothing was spent.
     pub fn budgets(&self, live: &[Standing], kept: &[Standing], now: Timestamp) -> Vec<Budget> {
         let mut listed = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.is_budget()) {
             for (unit, _) in &rule.limits {
-                let mut found: BTreeMap<&Arc<str>, Sums> = BTreeMap::new();
-                for standing in kept.iter().filter(|kept| rule.owns(kept, *unit, now)) {
-                    found
-                        .entry(&standing.counter.values)
-                        .or_default()
-                        .add(standing);
-                }
-                for standing in live.iter().filter(|live| rule.owns(live, *unit, now)) {
-                    let mut sums = Sums::default();
-                    sums.add(standing);
-                    found.insert(&standing.counter.values, sums);
-                }
-                if rule.per.is_empty()
-                    && let Entry::Vacant(place) = found.entry(&rule.no_values)
-                {
-                    place.insert(Sums::default());
-                }
-                let budgets = found.into_iter();
-                listed.extend(budgets.map(|(values, sums)| rule.listed(values, *unit, &sums, now)));
+                let found = rule.sums(live, kept, *unit, now).into_iter();
+                listed.extend(found.map(|(values, sums)| rule.listed(values, *unit, &sums, now)));
             }
         }
         listed
@@ -114,6 +93,30 @@ impl Sums {
 }
 
 impl Rule {
+    /// What its counters of one unit hold in the present window, by values.
+    fn sums<'a>(
+        &'a self,
+        live: &'a [Standing],
+        kept: &'a [Standing],
+        unit: Unit,
+        now: Timestamp,
+    ) -> BTreeMap<&'a Arc<str>, Sums> {
+        let mut sums: BTreeMap<&Arc<str>, Sums> = BTreeMap::new();
+        for standing in kept.iter().filter(|kept| self.owns(kept, unit, now)) {
+            let kept = sums.entry(&standing.counter.values).or_default();
+            kept.add(standing);
+        }
+        for standing in live.iter().filter(|live| self.owns(live, unit, now)) {
+            let mut live = Sums::default();
+            live.add(standing);
+            sums.insert(&standing.counter.values, live);
+        }
+        if self.per.is_empty() {
+            sums.entry(&self.no_values).or_default();
+        }
+        sums
+    }
+
     /// Whether `standing` is of this rule's present window.
     fn owns(&self, standing: &Standing, unit: Unit, now: Timestamp) -> bool {
         let CounterName {

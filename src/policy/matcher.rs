@@ -102,17 +102,20 @@ pub(super) fn values<T: AsRef<str>>(parts: impl Iterator<Item = (Per, Option<T>)
         text.push('=');
         for c in value.as_ref().map_or(UNKNOWN, AsRef::as_ref).chars() {
             if matches!(c, ';' | '=' | '%') || c.is_control() {
-                let mut bytes = [0_u8; 4];
-                for byte in c.encode_utf8(&mut bytes).bytes() {
-                    // Writing to a String cannot fail.
-                    let _ok = write!(text, "%{byte:02X}");
-                }
+                escape(c, &mut text);
             } else {
                 text.push(c);
             }
         }
     }
     Arc::from(text)
+}
+
+fn escape(c: char, text: &mut String) {
+    for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+        // Writing to a String cannot fail.
+        let _ok = write!(text, "%{byte:02X}");
+    }
 }
 
 /// The value under which calls without one are counted.

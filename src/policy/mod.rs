@@ -26,6 +26,7 @@
 //! ```
 
 mod adjust;
+mod balance;
 mod config;
 mod counter;
 mod engine;
@@ -39,6 +40,7 @@ mod rate;
 mod rule;
 mod subject;
 mod table;
+mod tally;
 mod threshold;
 mod window;
 mod wording;
@@ -48,7 +50,7 @@ pub use config::{
     Config, Cut, LimitConfig, Match, Missing, Name, OnExhausted, Patterns, Per, RateLimit,
     RuleConfig, Unbounded, Unmetered, Zone,
 };
-pub use counter::{Raise, Recalled, Unit, Verdict};
+pub use counter::{Raise, Recalled, Seen, Standing, Unit, Verdict};
 pub use engine::{Engine, Matched, Refused, Room, RuleError};
 pub use hold::Hold;
 pub use journal::{
@@ -56,9 +58,10 @@ pub use journal::{
     Position,
 };
 pub use listing::{Budget, Reach};
-pub use purse::{Counts, Purse, Seen, Standing};
+pub use purse::Purse;
 pub use queue::Place;
 pub use subject::{Amounts, Charge, Subject};
+pub use tally::Counts;
 pub use threshold::{Crossing, Fraction, Level, Thresholds};
 pub use window::Window;
 pub use wording::amount_text;

@@ -5,24 +5,18 @@
 //! once, by the [`Hold`](super::hold::Hold) that owns it. At all times, for each counter,
 //! limit = spent + reserved + free - overrun.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::Waker,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    counter::{Balance, Raise, Recalled, Unit, Verdict},
+    counter::{Counter, Raise, Recalled, Standing, Verdict},
     journal::{CounterName, Journal, JournalDown},
     matcher::OVERFLOW,
-    queue::{Ticket, Waiting},
+    queue::{Ticket, Waiting, Wakers},
     subject::Amounts,
     table::{Claim, Table, Told},
+    tally::{Counts, Tallies},
     threshold::Crossing,
     window::Window,
 };
@@ -37,63 +31,6 @@ pub struct Purse {
     bound: usize,
     pub(super) journal: Arc<dyn Journal>,
     tallies: Tallies,
-}
-
-#[derive(Debug, Default)]
-struct Tallies {
-    overflowed: AtomicU64,
-    unsettled: AtomicU64,
-    overruns: AtomicU64,
-    overrun_nanos: AtomicU64,
-    turned_away: AtomicU64,
-}
-
-/// What a purse has counted since the start, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Counters in memory; at most `limits.counters`.
-    pub counters: usize,
-    /// Calls that wait for a busy counter; at most 4,096.
-    pub waiting: usize,
-    /// Admissions that were counted under `overflow`, since there were too many counters.
-    pub overflowed: u64,
-    /// Holds that were dropped without being settled, and so charged in full.
-    pub unsettled: u64,
-    /// Settlements above their reservation.
-    pub overruns: u64,
-    /// Nano-dollars, by which they were above it, summed over counters.
-    pub overrun_nanos: u64,
-    /// Calls that were refused at once, since too many waited already.
-    pub turned_away: u64,
-}
-
-/// How a counter stood when it was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// What was spent.
-    pub spent: i64,
-    /// What was reserved.
-    pub reserved: i64,
-    /// The limit that held.
-    pub limit: i64,
-    /// Whether the call fitted.
-    pub verdict: Verdict,
-}
-
-/// A counter as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Which one.
-    pub counter: CounterName,
-    /// What was spent.
-    pub spent: i64,
-    /// What calls in flight hold.
-    pub reserved: i64,
-    /// The first instant of the calendar window; of the cell, if only one of a rolling window is
-    /// meant; else zero.
-    pub window: Timestamp,
-    /// Raises of its limit.
-    pub raises: Vec<Raise>,
 }
 
 /// A call that does not fit: nothing was set aside.
@@ -122,15 +59,6 @@ impl From<JournalDown> for Blocked {
 pub(super) enum Report {
     Now,
     Later,
-}
-
-impl Seen {
-    pub(super) const NOTHING: Self = Self {
-        spent: 0,
-        reserved: 0,
-        limit: 0,
-        verdict: Verdict::Fits,
-    };
 }
 
 impl Purse {
@@ -179,11 +107,7 @@ impl Purse {
         match worst {
             None | Some((Verdict::Fits, _)) => {
                 for claim in claims {
-                    if let Some((counter, _)) = table.at(claim.place) {
-                        claim.cell = counter.balance.cell(claim.window);
-                        counter.balance.reserve(claim.cell, claim.held());
-                        counter.holds += 1;
-                    }
+                    table.hold(claim);
                 }
                 Ok(told.elapsed)
             },
@@ -206,7 +130,7 @@ impl Purse {
             return None;
         }
         let Some(ticket) = ticket.or_else(|| table.waiting.ticket()) else {
-            self.tallies.turned_away.fetch_add(1, Relaxed);
+            self.tallies.turned_away();
             return None;
         };
         for claim in busy() {
@@ -240,20 +164,19 @@ impl Purse {
         let mut table = self.table.lock();
         table.tell(now);
         for (number, claim) in claims.iter_mut().enumerate() {
-            if let Some((counter, now)) = table.at(claim.place) {
-                let verdict = counter.judge(claim.change, now);
-                if claim.change > 0 && claim.rule.enforces() && verdict != Verdict::Fits {
-                    claim.seen = counter.seen(verdict, now);
-                    return Err(number);
-                }
+            let Some((counter, now)) = table.at(claim.place) else {
+                continue;
+            };
+            let verdict = counter.judge(claim.change, now);
+            if claim.change > 0 && claim.rule.enforces() && verdict != Verdict::Fits {
+                claim.seen = counter.seen(verdict, now);
+                return Err(number);
             }
         }
-        for claim in claims {
+        for claim in claims.iter_mut().filter(|claim| claim.change != 0) {
             if let Some((counter, _)) = table.at(claim.place) {
                 counter.balance.reserve(claim.cell, claim.change);
-                if claim.change != 0 {
-                    claim.ask = Some(claim.held().saturating_add(claim.change));
-                }
+                claim.ask = Some(claim.held().saturating_add(claim.change));
             }
         }
         drop(table);
@@ -282,25 +205,12 @@ impl Purse {
         }
         drop(table);
         wakers.wake();
-        self.tally_overruns(claims);
+        self.tallies.overruns(claims);
         crossings
     }
 
-    fn tally_overruns(&self, claims: &[Claim]) {
-        for claim in claims {
-            let over = claim.change.saturating_sub(claim.held());
-            if over > 0 {
-                self.tallies.overruns.fetch_add(1, Relaxed);
-                if claim.unit == Unit::Usd {
-                    let tally = &self.tallies.overrun_nanos;
-                    tally.fetch_add(over.unsigned_abs(), Relaxed);
-                }
-            }
-        }
-    }
-
     pub(super) fn tally_unsettled(&self) {
-        self.tallies.unsettled.fetch_add(1, Relaxed);
+        self.tallies.unsettled();
     }
 
     /// The least that is free in the counters of `claims`, by unit; those that only watch aside.
@@ -333,10 +243,9 @@ impl Purse {
         let (counter, now) = table.at(claim.place)?;
         let used = counter.balance.spent().saturating_add(claim.held().max(1));
         let needed = used.saturating_sub(counter.limit(now));
-        match &counter.balance {
-            Balance::Rolling(ring) => ring.leaves_within(needed, now),
-            Balance::Window { .. } => None,
-        }
+        let wait = counter.balance.leaves_within(needed, now);
+        drop(table);
+        wait
     }
 
     /// What was spent, by cell, in the claim's counter: what a reset gives back.
@@ -357,7 +266,7 @@ impl Purse {
     /// off what was spent, and raises its limit.
     pub(super) fn adjust(
         &self,
-        claim: &mut Claim,
+        claim: &Claim,
         credits: &[(Timestamp, i64)],
         raise: Option<Raise>,
         now: Timestamp,
@@ -402,21 +311,21 @@ impl Purse {
             // A rule that counts all calls together always gets its counter: there are few of those.
             let full = table.len().saturating_add(new.len()) >= self.bound;
             if full && !claim.values.is_empty() {
-                self.tallies.overflowed.fetch_add(1, Relaxed);
+                self.tallies.overflowed();
                 claim.values = Arc::from(OVERFLOW);
-                if table.find(claim) {
-                    continue;
-                }
             }
-            new.push((number, claim.clone()));
+            if !table.find(claim) {
+                new.push((number, claim.clone()));
+            }
         }
         drop(table);
         let recalled: Result<Vec<_>, _> = new
             .iter()
             .map(|(number, claim)| Ok((*number, self.recall(claim, now)?)))
             .collect();
+        let recalled = recalled?;
         let mut table = self.table.lock();
-        for (number, recalled) in recalled? {
+        for (number, recalled) in recalled {
             if let Some(claim) = claims.get_mut(number) {
                 table.open(claim, &recalled);
             }
@@ -442,7 +351,9 @@ impl Purse {
     pub fn standings(&self) -> Vec<Standing> {
         let mut table = self.table.lock();
         let budgets = table.all().filter(|counter| counter.rule.is_budget());
-        budgets.map(super::counter::Counter::standing).collect()
+        let standings = budgets.map(Counter::standing).collect();
+        drop(table);
+        standings
     }
 
     /// What was counted since the start.
@@ -450,22 +361,17 @@ impl Purse {
         let table = self.table.lock();
         let (counters, waiting) = (table.len(), table.waiting.len());
         drop(table);
-        let tallies = &self.tallies;
         Counts {
             counters,
             waiting,
-            overflowed: tallies.overflowed.load(Relaxed),
-            unsettled: tallies.unsettled.load(Relaxed),
-            overruns: tallies.overruns.load(Relaxed),
-            overrun_nanos: tallies.overrun_nanos.load(Relaxed),
-            turned_away: tallies.turned_away.load(Relaxed),
+            ..self.tallies.counts()
         }
     }
 
     /// Lets counters go that were idle for an hour and that the ledger knows all about. To be
     /// called every minute or so.
     pub fn tidy(&self, now: Timestamp) {
-        const IDLE: Duration = Duration::from_secs(3_600);
+        const IDLE: Duration = Duration::from_hours(1);
         let caught_up = self.journal.caught_up();
         let mut table = self.table.lock();
         table.tell(now);
@@ -481,28 +387,15 @@ impl Purse {
         let mut wakers = Wakers::default();
         let mut table = self.table.lock();
         for place in table.waiting.forget(ticket) {
-            if let Some((counter, _)) = table.at(place) {
+            let first = table.at(place).and_then(|(counter, _)| {
                 counter.line.leave(ticket);
-                if let Some(first) = counter.line.first() {
-                    wakers.add(table.waiting.wake(first));
-                }
+                counter.line.first()
+            });
+            if let Some(first) = first {
+                wakers.add(table.waiting.wake(first));
             }
         }
         drop(table);
         wakers.wake();
-    }
-}
-
-/// Wakers to call once the lock is free.
-#[derive(Default)]
-struct Wakers(Vec<Waker>);
-
-impl Wakers {
-    fn add(&mut self, waker: Option<Waker>) {
-        self.0.extend(waker);
-    }
-
-    fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
     }
 }

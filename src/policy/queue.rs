@@ -122,6 +122,20 @@ impl Waiting {
     }
 }
 
+/// Wakers to call once the lock is free.
+#[derive(Default)]
+pub(super) struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    pub(super) fn add(&mut self, waker: Option<Waker>) {
+        self.0.extend(waker);
+    }
+
+    pub(super) fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+}
+
 /// A call's place in the lines of the counters that are too busy for it. As a future it is ready
 /// whenever it may be worth asking again; dropped, it leaves the lines.
 pub struct Place {

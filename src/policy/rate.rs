@@ -10,10 +10,7 @@ use std::{
 };
 
 use governor::{
-    Quota, RateLimiter,
-    clock::{Clock, Reference as _},
-    middleware::NoOpMiddleware,
-    nanos::Nanos,
+    Quota, RateLimiter, clock::Reference as _, middleware::NoOpMiddleware, nanos::Nanos,
     state::keyed::DashMapStateStore,
 };
 
@@ -37,11 +34,17 @@ pub(super) struct Requests {
 #[derive(Clone, Debug, Default)]
 struct Told(Arc<AtomicU64>);
 
-impl Clock for Told {
+impl Told {
+    fn shown(&self) -> Nanos {
+        Nanos::new(self.0.load(Relaxed))
+    }
+}
+
+impl governor::clock::Clock for Told {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        Nanos::new(self.0.load(Relaxed))
+        self.shown()
     }
 }
 
@@ -78,9 +81,8 @@ impl Requests {
             self.limiter.check_key(values)
         };
         asked.map_err(|not_until| {
-            let wait = not_until
-                .earliest_possible()
-                .duration_since(self.clock.now());
+            let free = not_until.earliest_possible();
+            let wait = free.duration_since(self.clock.shown());
             Duration::from_nanos(wait.as_u64())
         })
     }

@@ -86,7 +86,7 @@ impl Rule {
             identity: rate_identity(rule),
             matcher: Matcher::new(&rule.matches),
             per: rule.per.clone(),
-            calendar: Calendar::new(Window::Rolling(Duration::from_secs(60)), TimeZone::UTC),
+            calendar: Calendar::new(Window::Rolling(Duration::from_mins(1)), TimeZone::UTC),
             limits: limits
                 .into_iter()
                 .filter_map(|(unit, limit)| Some((unit, saturated(limit?))))
@@ -134,7 +134,7 @@ impl Rule {
 /// The identity of an entry of `rate_limits`; it has its own prefix, since names are unique only
 /// within their section.
 pub(super) fn rate_identity(rule: &RateLimit) -> Arc<str> {
-    let minute = Window::Rolling(Duration::from_secs(60));
+    let minute = Window::Rolling(Duration::from_mins(1));
     Arc::from(format!(
         "rate {}",
         identity(rule.name.as_str(), &rule.per, minute, "UTC")

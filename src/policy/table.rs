@@ -3,8 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    counter::{Counter, Recalled, Unit, Verdict},
-    purse::Seen,
+    counter::{Counter, Recalled, Seen, Unit, Verdict},
     queue::Waiting,
     rule::Rule,
 };
@@ -120,7 +119,7 @@ impl Table {
     }
 
     /// Finds the claim's counter; false if it is not there.
-    pub(super) fn find(&mut self, claim: &mut Claim) -> bool {
+    pub(super) fn find(&self, claim: &mut Claim) -> bool {
         let Some(key) = self.key(claim) else {
             return false;
         };
@@ -151,21 +150,22 @@ impl Table {
         let Some(key) = self.key(claim) else {
             return;
         };
-        let counter = Some(Counter::new(claim, recalled));
-        let place = match self.vacant.pop() {
-            Some(place) => {
-                if let Some(vacant) = self.counters.get_mut(place) {
-                    *vacant = counter;
-                }
-                place
-            },
-            None => {
-                self.counters.push(counter);
-                self.counters.len() - 1
-            },
-        };
+        let place = self.vacant.pop().unwrap_or(self.counters.len());
+        match self.counters.get_mut(place) {
+            Some(vacant) => *vacant = Some(Counter::new(claim, recalled)),
+            None => self.counters.push(Some(Counter::new(claim, recalled))),
+        }
         claim.place = place;
         self.index.insert(key, place);
+    }
+
+    /// Sets aside what the claim asks for.
+    pub(super) fn hold(&mut self, claim: &mut Claim) {
+        if let Some((counter, _)) = self.at(claim.place) {
+            claim.cell = counter.balance.cell(claim.window);
+            counter.balance.reserve(claim.cell, claim.held());
+            counter.holds += 1;
+        }
     }
 
     /// How many counters there are.

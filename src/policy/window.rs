@@ -43,8 +43,8 @@ impl Window {
     /// How many cells a rolling window has.
     pub const CELLS: u64 = 60;
 
-    const SHORTEST: Duration = Duration::from_secs(60);
-    const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+    const SHORTEST: Duration = Duration::from_mins(1);
+    const LONGEST: Duration = Duration::from_hours(366 * 24);
 }
 
 impl FromStr for Window {
@@ -169,7 +169,7 @@ impl Calendar {
         match self.window {
             Window::Minute => even(60),
             Window::Hour => even(3_600),
-            _ => self.find_days(now).unwrap_or_else(|_far| Stretch {
+            _ => self.find_days(now).unwrap_or(Stretch {
                 // Beyond the year 9999, which no clock shows by mistake.
                 start: now,
                 end: None,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    config::Per,
     counter::{Unit, Verdict},
     journal::JournalDown,
     matcher::UNKNOWN,
@@ -58,12 +59,12 @@ impl Wording {
         } else {
             "has less left than this call may cost; a smaller output limit may fit"
         };
-        let mut message = format!("Tollgate: the budget `{name}`{} {state}.", whose(claim));
-        if let Some(at) = resets_at {
-            message.push_str(&format!(" It resets at {at}."));
-        }
-        self.add_amounts(&mut message, claim);
-        add_missing(&mut message, claim);
+        let resets = resets_at.map_or_else(String::new, |at| format!(" It resets at {at}."));
+        let message = format!(
+            "Tollgate: the budget `{name}`{} {state}.{resets}{}",
+            whose(claim),
+            self.details(claim)
+        );
         Refusal {
             resets_at,
             ..Refusal::new(Reason::Exhausted, format!("budget.{name}"), message)
@@ -72,12 +73,12 @@ impl Wording {
 
     fn busy(self, claim: &Claim) -> Refusal {
         let name = &claim.rule.name;
-        let mut message = format!(
-            "Tollgate: calls in flight hold what is left of the budget `{name}`{}. Try again soon.",
-            whose(claim)
+        let message = format!(
+            "Tollgate: calls in flight hold what is left of the budget `{name}`{}. Try again \
+             soon.{}",
+            whose(claim),
+            self.details(claim)
         );
-        self.add_amounts(&mut message, claim);
-        add_missing(&mut message, claim);
         Refusal {
             retry_after: Some(SOON),
             ..Refusal::new(Reason::Busy, format!("busy.{name}"), message)
@@ -92,19 +93,18 @@ impl Wording {
             Unit::Concurrent => "more calls in flight",
             _ => "more tokens a minute",
         };
-        let mut message = if clears_in.is_some() {
+        let (whose, details) = (whose(claim), self.details(claim));
+        let message = if clears_in.is_some() {
             format!(
-                "Tollgate: {what} than the rate limit `{name}`{} allows. Try again later.",
-                whose(claim)
+                "Tollgate: {what} than the rate limit `{name}`{whose} allows. Try again \
+                 later.{details}"
             )
         } else {
             format!(
                 "Tollgate: this call alone may take {what} than the rate limit `{name}` allows. \
-                 Lower its output limit or shorten its input."
+                 Lower its output limit or shorten its input.{details}"
             )
         };
-        self.add_amounts(&mut message, claim);
-        add_missing(&mut message, claim);
         match clears_in {
             Some(wait) => Refusal {
                 retry_after: Some(wait),
@@ -114,57 +114,67 @@ impl Wording {
         }
     }
 
-    /// Requests come too fast; in `wait` there is room for one.
-    pub(super) fn too_fast(self, rule: &Rule, values: &str, wait: Duration) -> Refusal {
-        let name = &rule.name;
-        let whose = if values.is_empty() {
-            String::new()
-        } else {
-            format!(" for {values}")
-        };
-        let message = format!(
-            "Tollgate: more requests a minute than the rate limit `{name}`{whose} allows. Try \
-             again later."
-        );
-        Refusal {
-            retry_after: Some(wait),
-            ..Refusal::new(Reason::Rate, format!("rate.{name}"), message)
-        }
-    }
-
-    /// The call lacks a label without which the rule lets nothing pass.
-    pub(super) fn missing(self, rule: &Rule, label: &str) -> Refusal {
-        let name = &rule.name;
-        let section = match rule.kind {
-            RuleKind::Budget => "budget",
-            RuleKind::Rate => "rate",
-        };
-        let message = format!(
-            "Tollgate: the rule `{name}` counts per {label}, and this call names none. Send \
-             `x-tollgate-{label}`."
-        );
-        Refusal::new(Reason::Denied, format!("{section}.{name}"), message)
-    }
-
-    /// The journal cannot be written.
-    pub(super) fn down(self, down: JournalDown) -> Refusal {
-        let message = format!("Tollgate: {down}, so no call under a budget may pass. See its log.");
-        Refusal::new(Reason::Ledger, "ledger", message)
-    }
-
-    fn add_amounts(self, message: &mut String, claim: &Claim) {
-        if !self.show_amounts {
-            return;
-        }
+    /// Amounts, if they may be shown, and labels that are missing: since the call shares its
+    /// counter with all that lack them.
+    fn details(self, claim: &Claim) -> String {
         let shown = |amount| amount_text(claim.unit, amount);
-        message.push_str(&format!(
-            " Limit {}, spent {}, held by calls in flight {}, this call {}.",
-            shown(claim.seen.limit),
-            shown(claim.seen.spent),
-            shown(claim.seen.reserved),
-            shown(claim.held()),
-        ));
+        let amounts = self.show_amounts.then(|| {
+            format!(
+                " Limit {}, spent {}, held by calls in flight {}, this call {}.",
+                shown(claim.seen.limit),
+                shown(claim.seen.spent),
+                shown(claim.seen.reserved),
+                shown(claim.held()),
+            )
+        });
+        let lacks = |field: &&Per| {
+            let unknown = format!("{}={UNKNOWN}", field.name());
+            claim.values.split(';').any(|value| value == unknown)
+        };
+        let missing = claim.rule.per.iter().filter(lacks).map(|field| {
+            let name = field.name();
+            format!(" The call names no {name}: send `x-tollgate-{name}`.")
+        });
+        amounts.into_iter().chain(missing).collect()
     }
+}
+
+/// Requests come too fast; in `wait` there is room for one.
+pub(super) fn too_fast(rule: &Rule, values: &str, wait: Duration) -> Refusal {
+    let name = &rule.name;
+    let whose = if values.is_empty() {
+        String::new()
+    } else {
+        format!(" for {values}")
+    };
+    let message = format!(
+        "Tollgate: more requests a minute than the rate limit `{name}`{whose} allows. Try \
+         again later."
+    );
+    Refusal {
+        retry_after: Some(wait),
+        ..Refusal::new(Reason::Rate, format!("rate.{name}"), message)
+    }
+}
+
+/// The call lacks a label without which the rule lets nothing pass.
+pub(super) fn missing(rule: &Rule, label: &str) -> Refusal {
+    let name = &rule.name;
+    let section = match rule.kind {
+        RuleKind::Budget => "budget",
+        RuleKind::Rate => "rate",
+    };
+    let message = format!(
+        "Tollgate: the rule `{name}` counts per {label}, and this call names none. Send \
+         `x-tollgate-{label}`."
+    );
+    Refusal::new(Reason::Denied, format!("{section}.{name}"), message)
+}
+
+/// The journal cannot be written.
+pub(super) fn down(down: JournalDown) -> Refusal {
+    let message = format!("Tollgate: {down}, so no call under a budget may pass. See its log.");
+    Refusal::new(Reason::Ledger, "ledger", message)
 }
 
 /// An amount with its unit.
@@ -181,18 +191,5 @@ fn whose(claim: &Claim) -> String {
         String::new()
     } else {
         format!(" for {}", claim.values)
-    }
-}
-
-/// Says which labels were missing, since the call shares its counter with all that lack them.
-fn add_missing(message: &mut String, claim: &Claim) {
-    for field in &claim.rule.per {
-        let unknown = format!("{}={UNKNOWN}", field.name());
-        if claim.values.split(';').any(|value| value == unknown) {
-            message.push_str(&format!(
-                " The call names no {0}: send `x-tollgate-{0}`.",
-                field.name()
-            ));
-        }
     }
 }

@@ -16,6 +16,7 @@
 mod architecture;
 mod cli;
 mod config;
+mod ledger;
 mod mock;
 mod pipeline;
 mod policy;

@@ -36,9 +36,7 @@ fn admitted(engine: &Engine, user: impl Fn(usize) -> String + Sync) -> usize {
                 let hold = ask(engine, &labels, "1", NOW);
                 admitted.fetch_add(usize::from(hold.is_ok()), Relaxed);
                 done.wait();
-                if let Ok(hold) = hold {
-                    hold.settle(charge("1", 1_000));
-                }
+                hold.ok().map(|hold| hold.settle(charge("1", 1_000)));
             });
         }
     });

@@ -114,7 +114,7 @@ fn every_named_limit_of_a_rule_must_hold() {
     }
     let refused = ask(&engine, &nobody, "1", NOW).unwrap_err();
     assert_eq!(refused.refusal().reason, Reason::Exhausted);
-    let later = NOW + Duration::from_secs(3_600);
+    let later = NOW + Duration::from_hours(1);
     let _held = ask(&engine, &nobody, "1", later).unwrap();
 }
 
@@ -174,7 +174,7 @@ fn each_threshold_is_reported_once_a_window() {
     assert_eq!(spend("0.5", NOW), [Level::Warning]);
     assert_eq!(spend("0.5", NOW), []);
     assert_eq!(spend("2", NOW), [Level::Cutoff]);
-    let tomorrow = NOW + Duration::from_secs(86_400);
+    let tomorrow = NOW + Duration::from_hours(24);
     assert_eq!(spend("9", tomorrow), [Level::Critical]);
 }
 
@@ -222,7 +222,7 @@ fn rate_limits_refuse_for_as_long_as_they_need_to_clear() {
         (Reason::Rate, "rate.r")
     );
     assert_eq!(refused.refusal().retry_after, Some(Duration::from_secs(50)));
-    let later = NOW + Duration::from_secs(60);
+    let later = NOW + Duration::from_mins(1);
     ask(&engine, &nobody, "0", later)
         .unwrap()
         .settle(charge("0", 1));

@@ -1,9 +1,16 @@
 //! What an edit of the rules keeps.
 
 use serde_json::json;
-use tollgate::call::labels::Labels;
+use tollgate::{call::labels::Labels, policy::Raise};
 
 use super::*;
+
+fn raise(dollars: &str, until: Option<Timestamp>) -> Raise {
+    Raise {
+        amount: usd(dollars).nanos(),
+        until,
+    }
+}
 
 #[test]
 fn editing_limit_or_match_keeps_what_was_spent_and_editing_the_rest_starts_afresh() {
@@ -64,25 +71,25 @@ fn a_request_rate_goes_on_over_an_edit_that_leaves_it_alone() {
 #[test]
 fn raises_and_resets_change_the_present_window_only() {
     let engine = engine(json!({"daily": 1, "per_user": 1, "max_wait": 0}));
-    let nobody = labels(&[(tollgate::call::labels::Label::User, "42")]);
+    let nobody = labels(&[(Label::User, "42")]);
     ask(&engine, &nobody, "1", NOW)
         .unwrap()
         .settle(charge("1", 1));
     let error = engine
-        .raise("dayly", usd("1"), None, "me", NOW)
+        .raise("dayly", raise("1", None), "me", NOW)
         .unwrap_err();
     assert!(error.to_string().contains("daily, per_user"), "{error}");
     let error = engine
-        .raise("per_user", usd("1"), None, "me", NOW)
+        .raise("per_user", raise("1", None), "me", NOW)
         .unwrap_err();
     assert!(error.to_string().contains("per_user/user=VALUE"), "{error}");
 
-    let soon = NOW + std::time::Duration::from_secs(60);
+    let soon = NOW + std::time::Duration::from_mins(1);
     engine
-        .raise("daily", usd("1"), Some(soon), "me", NOW)
+        .raise("daily", raise("1", Some(soon)), "me", NOW)
         .unwrap();
     engine
-        .raise("per_user/user=42", usd("1"), None, "me", NOW)
+        .raise("per_user/user=42", raise("1", None), "me", NOW)
         .unwrap();
     ask(&engine, &nobody, "1", NOW).unwrap().release();
     assert!(

@@ -70,7 +70,7 @@ fn idle_counters_leave_memory_only_when_the_ledger_knows_them() {
     ask(&engine, &nobody, "6", NOW)
         .unwrap()
         .settle(charge("6", 1));
-    engine.tidy(NOW + Duration::from_secs(7_200));
+    engine.tidy(NOW + Duration::from_hours(2));
     assert_eq!(
         stands(&engine, "", NOW),
         (6_000_000_000, 0),

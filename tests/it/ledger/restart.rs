@@ -1,0 +1,144 @@
+//! What a restart finds: after a good end, and after a bad one.
+
+use std::fs;
+
+use serde_json::json;
+use tollgate::{
+    call::labels::{Label, Labels},
+    ledger::Record,
+    policy::Verdict,
+};
+
+use super::*;
+use crate::policy::{amounts, ask, charge, labels, stands, subject, usd};
+
+#[test]
+fn what_was_spent_is_found_again_and_counts_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = json!({"daily": 10, "max_wait": 0, "rules": [
+        {"name": "six", "window": "6h", "limit": {"usd": 8}},
+        {"name": "runs", "window": "total", "per": ["session"], "limit": {"usd": 7}}]});
+    let call = labels(&[(Label::Session, "s;1")]);
+    for spent in 0..4 {
+        let (ledger, recovery) = open(dir.path());
+        assert!(recovery.crashed.is_empty() && recovery.damaged == 0);
+        let engine = engine_over(rules.clone(), ledger.journal());
+        let hold = ask(&engine, &call, "2", NOW).unwrap();
+        assert_eq!(
+            stands(&engine, "session=s%3B1", NOW),
+            (spent * 1_500_000_000, 2_000_000_000)
+        );
+        hold.settle(charge("1.5", 10));
+    }
+    let (ledger, _) = open(dir.path());
+    let engine = engine_over(rules, ledger.journal());
+    let refused = ask(&engine, &call, "1.1", NOW).unwrap_err();
+    assert_eq!(refused.refusal().by, "budget.runs");
+    let refused = ask(&engine, &Labels::default(), "2.1", NOW).unwrap_err();
+    assert_eq!(refused.refusal().by, "budget.six");
+    let verified = view(dir.path()).verify().unwrap();
+    assert_eq!((verified.entries, verified.batches), (4, 4));
+    assert_eq!(verified.head, view(dir.path()).head().unwrap());
+}
+
+#[test]
+fn a_call_in_flight_at_the_crash_is_charged_all_that_it_held_and_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let rules = json!({"per_user": 10, "max_wait": 0});
+    let call = labels(&[(Label::User, "42"), (Label::Agent, "support")]);
+    let (ledger, _) = open(dir.path());
+    let engine = engine_over(rules.clone(), ledger.journal());
+    let subject = subject(&call);
+    let matched = engine.matched(&subject, NOW).unwrap();
+    let mut hold = engine
+        .admit(matched, amounts("2", 700), &subject, NOW)
+        .unwrap();
+    hold.grow(amounts("1", 300), NOW).unwrap();
+    // What a killed process leaves behind is what is in its files.
+    crash(dir.path(), copy.path());
+    hold.settle(charge("0.5", 10));
+    drop(ledger);
+
+    for _again in 0..3 {
+        // Until they are said to be reported, each start reports them, and charges them once.
+        let (ledger, recovery) = open(copy.path());
+        let [crashed] = &recovery.crashed[..] else {
+            panic!("one call was in flight: {recovery:?}");
+        };
+        assert_eq!(crashed.call.span_id, subject.span_id);
+        assert_eq!(crashed.call.labels.get(Label::Agent), Some("support"));
+        assert_eq!(crashed.call.model.as_deref(), Some("gpt-4o"));
+        assert_eq!(crashed.charged.usd, Some(usd("3")));
+        let engine = engine_over(rules.clone(), ledger.journal());
+        assert!(ask(&engine, &call, "7.1", NOW).is_err());
+        ask(&engine, &call, "7", NOW).unwrap().release();
+    }
+    let (ledger, _) = open(copy.path());
+    ledger.crashed_calls_were_reported();
+    drop(ledger);
+    let (_ledger, recovery) = open(copy.path());
+    assert!(recovery.crashed.is_empty());
+    view(copy.path()).verify().unwrap();
+    view(dir.path()).verify().unwrap();
+}
+
+#[test]
+fn why_tells_every_counter_that_was_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(dir.path());
+    let rules = json!({"daily": 3, "per_user": 2, "max_wait": 0});
+    let engine = engine_over(rules, ledger.journal());
+    let call = labels(&[(Label::User, "42")]);
+    let admitted = subject(&call);
+    let matched = engine.matched(&admitted, NOW).unwrap();
+    let hold = engine
+        .admit(matched, amounts("2", 7), &admitted, NOW)
+        .unwrap();
+    let refused = subject(&call);
+    let matched = engine.matched(&refused, NOW).unwrap();
+    let no = engine
+        .admit(matched, amounts("0.5", 7), &refused, NOW)
+        .unwrap_err();
+    let (refusal, _) = engine.refuse(*no, &refused, NOW);
+    assert_eq!(refusal.by, "busy.per_user");
+    hold.settle(charge("1", 7));
+
+    let in_flight = view(dir.path()).why(admitted.request_id).unwrap();
+    drop(ledger);
+    let records = view(dir.path()).why(admitted.request_id).unwrap();
+    assert_eq!(records[0], in_flight[0]);
+    let Record::Admitted { lines, .. } = &records[0] else {
+        panic!("{records:?}");
+    };
+    let rules: Vec<_> = lines.iter().map(|line| line.counter.rule()).collect();
+    assert_eq!(rules, ["daily", "per_user"]);
+    assert_eq!(lines[1].seen.unwrap().limit, usd("2").nanos());
+    let Record::Settled { charge, .. } = &records[1] else {
+        panic!("{records:?}");
+    };
+    assert_eq!(charge.usd, Some(usd("1")));
+
+    let records = view(dir.path()).why(refused.request_id).unwrap();
+    let [Record::Refused { by, lines, .. }] = &records[..] else {
+        panic!("{records:?}");
+    };
+    assert_eq!(&**by, "busy.per_user");
+    assert_eq!(lines[0].seen.unwrap().verdict, Verdict::Fits);
+    assert_eq!(lines[1].seen.unwrap().verdict, Verdict::Busy);
+}
+
+/// Copies what is on disk at this moment.
+pub(super) fn crash(from: &Path, to: &Path) {
+    let to = to.join("journal");
+    fs::create_dir_all(&to).unwrap();
+    // The books first: what is moved into them meanwhile is then found in the journal.
+    let mut files: Vec<_> = fs::read_dir(from.join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort_by_key(|path| path.extension().is_some_and(|name| name == "log"));
+    for file in files {
+        fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
