@@ -13,11 +13,44 @@ use super::{
     dialect::{Cut, Dialect, Event},
     splice::Splice,
     state::StreamState,
-    wire::json::{Json, Unreadable},
+    wire::{
+        json::{Json, Unreadable},
+        scan::{Wanted, Wants},
+    },
 };
 use crate::call::{
     facts::{Operation, RequestFacts, ResponseFacts},
     refusal::Refusal,
+};
+
+/// What is kept of bodies that are too large to hold.
+const WANTS: Wants = Wants {
+    request: Wanted {
+        fields: &[
+            "model",
+            "stream",
+            "max_tokens",
+            "max_tokens_to_sample",
+            "service_tier",
+            "temperature",
+            "top_p",
+            "metadata",
+        ],
+        within: &[],
+    },
+    response: Wanted {
+        fields: &[
+            "id",
+            "type",
+            "index",
+            "model",
+            "stop_reason",
+            "stop_sequence",
+            "usage",
+            "error",
+        ],
+        within: &["message", "delta"],
+    },
 };
 
 /// The dialect.
@@ -41,6 +74,10 @@ impl Dialect for Anthropic {
         facts: &mut RequestFacts,
     ) -> Result<(), Unreadable> {
         request::read(op, body, facts)
+    }
+
+    fn wanted(&self) -> Wants {
+        WANTS
     }
 
     fn read_event(

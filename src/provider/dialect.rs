@@ -5,7 +5,11 @@ use std::{borrow::Cow, fmt};
 use bytes::Bytes;
 use http::Method;
 
-use super::{splice::Splice, state::StreamState, wire::json::Unreadable};
+use super::{
+    splice::Splice,
+    state::StreamState,
+    wire::{json::Unreadable, scan::Wants},
+};
 use crate::call::{
     facts::{Operation, RequestFacts, ResponseFacts},
     refusal::Refusal,
@@ -33,6 +37,11 @@ pub trait Dialect: Send + Sync {
         body: &[u8],
         facts: &mut RequestFacts,
     ) -> Result<(), Unreadable>;
+
+    /// The fields that are kept of a body or an event that is too large to hold.
+    fn wanted(&self) -> Wants {
+        Wants::default()
+    }
 
     /// Reads one event of a stream, or a whole body ([`Event::body`]). What ends and cuts a stream
     /// need to know is kept in `state`, which belongs to the response as `facts` does.

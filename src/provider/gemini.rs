@@ -14,11 +14,40 @@ use super::{
     dialect::{Cut, Dialect, Event},
     splice::Splice,
     state::StreamState,
-    wire::json::{Json, Unreadable},
+    wire::{
+        json::{Json, Unreadable},
+        scan::{Wanted, Wants},
+    },
 };
 use crate::call::{
     facts::{Operation, RequestFacts, ResponseFacts},
     refusal::Refusal,
+};
+
+/// What is kept of bodies that are too large to hold.
+const WANTS: Wants = Wants {
+    request: Wanted {
+        fields: &[
+            "generationConfig",
+            "generation_config",
+            "cachedContent",
+            "cached_content",
+            "serviceTier",
+            "service_tier",
+            "labels",
+        ],
+        within: &[],
+    },
+    response: Wanted {
+        fields: &[
+            "modelVersion",
+            "responseId",
+            "promptFeedback",
+            "usageMetadata",
+            "error",
+        ],
+        within: &[],
+    },
 };
 
 /// The dialect.
@@ -42,6 +71,10 @@ impl Dialect for Gemini {
         facts: &mut RequestFacts,
     ) -> Result<(), Unreadable> {
         request::read(op, path, body, facts)
+    }
+
+    fn wanted(&self) -> Wants {
+        WANTS
     }
 
     fn read_event(

@@ -18,11 +18,61 @@ use super::{
     dialect::{Cut, Dialect, Event},
     splice::Splice,
     state::StreamState,
-    wire::json::{Json, Unreadable},
+    wire::{
+        json::{Json, Unreadable},
+        scan::{Wanted, Wants},
+    },
 };
 use crate::call::{
     facts::{Operation, RequestFacts, ResponseFacts},
     refusal::Refusal,
+};
+
+/// What is kept of bodies that are too large to hold.
+const WANTS: Wants = Wants {
+    request: Wanted {
+        fields: &[
+            "model",
+            "stream",
+            "stream_options",
+            "max_tokens",
+            "max_completion_tokens",
+            "max_output_tokens",
+            "n",
+            "best_of",
+            "service_tier",
+            "temperature",
+            "top_p",
+            "background",
+            "previous_response_id",
+            "conversation",
+            "safety_identifier",
+            "user",
+            "prompt_cache_key",
+            "metadata",
+        ],
+        within: &[],
+    },
+    response: Wanted {
+        fields: &[
+            "id",
+            "model",
+            "object",
+            "type",
+            "created",
+            "created_at",
+            "sequence_number",
+            "output_index",
+            "service_tier",
+            "status",
+            "background",
+            "incomplete_details",
+            "usage",
+            "x_groq",
+            "error",
+        ],
+        within: &["response"],
+    },
 };
 
 /// The dialect.
@@ -46,6 +96,10 @@ impl Dialect for OpenAi {
         facts: &mut RequestFacts,
     ) -> Result<(), Unreadable> {
         request::read(op, path, body, facts)
+    }
+
+    fn wanted(&self) -> Wants {
+        WANTS
     }
 
     fn read_event(
