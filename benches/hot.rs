@@ -1,5 +1,6 @@
 //! Benches of the functions on the hot path, one file a module.
 
 mod pricing;
+mod provider;
 
-criterion::criterion_main!(pricing::benches);
+criterion::criterion_main!(pricing::benches, provider::benches);
