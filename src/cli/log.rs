@@ -64,3 +64,22 @@ fn targets(level: Level) -> Targets {
         .with_default(level.min(LevelFilter::WARN))
         .with_target("tollgate", level)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_heard_only_if_something_is_wrong() {
+        let logged = |level, target, of| targets(level).would_enable(target, &of);
+        assert!(logged(Level::Info, "tollgate::proxy", tracing::Level::INFO));
+        assert!(!logged(
+            Level::Info,
+            "tollgate::proxy",
+            tracing::Level::DEBUG
+        ));
+        assert!(!logged(Level::Trace, "hyper", tracing::Level::INFO));
+        assert!(logged(Level::Trace, "hyper", tracing::Level::WARN));
+        assert!(!logged(Level::Error, "hyper", tracing::Level::WARN));
+    }
+}

@@ -84,6 +84,9 @@ fn narrowed<T: DeserializeOwned>(root: &Node, error: Error) -> Error {
     let first = error.clone();
     let mut error = error;
     while let Some(node) = error.at.and_then(|id| root.find(id)) {
+        if error.at != Some(node.id) {
+            break; // It is about a key, and cannot be more exact.
+        }
         if let (Value::Map(entries), Kind::UnknownKey(unknown, _)) = (&node.value, &error.kind)
             && let Some((key, _)) = entries.iter().find(|(key, _)| key.text == *unknown)
         {

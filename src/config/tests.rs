@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
+use proptest::prelude::*;
+
 use super::{
     de::Kind,
     expand::Sources,
@@ -383,4 +385,27 @@ fn what_needs_a_restart_is_named() {
     let new = config("listen: {admin: 127.0.0.1:1}\nstore: {path: ./x}\nbudgets: {daily: 1}");
     assert_eq!(old.needs_restart(&new), ["listen.admin", "store.path"]);
     assert_eq!(old.needs_restart(&old), <[&str; 0]>::default());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_cut_out_every_problem_has_a_place_in_the_file(
+        at: prop::sample::Index,
+        length in 1_usize..40,
+    ) {
+        let text: Vec<char> = with_examples(&shipped("tollgate.yaml")).chars().collect();
+        let at = at.index(text.len());
+        let rest = text.iter().skip(at + length);
+        let damaged: String = text.iter().take(at).chain(rest).collect();
+        if let Err(LoadError::Invalid(invalid)) = parse("t.yaml", &damaged, &SOURCES) {
+            prop_assert!(!invalid.problems.is_empty());
+            for problem in &invalid.problems {
+                let place = problem.place.expect("a place");
+                let line = damaged.lines().nth(place.line - 1).unwrap_or_default();
+                prop_assert!(place.column <= line.chars().count() + 1, "{problem:?}");
+            }
+        }
+    }
 }
