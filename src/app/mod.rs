@@ -1,1 +1,248 @@
-//! The composition root: builds every part and gives each the handles it needs.
+//! The composition root: builds every part and gives each the handles it needs. Read
+//! [`App::start`] to see the whole program.
+
+mod build;
+mod crashed;
+mod keep;
+mod reload;
+mod worker;
+
+use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+
+use prometheus::Registry;
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    base::clock::Clock,
+    config::Config,
+    ledger::{ClaimError, LedgerError},
+    net::{config::Listen, listen},
+    pipeline::{BuildContext, BuildError, Outlet, Pipeline},
+    policy::Purse,
+    proxy::{Metrics, Proxy},
+};
+use keep::Kept;
+use worker::{Common, Phase};
+
+pub use build::Impossible;
+
+/// How often idle state is let go of.
+const TIDY: Duration = Duration::from_mins(1);
+
+/// A running Tollgate.
+pub struct App {
+    /// Where the proxy listens.
+    pub proxy_addresses: Vec<SocketAddr>,
+    proxy: Arc<Proxy>,
+    pipeline: Arc<Pipeline>,
+    purse: Arc<Purse>,
+    kept: Kept,
+    clock: Arc<dyn Clock>,
+    registry: Registry,
+    phase: watch::Sender<Phase>,
+    workers: Vec<JoinHandle<()>>,
+    config: Config,
+}
+
+/// Why Tollgate does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What was configured cannot be done.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+    /// A processor cannot be made.
+    #[error(transparent)]
+    Processor(#[from] BuildError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Listen {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data directory cannot be had.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The ledger cannot be opened, and there are budgets.
+    #[error("{0}; budgets need it")]
+    Ledger(#[from] LedgerError),
+    /// The system gives no thread, or a file of the configuration cannot be used.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl App {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// Something cannot be built, opened or bound; nothing is left running.
+    pub fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).map_err(io::Error::other)?;
+        let admin = config.listen.admin.to_string();
+        let mut kept = keep::open(&config, build::has_budgets(&config), &admin, &clock)?;
+        let purse = Purse::new(kept.journal(), config.limits.counters);
+        let live = build::live(&config, &purse, None)?;
+        let outlets = config.tracing.build(&BuildContext {
+            clock: Arc::clone(&clock),
+        })?;
+        let store = kept
+            .store
+            .take()
+            .map(|writer| Outlet::store(writer, Arc::clone(&clock)));
+        let pipeline = Pipeline::start(Vec::from_iter(store), outlets, Arc::clone(&clock))?;
+        let pipeline = Arc::new(pipeline);
+        for crashed in std::mem::take(&mut kept.crashed) {
+            pipeline.offer(crashed::span(crashed));
+        }
+        let proxy = Arc::new(Proxy::new(
+            live,
+            Arc::clone(&clock),
+            Arc::clone(&pipeline),
+            metrics,
+        ));
+
+        let count = build::workers();
+        let (addresses, sockets) = bind(&config.listen, count)?;
+        let ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
+        let (phase, told) = watch::channel(Phase::Running);
+        let common = Common {
+            proxy: Arc::clone(&proxy),
+            limits: config.limits.clone(),
+            allow: config.listen.allow.clone(),
+            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            phase: told,
+        };
+        let workers = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(number, listeners)| {
+                let upstream = Arc::new(build::upstream(&config.upstream, &ports)?);
+                worker::start(number, common.clone(), upstream, listeners)
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            proxy_addresses: addresses,
+            proxy,
+            pipeline,
+            purse,
+            kept,
+            clock,
+            registry,
+            phase,
+            workers,
+            config,
+        })
+    }
+
+    /// Where clients reach the proxy.
+    pub fn proxy_address(&self) -> SocketAddr {
+        self.proxy_addresses
+            .first()
+            .copied()
+            .unwrap_or(self.config.listen.proxy)
+    }
+
+    /// The addresses, in words.
+    pub fn listening(&self) -> String {
+        let addresses: Vec<String> = self
+            .proxy_addresses
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect();
+        addresses.join(" and ")
+    }
+
+    /// What is kept and where, in words.
+    pub fn keeping(&self) -> String {
+        match &self.kept.owner {
+            Some(_) => self.config.store.path.display().to_string(),
+            None => "none: nothing outlives this process".to_owned(),
+        }
+    }
+
+    /// The rules in force, in words.
+    pub fn limits(&self) -> String {
+        let lines = self.config.summary();
+        let limits = lines
+            .into_iter()
+            .filter(|(what, _)| *what == "budget" || *what == "rate limit");
+        let limits: Vec<String> = limits.map(|(_, means)| means).collect();
+        if limits.is_empty() {
+            "none".to_owned()
+        } else {
+            limits.join("; ")
+        }
+    }
+
+    /// Keeps house until it is dropped: to be polled beside whatever ends the program.
+    #[expect(clippy::infinite_loop, reason = "dropped when the program ends")]
+    pub async fn keep_house(&self) {
+        // Until then a start would find the crashed calls again.
+        if self.pipeline.flush(build::FLUSH).await
+            && let Some(ledger) = &self.kept.ledger
+        {
+            ledger.crashed_calls_were_reported();
+        }
+        let mut tick = tokio::time::interval(TIDY);
+        loop {
+            tick.tick().await;
+            self.proxy.tidy(self.clock.wall());
+        }
+    }
+
+    /// Takes no more calls, lets those under way finish until `shutdown.deadline`, cuts the rest,
+    /// and delivers the last spans.
+    pub async fn stop(self) {
+        tokio::time::sleep(self.config.shutdown.delay).await;
+        let deadline = self.clock.mono() + self.config.shutdown.deadline;
+        self.phase.send_replace(Phase::Draining(deadline));
+        let workers = self.workers;
+        let joined = tokio::task::spawn_blocking(move || {
+            for worker in workers {
+                if worker.join().is_err() {
+                    tracing::error!("A worker panicked");
+                }
+            }
+        });
+        drop(joined.await);
+        self.pipeline.close(build::FLUSH).await;
+        // The ledger moves what it has into its books before the directory is let go.
+        drop(self.kept.ledger);
+        drop(self.kept.owner);
+    }
+}
+
+/// The addresses that were bound, and each worker's sockets.
+type Bound = (Vec<SocketAddr>, Vec<Vec<std::net::TcpListener>>);
+
+/// Sockets for every worker, and the addresses that they have got.
+fn bind(listen: &Listen, count: usize) -> Result<Bound, StartError> {
+    let mut addresses = Vec::new();
+    let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    let mut port = listen.proxy.port();
+    for (number, address) in Listen::with_counterpart(listen.proxy).enumerate() {
+        let address = SocketAddr::new(address.ip(), port);
+        let bound = match listen::bind(address, count) {
+            Ok(bound) => bound,
+            // Machines without IPv6 have no counterpart.
+            Err(error) if number > 0 && error.kind() != io::ErrorKind::AddrInUse => continue,
+            Err(source) => {
+                return Err(StartError::Listen {
+                    key: "listen.proxy",
+                    address,
+                    source,
+                });
+            },
+        };
+        for (place, socket) in sockets.iter_mut().zip(bound) {
+            port = socket.local_addr()?.port();
+            place.push(socket);
+        }
+        addresses.push(SocketAddr::new(address.ip(), port));
+    }
+    Ok((addresses, sockets))
+}

@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod failure;
 pub mod log;
+mod run;
 mod settings;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Run the sidecar
+    Run = run,
     /// Validate a configuration and say what it means
     Check = check,
     /// Print completions for a shell

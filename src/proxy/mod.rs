@@ -1,3 +1,426 @@
 //! The data plane: its files are verbs, in the order a call meets them.
+//!
+//! `serve` → `route` → `identify` → `peek` → `admit` (what is set aside: `reserve`) → `forward` →
+//! `tap`, in which `observe` reads what passes (`events`) → `finish`. One [`Exchange`] goes along
+//! the whole way; `reply` words every refusal.
 
+mod admit;
+mod body;
 pub mod config;
+mod events;
+mod exchange;
+mod finish;
+mod flight;
+mod forward;
+mod headers;
+mod identify;
+mod later;
+mod live;
+mod metrics;
+mod observe;
+mod peek;
+mod reply;
+mod reserve;
+mod route;
+mod serve;
+mod tap;
+mod trace;
+mod upgrade;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dashmap::DashSet;
+use http::{Request, Response, StatusCode, header::CONTENT_ENCODING, request::Parts};
+use http_body_util::BodyExt as _;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+
+use crate::{
+    base::{
+        clock::{Clock, Timestamp},
+        id::RequestId,
+    },
+    call::{
+        facts::Spends,
+        labels::Source,
+        outcome::Kind,
+        refusal::{Reason, Refusal},
+    },
+    net::{
+        body::Outgoing,
+        upstream::{Upstream, UpstreamBody},
+    },
+    pipeline::Pipeline,
+    provider::{OpenAi, wire::scan::Scanner},
+};
+use exchange::{Beginning, Exchange};
+use flight::Flights;
+use later::Later;
+use observe::Observer;
+use peek::{Guarded, PeekError, Peeked, Room};
+use reply::Style;
+use tap::Tap;
+
+pub use body::ResponseBody;
+pub use live::{Destination, Live, Parts as LiveParts};
+pub use metrics::Metrics;
+pub use serve::serve;
+
+/// What all workers share.
+pub struct Proxy {
+    live: ArcSwap<Live>,
+    clock: Arc<dyn Clock>,
+    pipeline: Arc<Pipeline>,
+    metrics: Metrics,
+    flights: Arc<Flights>,
+    room: Arc<Room>,
+    later: Later,
+    /// Providers that refused `stream_options`: they are not asked for usage again.
+    shy: DashSet<Arc<str>>,
+    /// The process is about to end: calls that end now are cut by us.
+    leaving: AtomicBool,
+}
+
+/// What the proxy holds now; each is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// Calls under way.
+    pub in_flight: usize,
+    /// Bytes of request bodies held before they are sent.
+    pub peeked_bytes: u64,
+    /// Bodies that were streamed since there was no room to hold them.
+    pub peek_turned_away: u64,
+    /// Responses accepted for later whose end is awaited.
+    pub awaited_responses: usize,
+    /// Providers that are no longer asked for usage in streams.
+    pub not_asked_for_usage: usize,
+}
+
+/// One worker: its own connections to providers.
+pub struct Worker {
+    /// What it shares with the others.
+    pub proxy: Arc<Proxy>,
+    /// Its connections.
+    pub upstream: Arc<Upstream>,
+}
+
+impl Proxy {
+    /// With its first snapshot.
+    pub fn new(
+        live: Live,
+        clock: Arc<dyn Clock>,
+        pipeline: Arc<Pipeline>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            live: ArcSwap::from_pointee(live),
+            clock,
+            pipeline,
+            flights: Arc::new(Flights::new(metrics.in_flight().clone())),
+            metrics,
+            room: Arc::default(),
+            later: Later::default(),
+            shy: DashSet::new(),
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    /// The snapshot that the next call will take.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Puts another snapshot in force, for calls that begin from now on.
+    pub fn reload(&self, live: Live) {
+        self.live.store(Arc::new(live));
+    }
+
+    /// From now on calls are cut short.
+    pub fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    /// What is held now.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            in_flight: self.flights.now(),
+            peeked_bytes: self.room.held(),
+            peek_turned_away: self.room.turned_away(),
+            awaited_responses: self.later.len(),
+            not_asked_for_usage: self.shy.len(),
+        }
+    }
+
+    /// Lets go of what nobody will ask for any more. To be called every minute or so.
+    pub fn tidy(&self, now: Timestamp) {
+        self.later.sweep(now);
+        self.live.load().engine.tidy(now);
+    }
+}
+
+impl Worker {
+    /// Carries one call: the way of a request.
+    pub async fn call(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        let client =
+            headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let mut exchange = match self.begin(&parts) {
+            Ok(exchange) => exchange,
+            Err(refused) => return *refused,
+        };
+        match self.send(&mut exchange, parts, body).await {
+            Ok(response) => respond(exchange, response, client),
+            Err(refusal) => exchange.refuse(refusal),
+        }
+    }
+
+    /// Route, labels, trace: everything that the head says.
+    fn begin(&self, parts: &Parts) -> Result<Box<Exchange>, Box<Response<ResponseBody>>> {
+        let proxy = &self.proxy;
+        let (start, began) = (proxy.clock.wall(), proxy.clock.mono());
+        let live = proxy.live.load_full();
+        let request_id = RequestId::new(start);
+        let routed = route::route(&live, parts)
+            .and_then(|route| Ok((route, proxy.flights.enter(live.in_flight)?)));
+        let (mut route, in_flight) = routed.map_err(|refusal| {
+            let id = request_id.to_string();
+            let style = Style {
+                dialect: &OpenAi,
+                exhausted_status: Reason::Exhausted.status(),
+            };
+            Box::new(reply::refusal(&refusal, style, start, &id).map(ResponseBody::ours))
+        })?;
+        if headers::is_upgrade(&parts.headers) {
+            route.operation = upgrade::OPERATION;
+        }
+        let segment = route.segment.as_deref();
+        let labels = identify::labels(&parts.headers, segment, &live.identity);
+        Ok(Exchange::begin(Beginning {
+            proxy: Arc::clone(proxy),
+            request_id,
+            trace: trace::Context::of(&parts.headers),
+            start,
+            began,
+            method: parts.method.clone(),
+            route,
+            labels,
+            in_flight,
+            live,
+        }))
+    }
+
+    /// Reads what must be read, asks the rules, and sends the request.
+    async fn send(
+        &self,
+        exchange: &mut Exchange,
+        parts: Parts,
+        body: Incoming,
+    ) -> Result<Response<UpstreamBody>, Refusal> {
+        let operation = exchange.route.operation;
+        if operation.kind == Kind::Http || operation.spends == Spends::Nothing {
+            read_request(exchange, b"", false);
+            admit::admit(exchange, None).await?;
+            let body = Outgoing::Stream(Box::pin(body.map_err(Into::into)));
+            return self
+                .exchange(exchange, forward::Outbound::new(parts, body))
+                .await;
+        }
+        match peek::peek(body, exchange.live.bounds, &self.proxy.room).await {
+            Ok(Peeked::Whole {
+                body,
+                trailers,
+                place,
+            }) => {
+                let outbound = self.prepare(exchange, parts, body, trailers).await?;
+                let sent = self.exchange(exchange, outbound).await;
+                drop(place);
+                sent
+            },
+            Ok(Peeked::Large { begun, rest }) => self.stream(exchange, parts, begun, rest).await,
+            Err(error @ PeekError::Idle(_)) => {
+                Err(Refusal::new(Reason::BadRequest, "", error.to_string()))
+            },
+            Err(error @ PeekError::Client(_)) => {
+                exchange.client_left = true;
+                Err(Refusal::new(Reason::BadRequest, "", error.to_string()))
+            },
+        }
+    }
+
+    /// A request whose body is all there: read it, ask the rules, edit it where that was decided.
+    async fn prepare(
+        &self,
+        exchange: &mut Exchange,
+        parts: Parts,
+        body: Bytes,
+        trailers: Option<http::HeaderMap>,
+    ) -> Result<forward::Outbound, Refusal> {
+        let plain = forward::plain(&parts.headers, &body);
+        let readable = plain.as_deref().unwrap_or_default();
+        read_request(exchange, readable, true);
+        // What is encoded or signed is never edited.
+        let signed = forward::is_signed(&parts.headers);
+        let editable = (!signed && !parts.headers.contains_key(CONTENT_ENCODING)).then_some(&body);
+        let began = self.proxy.clock.mono();
+        let limit = admit::admit(exchange, editable).await?;
+        let mut body = body.clone();
+        let mut edited = false;
+        if let Some(limit) = limit {
+            body = Bytes::from(limit.apply(&body));
+            edited = true;
+        }
+        if editable.is_some()
+            && let Some(ask) = self.ask_usage(exchange, &body)
+        {
+            body = Bytes::from(ask);
+            edited = true;
+        }
+        let added = self.proxy.clock.mono().saturating_duration_since(began);
+        self.proxy.metrics.overhead(added);
+        let length = edited.then_some(body.len());
+        Ok(forward::Outbound::whole(parts, body, trailers).edited(length))
+    }
+
+    /// Asks on the client's behalf for the usage of its stream.
+    fn ask_usage(&self, exchange: &mut Exchange, body: &Bytes) -> Option<Vec<u8>> {
+        let to = &exchange.route.to;
+        if self.proxy.shy.contains(&to.provider.name) {
+            return None;
+        }
+        let dialect = to.provider.dialect;
+        let splice = dialect.ask_usage(exchange.route.operation, body, &exchange.request)?;
+        exchange.edits.push(ASKED_USAGE);
+        Some(splice.apply(body))
+    }
+
+    /// A request too large to hold: its last frame waits until the rules have been asked.
+    async fn stream(
+        &self,
+        exchange: &mut Exchange,
+        parts: Parts,
+        begun: Vec<Bytes>,
+        rest: Incoming,
+    ) -> Result<Response<UpstreamBody>, Refusal> {
+        let encoded = parts.headers.contains_key(CONTENT_ENCODING);
+        let wanted = exchange.route.to.provider.dialect.wanted().request;
+        let scanner = (!encoded).then(|| Scanner::new(wanted));
+        let (body, guard) = Guarded::new(begun, rest, scanner);
+        let outbound = forward::Outbound::new(parts, Outgoing::Stream(Box::pin(body)));
+        let peek::Guard { mut scanned, admit } = guard;
+        let request = outbound.request(exchange);
+        let to = Arc::clone(&exchange.route.to);
+        let sending = self.upstream.send(to.origin(), request);
+        tokio::pin!(sending);
+        let early = tokio::select! {
+            biased;
+            answer = &mut sending => Some(answer),
+            document = &mut scanned => match document {
+                Ok(reduced) => {
+                    let document = reduced.as_ref().map_or(&[][..], |reduced| &reduced.document);
+                    read_request(exchange, document, true);
+                    if let Some(reduced) = reduced {
+                        reduced.bound(&mut exchange.request.input);
+                    }
+                    None
+                },
+                // The client broke off.
+                Err(_) => Some(sending.as_mut().await),
+            },
+        };
+        let failure = |exchange: &Exchange, error| forward::failure(exchange, &error);
+        if let Some(answer) = early {
+            exchange.sent = Some(self.proxy.clock.mono());
+            let response = answer.map_err(|error| failure(exchange, error))?;
+            // It did not wait for the end of the request: mostly an error, else still to be asked.
+            if response.status().is_success() {
+                admit::admit(exchange, None).await?;
+            }
+            return Ok(response);
+        }
+        // A refusal drops `admit`, and so resets a request that was never whole.
+        admit::admit(exchange, None).await?;
+        exchange.sent = Some(self.proxy.clock.mono());
+        let _gone = admit.send(());
+        sending.await.map_err(|error| failure(exchange, error))
+    }
+
+    async fn exchange(
+        &self,
+        exchange: &mut Exchange,
+        outbound: forward::Outbound,
+    ) -> Result<Response<UpstreamBody>, Refusal> {
+        let request = outbound.request(exchange);
+        let to = Arc::clone(&exchange.route.to);
+        exchange.sent = Some(self.proxy.clock.mono());
+        self.upstream
+            .send(to.origin(), request)
+            .await
+            .map_err(|error| {
+                if error.nothing_sent() {
+                    exchange.sent = None;
+                }
+                forward::failure(exchange, &error)
+            })
+    }
+}
+
+/// The edit that asks for usage, as spans name it.
+const ASKED_USAGE: &str = "request.stream_options.include_usage";
+
+/// Facts and labels of the request's body.
+fn read_request(exchange: &mut Exchange, body: &[u8], expected: bool) {
+    let (to, operation) = (&exchange.route.to, exchange.route.operation);
+    let path = exchange.route.target.path();
+    let read = to
+        .provider
+        .dialect
+        .read_request(operation, path, body, &mut exchange.request);
+    if expected && read.is_err() {
+        exchange.partial = Some("request body");
+    }
+    for (label, value) in std::mem::take(&mut exchange.request.labels) {
+        exchange.labels.set(label, &value, Source::Body);
+    }
+}
+
+/// The provider has answered: its response goes to the client, read while it passes.
+fn respond(
+    mut exchange: Box<Exchange>,
+    response: Response<UpstreamBody>,
+    client: Option<OnUpgrade>,
+) -> Response<ResponseBody> {
+    let status = response.status();
+    exchange.http_status = Some(status.as_u16());
+    exchange.answered = true;
+    if status == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client) = client
+    {
+        return upgrade::join(client, response, exchange);
+    }
+    let asked = exchange.edits.contains(&ASKED_USAGE);
+    if asked && status == StatusCode::BAD_REQUEST {
+        exchange.may_be_shy = true;
+    }
+    let edited = status.is_success() && (asked || exchange.reservation.in_steps);
+    let (parts, body) = response.into_parts();
+    let to = &exchange.route.to;
+    let mut observer = Observer::new(
+        to.provider.dialect,
+        exchange.route.operation,
+        &parts.headers,
+        edited,
+    );
+    observer.drop_usage = asked;
+    let mut head = Response::from_parts(parts, ());
+    *head.headers_mut() = headers::to_client(std::mem::take(head.headers_mut()));
+    if observer.is_editable() {
+        // Its length may change.
+        head.headers_mut().remove(http::header::CONTENT_LENGTH);
+    }
+    exchange.mark(&mut head);
+    head.map(|()| ResponseBody::tap(Tap::new(body, observer, exchange)))
+}

@@ -1,0 +1,113 @@
+//! From what was written to what it means: a snapshot for the proxy, connections, processors.
+
+use std::{io, sync::Arc, time::Duration};
+
+use hyper_util::client::proxy::matcher::Matcher;
+
+use crate::{
+    config::Config,
+    net::{
+        config::{Egress, Upstream as UpstreamConfig},
+        connect::{Connector, egress_from_env},
+        tls,
+        upstream::{Patience, Upstream},
+    },
+    policy::{Engine, Purse},
+    pricing::{Book, Pricing},
+    provider::Providers,
+    proxy::{Live, LiveParts},
+};
+
+/// What the configuration says cannot be done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Impossible(pub(super) String);
+
+/// The proxy's snapshot. `before`: the one it replaces, whose rates go on.
+///
+/// # Errors
+/// A provider, a price file or a rule cannot be built as it is written.
+pub(super) fn live(
+    config: &Config,
+    purse: &Arc<Purse>,
+    before: Option<&Live>,
+) -> Result<Live, Impossible> {
+    let providers = Providers::build(&config.providers).map_err(|errors| {
+        Impossible(
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        )
+    })?;
+    let free: Vec<&str> = providers
+        .iter()
+        .filter(|provider| provider.free)
+        .map(|provider| &*provider.name)
+        .collect();
+    let pricing = Pricing::new(&config.pricing, book(config)?, &free);
+    let trusted = &config.identity.trusted;
+    let before = before.map(Live::engine);
+    let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, purse, before)
+        .map_err(|error| Impossible(error.to_string()))?;
+    Ok(Live::new(LiveParts {
+        providers,
+        pricing,
+        engine,
+        budgets: &config.budgets,
+        identity: config.identity.clone(),
+        limits: &config.limits,
+        idle: config.upstream.idle_timeout,
+    }))
+}
+
+/// Whether any budget is configured, so that what was spent must be kept.
+pub(super) fn has_budgets(config: &Config) -> bool {
+    let budgets = &config.budgets;
+    let simple = [budgets.daily, budgets.monthly, budgets.per_user];
+    simple.iter().any(Option::is_some) || !budgets.rules.is_empty()
+}
+
+fn book(config: &Config) -> Result<Book, Impossible> {
+    let Some(path) = &config.pricing.file else {
+        return Ok(Book::built_in());
+    };
+    let wrong = |error: &dyn std::fmt::Display| {
+        Impossible(format!("pricing.file: {}: {error}", path.display()))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    Book::parse(&text).map_err(|error| wrong(&error))
+}
+
+/// A worker's connections to providers. `own_ports`: those that an egress proxy must not be.
+///
+/// # Errors
+/// A certificate or key cannot be used.
+pub(super) fn upstream(config: &UpstreamConfig, own_ports: &[u16]) -> io::Result<Upstream> {
+    let tls = tls::client(tls::Files {
+        ca_file: config.ca_file.as_deref(),
+        client_cert: config.client_cert.as_deref(),
+        client_key: config.client_key.as_deref(),
+    })?;
+    let egress = match &config.proxy {
+        Egress::None => None,
+        Egress::Env => egress_from_env(own_ports),
+        Egress::Url(url) => Some(Matcher::builder().all(url.expose()).build()),
+    };
+    let keepalive = Some(config.tcp_keepalive).filter(|every| !every.is_zero());
+    let connector = Connector::new(tls, config.connect_timeout, keepalive, egress);
+    let patience = Patience {
+        first_byte: config.first_byte_timeout,
+        idle: config.idle_timeout,
+    };
+    Ok(Upstream::new(connector, patience, config.pool_idle))
+}
+
+/// How many workers: one a core, as far as this process may use them.
+pub(super) fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How long span workers may take to deliver what waits when the process leaves.
+pub(super) const FLUSH: Duration = Duration::from_secs(5);

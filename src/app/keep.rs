@@ -1,0 +1,78 @@
+//! What outlives the process: the data directory's owner, the ledger, the store. With budgets they
+//! must be there; without, Tollgate runs without them and says so.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::{
+    base::clock::Clock,
+    config::Config,
+    ledger::{ClaimError, Crashed, Ledger, Memory, Owner},
+    policy::Journal,
+    store::Writer,
+};
+
+/// What is kept, as far as it can be.
+pub(super) struct Kept {
+    pub(super) owner: Option<Owner>,
+    pub(super) ledger: Option<Ledger>,
+    pub(super) store: Option<Writer>,
+    /// Calls that were in flight when the last run was killed.
+    pub(super) crashed: Vec<Crashed>,
+}
+
+/// Takes the data directory and opens what is in it. `needed`: there are budgets.
+///
+/// # Errors
+/// Another process owns the directory, or it cannot be used and is needed.
+pub(super) fn open(
+    config: &Config,
+    needed: bool,
+    address: &str,
+    clock: &Arc<dyn Clock>,
+) -> Result<Kept, StartError> {
+    let mut kept = Kept {
+        owner: None,
+        ledger: None,
+        store: None,
+        crashed: Vec::new(),
+    };
+    match Owner::claim(&config.store.path, address) {
+        Ok(owner) => kept.owner = Some(owner),
+        Err(error @ ClaimError::Owned { .. }) => return Err(error.into()),
+        Err(error) if needed => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "Running without store and ledger: spans go to processors only");
+            return Ok(kept);
+        },
+    }
+    match Ledger::open(&config.ledger, Arc::clone(clock)) {
+        Ok((ledger, recovery)) => {
+            if recovery.damaged > 0 {
+                let bytes = recovery.damaged;
+                tracing::warn!(bytes, "Part of the ledger's journal could not be read");
+            }
+            kept.crashed = recovery.crashed;
+            kept.ledger = Some(ledger);
+        },
+        Err(error) if needed => return Err(error.into()),
+        Err(error) => tracing::warn!(%error, "Running without a ledger"),
+    }
+    match Writer::open(&config.store) {
+        Ok(writer) => kept.store = Some(writer),
+        Err(error) => {
+            tracing::warn!(%error, "Running without a store: spans go to processors only");
+        },
+    }
+    Ok(kept)
+}
+
+impl Kept {
+    /// The journal for the purse.
+    pub(super) fn journal(&self) -> Arc<dyn Journal> {
+        match &self.ledger {
+            Some(ledger) => ledger.journal(),
+            None => Arc::new(Memory),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Workers: one thread, one runtime and one set of sockets each, so that a call is carried from its
+//! first byte to its last without a hop to another core.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::Instant as Deadline,
+};
+
+use crate::{
+    base::clock::{Clock as _, SystemClock},
+    net::{Cidr, listen, upstream::Upstream},
+    proxy::{self, Proxy, Worker, config::Limits},
+};
+
+/// How often a worker closes connections that nobody uses.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Where the process is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Calls are taken.
+    Running,
+    /// Nothing new is accepted; calls under way may finish until then.
+    Draining(Deadline),
+}
+
+/// What every worker gets.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) limits: Limits,
+    /// Who may come from beyond loopback; empty: whoever can reach the socket.
+    pub(super) allow: Vec<Cidr>,
+    pub(super) connections: Arc<Semaphore>,
+    pub(super) phase: watch::Receiver<Phase>,
+}
+
+/// Starts a worker that accepts on `listeners`.
+///
+/// # Errors
+/// The system gives no thread or no event queue.
+pub(super) fn start(
+    number: usize,
+    common: Common,
+    upstream: Arc<Upstream>,
+    listeners: Vec<StdListener>,
+) -> io::Result<thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || runtime.block_on(work(common, upstream, listeners)))
+}
+
+async fn work(common: Common, upstream: Arc<Upstream>, listeners: Vec<StdListener>) {
+    let worker = Arc::new(Worker {
+        proxy: Arc::clone(&common.proxy),
+        upstream,
+    });
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                accepting.spawn(accept(listener, common.clone(), Arc::clone(&worker)));
+            },
+            Err(error) => tracing::error!(%error, "A worker cannot listen"),
+        }
+    }
+    let sweeping = async {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            worker.upstream.sweep(tick.tick().await);
+        }
+    };
+    tokio::select! {
+        // Each ends when the connections that it accepted have ended.
+        _ended = accepting.join_all() => {},
+        () = sweeping => {},
+    }
+}
+
+/// Accepts until the process is about to leave, then waits for the connections to end.
+async fn accept(listener: TcpListener, common: Common, worker: Arc<Worker>) {
+    let mut connections = JoinSet::new();
+    let mut phase = common.phase.clone();
+    let deadline = loop {
+        tokio::select! {
+            biased;
+            deadline = draining(&mut phase) => break deadline,
+            Some(_ended) = connections.join_next() => {},
+            (permit, socket, peer) = next(&listener, &common) => {
+                if !is_allowed(peer, &common.allow) {
+                    tracing::debug!(%peer, "A connection from outside `listen.allow` was closed");
+                    continue;
+                }
+                let worker = Arc::clone(&worker);
+                let limits = common.limits.clone();
+                let mut phase = common.phase.clone();
+                connections.spawn(async move {
+                    let draining = async { _ = draining(&mut phase).await };
+                    proxy::serve(worker, socket, &limits, draining).await;
+                    drop(permit);
+                });
+            },
+        }
+    };
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout_at(deadline, ended).await.is_err() {
+        // What is left is cut: each call settles as its body is dropped.
+        worker.proxy.leave();
+        connections.shutdown().await;
+    }
+}
+
+/// The next connection, with its place among `limits.connections`.
+async fn next(
+    listener: &TcpListener,
+    common: &Common,
+) -> (
+    Option<tokio::sync::OwnedSemaphorePermit>,
+    tokio::net::TcpStream,
+    SocketAddr,
+) {
+    // The semaphore is never closed.
+    let permit = Arc::clone(&common.connections).acquire_owned().await.ok();
+    let (socket, peer) = listen::accept(listener, |error| {
+        tracing::warn!(%error, "Accepting pauses");
+    })
+    .await;
+    (permit, socket, peer)
+}
+
+/// When calls must have ended; waits until the process is about to leave.
+async fn draining(phase: &mut watch::Receiver<Phase>) -> Deadline {
+    let changed = phase
+        .wait_for(|phase| matches!(phase, Phase::Draining(_)))
+        .await;
+    match changed.as_deref() {
+        Ok(Phase::Draining(deadline)) => *deadline,
+        // Whoever started us is gone: there is no time left.
+        _ => SystemClock.mono(),
+    }
+}
+
+fn is_allowed(peer: SocketAddr, allow: &[Cidr]) -> bool {
+    peer.ip().to_canonical().is_loopback()
+        || allow.is_empty()
+        || allow.iter().any(|network| network.contains(peer.ip()))
+}

@@ -1,0 +1,138 @@
+//! `tollgate run`: the sidecar.
+
+use std::{io::Write as _, path::Path, sync::Arc};
+
+use anstyle::Style;
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{
+    Failure, Settings,
+    log::{self, LogHandle},
+};
+use crate::{
+    app::{App, StartError},
+    base::clock::SystemClock,
+    config::{Document, Loaded, Sources, Watch},
+};
+
+/// The arguments of `tollgate run`.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Command {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let loaded = self.settings.load()?;
+        let log = log::start(loaded.config.log);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Failure::failed)?;
+        runtime.block_on(run(loaded, self.settings.path().as_deref(), &log))
+    }
+}
+
+async fn run(loaded: Loaded, path: Option<&Path>, log: &LogHandle) -> Result<(), Failure> {
+    let Loaded {
+        config,
+        document,
+        warnings,
+    } = loaded;
+    for warning in warnings {
+        let file = document.as_ref().map_or("", Document::name);
+        tracing::warn!("{}", warning.line(file));
+    }
+    let mut signals = Signals::new()?;
+    let watch = match (path, &document) {
+        (Some(path), Some(document)) => {
+            Some(Watch::new(path, document.text()).map_err(Failure::failed)?)
+        },
+        _ => None,
+    };
+    let mut app = App::start(config, Arc::new(SystemClock))?;
+    greet(&app, document.as_ref())?;
+    serve(&mut app, watch, &mut signals, log).await;
+    tracing::info!("Leaving: no new calls; those under way may finish");
+    tokio::select! {
+        () = app.stop() => {},
+        () = signals.next() => tracing::warn!("A second signal: leaving at once"),
+    }
+    Ok(())
+}
+
+/// Runs until a signal comes; applies edits of the configuration meanwhile.
+async fn serve(app: &mut App, mut watch: Option<Watch>, signals: &mut Signals, log: &LogHandle) {
+    loop {
+        let edited = async {
+            match &mut watch {
+                Some(watch) => watch.next(&Sources::SYSTEM).await,
+                None => std::future::pending().await,
+            }
+        };
+        let loaded = tokio::select! {
+            () = signals.next() => return,
+            () = app.keep_house() => return,
+            loaded = edited => loaded,
+        };
+        log.set_level(loaded.config.log.level);
+        if let Err(error) = app.reload(loaded.config).await {
+            tracing::error!(%error, "The edited configuration cannot be used; the old one stays");
+        }
+    }
+}
+
+/// What a person who has just started it needs to know, in five lines.
+fn greet(app: &App, document: Option<&Document>) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let bold = Style::new().bold();
+    let proxy = app.proxy_address();
+    let config = document.map_or("built-in defaults (no tollgate.yaml)", Document::name);
+    let lines = [
+        ("listening", app.listening()),
+        (
+            "export",
+            format!(
+                "OPENAI_BASE_URL=http://{proxy}/v1 ANTHROPIC_BASE_URL=http://{proxy} GOOGLE_GEMINI_BASE_URL=http://{proxy}"
+            ),
+        ),
+        ("config", config.to_owned()),
+        ("store", app.keeping()),
+        ("limits", app.limits()),
+    ];
+    for (what, is) in lines {
+        writeln!(out, "{bold}{what:<10}{bold:#} {is}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(Failure::failed);
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {},
+            _ = self.interrupt.recv() => {},
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::wrong(error)
+    }
+}

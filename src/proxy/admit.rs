@@ -1,0 +1,300 @@
+//! May the call go ahead, and with what set aside? Decide, journal, and only then send.
+//!
+//! | the request | is reserved | and kept within it by |
+//! |---|---|---|
+//! | has an output limit | limit × choices | the provider |
+//! | has none; a stream of a model that cannot think unseen | a step, then the next | our cut |
+//! | has none; anything else, while budgets cover the model's maximum | that | the provider |
+//! | the same, when they do not | what is left, by `budgets.unbounded` | the provider |
+
+use bytes::Bytes;
+
+use super::{
+    exchange::Exchange,
+    reserve::{self, LEAST, STEP, Worth},
+};
+use crate::{
+    call::{
+        facts::Spends,
+        outcome::{Decision, Kind},
+        refusal::{Reason, Refusal},
+        span::Value,
+    },
+    policy::{Amounts, Engine, Hold, Matched, Subject, Unbounded, Unmetered},
+    pricing::{Context, InputBound, Query, UnknownModel},
+    provider::Splice,
+};
+
+/// What is asked for.
+struct Ask {
+    amounts: Amounts,
+    /// Output tokens of all choices.
+    output: Option<u64>,
+    in_steps: bool,
+    /// The edit that makes the provider keep to it.
+    edit: Option<(Splice, Decision)>,
+    /// Only part of what the call can cost: `unbounded: allow`.
+    soft: bool,
+}
+
+impl Ask {
+    const fn of(amounts: Amounts) -> Self {
+        Self {
+            amounts,
+            output: None,
+            in_steps: false,
+            edit: None,
+            soft: false,
+        }
+    }
+}
+
+/// Asks every rule that matches the call. Returns the edit that the request must be sent with, if
+/// it was given an output limit. `body` is the request's, where it can be edited.
+///
+/// # Errors
+/// A rule refuses, or the ledger cannot be written.
+pub(super) async fn admit(
+    exchange: &mut Exchange,
+    body: Option<&Bytes>,
+) -> Result<Option<Splice>, Refusal> {
+    let live = std::sync::Arc::clone(&exchange.live);
+    let now = exchange.proxy.clock.wall();
+    let mut matched = live.engine.matched(&subject(exchange), now)?;
+    let spends = exchange.route.operation.spends;
+    if spends == Spends::Unknown {
+        unmetered(exchange, &matched)?;
+    }
+    if matched.is_empty() {
+        return Ok(None);
+    }
+    let ask = match spends {
+        Spends::Nothing | Spends::Once => Ask::of(Amounts::default()),
+        // Stopped by a limit that is used up, else free to go.
+        Spends::Unknown => Ask::of(Amounts::of(crate::base::money::Usd::ZERO, 0)),
+        Spends::Tokens => {
+            exchange.reservation.worth = worth(exchange, &matched)?;
+            tokens(exchange, &mut matched, body)?
+        },
+    };
+    let hold = ask_in_turn(exchange, &live.engine, matched, ask.amounts).await?;
+    if let Some(durable) = hold.durable()
+        && durable.await.is_err()
+    {
+        hold.release();
+        let message = "Tollgate's ledger cannot be written; this call was not sent. See the log.";
+        return Err(Refusal::new(Reason::Ledger, "ledger", message));
+    }
+    note_shadows(exchange, &hold);
+    exchange.reservation.hold = Some(hold);
+    exchange.reservation.output = ask.output;
+    exchange.reservation.in_steps = ask.in_steps;
+    if ask.soft {
+        exchange
+            .attributes
+            .push(("tollgate.bound", Value::Text("soft".into())));
+    }
+    Ok(ask.edit.map(|(splice, decision)| {
+        exchange.decision = decision;
+        exchange.edits.push("request.output_limit");
+        splice
+    }))
+}
+
+fn subject(exchange: &Exchange) -> Subject<'_> {
+    let operation = exchange.route.operation;
+    Subject {
+        request_id: exchange.request_id,
+        span_id: exchange.trace.span_id,
+        trace_id: exchange.trace.trace_id,
+        parent_span_id: exchange.trace.parent,
+        start: exchange.start,
+        kind: operation.kind,
+        operation: operation.gen_ai,
+        provider: &exchange.route.to.provider.name,
+        model: exchange.request.model.as_deref(),
+        labels: &exchange.labels,
+    }
+}
+
+/// What cannot be metered passes, counted, unless budgets forbid it.
+fn unmetered(exchange: &Exchange, matched: &Matched) -> Result<(), Refusal> {
+    exchange
+        .proxy
+        .metrics
+        .unmetered(exchange.route.operation.name);
+    if matched.has_budget() && exchange.live.unmetered == Unmetered::Deny {
+        let message = format!(
+            "Tollgate cannot meter {} {} yet, and budgets.unmetered is deny.",
+            exchange.method,
+            exchange.route.target.path()
+        );
+        return Err(Refusal::new(Reason::Denied, "unmetered", message));
+    }
+    Ok(())
+}
+
+/// What the price and the limits of the call depend on.
+fn query(exchange: &Exchange) -> Query<'_> {
+    let request = &exchange.request;
+    Query {
+        provider: &exchange.route.to.provider.name,
+        path: exchange.route.target.path(),
+        response_model: None,
+        request_model: request.model.as_deref(),
+        at: exchange.start,
+        context: Context {
+            service_tier: request.service_tier.as_deref(),
+            ..Context::default()
+        },
+    }
+}
+
+/// The prices and the input that the call cannot exceed.
+fn worth(exchange: &Exchange, matched: &Matched) -> Result<Worth, Refusal> {
+    let (request, pricing) = (&exchange.request, &exchange.live.pricing);
+    let query = query(exchange);
+    let limits = pricing.limits(&query);
+    let input = InputBound::of(request, &limits, None);
+    if !matched.counts_usd() {
+        return Ok(Worth {
+            input,
+            ..Worth::default()
+        });
+    }
+    let tariff = pricing.highest(&query);
+    let stand_in = match (&tariff, pricing.unknown_model()) {
+        (None, UnknownModel::Deny) => {
+            let model = request.model.as_deref().unwrap_or("(none named)");
+            let message = format!(
+                "Tollgate knows no price for the model {model} of {}, and a budget in dollars \
+                 counts this call. Add it under `pricing:`, or set pricing.unknown_model.",
+                query.provider
+            );
+            return Err(Refusal::new(Reason::Denied, "model.unknown_price", message));
+        },
+        (_, UnknownModel::Ceiling) => Some(std::sync::Arc::clone(pricing.unknown_tariff())),
+        _ => None,
+    };
+    Ok(Worth {
+        tariff: tariff.or_else(|| stand_in.clone()),
+        stand_in,
+        input,
+    })
+}
+
+/// What a call that makes tokens asks for.
+fn tokens(
+    exchange: &Exchange,
+    matched: &mut Matched,
+    body: Option<&Bytes>,
+) -> Result<Ask, Refusal> {
+    let (request, live) = (&exchange.request, &exchange.live);
+    let worth = &exchange.reservation.worth;
+    let now = exchange.proxy.clock.wall();
+    let choices = request.choices();
+    let ask = |output: u64| Ask {
+        output: Some(output),
+        ..Ask::of(worth.of(output))
+    };
+    if exchange.route.operation.kind == Kind::Embedding {
+        return Ok(ask(0));
+    }
+    let limits = live.pricing.limits(&query(exchange));
+    let in_steps = request.output_limit.is_none() && request.stream && !limits.thinks_unseen;
+    let most = request
+        .output_limit
+        .unwrap_or(limits.output)
+        .saturating_mul(choices);
+    let first = if in_steps {
+        STEP.saturating_mul(choices)
+    } else {
+        most
+    };
+    let whole = Ask {
+        in_steps,
+        ..ask(first)
+    };
+    let room = live.engine.room(matched, whole.amounts, now)?;
+    if room.fits {
+        return Ok(whole);
+    }
+    let left = worth.affordable(room.left);
+    if in_steps {
+        return Ok(Ask {
+            in_steps,
+            ..ask(left.min(first).max(LEAST))
+        });
+    }
+    let bounded = request.output_limit.is_some();
+    let lowered = if bounded || room.may_clamp {
+        Decision::Clamped
+    } else {
+        Decision::Capped
+    };
+    let may_lower = room.may_clamp || (!bounded && live.unbounded == Unbounded::Cap);
+    let each = left / choices;
+    if may_lower && each >= LEAST {
+        let dialect = exchange.route.to.provider.dialect;
+        let splice =
+            body.and_then(|body| dialect.bound_output(exchange.route.operation, body, each));
+        if let Some(splice) = splice {
+            let edit = Some((splice, lowered));
+            return Ok(Ask {
+                edit,
+                ..ask(each.saturating_mul(choices))
+            });
+        }
+    }
+    if !bounded && live.unbounded == Unbounded::Allow && left > 0 {
+        return Ok(Ask {
+            soft: true,
+            ..ask(left.min(most))
+        });
+    }
+    Ok(whole)
+}
+
+/// Asks, and waits in order for a budget that is only busy.
+async fn ask_in_turn(
+    exchange: &Exchange,
+    engine: &Engine,
+    mut matched: Matched,
+    amounts: Amounts,
+) -> Result<Hold, Refusal> {
+    let subject = subject(exchange);
+    let clock = &exchange.proxy.clock;
+    let began = clock.mono();
+    loop {
+        let mut refused = match engine.admit(matched, amounts, &subject, clock.wall()) {
+            Ok(hold) => return Ok(hold),
+            Err(refused) => refused,
+        };
+        let waited = match refused.wait() {
+            Some((longest, place)) => tokio::time::timeout_at(began + longest, place)
+                .await
+                .is_ok(),
+            None => false,
+        };
+        if !waited {
+            let (refusal, crossings) = engine.refuse(*refused, &subject, clock.wall());
+            crossings.iter().for_each(reserve::log);
+            return Err(refusal);
+        }
+        matched = match refused.again() {
+            Some(matched) => matched,
+            None => engine.matched(&subject, clock.wall())?,
+        };
+    }
+}
+
+/// Rules in shadow mode stop nothing; the span says which would have.
+fn note_shadows(exchange: &mut Exchange, hold: &Hold) {
+    let shadowed: Vec<Box<str>> = hold.shadowed().map(Box::from).collect();
+    if !shadowed.is_empty() {
+        exchange.decision = Decision::Shadow;
+        exchange
+            .attributes
+            .push(("tollgate.shadow", Value::Texts(shadowed)));
+    }
+}

@@ -1,0 +1,265 @@
+//! One call in flight: everything that is known of it. It is finished exactly once, by whoever
+//! owns it last, or when it is dropped.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response};
+
+use super::{
+    Proxy,
+    body::ResponseBody,
+    flight::InFlight,
+    headers::REQUEST_ID,
+    live::Live,
+    observe::{Observer, Progress},
+    reply::{self, Style},
+    reserve::Reservation,
+    route::Route,
+    trace,
+};
+use crate::{
+    base::{
+        clock::{Instant, Timestamp},
+        id::RequestId,
+    },
+    call::{
+        facts::{RequestFacts, ResponseFacts},
+        labels::Labels,
+        outcome::{Decision, End},
+        refusal::Refusal,
+        span::{Event, Value},
+    },
+    net::upstream::UpstreamError,
+    provider::Cut,
+};
+
+/// A call in flight.
+pub(super) struct Exchange {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) live: Arc<Live>,
+    pub(super) request_id: RequestId,
+    pub(super) trace: trace::Context,
+    /// When the request's head had arrived, by the wall clock and by the monotonic one.
+    pub(super) start: Timestamp,
+    pub(super) began: Instant,
+    pub(super) method: Method,
+    pub(super) route: Route,
+    pub(super) labels: Labels,
+    pub(super) request: RequestFacts,
+    /// What was set aside for it, and how its output is kept within that.
+    pub(super) reservation: Reservation,
+    pub(super) decision: Decision,
+    /// Why it was refused, failed or cut.
+    pub(super) refusal: Option<Refusal>,
+    pub(super) http_status: Option<u16>,
+    /// When the request was handed to a connection.
+    pub(super) sent: Option<Instant>,
+    /// Whether any byte of a response has come.
+    pub(super) answered: bool,
+    pub(super) first_chunk: Option<Duration>,
+    /// What was changed of request or response.
+    pub(super) edits: Vec<&'static str>,
+    pub(super) partial: Option<&'static str>,
+    /// The client left, or broke off its request.
+    pub(super) client_left: bool,
+    /// A 400 may be the provider's word on our asking for usage.
+    pub(super) may_be_shy: bool,
+    pub(super) error_type: Option<&'static str>,
+    pub(super) events: Vec<Event>,
+    /// Further attributes of its span.
+    pub(super) attributes: Vec<(&'static str, Value)>,
+    /// Dropped last, so that a call counts as in flight until it is settled.
+    _in_flight: InFlight,
+    finished: bool,
+}
+
+/// What an exchange begins with.
+pub(super) struct Beginning {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) live: Arc<Live>,
+    pub(super) request_id: RequestId,
+    pub(super) trace: trace::Context,
+    pub(super) start: Timestamp,
+    pub(super) began: Instant,
+    pub(super) method: Method,
+    pub(super) route: Route,
+    pub(super) labels: Labels,
+    pub(super) in_flight: InFlight,
+}
+
+impl Exchange {
+    pub(super) fn begin(beginning: Beginning) -> Box<Self> {
+        let Beginning {
+            proxy,
+            live,
+            request_id,
+            trace,
+            start,
+            began,
+            method,
+            route,
+            labels,
+            in_flight,
+        } = beginning;
+        Box::new(Self {
+            proxy,
+            live,
+            request_id,
+            trace,
+            start,
+            began,
+            method,
+            route,
+            labels,
+            request: RequestFacts::default(),
+            reservation: Reservation::default(),
+            decision: Decision::Admitted,
+            refusal: None,
+            http_status: None,
+            sent: None,
+            answered: false,
+            first_chunk: None,
+            edits: Vec::new(),
+            partial: None,
+            client_left: false,
+            may_be_shy: false,
+            error_type: None,
+            events: Vec::new(),
+            attributes: Vec::new(),
+            _in_flight: in_flight,
+            finished: false,
+        })
+    }
+
+    /// How long ago the request's head arrived.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.proxy
+            .clock
+            .mono()
+            .saturating_duration_since(self.began)
+    }
+
+    /// Bytes of the response's body have come.
+    pub(super) fn saw_bytes(&mut self) {
+        if self.first_chunk.is_none() {
+            let first = self.elapsed();
+            self.first_chunk = Some(first);
+            if self.request.stream {
+                self.events.push(Event {
+                    name: "first_token".into(),
+                    time: self.start + first,
+                });
+            }
+        }
+    }
+
+    /// The response broke off.
+    pub(super) fn failed(&mut self, error: &UpstreamError) {
+        self.error_type = Some(if error.is_timeout() {
+            "timeout"
+        } else {
+            "upstream_broke_off"
+        });
+        let provider = &*self.route.to.provider.name;
+        tracing::warn!(request_id = %self.request_id, provider, %error, "A response broke off");
+    }
+
+    /// A limit was reached in the middle of a stream.
+    pub(super) const fn is_cut(&self) -> bool {
+        matches!(self.decision, Decision::Cut)
+    }
+
+    /// The legal end of a stream that is cut.
+    pub(super) fn last_events(&self, observer: &Observer) -> Bytes {
+        let (Some(refusal), true) = (&self.refusal, observer.is_editable()) else {
+            return Bytes::new();
+        };
+        let cut = Cut {
+            style: self.live.cut_style,
+            refusal,
+            request_id: &self.request_id.to_string(),
+            usage: self.usage_of_cut(&observer.facts),
+            asks_usage: self.request.asks_usage,
+            facts: &observer.facts,
+            state: &observer.state,
+        };
+        self.route
+            .to
+            .provider
+            .dialect
+            .cut(self.route.operation, &cut)
+    }
+
+    /// Answers with a refusal, and finishes.
+    pub(super) fn refuse(mut self: Box<Self>, refusal: Refusal) -> Response<ResponseBody> {
+        let style = Style {
+            dialect: self.route.to.provider.dialect,
+            exhausted_status: self.live.exhausted_status,
+        };
+        let now = self.proxy.clock.wall();
+        let id = self.request_id.to_string();
+        let mut response = reply::refusal(&refusal, style, now, &id).map(ResponseBody::ours);
+        self.mark(&mut response);
+        self.http_status = Some(response.status().as_u16());
+        if refusal.reason.is_block() {
+            self.decision = Decision::Refused;
+        }
+        self.refusal = Some(refusal);
+        let end = match self.sent {
+            _ if self.client_left => End::Client,
+            Some(_) => End::Upstream,
+            None => End::Complete,
+        };
+        self.finish(end, ResponseFacts::default());
+        response
+    }
+
+    /// The headers that every response gets.
+    pub(super) fn mark<B>(&self, response: &mut Response<B>) {
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::try_from(self.request_id.to_string()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        self.trace.answer(headers);
+    }
+
+    /// How a call ends whose response nobody takes any more: the client left, or we leave.
+    pub(super) fn abandoned(&self) -> End {
+        if self.proxy.leaving.load(Relaxed) {
+            End::Cut
+        } else {
+            End::Client
+        }
+    }
+
+    /// Whether this is the first time that the call ends.
+    pub(super) const fn first_end(&mut self) -> bool {
+        !std::mem::replace(&mut self.finished, true)
+    }
+}
+
+impl Progress for Exchange {
+    fn may_go_on(&mut self, facts: &ResponseFacts) -> bool {
+        let now = self.proxy.clock.wall();
+        match self.reservation.keep_up(facts, now) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.decision = Decision::Cut;
+                self.refusal = Some(refusal);
+                false
+            },
+        }
+    }
+}
+
+impl Drop for Exchange {
+    /// The client left before there was a body to give it.
+    fn drop(&mut self) {
+        let end = self.abandoned();
+        self.finish(end, ResponseFacts::default());
+    }
+}

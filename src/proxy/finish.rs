@@ -1,0 +1,408 @@
+//! The end of a call: what it is charged, and the span that it becomes. See the table in the
+//! README of what each ending charges.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{exchange::Exchange, later::Kept, observe::Observer, reserve};
+use crate::{
+    base::money::Usd,
+    call::{
+        facts::{ResponseFacts, Spends},
+        outcome::{Decision, End, Status},
+        refusal::Reason,
+        span::{Event, Span, Value},
+        usage::{Usage, UsageSource},
+    },
+    policy::Charge,
+    pricing::{Context, Query, Tariff, likely_tokens, likely_usage},
+};
+
+/// What a call is charged, and what its span says of that.
+struct Account {
+    usage: Usage,
+    source: UsageSource,
+    /// `None`: unknown.
+    cost: Option<Usd>,
+    charge: Charge,
+}
+
+impl Account {
+    const fn nothing() -> Self {
+        let charge = Charge {
+            usd: Some(Usd::ZERO),
+            tokens: Some(0),
+            source: UsageSource::Absent,
+        };
+        Self {
+            usage: Usage::NONE,
+            source: UsageSource::Absent,
+            cost: Some(Usd::ZERO),
+            charge,
+        }
+    }
+
+    /// It may have cost something that cannot be known.
+    const fn unknown() -> Self {
+        Self {
+            cost: None,
+            ..Self::nothing()
+        }
+    }
+}
+
+impl Exchange {
+    /// Ends the call: settles what it holds, and offers its span. Does nothing the second time.
+    pub(super) fn finish(&mut self, end: End, mut facts: ResponseFacts) {
+        if !self.first_end() {
+            return;
+        }
+        self.note_shyness(&facts);
+        let account = self.account(end, &facts);
+        self.settle(&account.charge, &facts);
+        let duration = self.elapsed();
+        let span = self.span(end, duration, &account, &mut facts);
+        self.proxy.metrics.record(&span);
+        self.proxy.pipeline.offer(span);
+    }
+
+    /// Ends the call with what was observed of its response.
+    pub(super) fn finish_with(&mut self, end: End, observer: &mut Observer) {
+        self.partial = self.partial.or(observer.partial);
+        if observer.left_usage {
+            self.edits.push("response.usage_event");
+        }
+        self.finish(end, std::mem::take(&mut observer.facts));
+    }
+
+    /// What a stream that is cut now will be charged; its last events say so.
+    pub(super) fn usage_of_cut(&self, facts: &ResponseFacts) -> Usage {
+        self.broken_off(facts, self.live.cut_margin)
+    }
+
+    /// A provider that refuses to be asked for usage is not asked again until the next start.
+    fn note_shyness(&self, facts: &ResponseFacts) {
+        let message = facts
+            .error
+            .as_ref()
+            .and_then(|error| error.message.as_deref());
+        let names_it =
+            |message: &str| message.contains("stream_options") || message.contains("include_usage");
+        let provider = &self.route.to.provider.name;
+        if self.may_be_shy
+            && message.is_some_and(names_it)
+            && self.proxy.shy.insert(Arc::clone(provider))
+        {
+            tracing::warn!(
+                provider = &**provider,
+                "The provider refuses stream_options.include_usage; it is not asked again, and the \
+                 usage of its streams is estimated"
+            );
+        }
+    }
+
+    fn account(&self, end: End, facts: &ResponseFacts) -> Account {
+        let refused_or_unsent = self.sent.is_none();
+        let failed = self.http_status.is_some_and(|status| status >= 400);
+        match self.route.operation.spends {
+            _ if refused_or_unsent => Account::nothing(),
+            Spends::Nothing => Account::nothing(),
+            Spends::Unknown if failed => Account::nothing(),
+            Spends::Unknown => Account::unknown(),
+            Spends::Once if !self.bills_stored(facts) => Account::nothing(),
+            Spends::Tokens | Spends::Once => self.metered(end, facts, failed),
+        }
+    }
+
+    fn metered(&self, end: End, facts: &ResponseFacts, failed: bool) -> Account {
+        let reported = facts.usage.is_reported();
+        if reported && (end == End::Complete || failed) {
+            return self.priced(facts, &facts.usage, UsageSource::Reported);
+        }
+        if failed {
+            return Account::nothing();
+        }
+        if !self.answered {
+            return self.unanswered();
+        }
+        match end {
+            End::Complete if facts.pending => Account::unknown(),
+            End::Complete if facts.error.is_some() => {
+                self.priced(facts, &self.broken_off(facts, 0), UsageSource::Estimated)
+            },
+            End::Complete => self.unreported(facts),
+            End::Cut => {
+                let usage = self.broken_off(facts, self.live.cut_margin);
+                self.priced(facts, &usage, UsageSource::Estimated)
+            },
+            End::Client | End::Upstream | End::Crashed => {
+                self.priced(facts, &self.broken_off(facts, 0), UsageSource::Estimated)
+            },
+        }
+    }
+
+    /// The answer came whole, and said nothing of usage: the estimate on the span, its upper bound
+    /// against budgets.
+    fn unreported(&self, facts: &ResponseFacts) -> Account {
+        let usage = likely_usage(&self.request, None, facts.output_bytes);
+        let mut account = self.priced(facts, &usage, UsageSource::Estimated);
+        let input = self
+            .reservation
+            .input_tokens()
+            .max(usage.input.unwrap_or(0));
+        let most = Usage::text(input, facts.output_bytes);
+        account.charge = self.priced(facts, &most, UsageSource::Estimated).charge;
+        account
+    }
+
+    /// What was seen of a stream that did not come to its end: usage as far as it was reported,
+    /// what we counted where it was not.
+    fn broken_off(&self, facts: &ResponseFacts, margin: u64) -> Usage {
+        let counted = likely_tokens(facts.output_bytes).saturating_add(margin);
+        let mut usage = likely_usage(&self.request, None, facts.output_bytes);
+        usage.update(&facts.usage);
+        // Counts in the middle of a stream are stubs, or of the part that is over.
+        usage.output = Some(facts.usage.output.unwrap_or(0).max(counted));
+        usage
+    }
+
+    /// The request was sent, and nothing came back: its input, and what the model can have made in
+    /// that time.
+    fn unanswered(&self) -> Account {
+        let time = self.sent.map_or(Duration::ZERO, |sent| {
+            self.proxy.clock.mono().saturating_duration_since(sent)
+        });
+        let speed = u64::from(self.route.to.provider.max_tokens_per_second);
+        let made = u64::try_from(time.as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(speed)
+            .div_ceil(1000);
+        let input = self.reservation.input_tokens();
+        let most = self.reservation.most_output().unwrap_or(u64::MAX);
+        let usage = Usage::text(input, made.min(most));
+        let held = self.reservation.held();
+        let facts = ResponseFacts::default();
+        let mut account = self.priced(&facts, &usage, UsageSource::Ceiling);
+        if let (Some(usd), Some(held)) = (&mut account.charge.usd, held.usd) {
+            *usd = (*usd).min(held);
+            account.cost = Some(*usd);
+        }
+        if let (Some(tokens), Some(held)) = (&mut account.charge.tokens, held.tokens) {
+            *tokens = (*tokens).min(held);
+        }
+        account
+    }
+
+    fn priced(&self, facts: &ResponseFacts, usage: &Usage, source: UsageSource) -> Account {
+        let tariff = self.tariff(facts);
+        let cost = tariff.and_then(|tariff| tariff.bill(usage).ok());
+        // Without a price budgets are charged what stands for it, or the reservation.
+        let usd = cost.or_else(|| self.reservation.stand_in()?.bill(usage).ok());
+        Account {
+            usage: *usage,
+            source,
+            cost,
+            charge: Charge {
+                usd,
+                tokens: Some(usage.total()),
+                source,
+            },
+        }
+    }
+
+    fn tariff(&self, facts: &ResponseFacts) -> Option<Arc<Tariff>> {
+        self.live.pricing.tariff(&Query {
+            provider: &self.route.to.provider.name,
+            path: self.route.target.path(),
+            response_model: facts.model.as_deref(),
+            request_model: self.request.model.as_deref(),
+            at: self.start,
+            context: Context {
+                service_tier: facts.service_tier.as_deref(),
+                speed: facts.speed.as_deref(),
+                ..Context::default()
+            },
+        })
+    }
+
+    /// Whether this read of a stored response is the one that is billed.
+    fn bills_stored(&self, facts: &ResponseFacts) -> bool {
+        let id = facts.id.as_deref().or(self.request.response_id.as_deref());
+        let done = facts.usage.is_reported() && !facts.pending;
+        done && id.is_some_and(|id| self.proxy.later.bill_once(&self.route.to.provider.name, id))
+    }
+
+    fn settle(&mut self, charge: &Charge, facts: &ResponseFacts) {
+        let provider = &self.route.to.provider.name;
+        if let Some(id) = facts
+            .id
+            .as_deref()
+            .filter(|_| self.route.operation.spends == Spends::Tokens)
+        {
+            if facts.pending && self.http_status.is_some_and(|status| status < 400) {
+                if let Some(hold) = self.reservation.take() {
+                    let kept = Kept {
+                        hold,
+                        since: self.start,
+                    };
+                    self.proxy.later.keep(provider, id, kept);
+                }
+                return;
+            }
+            if self.route.operation.name.starts_with("responses") {
+                let _first = self.proxy.later.bill_once(provider, id);
+            }
+        }
+        // A poll that shows the end of what was accepted earlier settles that, not itself.
+        let earlier = (self.route.operation.spends == Spends::Once && !facts.pending)
+            .then(|| facts.id.as_deref().or(self.request.response_id.as_deref()))
+            .flatten()
+            .and_then(|id| self.proxy.later.take(provider, id));
+        let remaining = self
+            .reservation
+            .remaining_after(charge.usd, self.proxy.clock.wall());
+        if let Some(remaining) = remaining {
+            let text = Value::Text(remaining.to_string().into_boxed_str());
+            self.attributes
+                .push(("tollgate.budget.remaining.usd", text));
+        }
+        let own = self.reservation.take();
+        let crossings = match (earlier, own) {
+            (Some(kept), own) => {
+                if let Some(own) = own {
+                    own.release();
+                }
+                kept.hold.settle(*charge)
+            },
+            (None, Some(own)) if self.sent.is_none() => {
+                own.release();
+                Vec::new()
+            },
+            (None, Some(own)) => own.settle(*charge),
+            (None, None) => Vec::new(),
+        };
+        for crossing in &crossings {
+            reserve::log(crossing);
+            let name = format!("budget.{}", crossing.level.name());
+            self.events.push(Event {
+                name: name.into(),
+                time: self.proxy.clock.wall(),
+            });
+        }
+    }
+
+    fn span(
+        &mut self,
+        end: End,
+        duration: Duration,
+        account: &Account,
+        facts: &mut ResponseFacts,
+    ) -> Span {
+        let operation = self.route.operation;
+        let blocked_by = self
+            .refusal
+            .as_ref()
+            .map(|refusal| &refusal.by)
+            .filter(|by| !by.is_empty());
+        let status = self.status(end, facts);
+        let mut attributes = std::mem::take(&mut self.attributes);
+        let mut put = |name, value: Option<Value>| {
+            attributes.extend(value.map(|value| (name, value)));
+        };
+        put(
+            "gen_ai.request.max_tokens",
+            self.request.output_limit.map(Value::Int),
+        );
+        put(
+            "gen_ai.request.temperature",
+            self.request.temperature.map(Value::Float),
+        );
+        put("gen_ai.request.top_p", self.request.top_p.map(Value::Float));
+        put(
+            "gen_ai.response.stop_detail",
+            facts.stop_detail.take().map(Value::Text),
+        );
+        put(
+            "tollgate.service_tier",
+            facts.service_tier.take().map(Value::Text),
+        );
+        put(
+            "tollgate.cost.reported_usd",
+            facts.reported_cost.take().map(Value::Text),
+        );
+        let server_tools = std::mem::take(&mut facts.server_tools);
+        put(
+            "tollgate.server_tools",
+            (!server_tools.is_empty()).then_some(Value::Texts(server_tools)),
+        );
+        Span {
+            trace_id: self.trace.trace_id,
+            span_id: self.trace.span_id,
+            parent_span_id: self.trace.parent,
+            request_id: self.request_id,
+            kind: operation.kind,
+            operation: operation.gen_ai,
+            start: self.start,
+            duration,
+            first_chunk: self.first_chunk,
+            status,
+            end,
+            provider: Arc::clone(&self.route.to.provider.name),
+            request_model: self.request.model.take().map(Arc::from),
+            response_model: facts.model.take().map(Arc::from),
+            response_id: facts.id.take(),
+            finish_reasons: std::mem::take(&mut facts.finish_reasons),
+            tool_calls: std::mem::take(&mut facts.tool_calls),
+            stream: self.request.stream,
+            labels: std::mem::take(&mut self.labels),
+            usage: account.usage,
+            usage_source: account.source,
+            cost: account.cost,
+            decision: self.decision,
+            blocked_by: blocked_by.map(|by| Box::from(&**by)),
+            http_status: self.http_status,
+            method: Box::from(self.method.as_str()),
+            server_address: Arc::clone(&self.route.to.server_address),
+            path: Box::from(self.route.target.path()),
+            error_type: self.error_type(status, facts),
+            edits: std::mem::take(&mut self.edits),
+            partial: self.partial,
+            events: std::mem::take(&mut self.events),
+            attributes,
+        }
+    }
+
+    fn status(&self, end: End, facts: &ResponseFacts) -> Status {
+        let failed = self.http_status.is_some_and(|status| status >= 400);
+        match end {
+            End::Client => Status::Cancelled,
+            _ if matches!(self.decision, Decision::Refused | Decision::Cut) => Status::Blocked,
+            End::Upstream | End::Crashed => Status::Error,
+            _ if failed || facts.error.is_some() || self.error_type.is_some() => Status::Error,
+            _ => Status::Ok,
+        }
+    }
+
+    /// `error.type`: the provider's type or code, our own word, or the status.
+    fn error_type(&self, status: Status, facts: &mut ResponseFacts) -> Option<Box<str>> {
+        if status != Status::Error {
+            return None;
+        }
+        let theirs = facts
+            .error
+            .take()
+            .and_then(|error| error.kind.or(error.code));
+        let ours = || match self.refusal.as_ref().map(|refusal| refusal.reason) {
+            Some(Reason::Timeout) => Some("timeout"),
+            Some(Reason::BadGateway) => Some("upstream_unreachable"),
+            Some(_) => Some("_OTHER"),
+            None => self.error_type,
+        };
+        theirs
+            .or_else(|| ours().map(Box::from))
+            .or_else(|| {
+                self.http_status
+                    .map(|status| status.to_string().into_boxed_str())
+            })
+            .or_else(|| Some(Box::from("_OTHER")))
+    }
+}

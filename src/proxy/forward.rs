@@ -1,0 +1,117 @@
+//! Sends a request on: the target, the headers, the body; and turns what can go wrong on the way
+//! into a refusal.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Request, Uri,
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH},
+    request::Parts,
+};
+use http_body_util::{BodyExt as _, Full};
+
+use super::{exchange::Exchange, headers};
+use crate::{
+    call::refusal::{Reason, Refusal},
+    net::{body::Outgoing, upstream::UpstreamError},
+    provider::wire::encoding::{Decoder, Encoding},
+};
+
+/// A request on its way out.
+pub(super) struct Outbound {
+    parts: Parts,
+    body: Outgoing,
+    /// The body's new length, if it was edited.
+    edited_length: Option<usize>,
+}
+
+impl Outbound {
+    pub(super) const fn new(parts: Parts, body: Outgoing) -> Self {
+        Self {
+            parts,
+            body,
+            edited_length: None,
+        }
+    }
+
+    /// With a body that is all there.
+    pub(super) fn whole(parts: Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let body = match trailers {
+            None => Outgoing::whole(body),
+            Some(trailers) => {
+                let body = Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers))));
+                Outgoing::Stream(Box::pin(body.map_err(|never| match never {})))
+            },
+        };
+        Self::new(parts, body)
+    }
+
+    /// With the body's new length, if it was edited.
+    pub(super) fn edited(self, edited_length: Option<usize>) -> Self {
+        Self {
+            edited_length,
+            ..self
+        }
+    }
+
+    /// The request as the provider gets it.
+    pub(super) fn request(self, exchange: &Exchange) -> Request<Outgoing> {
+        let Self {
+            parts,
+            body,
+            edited_length,
+        } = self;
+        let route = &exchange.route;
+        let mut request = Request::new(body);
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = Uri::from(route.target.clone());
+        *request.headers_mut() = headers::to_upstream(parts.headers, route.to.host_header());
+        exchange.trace.propagate(request.headers_mut());
+        if let Some(length) = edited_length
+            && let Some(declared) = request.headers_mut().get_mut(CONTENT_LENGTH)
+        {
+            *declared = HeaderValue::from(length);
+        }
+        request
+    }
+}
+
+/// The body as text to read: decoded on the side if it is encoded; `None` if it cannot be.
+pub(super) fn plain<'a>(headers: &HeaderMap, body: &'a Bytes) -> Option<Cow<'a, [u8]>> {
+    let Some(named) = headers.get(CONTENT_ENCODING) else {
+        return Some(Cow::Borrowed(body));
+    };
+    let encoding = Encoding::from_header(named.to_str().ok()?)?;
+    let mut plain = Vec::new();
+    let mut decoder = Decoder::new(encoding);
+    decoder
+        .feed(body, &mut |piece| plain.extend_from_slice(piece))
+        .ok()?;
+    Some(Cow::Owned(plain))
+}
+
+/// Whether the client has signed or digested the body, so that no byte of it may change.
+pub(super) fn is_signed(headers: &HeaderMap) -> bool {
+    const DIGESTS: [&str; 4] = ["content-digest", "digest", "content-md5", "signature-input"];
+    let aws = headers
+        .get(AUTHORIZATION)
+        .is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"));
+    aws || DIGESTS.iter().any(|name| headers.contains_key(*name))
+}
+
+/// What the client is told when no answer came.
+pub(super) fn failure(exchange: &Exchange, error: &UpstreamError) -> Refusal {
+    let reason = if error.is_timeout() {
+        Reason::Timeout
+    } else {
+        Reason::BadGateway
+    };
+    let provider = &exchange.route.to.provider.name;
+    let host = &exchange.route.to.server_address;
+    Refusal::new(
+        reason,
+        "",
+        format!("Tollgate got no answer from {provider} ({host}): {error}"),
+    )
+}

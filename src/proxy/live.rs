@@ -1,0 +1,212 @@
+//! What the configuration means, resolved: an immutable snapshot that a call takes at its start and
+//! keeps to its end, so that a reload never changes a call under way.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::{HeaderValue, Uri, uri::PathAndQuery};
+
+use super::{
+    config::{Identity, Limits},
+    peek::Bounds,
+};
+use crate::{
+    call::refusal::{Reason, Refusal},
+    net::connect::Origin,
+    policy::{self, Cut, Engine, Unbounded, Unmetered},
+    pricing::Pricing,
+    provider::{BaseUrl, CutStyle, Provider, Providers},
+};
+
+/// The snapshot.
+#[derive(Debug)]
+pub struct Live {
+    providers: Providers,
+    /// Those whose address is known.
+    destinations: HashMap<Arc<str>, Arc<Destination>>,
+    pub(super) pricing: Pricing,
+    pub(super) engine: Engine,
+    pub(super) identity: Identity,
+    pub(super) bounds: Bounds,
+    pub(super) in_flight: usize,
+    /// `budgets.status`.
+    pub(super) exhausted_status: u16,
+    /// `budgets.cut`.
+    pub(super) cut_style: CutStyle,
+    /// `budgets.cut_margin`, in tokens.
+    pub(super) cut_margin: u64,
+    pub(super) unbounded: Unbounded,
+    pub(super) unmetered: Unmetered,
+}
+
+/// A provider that requests can be sent to.
+#[derive(Debug)]
+pub struct Destination {
+    /// What is known of it.
+    pub(super) provider: Arc<Provider>,
+    /// Its host, as spans name it.
+    pub(super) server_address: Arc<str>,
+    origin: Origin,
+}
+
+/// The parts of a snapshot.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// `providers:`, built.
+    pub providers: Providers,
+    /// `pricing:`, built.
+    pub pricing: Pricing,
+    /// `budgets:` and `rate_limits:`, built.
+    pub engine: Engine,
+    /// `budgets:`.
+    pub budgets: &'a policy::Config,
+    /// `identity:`.
+    pub identity: Identity,
+    /// `limits:`.
+    pub limits: &'a Limits,
+    /// `upstream.idle_timeout`: how long a client may be silent in the middle of a request.
+    pub idle: std::time::Duration,
+}
+
+impl Live {
+    /// Puts a snapshot together.
+    pub fn new(parts: Parts<'_>) -> Self {
+        let Parts {
+            providers,
+            pricing,
+            engine,
+            budgets,
+            identity,
+            limits,
+            idle,
+        } = parts;
+        let destinations = providers
+            .iter()
+            .filter_map(Destination::of)
+            .map(|to| (Arc::clone(&to.provider.name), Arc::new(to)))
+            .collect();
+        Self {
+            destinations,
+            providers,
+            pricing,
+            engine,
+            identity,
+            bounds: Bounds {
+                each: limits.peek.as_u64(),
+                total: limits.peek_total.as_u64(),
+                idle,
+            },
+            in_flight: limits.in_flight,
+            exhausted_status: budgets.status,
+            cut_style: match budgets.cut {
+                Cut::Graceful => CutStyle::Graceful,
+                Cut::Error => CutStyle::Error,
+            },
+            cut_margin: budgets.cut_margin,
+            unbounded: budgets.unbounded,
+            unmetered: budgets.unmetered,
+        }
+    }
+
+    /// The rules.
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The prices.
+    pub const fn pricing(&self) -> &Pricing {
+        &self.pricing
+    }
+
+    /// Whether there is a provider of that name.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.providers.named(name).is_some()
+    }
+
+    /// Every provider's name, the built-in ones first.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.providers.iter().map(|provider| &*provider.name)
+    }
+
+    /// The provider of that name.
+    ///
+    /// # Errors
+    /// There is none, or its address is not known.
+    pub(super) fn named(&self, name: &str) -> Result<Arc<Destination>, Refusal> {
+        self.destinations.get(name).cloned().ok_or_else(|| {
+            let message = format!(
+                "Tollgate does not know where {name} is: set providers.{name}.base_url in its \
+                 configuration."
+            );
+            Refusal::new(Reason::NotFound, "", message)
+        })
+    }
+
+    /// The provider that a host belongs to; its calls go to that very host.
+    pub(super) fn by_host(&self, host: &str) -> Option<Arc<Destination>> {
+        let provider = self.providers.at_host(host)?;
+        let to = self.destinations.get(&provider.name)?;
+        (*to.server_address == *host).then(|| Arc::clone(to))
+    }
+}
+
+impl Destination {
+    fn of(provider: &Arc<Provider>) -> Option<Self> {
+        let origin = origin(provider.base.as_ref()?)?;
+        let server_address = Arc::from(origin.host());
+        Some(Self {
+            server_address,
+            origin,
+            provider: Arc::clone(provider),
+        })
+    }
+
+    /// Where connections go.
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The value of the `Host` header.
+    pub(super) const fn host_header(&self) -> &HeaderValue {
+        self.origin.host_header()
+    }
+
+    /// The provider's own path and query for what a client asked for.
+    ///
+    /// # Errors
+    /// The two together are no valid target.
+    pub(super) fn target(&self, path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
+        let asked = match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        PathAndQuery::try_from(&*self.provider.path(&asked)).map_err(|error| {
+            Refusal::new(
+                Reason::BadRequest,
+                "",
+                format!("The request's path is invalid: {error}"),
+            )
+        })
+    }
+}
+
+fn origin(base: &BaseUrl) -> Option<Origin> {
+    let scheme = if base.tls { "https" } else { "http" };
+    let host = if base.host.contains(':') {
+        format!("[{}]", base.host)
+    } else {
+        base.host.to_string()
+    };
+    let usual = if base.tls { 443 } else { 80 };
+    // The usual port is not named, as clients do not: some servers compare the `Host` header.
+    let authority = if base.port == usual {
+        host
+    } else {
+        format!("{host}:{port}", port = base.port)
+    };
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query("/")
+        .build();
+    Origin::of(&uri.ok()?)
+}

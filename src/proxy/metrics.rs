@@ -1,0 +1,250 @@
+//! What Prometheus is told of traffic. Label values are bounded: past a cap they read `other`.
+
+use std::{hash::BuildHasher as _, sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use prometheus::{
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, Opts, Registry,
+};
+
+use crate::call::{
+    labels::Label,
+    outcome::{Kind, Status},
+    span::Span,
+};
+
+/// The most distinct triples of provider, model and agent; further ones are counted as `other`.
+const MAX_SERIES: usize = 2_000;
+
+/// Bounds of durations, in seconds: calls take from milliseconds to many minutes.
+const DURATIONS: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+/// Bounds of what we add, in seconds.
+const OVERHEAD: &[f64] = &[
+    1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 0.1,
+];
+
+const TRIPLE: &[&str] = &["provider", "model", "agent_name"];
+
+/// Counters and histograms of traffic.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    first_tokens: HistogramVec,
+    tokens: IntCounterVec,
+    cost: CounterVec,
+    errors: IntCounterVec,
+    blocked: IntCounterVec,
+    unmetered: IntCounterVec,
+    overhead: Histogram,
+    in_flight: IntGauge,
+    /// Handles by triple: looking up labels one metric at a time costs more than all the rest.
+    series: DashMap<u64, Arc<Series>>,
+}
+
+/// The handles of one triple.
+#[derive(Debug)]
+struct Series {
+    by_status: [IntCounter; 4],
+    duration: Histogram,
+    first_token: Histogram,
+    /// Input, output, `cache_read`, `cache_write`, reasoning.
+    tokens: [IntCounter; 5],
+    cost: Counter,
+}
+
+const TOKEN_TYPES: [&str; 5] = ["input", "output", "cache_read", "cache_write", "reasoning"];
+const STATUSES: [Status; 4] = [
+    Status::Ok,
+    Status::Error,
+    Status::Blocked,
+    Status::Cancelled,
+];
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// A name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            HistogramVec::new(
+                HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+                TRIPLE,
+            )
+        };
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels)
+        };
+        let metrics = Self {
+            requests: counter(
+                "tollgate_requests_total",
+                "Calls, by how they ended.",
+                &["provider", "model", "agent_name", "status"],
+            )?,
+            durations: histogram(
+                "tollgate_request_duration_seconds",
+                "From the request's head to the last byte of the response.",
+                DURATIONS,
+            )?,
+            first_tokens: histogram(
+                "tollgate_time_to_first_token_seconds",
+                "From the request's head to the first bytes of a streamed response.",
+                DURATIONS,
+            )?,
+            tokens: counter(
+                "tollgate_tokens_total",
+                "Tokens; cache_read, cache_write and reasoning are parts of input and output.",
+                &["provider", "model", "agent_name", "type"],
+            )?,
+            cost: CounterVec::new(
+                Opts::new("tollgate_cost_usd_total", "What calls cost, in US dollars."),
+                TRIPLE,
+            )?,
+            errors: counter(
+                "tollgate_errors_total",
+                "Calls that failed, by the provider's error type or ours.",
+                &["provider", "error_type"],
+            )?,
+            blocked: counter(
+                "tollgate_blocked_total",
+                "Calls refused or cut, by what.",
+                &["by"],
+            )?,
+            unmetered: counter(
+                "tollgate_unmetered_total",
+                "Calls that may cost something that could not be metered.",
+                &["reason"],
+            )?,
+            overhead: Histogram::with_opts(
+                HistogramOpts::new(
+                    "tollgate_overhead_seconds",
+                    "What Tollgate added before a request was sent, waiting for budgets excluded.",
+                )
+                .buckets(OVERHEAD.to_vec()),
+            )?,
+            in_flight: IntGauge::new("tollgate_in_flight", "Calls under way.")?,
+            series: DashMap::new(),
+        };
+        let collectors: [Box<dyn prometheus::core::Collector>; 10] = [
+            Box::new(metrics.requests.clone()),
+            Box::new(metrics.durations.clone()),
+            Box::new(metrics.first_tokens.clone()),
+            Box::new(metrics.tokens.clone()),
+            Box::new(metrics.cost.clone()),
+            Box::new(metrics.errors.clone()),
+            Box::new(metrics.blocked.clone()),
+            Box::new(metrics.unmetered.clone()),
+            Box::new(metrics.overhead.clone()),
+            Box::new(metrics.in_flight.clone()),
+        ];
+        collectors
+            .into_iter()
+            .try_for_each(|collector| registry.register(collector))?;
+        Ok(metrics)
+    }
+
+    /// Counts a finished call.
+    pub(super) fn record(&self, span: &Span) {
+        let series = self.series(span);
+        let status = STATUSES.iter().position(|status| *status == span.status);
+        if let Some(count) = status.and_then(|at| series.by_status.get(at)) {
+            count.inc();
+        }
+        series.duration.observe(span.duration.as_secs_f64());
+        if let Some(first) = span.first_chunk.filter(|_| span.stream) {
+            series.first_token.observe(first.as_secs_f64());
+        }
+        let usage = &span.usage;
+        let counts = [
+            usage.input,
+            usage.output,
+            usage.cache_read,
+            usage.cache_write,
+            usage.reasoning,
+        ];
+        for (counter, count) in series.tokens.iter().zip(counts) {
+            if let Some(count) = count {
+                counter.inc_by(count);
+            }
+        }
+        if let Some(cost) = span.cost {
+            series.cost.inc_by(dollars(cost.nanos()));
+        }
+        if span.status == Status::Error {
+            let error = span.error_type.as_deref().unwrap_or("other");
+            // Providers' own words, which they do not make up per call; still cut short.
+            let error: String = error.chars().take(64).collect();
+            self.errors
+                .with_label_values(&[&*span.provider, &error])
+                .inc();
+        }
+        if let Some(by) = &span.blocked_by {
+            self.blocked.with_label_values(&[&**by]).inc();
+        }
+    }
+
+    /// Counts a call that could not be metered.
+    pub(super) fn unmetered(&self, reason: &str) {
+        self.unmetered.with_label_values(&[reason]).inc();
+    }
+
+    /// Takes down what was added before a request was sent.
+    pub(super) fn overhead(&self, added: Duration) {
+        self.overhead.observe(added.as_secs_f64());
+    }
+
+    /// The gauge of calls under way.
+    pub(super) const fn in_flight(&self) -> &IntGauge {
+        &self.in_flight
+    }
+
+    fn series(&self, span: &Span) -> Arc<Series> {
+        let agent = span.labels.get(Label::Agent).unwrap_or("");
+        // Paths are without bound, so that only models are told apart.
+        let model = if span.kind == Kind::Http {
+            ""
+        } else {
+            span.model().unwrap_or("")
+        };
+        let key = self
+            .series
+            .hasher()
+            .hash_one((&*span.provider, model, agent));
+        if let Some(found) = self.series.get(&key) {
+            return Arc::clone(&found);
+        }
+        if self.series.len() < MAX_SERIES {
+            let made = Arc::new(self.make(&span.provider, model, agent));
+            return Arc::clone(&self.series.entry(key).or_insert(made));
+        }
+        let other = self.series.hasher().hash_one(("other", "other", "other"));
+        let made = || Arc::new(self.make("other", "other", "other"));
+        Arc::clone(&self.series.entry(other).or_insert_with(made))
+    }
+
+    fn make(&self, provider: &str, model: &str, agent: &str) -> Series {
+        let triple = [provider, model, agent];
+        let with = |last| [provider, model, agent, last];
+        Series {
+            by_status: STATUSES.map(|status| self.requests.with_label_values(&with(status.name()))),
+            duration: self.durations.with_label_values(&triple),
+            first_token: self.first_tokens.with_label_values(&triple),
+            tokens: TOKEN_TYPES.map(|kind| self.tokens.with_label_values(&with(kind))),
+            cost: self.cost.with_label_values(&triple),
+        }
+    }
+}
+
+/// For display only: what is charged is counted in integers elsewhere.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge of dollars is a float by Prometheus' format"
+)]
+fn dollars(nanos: i64) -> f64 {
+    nanos as f64 / 1e9
+}

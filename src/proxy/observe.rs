@@ -1,0 +1,283 @@
+//! Reads a response while it passes: decodes a copy, puts events together, asks the dialect. Fails
+//! only into [`Observer::partial`]; the bytes that pass do not depend on it, but for the edits that
+//! a call was admitted with.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, header::CONTENT_ENCODING, header::CONTENT_TYPE};
+
+use super::events::{Events, Verdict, Whole};
+use crate::{
+    call::facts::{Operation, ResponseFacts},
+    provider::{
+        Dialect, Event, StreamState,
+        wire::{
+            encoding::{Decoder, Encoding, GaveUp},
+            scan::{Scanner, Wanted},
+            sse,
+        },
+    },
+};
+
+/// The largest JSON body that is kept in order to read it whole, in bytes; a larger one is scanned.
+const MAX_JSON: usize = 8 * 1024 * 1024;
+
+/// What reads one response.
+pub(super) struct Observer {
+    dialect: &'static dyn Dialect,
+    operation: &'static Operation,
+    /// What the response said so far.
+    pub(super) facts: ResponseFacts,
+    /// Where its stream stands.
+    pub(super) state: StreamState,
+    /// What could not be read, if anything.
+    pub(super) partial: Option<&'static str>,
+    /// Take out the event that is there only because we asked for usage.
+    pub(super) drop_usage: bool,
+    /// That event was seen and could not be taken out.
+    pub(super) left_usage: bool,
+    decoder: Option<Decoder>,
+    framing: Framing,
+}
+
+enum Framing {
+    /// Server-sent events.
+    Events(Events),
+    /// One JSON document.
+    Document(Document),
+    /// Nothing that we can read.
+    Opaque,
+}
+
+struct Document {
+    wanted: Wanted,
+    kept: Vec<u8>,
+    scanner: Option<Scanner>,
+}
+
+/// What is asked after each event: whether the stream may go on.
+pub(super) trait Progress {
+    /// Looks at what the response said so far. `false` cuts the stream before this event.
+    fn may_go_on(&mut self, facts: &ResponseFacts) -> bool;
+}
+
+impl Observer {
+    /// For a response with these headers. `edited`: events may be taken out or the stream cut, so
+    /// that they pass only when complete; has no effect on what is no plain stream.
+    pub(super) fn new(
+        dialect: &'static dyn Dialect,
+        operation: &'static Operation,
+        headers: &HeaderMap,
+        edited: bool,
+    ) -> Self {
+        let encoding = match headers.get(CONTENT_ENCODING) {
+            None => Some(Encoding::Identity),
+            Some(named) => named.to_str().ok().and_then(Encoding::from_header),
+        };
+        let decoder = encoding
+            .filter(|encoding| *encoding != Encoding::Identity)
+            .map(Decoder::new);
+        let wanted = dialect.wanted().response;
+        let framing = if encoding.is_none() {
+            Framing::Opaque
+        } else if is_stream(headers) {
+            let held = edited && decoder.is_none();
+            Framing::Events(Events::new(held, wanted))
+        } else {
+            Framing::Document(Document {
+                wanted,
+                kept: Vec::new(),
+                scanner: None,
+            })
+        };
+        let partial = matches!(framing, Framing::Opaque).then_some("content-encoding");
+        Self {
+            dialect,
+            operation,
+            facts: ResponseFacts::default(),
+            state: StreamState::default(),
+            partial,
+            drop_usage: false,
+            left_usage: false,
+            decoder,
+            framing,
+        }
+    }
+
+    /// Whether events can be taken out of it, and a legal end put in.
+    pub(super) fn is_editable(&self) -> bool {
+        matches!(&self.framing, Framing::Events(events) if events.is_held())
+    }
+
+    /// Takes in a chunk; what may pass of it is appended to `out`. `last`: none will follow.
+    pub(super) fn take(
+        &mut self,
+        chunk: Bytes,
+        last: bool,
+        out: &mut VecDeque<Bytes>,
+        progress: &mut dyn Progress,
+    ) {
+        if self.is_editable() {
+            self.guarded(|this| this.read(&chunk, last, out, progress));
+        } else {
+            let mut passed_already = VecDeque::new();
+            self.guarded(|this| this.read(&chunk, last, &mut passed_already, progress));
+            out.push_back(chunk);
+        }
+    }
+
+    /// The response is over, or broke off: reads what is left, and lets go of what was held back.
+    pub(super) fn end(&mut self, out: &mut VecDeque<Bytes>, progress: &mut dyn Progress) {
+        let editable = self.is_editable();
+        let mut left = VecDeque::new();
+        self.guarded(|this| this.read_rest(&mut left, progress));
+        if editable {
+            out.append(&mut left);
+        }
+    }
+
+    /// A fault in what reads must never become a fault of the call.
+    fn guarded(&mut self, read: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| read(self))).is_err() {
+            self.partial = Some("observer panicked");
+            self.framing = Framing::Opaque;
+        }
+    }
+
+    fn read(
+        &mut self,
+        chunk: &Bytes,
+        last: bool,
+        out: &mut VecDeque<Bytes>,
+        progress: &mut dyn Progress,
+    ) {
+        let Some(decoder) = &mut self.decoder else {
+            return self.read_plain(chunk, last, out, progress);
+        };
+        let mut plain = Vec::new();
+        let outcome = decoder.feed(chunk, &mut |piece| plain.extend_from_slice(piece));
+        self.read_plain(&Bytes::from(plain), last, out, progress);
+        if let Err(reason) = outcome {
+            self.partial = Some(match reason {
+                GaveUp::Damaged => "compressed body is damaged",
+                GaveUp::TooLarge => "compressed body is too large",
+                GaveUp::Bomb => "compressed body is a bomb",
+            });
+            self.framing = Framing::Opaque;
+        }
+    }
+
+    fn read_plain(
+        &mut self,
+        chunk: &Bytes,
+        last: bool,
+        out: &mut VecDeque<Bytes>,
+        progress: &mut dyn Progress,
+    ) {
+        let mut framing = std::mem::replace(&mut self.framing, Framing::Opaque);
+        match &mut framing {
+            Framing::Events(events) => {
+                let editable = events.is_held();
+                events.take(chunk, out, |event| {
+                    self.read_event(&event, editable, progress)
+                });
+            },
+            Framing::Document(document) if last && document.is_empty() => {
+                // The usual case: all of it in one piece, read where it lies.
+                self.read_body(chunk);
+                return;
+            },
+            Framing::Document(document) => document.keep(chunk),
+            Framing::Opaque => {},
+        }
+        self.framing = framing;
+    }
+
+    fn read_rest(&mut self, out: &mut VecDeque<Bytes>, progress: &mut dyn Progress) {
+        match std::mem::replace(&mut self.framing, Framing::Opaque) {
+            Framing::Events(mut events) => {
+                let editable = events.is_held();
+                events.end(out, |event| self.read_event(&event, editable, progress));
+            },
+            Framing::Document(document) => match document.scanner {
+                Some(scanner) => self.read_body(&scanner.finish().document),
+                None if document.kept.is_empty() => {},
+                None => self.read_body(&document.kept),
+            },
+            Framing::Opaque => {},
+        }
+    }
+
+    fn read_body(&mut self, body: &[u8]) {
+        let event = Event::body(body);
+        let read =
+            self.dialect
+                .read_event(self.operation, &event, &mut self.facts, &mut self.state);
+        if read.is_err() {
+            self.partial.get_or_insert("response body");
+        }
+    }
+
+    fn read_event(
+        &mut self,
+        event: &Whole<'_>,
+        editable: bool,
+        progress: &mut dyn Progress,
+    ) -> Verdict {
+        let event = match *event {
+            Whole::Bytes(bytes) => sse::parse(bytes),
+            Whole::Reduced(document) => Some(Event::data(document)),
+        };
+        let Some(event) = event else {
+            return Verdict::Pass;
+        };
+        let read =
+            self.dialect
+                .read_event(self.operation, &event, &mut self.facts, &mut self.state);
+        if read.is_err() {
+            self.partial.get_or_insert("stream event");
+        }
+        if self.drop_usage && self.dialect.is_asked_usage(&event) {
+            self.left_usage = !editable;
+            return Verdict::Drop;
+        }
+        if progress.may_go_on(&self.facts) {
+            Verdict::Pass
+        } else {
+            Verdict::Cut
+        }
+    }
+}
+
+impl Document {
+    fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.scanner.is_none()
+    }
+
+    fn keep(&mut self, chunk: &[u8]) {
+        if let Some(scanner) = &mut self.scanner {
+            scanner.feed(chunk);
+        } else if self.kept.len() + chunk.len() <= MAX_JSON {
+            self.kept.extend_from_slice(chunk);
+        } else {
+            let mut scanner = Scanner::new(self.wanted);
+            scanner.feed(&self.kept);
+            scanner.feed(chunk);
+            self.kept = Vec::new();
+            self.scanner = Some(scanner);
+        }
+    }
+}
+
+/// Decided by the response: the answer to a request for a stream may be a plain error.
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        let prefix = value.get(..b"text/event-stream".len()).unwrap_or_default();
+        prefix.eq_ignore_ascii_case(b"text/event-stream")
+    })
+}

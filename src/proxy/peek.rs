@@ -1,0 +1,281 @@
+//! Reads a request's body whole before anything is sent, as far as the bounds allow. A larger one
+//! streams: it is scanned on its way, and its last frame waits until the call is admitted, so that
+//! a refused call never was a whole request for the provider.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use crate::{
+    net::BoxError,
+    provider::wire::scan::{Reduced, Scanner},
+};
+
+/// How much of all requests together may be held at once, and how often a call found no room.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    held: AtomicU64,
+    turned_away: AtomicU64,
+}
+
+impl Room {
+    /// Bytes held now.
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Relaxed)
+    }
+
+    /// Bodies that streamed because there was no room to hold them.
+    pub(super) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Relaxed)
+    }
+}
+
+/// Room taken; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    room: Arc<Room>,
+    bytes: u64,
+}
+
+impl Place {
+    const fn new(room: Arc<Room>) -> Self {
+        Self { room, bytes: 0 }
+    }
+
+    /// Takes room for `more` bytes, unless that would go over `total`.
+    fn take(&mut self, more: u64, total: u64) -> bool {
+        let before = self.room.held.fetch_add(more, Relaxed);
+        if before.saturating_add(more) > total {
+            self.room.held.fetch_sub(more, Relaxed);
+            self.room.turned_away.fetch_add(1, Relaxed);
+            return false;
+        }
+        self.bytes += more;
+        true
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.held.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// The bounds of what is read before a call is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Of one body, in bytes.
+    pub(super) each: u64,
+    /// Of all bodies together, in bytes.
+    pub(super) total: u64,
+    /// Between two frames from the client.
+    pub(super) idle: Duration,
+}
+
+/// What became of the body.
+pub(super) enum Peeked {
+    /// All of it, and its trailers.
+    Whole {
+        body: Bytes,
+        trailers: Option<HeaderMap>,
+        place: Place,
+    },
+    /// Too large: what was read so far, and the rest.
+    Large { begun: Vec<Bytes>, rest: Incoming },
+}
+
+/// The body did not come to its end: nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PeekError {
+    /// The client left or broke the framing.
+    #[error("the request's body broke off: {0}")]
+    Client(hyper::Error),
+    /// The client was silent for too long.
+    #[error("the request's body did not come to its end: no data for {0:?}")]
+    Idle(Duration),
+}
+
+/// Reads `body`, up to the bounds.
+pub(super) async fn peek(
+    mut body: Incoming,
+    bounds: Bounds,
+    room: &Arc<Room>,
+) -> Result<Peeked, PeekError> {
+    let mut place = Place::new(Arc::clone(room));
+    let known = body.size_hint().exact();
+    let fits = |bytes: u64| bytes <= bounds.each;
+    if known.is_some_and(|known| !fits(known) || !place.take(known, bounds.total)) {
+        return Ok(Peeked::Large {
+            begun: Vec::new(),
+            rest: body,
+        });
+    }
+    let (mut frames, mut read, mut trailers) = (Vec::new(), 0_u64, None);
+    while !body.is_end_stream() {
+        let frame = match tokio::time::timeout(bounds.idle, body.frame()).await {
+            Ok(Some(frame)) => frame.map_err(PeekError::Client)?,
+            Ok(None) => break,
+            Err(_elapsed) => return Err(PeekError::Idle(bounds.idle)),
+        };
+        match frame.into_data() {
+            Ok(bytes) => {
+                let more = bytes.len() as u64;
+                read += more;
+                frames.push(bytes);
+                let room = known.is_some() || place.take(more, bounds.total);
+                if !fits(read) || !room {
+                    return Ok(Peeked::Large {
+                        begun: frames,
+                        rest: body,
+                    });
+                }
+            },
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok(Peeked::Whole {
+        body: joined(frames),
+        trailers,
+        place,
+    })
+}
+
+/// One run of bytes; without a copy where it came as one.
+fn joined(mut frames: Vec<Bytes>) -> Bytes {
+    match frames.len() {
+        0 | 1 => frames.pop().unwrap_or_default(),
+        _ => {
+            let mut whole = BytesMut::with_capacity(frames.iter().map(Bytes::len).sum());
+            for frame in &frames {
+                whole.extend_from_slice(frame);
+            }
+            whole.freeze()
+        },
+    }
+}
+
+/// A large body on its way. Frames are passed one behind, since only the end of the body tells
+/// which frame is the last.
+pub(super) struct Guarded {
+    begun: std::vec::IntoIter<Bytes>,
+    rest: Incoming,
+    ahead: Option<Frame<Bytes>>,
+    scanner: Option<Scanner>,
+    scanned: Option<oneshot::Sender<Option<Reduced>>>,
+    admitted: oneshot::Receiver<()>,
+}
+
+/// The other end of a [`Guarded`] body.
+pub(super) struct Guard {
+    /// What the scanner left, once the body has been read to its end.
+    pub(super) scanned: oneshot::Receiver<Option<Reduced>>,
+    /// Lets the last frame go. Dropped instead, the request is reset.
+    pub(super) admit: oneshot::Sender<()>,
+}
+
+impl Guarded {
+    pub(super) fn new(
+        begun: Vec<Bytes>,
+        rest: Incoming,
+        scanner: Option<Scanner>,
+    ) -> (Self, Guard) {
+        let (told, document) = oneshot::channel();
+        let (admit, admitted) = oneshot::channel();
+        let body = Self {
+            begun: begun.into_iter(),
+            rest,
+            ahead: None,
+            scanner,
+            scanned: Some(told),
+            admitted,
+        };
+        (
+            body,
+            Guard {
+                scanned: document,
+                admit,
+            },
+        )
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.begun.next() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+}
+
+impl Body for Guarded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        while this.scanned.is_some() {
+            match ready!(this.next(cx)) {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Ok(frame)) => {
+                    if let (Some(bytes), Some(scanner)) = (frame.data_ref(), &mut this.scanner) {
+                        scanner.feed(bytes);
+                    }
+                    if let Some(before) = this.ahead.replace(frame) {
+                        return Poll::Ready(Some(Ok(before)));
+                    }
+                },
+                None => {
+                    let document = this.scanner.take().map(Scanner::finish);
+                    if let Some(scanned) = this.scanned.take() {
+                        // Nobody listens any more: the call is over, and so is this body.
+                        drop(scanned.send(document));
+                    }
+                },
+            }
+        }
+        if this.ahead.is_none() {
+            return Poll::Ready(None);
+        }
+        match ready!(Pin::new(&mut this.admitted).poll(cx)) {
+            Ok(()) => Poll::Ready(this.ahead.take().map(Ok)),
+            Err(refused) => Poll::Ready(Some(Err(refused.into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.scanned.is_none() && self.ahead.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let waiting = self
+            .begun
+            .as_slice()
+            .iter()
+            .map(|bytes| bytes.len() as u64)
+            .sum::<u64>();
+        let ahead = self
+            .ahead
+            .as_ref()
+            .and_then(Frame::data_ref)
+            .map_or(0, |b| b.len() as u64);
+        match self.rest.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(waiting + ahead + rest),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Every refusal and failure of ours as HTTP: the provider's own error JSON, so that the client's
+//! SDK raises its usual exception, and headers that make it retry when, and only when, that helps.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+};
+
+use super::headers::{BLOCKED_BY, RESET, RETRY_AFTER_MS, SHOULD_RETRY};
+use crate::{
+    base::clock::Timestamp,
+    call::refusal::{Reason, Refusal},
+    provider::Dialect,
+};
+
+/// Over 120 s official SDKs do not even wait once; some sleep for as long as they are told, so that
+/// the true reset, which may be weeks away, is in a header of our own.
+const SHORTEST_RETRY: u64 = 121;
+const LONGEST_RETRY: u64 = 3600;
+
+/// How refusals are worded and numbered.
+#[derive(Clone, Copy)]
+pub(super) struct Style {
+    pub(super) dialect: &'static dyn Dialect,
+    /// The status of an exhausted budget: `budgets.status`.
+    pub(super) exhausted_status: u16,
+}
+
+/// The response that a refusal becomes, without the headers that every response gets.
+pub(super) fn refusal(
+    refusal: &Refusal,
+    style: Style,
+    now: Timestamp,
+    request_id: &str,
+) -> Response<Bytes> {
+    let number = match refusal.reason {
+        Reason::Exhausted => style.exhausted_status,
+        reason => reason.status(),
+    };
+    let body = style.dialect.error_body(number, refusal, request_id);
+    let length = body.len();
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Ok(by) = HeaderValue::try_from(&*refusal.by)
+        && !by.is_empty()
+    {
+        headers.insert(BLOCKED_BY, by);
+    }
+    match refusal.reason {
+        Reason::Exhausted => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            let left = refusal
+                .resets_at
+                .map_or(u64::MAX, |reset| reset.since(now).as_secs());
+            let after = left.clamp(SHORTEST_RETRY, LONGEST_RETRY);
+            headers.insert(RETRY_AFTER, HeaderValue::from(after));
+            if let Some(reset) = refusal.resets_at
+                && let Ok(reset) = HeaderValue::try_from(reset.to_string())
+            {
+                headers.insert(RESET, reset);
+            }
+        },
+        Reason::Busy | Reason::Rate => {
+            let wait = refusal.retry_after.unwrap_or(Duration::from_secs(1));
+            let millis = wait.as_micros().div_ceil(1000).max(1);
+            let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+        },
+        Reason::Denied => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        },
+        Reason::Overload | Reason::Ledger => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(1));
+        },
+        _ => {},
+    }
+    response
+}

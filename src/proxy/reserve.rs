@@ -1,0 +1,160 @@
+//! What is set aside for one call, and how its output is kept within that.
+
+use std::sync::Arc;
+
+use crate::{
+    base::{clock::Timestamp, money::Usd},
+    call::{facts::ResponseFacts, refusal::Refusal},
+    policy::{Amounts, Crossing, Hold},
+    pricing::{InputBound, Tariff},
+};
+
+/// Output tokens that are set aside at a time for a stream that nothing else bounds.
+pub(super) const STEP: u64 = 1_000;
+
+/// The least output that a call is let begin with, in tokens.
+pub(super) const LEAST: u64 = 64;
+
+/// When less than this is left of a step, the next one is taken.
+const AHEAD: u64 = 256;
+
+/// What a call has set aside.
+#[derive(Debug, Default)]
+pub(super) struct Reservation {
+    pub(super) hold: Option<Hold>,
+    pub(super) worth: Worth,
+    /// Output tokens of all choices together; `None` where nothing was estimated.
+    pub(super) output: Option<u64>,
+    /// The output is bounded by us, step by step, and not by the provider.
+    pub(super) in_steps: bool,
+}
+
+/// What a call's tokens are worth at most.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Worth {
+    /// Prices that the call cannot exceed; `None`: it has no price, or needs none.
+    pub(super) tariff: Option<Arc<Tariff>>,
+    /// What budgets are charged by if the call turns out to have no price.
+    pub(super) stand_in: Option<Arc<Tariff>>,
+    pub(super) input: InputBound,
+}
+
+impl Worth {
+    /// What the input and so many output tokens can cost.
+    pub(super) fn of(&self, output: u64) -> Amounts {
+        Amounts {
+            usd: self
+                .tariff
+                .as_ref()
+                .map(|tariff| tariff.worst(&self.input, output)),
+            tokens: Some(self.input.tokens().saturating_add(output)),
+        }
+    }
+
+    /// How many output tokens `left` buys besides the input.
+    pub(super) fn affordable(&self, left: Amounts) -> u64 {
+        let by_usd = match (&self.tariff, left.usd) {
+            (Some(tariff), Some(usd)) => tariff.affordable_output(&self.input, usd),
+            _ => u64::MAX,
+        };
+        let by_tokens = left.tokens.map_or(u64::MAX, |tokens| {
+            tokens.saturating_sub(self.input.tokens())
+        });
+        by_usd.min(by_tokens)
+    }
+}
+
+impl Reservation {
+    /// What it holds.
+    pub(super) fn held(&self) -> Amounts {
+        self.hold.as_ref().map(Hold::held).unwrap_or_default()
+    }
+
+    /// What the tightest counter has left once the call is charged `charge` (what it holds, if that
+    /// is unknown); `None` where no counter is in dollars.
+    pub(super) fn remaining_after(&self, charge: Option<Usd>, now: Timestamp) -> Option<Usd> {
+        let hold = self.hold.as_ref()?;
+        let (left, taken) = (hold.left(now).usd?, hold.held().usd?);
+        Some(left + taken - charge.unwrap_or(taken))
+    }
+
+    /// The most input tokens that the request can have; zero where nothing was estimated.
+    pub(super) const fn input_tokens(&self) -> u64 {
+        self.worth.input.tokens()
+    }
+
+    /// The most output tokens of all choices together; `None` where nothing was estimated.
+    pub(super) const fn most_output(&self) -> Option<u64> {
+        self.output
+    }
+
+    /// The prices that stand in for unknown ones.
+    pub(super) fn stand_in(&self) -> Option<&Tariff> {
+        self.worth.stand_in.as_deref()
+    }
+
+    /// Hands the hold over, to be settled.
+    pub(super) const fn take(&mut self) -> Option<Hold> {
+        self.hold.take()
+    }
+
+    /// Sets more aside when what was read comes near to what is held. Tokens are counted by the
+    /// bytes of output, which there are never fewer of.
+    ///
+    /// # Errors
+    /// More was read than is held, and no more can be had.
+    pub(super) fn keep_up(&mut self, facts: &ResponseFacts, now: Timestamp) -> Result<(), Refusal> {
+        let (true, Some(reserved), Some(hold)) = (self.in_steps, self.output, &mut self.hold)
+        else {
+            return Ok(());
+        };
+        let read = facts.output_bytes.max(facts.usage.output.unwrap_or(0));
+        if read.saturating_add(AHEAD) <= reserved {
+            return Ok(());
+        }
+        let wanted = read.max(reserved).saturating_add(STEP);
+        match raise(hold, &self.worth, wanted, now) {
+            Ok(()) => {
+                self.output = Some(wanted);
+                return Ok(());
+            },
+            // What is held is still enough.
+            Err(_) if read <= reserved => return Ok(()),
+            Err(_) => {},
+        }
+        // A whole step does not fit; what is left may, if it is worth going on for.
+        let free = hold.left(now);
+        let now_held = hold.held();
+        let left = Amounts {
+            usd: free.usd.map(|usd| usd + now_held.usd.unwrap_or_default()),
+            tokens: free
+                .tokens
+                .map(|tokens| tokens + now_held.tokens.unwrap_or_default()),
+        };
+        let affordable = self.worth.affordable(left).min(wanted);
+        let wanted = affordable.max(read.saturating_add(LEAST));
+        raise(hold, &self.worth, wanted, now)?;
+        self.output = Some(wanted);
+        Ok(())
+    }
+}
+
+/// Holds what `output` tokens are worth, in place of what is held.
+fn raise(hold: &mut Hold, worth: &Worth, output: u64, now: Timestamp) -> Result<(), Refusal> {
+    let (present, wanted) = (hold.held(), worth.of(output));
+    let more = Amounts {
+        usd: wanted
+            .usd
+            .map(|usd| (usd - present.usd.unwrap_or_default()).max(Usd::ZERO)),
+        tokens: wanted
+            .tokens
+            .map(|tokens| tokens.saturating_sub(present.tokens.unwrap_or_default())),
+    };
+    hold.grow(more, now)
+}
+
+/// One log line for a threshold that was crossed.
+pub(super) fn log(crossing: &Crossing) {
+    let (rule, values, level) = (&*crossing.rule, &*crossing.values, crossing.level.name());
+    tracing::warn!(rule, values, level, "A budget crossed a threshold");
+}

@@ -1,0 +1,147 @@
+//! Which provider a request is for, which operation it is, and the target it is sent to.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Version, request::Parts, uri::PathAndQuery};
+
+use super::live::{Destination, Live};
+use crate::call::{
+    facts::Operation,
+    refusal::{Reason, Refusal},
+};
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) to: Arc<Destination>,
+    pub(super) operation: &'static Operation,
+    /// Path and query as the provider gets them.
+    pub(super) target: PathAndQuery,
+    /// The identity in the path: what stood between `/~` and the next slash.
+    pub(super) segment: Option<Box<str>>,
+}
+
+/// Finds the route: an absolute target, a provider's name, or the marks of one dialect, in the
+/// order of the README's table.
+///
+/// # Errors
+/// No route has that path, or its provider is not configured; the refusal says which there are.
+pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
+    let (segment, path) = identity(head.uri.path());
+    let (to, rest) = destination(live, head, path)?;
+    Ok(Route {
+        operation: to.provider.dialect.operation(&head.method, rest),
+        target: to.target(rest, head.uri.query())?,
+        to,
+        segment: segment.map(Box::from),
+    })
+}
+
+/// Takes `/~agent=a;user=u` off the front of a path.
+fn identity(path: &str) -> (Option<&str>, &str) {
+    let Some(rest) = path.strip_prefix("/~") else {
+        return (None, path);
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (segment, rest) = rest.split_at(end);
+    (Some(segment), rest)
+}
+
+fn destination<'a>(
+    live: &Live,
+    head: &Parts,
+    path: &'a str,
+) -> Result<(Arc<Destination>, &'a str), Refusal> {
+    // In HTTP/2 every target has an authority; in HTTP/1 it is a forward proxy's (RFC 9112, 3.2.2).
+    if let Some(host) = head.uri.host().filter(|_| head.version < Version::HTTP_2) {
+        let known = live.by_host(host);
+        return known.map(|to| (to, path)).ok_or_else(|| foreign(host));
+    }
+    let query = head.uri.query();
+    let azure = path.starts_with("/openai/deployments/")
+        || (path.starts_with("/openai/")
+            && query.is_some_and(|query| has_key(query, "api-version")));
+    if azure {
+        return live.named("azure").map(|to| (to, path));
+    }
+    if let Some((name, rest)) = named(path)
+        && live.knows(name)
+    {
+        return live.named(name).map(|to| (to, rest));
+    }
+    match marked(path, &head.headers) {
+        Some(name) => live.named(name).map(|to| (to, path)),
+        None => Err(nowhere(live, path)),
+    }
+}
+
+/// `/groq/openai/v1/models` is `groq` and `/openai/v1/models`.
+fn named(path: &str) -> Option<(&str, &str)> {
+    let inner = path.strip_prefix('/')?;
+    let end = inner.find('/').unwrap_or(inner.len());
+    let (name, rest) = inner.split_at(end);
+    Some((name, if rest.is_empty() { "/" } else { rest }))
+}
+
+/// The provider whose dialect a bare path or a header gives away.
+fn marked(path: &str, headers: &HeaderMap) -> Option<&'static str> {
+    let under = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
+    let is = |base: &str| {
+        path.strip_prefix(base)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let verb_on_model = path
+        .strip_prefix("/v1/models/")
+        .is_some_and(|rest| rest.contains(':'));
+    if headers.contains_key("anthropic-version") || is("/v1/messages") || is("/v1/complete") {
+        Some("anthropic")
+    } else if under(&["/v1beta/", "/upload/v1beta/"])
+        || verb_on_model
+        || headers.contains_key("x-goog-api-key")
+    {
+        Some("gemini")
+    } else if under(&["/v1/projects/", "/v1beta1/projects/"]) {
+        Some("vertex")
+    } else if under(&["/model/"]) {
+        Some("bedrock")
+    } else if is("/api/chat") || is("/api/generate") || under(&["/api/embed"]) {
+        Some("ollama")
+    } else if is("/v2/chat") || is("/v2/embed") || is("/v2/rerank") {
+        Some("cohere")
+    } else {
+        under(&["/v1/"]).then_some("openai")
+    }
+}
+
+fn has_key(query: &str, key: &str) -> bool {
+    query
+        .split('&')
+        .any(|pair| pair.split('=').next() == Some(key))
+}
+
+fn foreign(host: &str) -> Refusal {
+    Refusal::new(
+        Reason::NotFound,
+        "",
+        format!(
+            "Tollgate does not forward to {host}: it is no host of a known provider. Add it under \
+             `providers:` with its base_url."
+        ),
+    )
+}
+
+fn nowhere(live: &Live, path: &str) -> Refusal {
+    let mut shown: String = path.chars().take(100).collect();
+    if shown.len() < path.len() {
+        shown.push('…');
+    }
+    Refusal::new(
+        Reason::NotFound,
+        "",
+        format!(
+            "Tollgate has no route for {shown}. Routes: /v1/… (OpenAI), /v1/messages (Anthropic), \
+             /v1beta/… (Gemini), and /{{provider}}/… for {}.",
+            live.names().collect::<Vec<_>>().join(", ")
+        ),
+    )
+}

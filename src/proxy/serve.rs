@@ -1,0 +1,80 @@
+//! One connection of a client: HTTP/1.1 or HTTP/2 with prior knowledge, one service call a request.
+
+use std::{convert::Infallible, sync::Arc};
+
+use http::{Request, Response, Version};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::net::TcpStream;
+
+use super::{Worker, body::ResponseBody, config::Limits};
+use crate::net::patience::{InRequest, Patient};
+
+/// How long the head of a request may take.
+const HEAD_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Streams of one HTTP/2 connection at once.
+const MAX_STREAMS: u32 = 256;
+
+/// Serves a connection until it ends. `draining` resolves when Tollgate is about to leave: the
+/// connection then takes no further call (`connection: close`, GOAWAY) and ends after the present
+/// ones.
+pub async fn serve(
+    worker: Arc<Worker>,
+    socket: TcpStream,
+    limits: &Limits,
+    draining: impl Future<Output = ()>,
+) {
+    let in_request = InRequest::default();
+    let socket = TokioIo::new(Patient::new(socket, HEAD_PATIENCE, in_request.clone()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let worker = Arc::clone(&worker);
+        let in_request = in_request.clone();
+        async move {
+            in_request.begin();
+            // Frames of HTTP/2 come at any time, so that nothing can be told from silence.
+            let one_at_a_time = request.version() < Version::HTTP_2;
+            let response = worker.call(request).await;
+            let response = if one_at_a_time {
+                response.map(|body| body.then_end(in_request))
+            } else {
+                response
+            };
+            Ok::<Response<ResponseBody>, Infallible>(response)
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let header_bytes = usize::try_from(limits.header_bytes.as_u64()).unwrap_or(usize::MAX);
+    builder
+        .http1()
+        .max_headers(limits.headers)
+        .max_buf_size(header_bytes.max(MIN_BUFFER))
+        // The provider's own date passes.
+        .auto_date_header(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+        .auto_date_header(false);
+    let connection = builder.serve_connection_with_upgrades(socket, service);
+    tokio::pin!(connection, draining);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = &mut draining => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        },
+    };
+    if let Err(error) = ended {
+        // A client that leaves or speaks badly is no trouble of ours: each of its calls has its
+        // span.
+        tracing::debug!(%error, "A client's connection ended");
+    }
+}
+
+/// Hyper's least.
+const MIN_BUFFER: usize = 8192;

@@ -1,0 +1,150 @@
+//! The response's body on its way to the client: passes each frame on while the observer reads the
+//! same bytes. It owns the exchange, so that a call settles exactly once however it ends: at the
+//! last byte, at a failure, or when the client leaves and hyper drops the body.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::{exchange::Exchange, observe::Observer};
+use crate::{
+    call::outcome::End,
+    net::{
+        BoxError,
+        upstream::{UpstreamBody, UpstreamError},
+    },
+};
+
+/// How a response broke off.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Upstream(UpstreamError),
+    #[error("a limit was reached, and the stream cannot be ended in its own way")]
+    Cut,
+}
+
+/// A response's body.
+pub(super) struct Tap {
+    /// `None` once it is over; dropping it aborts the upstream.
+    upstream: Option<UpstreamBody>,
+    observer: Observer,
+    exchange: Box<Exchange>,
+    /// What may pass and has not.
+    ready: VecDeque<Bytes>,
+    /// How it broke off, to be said after what is ready.
+    broken: Option<Broken>,
+}
+
+impl Tap {
+    pub(super) fn new(upstream: UpstreamBody, observer: Observer, exchange: Box<Exchange>) -> Self {
+        let mut tap = Self {
+            upstream: Some(upstream),
+            observer,
+            exchange,
+            ready: VecDeque::new(),
+            broken: None,
+        };
+        // Nobody asks for the frames of a body that is over from the start.
+        if tap.upstream.as_ref().is_some_and(Body::is_end_stream) {
+            tap.end(End::Complete);
+        }
+        tap
+    }
+
+    /// Takes in a frame's bytes; what may pass of them is ready afterwards.
+    fn take(&mut self, bytes: Bytes, last: bool) {
+        self.exchange.saw_bytes();
+        self.observer
+            .take(bytes, last, &mut self.ready, &mut *self.exchange);
+        if self.exchange.is_cut() {
+            self.cut();
+        } else if last {
+            self.end(End::Complete);
+        }
+    }
+
+    /// The stream is over: reads what is left and settles.
+    fn end(&mut self, end: End) {
+        self.upstream = None;
+        self.observer.end(&mut self.ready, &mut *self.exchange);
+        self.exchange.finish_with(end, &mut self.observer);
+    }
+
+    /// A limit was reached: the client gets a legal end, the provider an abort.
+    fn cut(&mut self) {
+        self.upstream = None;
+        let last_events = self.exchange.last_events(&self.observer);
+        if last_events.is_empty() {
+            self.broken = Some(Broken::Cut);
+        } else {
+            self.ready.push_back(last_events);
+        }
+        self.exchange.finish_with(End::Cut, &mut self.observer);
+    }
+}
+
+impl Body for Tap {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(bytes) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            let Some(upstream) = &mut this.upstream else {
+                return Poll::Ready(this.broken.take().map(|error| Err(error.into())));
+            };
+            match ready!(Pin::new(&mut *upstream).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let last = upstream.is_end_stream();
+                    match frame.into_data() {
+                        Ok(bytes) => this.take(bytes, last),
+                        Err(trailers) => {
+                            if last {
+                                this.end(End::Complete);
+                            }
+                            return Poll::Ready(Some(Ok(trailers)));
+                        },
+                    }
+                },
+                Some(Err(error)) => {
+                    this.exchange.failed(&error);
+                    this.end(End::Upstream);
+                    this.broken = Some(Broken::Upstream(error));
+                },
+                None => this.end(End::Complete),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upstream.is_none() && self.ready.is_empty() && self.broken.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.upstream {
+            Some(upstream) if !self.observer.is_editable() => upstream.size_hint(),
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(self.ready.iter().map(|bytes| bytes.len() as u64).sum()),
+        }
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        // Does nothing if the call has been settled.
+        let end = self.exchange.abandoned();
+        self.exchange.finish_with(end, &mut self.observer);
+    }
+}
