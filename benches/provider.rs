@@ -25,10 +25,16 @@ fn chat_stream() -> Vec<u8> {
              \"delta\":{delta},\"logprobs\":null,\"finish_reason\":{rest}\n\n"
         )
     };
-    let mut stream = chunk(r#"{"role":"assistant","content":""}"#, r#"null}],"usage":null}"#);
+    let mut stream = chunk(
+        r#"{"role":"assistant","content":""}"#,
+        r#"null}],"usage":null}"#,
+    );
     for n in 2..EVENTS {
         let delta = format!(r#"{{"content":" word{n}"}}"#);
-        stream.push_str(&chunk(&delta, r#"null}],"usage":null,"obfuscation":"aBcDeF"}"#));
+        stream.push_str(&chunk(
+            &delta,
+            r#"null}],"usage":null,"obfuscation":"aBcDeF"}"#,
+        ));
     }
     stream.push_str(&chunk("{}", r#""stop"}],"usage":null}"#));
     stream.push_str("data: [DONE]\n\n");

@@ -138,6 +138,11 @@ impl App {
         })
     }
 
+    /// What Prometheus is told.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Where clients reach the proxy.
     pub fn proxy_address(&self) -> SocketAddr {
         self.proxy_addresses
