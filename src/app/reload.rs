@@ -35,39 +35,11 @@ impl App {
             self.pipeline.replace(outlets, GRACE).await?;
         }
         self.proxy.reload(live);
-        for key in restart_only(&self.config, &config) {
+        for key in self.config.needs_restart(&config) {
             tracing::warn!(key, "This change takes effect with the next start");
         }
         self.config = config;
         tracing::info!("The configuration was reloaded");
         Ok(())
     }
-}
-
-/// The keys that differ and are read at the start only.
-fn restart_only(old: &Config, new: &Config) -> Vec<&'static str> {
-    let checks = [
-        ("listen", old.listen != new.listen),
-        ("upstream", old.upstream != new.upstream),
-        ("shutdown", old.shutdown != new.shutdown),
-        ("ledger", old.ledger != new.ledger),
-        ("store", old.store != new.store),
-        (
-            "limits.connections",
-            old.limits.connections != new.limits.connections,
-        ),
-        (
-            "limits.counters",
-            old.limits.counters != new.limits.counters,
-        ),
-        ("limits.headers", old.limits.headers != new.limits.headers),
-        (
-            "limits.header_bytes",
-            old.limits.header_bytes != new.limits.header_bytes,
-        ),
-    ];
-    checks
-        .into_iter()
-        .filter_map(|(key, differs)| differs.then_some(key))
-        .collect()
 }

@@ -74,12 +74,25 @@ impl Config {
     /// The keys in which `new` differs and that take effect only after a restart.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let differ = [
-            ("listen.proxy", self.listen.proxy != new.listen.proxy),
-            ("listen.admin", self.listen.admin != new.listen.admin),
-            ("listen.health", self.listen.health != new.listen.health),
+            ("listen", self.listen != new.listen),
             ("log.format", self.log.format != new.log.format),
+            (
+                "limits.connections",
+                self.limits.connections != new.limits.connections,
+            ),
+            (
+                "limits.counters",
+                self.limits.counters != new.limits.counters,
+            ),
+            ("limits.headers", self.limits.headers != new.limits.headers),
+            (
+                "limits.header_bytes",
+                self.limits.header_bytes != new.limits.header_bytes,
+            ),
+            ("upstream", self.upstream != new.upstream),
+            ("shutdown", self.shutdown != new.shutdown),
             ("ledger", self.ledger != new.ledger),
-            ("store.path", self.store.path != new.store.path),
+            ("store", self.store != new.store),
         ];
         let differ = differ.into_iter().filter(|(_, differs)| *differs);
         differ.map(|(key, _)| key).collect()
