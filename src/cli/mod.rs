@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod failure;
 pub mod log;
+mod mock;
 mod run;
 mod settings;
 
@@ -41,6 +42,8 @@ commands! {
     Check = check,
     /// Print completions for a shell
     Completions = completions,
+    /// Run mock providers, for demos and tests
+    Mock = mock,
 }
 
 /// A sidecar proxy for LLM APIs: meters, prices, limits and traces every call

@@ -9,6 +9,8 @@ use std::{str::FromStr, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::base::units::parse_duration;
+
 /// How an answer is given. The default is a correct answer at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
@@ -226,9 +228,9 @@ impl Behaviour {
     fn set_delivery(&mut self, key: &str, value: &str) -> Result<(), Wrong> {
         let bytes = &mut self.bytes;
         let set = match key {
-            "delay" => put(&mut self.delay, duration(value)),
-            "first" => put(&mut self.first, duration(value)),
-            "gap" => put(&mut self.gap, duration(value)),
+            "delay" => put(&mut self.delay, parse_duration(value).ok()),
+            "first" => put(&mut self.first, parse_duration(value).ok()),
+            "gap" => put(&mut self.gap, parse_duration(value).ok()),
             "status" => some(&mut self.status, value.parse().ok()),
             "code" => some(&mut self.code, Some(value.to_owned())),
             "retry-after" => some(&mut self.retry_after, Some(value.to_owned())),
@@ -305,18 +307,6 @@ fn push(list: &mut Vec<(HeaderName, HeaderValue)>, value: &str) -> Option<()> {
     Some(())
 }
 
-/// `20ms`, `2s`, `50us`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().ok()?;
-    match text.strip_prefix(digits)? {
-        "us" => Some(Duration::from_micros(number)),
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        _ => None,
-    }
-}
-
 /// `head`, or a number of body bytes.
 fn place(text: &str) -> Option<At> {
     if text == "head" {
@@ -368,7 +358,7 @@ mod tests {
         ));
         for (key, value) in [
             ("status", "9999"),
-            ("gap", "10"),
+            ("gap", "ten"),
             ("hang", "tail"),
             ("encoding", "br"),
             ("chunk", "0"),

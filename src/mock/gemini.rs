@@ -26,31 +26,30 @@ pub(super) enum Manner {
 
 /// Reads a request for this model.
 pub(super) fn read(body: &Value, model: &str) -> Result<Conversation, Problem> {
-    let body = body.get("generateContentRequest").unwrap_or(body);
+    let body = field(body, "generateContentRequest").unwrap_or(body);
     let Some(contents) = body.get("contents").and_then(Value::as_array) else {
         let field = "* GenerateContentRequest.contents: contents is not specified";
         return Err(Problem::invalid(field));
     };
-    let config = body.get("generationConfig").unwrap_or(&Value::Null);
+    let config = field(body, "generationConfig").unwrap_or(&Value::Null);
     let mut asked = Conversation {
         model: model.to_owned(),
         tools: list_at(body, "tools").iter().flat_map(tools).collect(),
-        choice: choice(body.pointer("/toolConfig/functionCallingConfig")),
+        choice: choice(
+            field(body, "toolConfig").and_then(|config| field(config, "functionCallingConfig")),
+        ),
         schema: ["responseJsonSchema", "responseSchema"]
             .iter()
-            .find_map(|key| config.get(*key))
+            .find_map(|key| field(config, key))
             .cloned(),
-        max_tokens: config.get("maxOutputTokens").and_then(Value::as_u64),
-        answers: config
-            .get("candidateCount")
+        max_tokens: field(config, "maxOutputTokens").and_then(Value::as_u64),
+        answers: field(config, "candidateCount")
             .and_then(Value::as_u64)
             .and_then(|n| usize::try_from(n).ok())
             .map_or(1, |n| n.clamp(1, 8)),
         ..Conversation::default()
     };
-    let system = body
-        .get("systemInstruction")
-        .or_else(|| body.get("system_instruction"));
+    let system = field(body, "systemInstruction");
     for part in system
         .map(|system| list_at(system, "parts"))
         .unwrap_or_default()
@@ -66,14 +65,33 @@ pub(super) fn read(body: &Value, model: &str) -> Result<Conversation, Problem> {
     Ok(asked)
 }
 
+/// A member by its name, which clients may also write in snake case.
+fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    value.get(name).or_else(|| {
+        let mut snake = String::new();
+        for char in name.chars() {
+            if char.is_ascii_uppercase() {
+                snake.push('_');
+            }
+            snake.push(char.to_ascii_lowercase());
+        }
+        value.get(snake)
+    })
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    let list = field(value, name).and_then(Value::as_array);
+    list.map(Vec::as_slice).unwrap_or_default()
+}
+
 fn tools(tool: &Value) -> impl Iterator<Item = Tool> {
-    list_at(tool, "functionDeclarations")
+    list(tool, "functionDeclarations")
         .iter()
         .map(|function| Tool {
             name: str_at(function, "name").to_owned(),
             schema: ["parametersJsonSchema", "parameters"]
                 .iter()
-                .find_map(|key| function.get(*key))
+                .find_map(|key| field(function, key))
                 .cloned()
                 .unwrap_or_default(),
         })
@@ -81,7 +99,7 @@ fn tools(tool: &Value) -> impl Iterator<Item = Tool> {
 
 fn choice(config: Option<&Value>) -> Choice {
     let config = config.unwrap_or(&Value::Null);
-    let allowed = list_at(config, "allowedFunctionNames")
+    let allowed = list(config, "allowedFunctionNames")
         .first()
         .and_then(Value::as_str);
     match (str_at(config, "mode"), allowed) {
@@ -103,13 +121,13 @@ fn add(asked: &mut Conversation, by_model: bool, part: &Value) {
         }
         .to_owned()
     };
-    if let Some(call) = part.get("functionCall") {
+    if let Some(call) = field(part, "functionCall") {
         asked.turns.push(Turn::Call {
             id: id(call),
             name: str_at(call, "name").to_owned(),
             arguments: call.get("args").unwrap_or(&Value::Null).to_string(),
         });
-    } else if let Some(result) = part.get("functionResponse") {
+    } else if let Some(result) = field(part, "functionResponse") {
         let response = result.get("response").unwrap_or(&Value::Null);
         let plain = ["result", "output"]
             .iter()

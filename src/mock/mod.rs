@@ -36,7 +36,7 @@ mod wire;
 
 use std::{io, net::SocketAddr, sync::Arc, sync::atomic::Ordering};
 
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use behaviour::{
     At, Behaviour, BehaviourError, Bytewise, Content, Counts, Encoding, Ending, Newline, Wire,
@@ -99,7 +99,9 @@ impl Mock {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(options: Options) -> io::Result<Self> {
-        let listener = server::listen(options.listen, false)?;
+        let listener = std::net::TcpListener::bind(options.listen)?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let addr = listener.local_addr()?;
         let state = Arc::new(State::new(options));
         let serving = Arc::clone(&state);

@@ -35,7 +35,7 @@ impl Operation {
         if *method == Method::GET && path.ends_with("/models") {
             return Self::Models(if headers.contains_key("anthropic-version") {
                 Dialect::Anthropic
-            } else if path.ends_with("/v1beta/models") {
+            } else if path.ends_with("/v1beta/models") || headers.contains_key("x-goog-api-key") {
                 Dialect::Gemini
             } else {
                 Dialect::OpenAi

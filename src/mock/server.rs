@@ -1,6 +1,10 @@
 //! Connections: accepted, bounded, served, ended together.
 
-use std::{convert::Infallible, io, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -51,19 +55,4 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().max_headers(1_000).header_read_timeout(None);
     builder.serve_connection(io, service).await.ok();
-}
-
-/// Binds a listener that other threads can bind to as well, each with a share of the connections.
-///
-/// # Errors
-/// The address is in use or not ours.
-pub(super) fn listen(addr: std::net::SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(4_096)?;
-    TcpListener::from_std(socket.into())
 }

@@ -1,4 +1,5 @@
 //! The command line, driven as a program.
 
 mod check;
+mod mock;
 mod program;

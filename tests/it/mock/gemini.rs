@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tollgate::mock::{Mock, Options};
 
-use super::client::{get, post};
+use super::client::{call, get, post};
 
 const WHOLE: &str = "/v1beta/models/gemini-2.5-flash:generateContent";
 const STREAM: &str = "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse";
@@ -62,13 +62,16 @@ async fn a_stream_has_crlf_and_growing_counts_and_the_reason_last() {
 async fn a_function_is_called_without_an_id_and_its_response_answered() {
     let mock = mock();
     let mut body = hello();
-    body["tools"] = json!([{"functionDeclarations": [
-        {"name": "weather", "parameters": {"type": "OBJECT", "properties": {
-            "city": {"type": "STRING"},
-        }}},
-    ]}]);
+    let schema = json!({"type": "OBJECT", "properties": {"city": {"type": "STRING"}}});
+    body["tools"] = json!([{"functionDeclarations": [{"name": "weather", "parameters": schema}]}]);
     body["toolConfig"] = json!({"functionCallingConfig": {"mode": "ANY"}});
     let answer = post(&mock, WHOLE, "", &body).await.json();
+    let mut snake = hello();
+    snake["tools"] =
+        json!([{"function_declarations": [{"name": "weather", "parameters_json_schema": schema}]}]);
+    snake["tool_config"] = json!({"function_calling_config": {"mode": "ANY"}});
+    let same = post(&mock, WHOLE, "", &snake).await.json();
+    assert_eq!(answer["candidates"], same["candidates"]);
     let part = answer["candidates"][0]["content"]["parts"][0].clone();
     assert_eq!(
         part,
@@ -106,6 +109,11 @@ async fn tokens_are_counted_and_models_listed() {
         post(&mock, path, "", &hello()).await.json()["totalTokens"],
         2
     );
-    let models = get(&mock, "/v1beta/models").await.json();
-    assert_eq!(models["models"][0]["name"], "models/gemini-2.5-flash");
+    let by_path = get(&mock, "/v1beta/models").await.json();
+    let key = [("x-goog-api-key", "k")];
+    let by_key = call(&mock, http::Method::GET, "/v1/models", &key, "")
+        .await
+        .json();
+    assert_eq!(by_path["models"][0]["name"], "models/gemini-2.5-flash");
+    assert_eq!(by_path, by_key);
 }
