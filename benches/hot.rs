@@ -1,6 +1,7 @@
 //! Benches of the functions on the hot path, one file a module.
 
+mod pipeline;
 mod pricing;
 mod provider;
 
-criterion::criterion_main!(pricing::benches, provider::benches);
+criterion::criterion_main!(pipeline::benches, pricing::benches, provider::benches);
