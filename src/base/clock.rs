@@ -93,11 +93,24 @@ impl fmt::Display for Timestamp {
             month_from_march - 9
         };
         let year = year_of_era + era * 400 + u64::from(month <= 2);
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
-        )
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        for (end, mut number) in [
+            (4, year),
+            (7, month),
+            (10, day),
+            (13, second / 3_600),
+            (16, second / 60 % 60),
+            (19, second % 60),
+            (26, micros),
+        ] {
+            // From the last digit to the separator before the first.
+            let places = text.iter_mut().take(end).rev();
+            for place in places.take_while(|place| place.is_ascii_digit()) {
+                *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
+                number /= 10;
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

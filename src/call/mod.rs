@@ -2,6 +2,7 @@
 
 pub mod brief;
 pub mod facts;
+mod json;
 pub mod labels;
 pub mod line;
 pub mod outcome;

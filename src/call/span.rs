@@ -3,14 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::{
-    Serialize, Serializer,
-    ser::{SerializeMap as _, SerializeSeq as _},
-};
-
 use super::{
     facts::ToolCall,
-    labels::{Label, Labels},
+    json,
+    labels::Labels,
     outcome::{Decision, End, Kind, Status},
     usage::{Usage, UsageSource},
 };
@@ -92,18 +88,16 @@ pub struct Span {
 }
 
 /// A moment inside a span.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Event {
     /// What happened: `first_token`, `budget.warning`.
     pub name: std::borrow::Cow<'static, str>,
     /// When.
-    #[serde(serialize_with = "as_text")]
     pub time: Timestamp,
 }
 
 /// An attribute's value.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// True or false.
     Bool(bool),
@@ -188,157 +182,13 @@ impl Span {
 
     /// The span as one line of JSON, without the line's end.
     pub fn to_json(&self) -> String {
-        // Serialising plain data into memory cannot fail.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
-fn as_text<T: std::fmt::Display, S: Serializer>(
-    value: &T,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-/// A duration in seconds, to the microsecond.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e6
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut span = serializer.serialize_map(None)?;
-        span.serialize_entry("trace_id", &self.trace_id)?;
-        span.serialize_entry("span_id", &self.span_id)?;
-        span.serialize_entry("parent_span_id", &self.parent_span_id)?;
-        span.serialize_entry("operation_name", &self.operation_name())?;
-        span.serialize_entry("kind", &self.kind)?;
-        span.serialize_entry("start_time", &Text(&self.start))?;
-        span.serialize_entry("end_time", &Text(&self.end_time()))?;
-        let millis = (self.duration.as_secs_f64() * 1e6).round() / 1e3;
-        span.serialize_entry("duration_ms", &millis)?;
-        span.serialize_entry("status", &self.status)?;
-        span.serialize_entry("attributes", &Attributes(self))?;
-        span.serialize_entry("events", &self.events)?;
-        span.end()
-    }
-}
-
-struct Text<'a, T>(&'a T);
-
-impl<T: std::fmt::Display> Serialize for Text<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self.0)
-    }
-}
-
-/// The attributes of a span, in the order of the contract.
-struct Attributes<'a>(&'a Span);
-
-impl Serialize for Attributes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let span = self.0;
-        let mut map = serializer.serialize_map(None)?;
-        macro_rules! put {
-            ($name:literal, $value:expr) => {
-                if let Some(value) = $value {
-                    map.serialize_entry($name, &value)?;
-                }
-            };
-        }
-        put!("gen_ai.operation.name", span.operation);
-        put!("gen_ai.provider.name", Some(&*span.provider));
-        put!("gen_ai.request.model", span.request_model.as_deref());
-        put!("gen_ai.response.model", span.response_model.as_deref());
-        put!("gen_ai.response.id", span.response_id.as_deref());
-        put!(
-            "gen_ai.response.finish_reasons",
-            (!span.finish_reasons.is_empty()).then_some(&span.finish_reasons)
-        );
-        put!("gen_ai.usage.input_tokens", span.usage.input);
-        put!("gen_ai.usage.output_tokens", span.usage.output);
-        put!(
-            "gen_ai.usage.cache_read.input_tokens",
-            span.usage.cache_read
-        );
-        put!(
-            "gen_ai.usage.cache_creation.input_tokens",
-            span.usage.cache_write
-        );
-        put!("gen_ai.usage.reasoning.output_tokens", span.usage.reasoning);
-        put!("gen_ai.request.stream", span.stream.then_some(true));
-        put!(
-            "gen_ai.response.time_to_first_chunk",
-            span.first_chunk.map(seconds)
-        );
-        put!("http.request.method", Some(&*span.method));
-        put!("http.response.status_code", span.http_status);
-        put!("server.address", Some(&*span.server_address));
-        put!("url.path", Some(&*span.path));
-        put!("error.type", span.error_type.as_deref());
-        put!("tollgate.request_id", Some(Text(&span.request_id)));
-        put!("tollgate.agent", span.labels.get(Label::Agent));
-        put!("tollgate.user", span.labels.get(Label::User));
-        put!("tollgate.project", span.labels.get(Label::Project));
-        put!("tollgate.environment", span.labels.get(Label::Environment));
-        put!("tollgate.session", span.labels.get(Label::Session));
-        put!("tollgate.workflow", span.labels.get(Label::Workflow));
-        put!("tollgate.cost.usd", span.cost);
-        put!("tollgate.usage.source", Some(span.usage_source));
-        put!("tollgate.decision", Some(span.decision));
-        put!("tollgate.blocked_by", span.blocked_by.as_deref());
-        put!("tollgate.end", Some(span.end));
-        put!(
-            "tollgate.tool_calls",
-            (!span.tool_calls.is_empty()).then_some(ToolCalls(&span.tool_calls))
-        );
-        put!(
-            "tollgate.edits",
-            (!span.edits.is_empty()).then_some(&span.edits)
-        );
-        put!("tollgate.partial", span.partial);
-        put!(
-            "tollgate.tags",
-            (!span.labels.tags().is_empty()).then_some(Tags(&span.labels))
-        );
-        for (name, value) in &span.attributes {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-struct ToolCalls<'a>(&'a [ToolCall]);
-
-impl Serialize for ToolCalls<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Call<'a> {
-            id: Option<&'a str>,
-            name: &'a str,
-        }
-        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
-        for call in self.0 {
-            list.serialize_element(&Call {
-                id: call.id.as_deref(),
-                name: &call.name,
-            })?;
-        }
-        list.end()
-    }
-}
-
-struct Tags<'a>(&'a Labels);
-
-impl Serialize for Tags<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.tags().iter().map(|(key, value)| (&**key, &**value)))
+        json::line(self)
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
+    use super::{super::labels::Label, *};
 
     pub(crate) fn example() -> Span {
         let mut labels = Labels::default();

@@ -8,14 +8,14 @@ pub struct Record {
     /// The span.
     pub span: Span,
     /// The span as one line of JSON, without the line's end.
-    pub line: Box<str>,
+    pub line: String,
 }
 
 impl Record {
     /// Freezes `span`. Done where the call ended: making the line costs less than handing the
     /// parts to another thread and freeing them there.
     pub fn new(span: Span) -> Self {
-        let line = span.to_json().into_boxed_str();
+        let line = span.to_json();
         Self { span, line }
     }
 }
