@@ -65,6 +65,15 @@ class Calls:
         )
         return status, answered
 
+    def until_refused(self, agent):
+        """Calls by hand until one is refused: how many were not, and the refusal's headers."""
+        for allowed in range(100):
+            status, headers = self.by_hand(agent)
+            if status != 200:
+                assert status == 429
+                return allowed, headers
+        raise AssertionError("a hundred calls and none was refused")
+
     def spans(self, count=1):
         """What Tollgate wrote of them: exactly so many spans, in the order in which they ended.
 

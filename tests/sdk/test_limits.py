@@ -81,19 +81,16 @@ def test_an_exhausted_budget_costs_one_attempt_and_the_usual_exception(calls, ca
 
 @pytest.mark.parametrize("call", [chat, responses, messages], ids=["chat", "responses", "messages"])
 def test_a_rate_limit_that_clears_is_waited_for(calls, call):
-    allowed = 0
-    while (answer := calls.by_hand("hurried"))[0] == 200:
-        allowed += 1
-    assert answer[0] == 429 and answer[1]["x-tollgate-blocked-by"] == "rate.unhurried"
-    assert "x-should-retry" not in answer[1]
+    allowed, headers = calls.until_refused("hurried")
+    assert headers["x-tollgate-blocked-by"] == "rate.unhurried"
+    assert float(headers["retry-after-ms"]) > 0 and "x-should-retry" not in headers
     assert call(calls.headers("hurried")).id
     refused, done = calls.spans(allowed + 3)[-2:]
     assert (refused["status"], done["status"]) == ("blocked", "ok")
 
 
 def test_an_sdk_that_does_not_retry_says_that_the_rate_is_limited(calls):
-    while calls.by_hand("hurried")[0] == 200:
-        pass
+    calls.until_refused("hurried")
     with pytest.raises(errors.ClientError) as raised:
         gemini(calls.headers("hurried"))
     assert (raised.value.code, raised.value.status) == (429, "RESOURCE_EXHAUSTED")
