@@ -30,6 +30,13 @@ def free_address():
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+def listens(address):
+    """Whether anybody listens there."""
+    host, port = address.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
 def wait_for(what, probe, deadline=DEADLINE):
     """The first true answer of `probe`, asked every 10 ms. `what` says what is missing if there is
     none in `deadline` seconds."""
@@ -109,7 +116,7 @@ class Mock(Process):
         address = free_address()
         self.url = f"http://{address}"
         super().__init__(["mock", "--listen", address, *arguments], directory / "mock.log")
-        self.until(lambda: request(f"{self.url}/__mock/requests")[0] == 200)
+        self.until(lambda: listens(address))
 
     def count(self):
         """How many requests it got."""
@@ -137,7 +144,7 @@ class Tollgate(Process):
         variables = {"PROXY": proxy, "ADMIN": admin, "DIRECTORY": str(directory), "MOCK": mock.url}
         arguments = ["run", "-c", str(config)]
         super().__init__(arguments, directory / "tollgate.log", variables | (more or {}))
-        self.until(lambda: request(f"{self.admin}/readyz")[0] == 200)
+        self.until(lambda: listens(proxy))
 
     def variables(self):
         """What points each SDK at it."""

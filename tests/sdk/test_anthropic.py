@@ -6,7 +6,7 @@ from anthropic import Anthropic
 
 from sidecar import part, wait_for
 
-MODEL = "claude-sonnet-4-5"
+MODEL = "claude-haiku-4-5"
 MESSAGES = [{"role": "user", "content": "Say something."}]
 TOOL = {
     "name": "weather",

@@ -8,7 +8,7 @@ from google.genai import errors, types
 
 QUESTION = "Say something."
 MESSAGES = [{"role": "user", "content": QUESTION}]
-MODEL = {"model": "claude-sonnet-4-5", "max_tokens": 500, "messages": MESSAGES}
+MODEL = {"model": "claude-haiku-4-5", "max_tokens": 500, "messages": MESSAGES}
 GEMINI = {"model": "gemini-2.5-flash", "contents": QUESTION}
 
 
@@ -33,14 +33,13 @@ def messages(headers, **more):
 
 
 def gemini(headers):
-    return genai.Client(http_options=types.HttpOptions(headers=headers)).models.generate_content(
-        **GEMINI
-    )
+    with genai.Client(http_options=types.HttpOptions(headers=headers)) as client:
+        return client.models.generate_content(**GEMINI)
 
 
 def gemini_stream(headers):
-    options = types.HttpOptions(headers=headers)
-    return list(genai.Client(http_options=options).models.generate_content_stream(**GEMINI))
+    with genai.Client(http_options=types.HttpOptions(headers=headers)) as client:
+        return list(client.models.generate_content_stream(**GEMINI))
 
 
 def streamed(call):

@@ -8,7 +8,7 @@ import Anthropic from '@anthropic-ai/sdk';
 import { assertPart, Calls, until } from './calls.mjs';
 
 const messages = [{ role: 'user', content: 'Say something.' }];
-const body = { model: 'claude-sonnet-4-5', max_tokens: 500, messages };
+const body = { model: 'claude-haiku-4-5', max_tokens: 500, messages };
 const input_schema = { type: 'object', properties: { city: { type: 'string' } } };
 const asked = { input: 1000, output: 200 };
 

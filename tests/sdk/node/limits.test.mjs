@@ -9,7 +9,7 @@ import OpenAI from 'openai';
 import { assertPart, Calls } from './calls.mjs';
 
 const messages = [{ role: 'user', content: 'Say something.' }];
-const claude = { model: 'claude-sonnet-4-5', max_tokens: 500, messages };
+const claude = { model: 'claude-haiku-4-5', max_tokens: 500, messages };
 
 const openai = (defaultHeaders) => new OpenAI({ defaultHeaders });
 const anthropic = (defaultHeaders) => new Anthropic({ defaultHeaders });
