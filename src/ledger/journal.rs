@@ -32,10 +32,10 @@ use crate::{
 
 /// Noted records that wait to be written, in bytes; beyond, while nothing can be written, further
 /// ones are lost and counted: their calls count at their reservations.
-const NOTED: usize = 1 << 20;
+pub(super) const NOTED: usize = 1 << 20;
 
 /// A segment that is longer than this, in bytes, is followed by a new one.
-const SEGMENT: u64 = 8 << 20;
+pub(super) const SEGMENT: u64 = 8 << 20;
 
 /// Refused calls that are noted in a second; more are only counted, so that a storm of refusals
 /// does not fill the disk.
@@ -74,6 +74,8 @@ pub(super) struct Tallies {
 struct Tail {
     file: Arc<File>,
     number: u64,
+    /// Segments before it that were not synced since they were written to.
+    unsynced: Vec<Arc<File>>,
     /// Its length: whole records only.
     length: u64,
     /// The position of its first byte.
@@ -94,7 +96,8 @@ struct Tail {
 /// Where the tail is.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
-    pub(super) file: Arc<File>,
+    /// The files to sync, for everything up to here to survive.
+    pub(super) files: Vec<Arc<File>>,
     pub(super) number: u64,
     pub(super) length: u64,
     pub(super) position: u64,
@@ -109,12 +112,12 @@ impl FileJournal {
     /// # Errors
     /// The segment cannot be created.
     pub(super) fn create(
-        dir: &Path,
         number: u64,
         books: Books,
         clock: Arc<dyn Clock>,
         config: &super::Config,
     ) -> io::Result<Self> {
+        let dir = &config.path;
         let file = Arc::new(segment::create(dir, number)?);
         File::open(dir)?.sync_all()?;
         Ok(Self {
@@ -126,6 +129,7 @@ impl FileJournal {
             tail: Mutex::new(Tail {
                 file,
                 number,
+                unsynced: Vec::new(),
                 length: 0,
                 base: 0,
                 pending: Vec::with_capacity(4_096),
@@ -193,14 +197,15 @@ impl FileJournal {
         }
     }
 
-    /// Writes what is noted, begins a new segment if it is time, and says where the tail is.
-    pub(super) fn flush(&self) -> Mark {
+    /// Writes what is noted, begins a new segment if this one is longer than `longest` bytes, and
+    /// says where the tail is.
+    pub(super) fn flush(&self, longest: u64) -> Mark {
         let mut tail = self.tail.lock();
         if !tail.pending.is_empty() {
             // Its failure is counted and logged; what is noted stays noted.
             let _position = self.append(&mut tail, None);
         }
-        if tail.length > SEGMENT
+        if tail.length > longest
             && let Err(error) = tail.begin(&self.dir)
         {
             self.warn(&mut tail, &error);
@@ -238,14 +243,22 @@ impl FileJournal {
 
     /// Tells those who wait that everything up to `position` has survived, or cannot.
     pub(super) fn survived(&self, position: Result<u64, JournalDown>) {
+        if let Ok(position) = position {
+            let mut tail = self.tail.lock();
+            if position >= tail.base {
+                tail.unsynced.clear();
+            }
+        }
         let _before = self.synced.send_replace(position);
     }
 }
 
 impl Tail {
     fn mark(&self) -> Mark {
+        let mut files = self.unsynced.clone();
+        files.push(Arc::clone(&self.file));
         Mark {
-            file: Arc::clone(&self.file),
+            files,
             number: self.number,
             length: self.length,
             position: self.base + self.length,
@@ -273,7 +286,12 @@ impl Tail {
     fn begin(&mut self, dir: &Path) -> io::Result<()> {
         let file = segment::create(dir, self.number + 1)?;
         File::open(dir)?.sync_all()?;
-        self.file.sync_data()?;
+        if self.length > 0 {
+            self.unsynced.push(Arc::clone(&self.file));
+        } else {
+            // Nothing could be written to it. Where it cannot be removed it stays behind, empty.
+            let _removed = std::fs::remove_file(segment::path(dir, self.number));
+        }
         self.base += self.length;
         self.number += 1;
         self.length = 0;
@@ -359,18 +377,31 @@ impl Journal for FileJournal {
 }
 
 impl FileJournal {
+    /// Lets every write fail, as on a full disk.
+    #[cfg(test)]
+    pub(super) fn fill_the_disk(&self) {
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        self.tail.lock().file = Arc::new(full);
+    }
+
+    /// How many bytes are noted.
+    #[cfg(test)]
+    pub(super) fn noted(&self) -> usize {
+        self.tail.lock().pending.len()
+    }
+
     /// Whether a refusal at `at` is among the first of its second.
-    fn may_note_refusal(&self, at: Timestamp) -> bool {
+    pub(super) fn may_note_refusal(&self, at: Timestamp) -> bool {
         // The second in the upper bits, the count in the lower: one word, so that no lock is due.
-        let second = at.as_secs() << 16;
         let counted = self.refused_in.load(Relaxed);
-        let next = if counted >> 16 == at.as_secs() {
-            counted.saturating_add(1)
-        } else {
-            second + 1
-        };
-        self.refused_in.store(next, Relaxed);
-        next & 0xffff <= REFUSED
+        let (second, count) = (counted >> 16, counted & 0xffff);
+        let count = if second == at.as_secs() { count } else { 0 };
+        if count >= REFUSED {
+            return false;
+        }
+        self.refused_in
+            .store(at.as_secs() << 16 | (count + 1), Relaxed);
+        true
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     books::Books,
-    journal::{FileJournal, Mark},
+    journal::{FileJournal, Mark, SEGMENT},
     posting::{Posting, Reader},
     segment::{self, Frames},
 };
@@ -108,7 +108,7 @@ impl Keeper {
 
     /// One turn.
     pub(super) fn turn(&mut self) -> ControlFlow<()> {
-        let mark = self.journal.flush();
+        let mark = self.journal.flush(SEGMENT);
         let now = self.clock.mono();
         let due = |last: Instant| mark.stop || now.duration_since(last) >= SYNC;
         if mark.position > self.synced && (mark.awaited || due(self.last_sync)) {
@@ -120,6 +120,7 @@ impl Keeper {
         if due(self.last_check) {
             self.last_check = now;
             self.checkpoint(&mark);
+            self.remove();
         }
         if self
             .last_prune
@@ -146,7 +147,7 @@ impl Keeper {
     }
 
     fn sync(&mut self, mark: &Mark) {
-        match mark.file.sync_data() {
+        match mark.files.iter().try_for_each(|file| file.sync_data()) {
             Ok(()) => {
                 self.synced = mark.position;
                 self.journal.survived(Ok(mark.position));
@@ -178,7 +179,6 @@ impl Keeper {
             }
         }
         self.journal.checkpointed.store(mark.position, Relaxed);
-        self.remove();
     }
 
     /// Reads on, at most to the end of a segment; breaks once `mark` is reached.
@@ -208,7 +208,7 @@ impl Keeper {
     }
 
     /// Removes segments that nobody needs: everything in them is in the books.
-    fn remove(&mut self) {
+    pub(super) fn remove(&mut self) {
         if self.reported.load(Relaxed) {
             self.done.append(&mut self.old);
         }

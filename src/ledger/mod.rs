@@ -18,6 +18,9 @@ mod segment;
 mod verify;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -118,29 +121,15 @@ impl Ledger {
     /// # Errors
     /// The directory cannot be written, or the books are not readable.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Self, Recovery), LedgerError> {
-        let dir = &config.path;
-        let unusable = |source| LedgerError::Unusable {
-            path: dir.clone(),
-            source,
-        };
-        owner::private_dir(dir).map_err(unusable)?;
-        let mut books = Books::open(&books_in(dir))?;
-        let old = segment::list(dir).map_err(unusable)?;
-        let recovery = recover(config, &old, &mut books, clock.wall())?;
-        let number = old.last().map_or(1, |last| last.saturating_add(1));
-        let reading = Books::open(&books_in(dir))?;
-        let journal = FileJournal::create(dir, number, reading, Arc::clone(&clock), config);
-        let journal = Arc::new(journal.map_err(unusable)?);
-        let keeper =
-            Keeper::new(Arc::clone(&journal), books, clock, number, old).keeping(config.retention);
+        let (journal, keeper, recovery) = assemble(config, clock)?;
         let reported = keeper.reported();
-        if recovery.crashed.is_empty() {
-            reported.store(true, Relaxed);
-        }
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || keeper.run())
-            .map_err(unusable)?;
+            .map_err(|source| LedgerError::Unusable {
+                path: config.path.clone(),
+                source,
+            })?;
         let ledger = Self {
             journal,
             reported,
@@ -186,6 +175,32 @@ impl Drop for Ledger {
 
 fn books_in(dir: &std::path::Path) -> PathBuf {
     dir.join("books.sqlite")
+}
+
+/// The parts of a ledger, at rest: what the run before has left open is settled.
+fn assemble(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> Result<(Arc<FileJournal>, Keeper, Recovery), LedgerError> {
+    let dir = &config.path;
+    let unusable = |source| LedgerError::Unusable {
+        path: dir.clone(),
+        source,
+    };
+    owner::private_dir(dir).map_err(unusable)?;
+    let mut books = Books::open(&books_in(dir))?;
+    let old = segment::list(dir).map_err(unusable)?;
+    let recovery = recover(config, &old, &mut books, clock.wall())?;
+    let number = old.last().map_or(1, |last| last.saturating_add(1));
+    let reading = Books::open(&books_in(dir))?;
+    let journal = FileJournal::create(number, reading, Arc::clone(&clock), config);
+    let journal = Arc::new(journal.map_err(unusable)?);
+    let keeper =
+        Keeper::new(Arc::clone(&journal), books, clock, number, old).keeping(config.retention);
+    if recovery.crashed.is_empty() {
+        keeper.reported().store(true, Relaxed);
+    }
+    Ok((journal, keeper, recovery))
 }
 
 /// Takes everything in the segments `old` into the books. Can be repeated at any point: a posting

@@ -1,5 +1,6 @@
 //! The ledger, through the module's public face: what survives, and what is found again.
 
+mod durability;
 mod restart;
 
 use std::{path::Path, sync::Arc};

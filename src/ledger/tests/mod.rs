@@ -1,0 +1,124 @@
+//! The bound of the money, against a reference model. The rig is a ledger whose thread stands still,
+//! so that the process can be killed between any two of its steps.
+
+mod damage;
+mod proof;
+mod schedule;
+mod trouble;
+
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    base::{
+        clock::TestClock,
+        id::{RequestId, SpanId, TraceId},
+    },
+    call::{labels::Labels, outcome::Kind, usage::UsageSource},
+    policy::{self, Charge, Engine, Hold, Purse, Subject},
+};
+
+const NOW: Timestamp = Timestamp::from_secs(1_795_618_800);
+const LIMIT: i64 = 100;
+
+/// A ledger without its thread, and rules over it.
+struct Rig {
+    dir: TempDir,
+    journal: Arc<FileJournal>,
+    keeper: Keeper,
+    engine: Engine,
+}
+
+fn config(dir: &Path) -> Config {
+    Config {
+        path: dir.to_owned(),
+        ..Config::default()
+    }
+}
+
+fn rig(dir: TempDir) -> (Rig, Recovery) {
+    let clock = Arc::new(TestClock::at(NOW));
+    let (journal, keeper, recovery) = assemble(&config(dir.path()), clock).unwrap();
+    let rules: policy::Config = serde_json::from_str(
+        r#"{"max_wait": 0, "rules": [
+            {"name": "day", "window": "day", "limit": {"tokens": 100}},
+            {"name": "six", "window": "6h", "limit": {"tokens": 100}},
+            {"name": "all", "window": "total", "limit": {"tokens": 100}}]}"#,
+    )
+    .unwrap();
+    let kept: Arc<dyn Journal> = Arc::<FileJournal>::clone(&journal);
+    let engine = Engine::build(&rules, &[], &[], &Purse::new(kept, 1_000), None).unwrap();
+    let rig = Rig {
+        dir,
+        journal,
+        keeper,
+        engine,
+    };
+    (rig, recovery)
+}
+
+impl Rig {
+    fn admit(&self, tokens: i64) -> Option<Hold> {
+        let labels = Labels::default();
+        let subject = Subject {
+            request_id: RequestId::new(NOW),
+            span_id: SpanId::random(),
+            trace_id: TraceId::random(),
+            parent_span_id: None,
+            start: NOW,
+            kind: Kind::Llm,
+            operation: Some("chat"),
+            provider: "openai",
+            model: None,
+            labels: &labels,
+        };
+        let matched = self.engine.matched(&subject, NOW).unwrap();
+        self.engine
+            .admit(matched, asked(tokens), &subject, NOW)
+            .ok()
+    }
+
+    /// (spent, reserved), which every rule must agree on.
+    fn stands(&self) -> (i64, i64) {
+        // Asking brings the counters into memory.
+        if let Some(hold) = self.admit(0) {
+            hold.release();
+        }
+        let standings = self.engine.purse().standings();
+        let stands = (standings[0].spent, standings[0].reserved);
+        assert_eq!(standings.len(), 3);
+        for standing in &standings {
+            assert_eq!((standing.spent, standing.reserved), stands);
+        }
+        stands
+    }
+
+    /// What a process that is killed now leaves behind.
+    fn files(&self) -> TempDir {
+        let copy = TempDir::new().unwrap();
+        for file in fs::read_dir(self.dir.path()).unwrap() {
+            let file = file.unwrap().path();
+            if !file.to_str().unwrap().ends_with("-shm") {
+                fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        copy
+    }
+}
+
+fn asked(tokens: i64) -> Amounts {
+    Amounts {
+        usd: None,
+        tokens: Some(tokens.unsigned_abs()),
+    }
+}
+
+fn cost(tokens: i64) -> Charge {
+    Charge {
+        usd: None,
+        tokens: Some(tokens.unsigned_abs()),
+        source: UsageSource::Reported,
+    }
+}

@@ -1,0 +1,122 @@
+//! What the books prove, and what is removed when.
+
+use super::{damage::journal, *};
+
+#[test]
+fn segments_go_once_all_that_is_in_them_is_in_the_books() {
+    let (mut rig, _) = rig(TempDir::new().unwrap());
+    let mut long = rig.admit(10).unwrap();
+    let turn = |rig: &mut Rig| {
+        let mark = rig.journal.flush(0);
+        rig.keeper.checkpoint(&mark);
+        rig.keeper.remove();
+        segment::list(rig.dir.path()).unwrap()
+    };
+    assert_eq!(turn(&mut rig), [1, 2]);
+    rig.admit(10).unwrap().settle(cost(5));
+    assert_eq!(
+        turn(&mut rig),
+        [1, 3],
+        "the long call was admitted in the first"
+    );
+    long.grow(asked(1), NOW).unwrap();
+    assert_eq!(turn(&mut rig), [1, 3, 4], "and grew in the third");
+    let (killed, recovery) = self::rig(rig.files());
+    assert_eq!(killed.stands(), (16, 0));
+    assert_eq!(recovery.crashed[0].charged.tokens, Some(11));
+    long.settle(cost(2));
+    assert_eq!(turn(&mut rig), [5]);
+    assert!(rig.journal.caught_up());
+    let (killed, recovery) = self::rig(rig.files());
+    assert_eq!((killed.stands(), recovery.crashed.len()), ((7, 0), 0));
+}
+
+#[test]
+fn changed_books_do_not_prove() {
+    let spoilt = |sql: &str| {
+        let (mut rig, _) = rig(TempDir::new().unwrap());
+        for tokens in [3, 4, 5] {
+            rig.admit(10).unwrap().settle(cost(tokens));
+            let mark = rig.journal.flush(u64::MAX);
+            rig.keeper.checkpoint(&mark);
+        }
+        let db = rusqlite::Connection::open(books_in(rig.dir.path())).unwrap();
+        assert!(db.execute(sql, ()).unwrap() > 0, "{sql}");
+        let verified = View::open(rig.dir.path()).unwrap().verify();
+        verified.map_err(|error| error.to_string())
+    };
+    assert_eq!(spoilt("UPDATE batches SET at = 0").unwrap().entries, 3);
+    for (sql, says) in [
+        (
+            "UPDATE totals SET spent = spent - 1 WHERE cell = 0",
+            "sum up to",
+        ),
+        ("DELETE FROM totals WHERE cell = 0", "sum up to"),
+        ("DELETE FROM entries WHERE seq = 2", "batch 2"),
+        ("UPDATE entries SET at = at + 1 WHERE seq = 1", "batch 1"),
+        (
+            "UPDATE batches SET hash = zeroblob(32) WHERE batch = 3",
+            "batch 3",
+        ),
+        ("DELETE FROM batches WHERE batch = 2", "batch 3"),
+    ] {
+        let error = spoilt(sql).unwrap_err();
+        assert!(error.contains(says), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn old_entries_go_and_the_totals_and_the_chain_stay_provable() {
+    let dir = TempDir::new().unwrap();
+    let mut books = Books::open(&books_in(dir.path())).unwrap();
+    let (_, records) = journal();
+    let mut reader = Reader::default();
+    let later = NOW + std::time::Duration::from_hours(1);
+    for (number, record) in records.iter().enumerate() {
+        if let Some((posting, _)) = reader.take(record, 1) {
+            let at = if number < 6 { NOW } else { later };
+            books.post(&[posting], at).unwrap();
+        }
+    }
+    let before = books.verify().unwrap();
+    let standings = books.standings(Timestamp::default()).unwrap();
+    for oldest in [NOW, later, later + std::time::Duration::from_hours(1)] {
+        books.prune(oldest).unwrap();
+        books.prune(oldest).unwrap();
+        let after = books.verify().unwrap();
+        assert_eq!(after.head, before.head, "from {oldest}");
+        assert_eq!(books.standings(Timestamp::default()).unwrap(), standings);
+    }
+    assert_eq!(books.verify().unwrap().entries, 0);
+    let (posting, _) = {
+        let mut reader = Reader::default();
+        reader.take(&records[0], 1);
+        reader.take(records.last().unwrap(), 1).unwrap()
+    };
+    books
+        .post(
+            &[Posting {
+                key: (RequestId::new(NOW), policy::HoldId(1)),
+                ..posting
+            }],
+            later,
+        )
+        .unwrap();
+    assert_eq!(books.verify().unwrap().entries, 1);
+}
+
+#[test]
+fn files_are_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = TempDir::new().unwrap();
+    let path: PathBuf = parent.path().join("data/journal");
+    let clock = Arc::new(TestClock::at(NOW));
+    let _parts = assemble(&config(&path), clock).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    assert_eq!(mode(&parent.path().join("data")), 0o700);
+    for file in fs::read_dir(&path).unwrap() {
+        let file = file.unwrap().path();
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}

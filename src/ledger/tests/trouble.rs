@@ -1,0 +1,120 @@
+//! A journal that cannot be written.
+
+use super::{
+    super::journal::{FileJournal, NOTED},
+    *,
+};
+use crate::policy::{Adjustment, Entry, JournalDown};
+
+fn journal(dir: &Path, on_down: OnLedgerDown) -> FileJournal {
+    let config = Config {
+        path: dir.to_owned(),
+        on_ledger_down: on_down,
+        ..Config::default()
+    };
+    let books = Books::open(&dir.join("books.sqlite")).unwrap();
+    let clock = Arc::new(TestClock::at(Timestamp::from_secs(1)));
+    FileJournal::create(1, books, clock, &config).unwrap()
+}
+
+fn entry(who: &str) -> Adjustment {
+    Adjustment {
+        at: Timestamp::from_secs(1),
+        who: Box::from(who),
+        changes: Vec::new(),
+    }
+}
+
+/// Who is named in the entries of segment `number`.
+fn names(dir: &Path, number: u64) -> Vec<String> {
+    let bytes = segment::read(dir, number, 0, None).unwrap();
+    let mut frames = Frames::of(&bytes);
+    let names = frames
+        .by_ref()
+        .map(|payload| match record::decode(payload) {
+            Some(Record::Adjusted(adjustment)) => adjustment.who.into_string(),
+            other => panic!("{other:?}"),
+        });
+    let names = names.collect();
+    assert_eq!(frames.damaged, 0);
+    names
+}
+
+#[test]
+fn what_is_noted_goes_with_the_next_write_and_in_order() {
+    let dir = TempDir::new().unwrap();
+    let journal = journal(dir.path(), OnLedgerDown::Block);
+    journal.note(&Entry::Adjusted(&entry("noted")));
+    assert!(names(dir.path(), 1).is_empty());
+    let first = journal.write(&Entry::Adjusted(&entry("written"))).unwrap();
+    journal.note(&Entry::Adjusted(&entry("later")));
+    assert_eq!(names(dir.path(), 1), ["noted", "written"]);
+    let mark = journal.flush(0);
+    assert_eq!((mark.number, mark.length), (2, 0));
+    assert!(mark.position > first.0);
+    assert_eq!(names(dir.path(), 1), ["noted", "written", "later"]);
+    assert!(journal.write(&Entry::Adjusted(&entry("more"))).unwrap() > first);
+    assert_eq!(names(dir.path(), 2), ["more"]);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_refuses_and_goes_on_in_a_new_segment() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("journal");
+    fs::create_dir(&dir).unwrap();
+    let journal = journal(&dir, OnLedgerDown::Block);
+    journal.note(&Entry::Adjusted(&entry("noted")));
+    journal.fill_the_disk();
+    let moved = parent.path().join("gone");
+    fs::rename(&dir, &moved).unwrap();
+    for _ in 0..3 {
+        let refused = journal.write(&Entry::Adjusted(&entry("lost")));
+        assert_eq!(refused, Err(JournalDown));
+    }
+    assert_eq!(journal.tallies.down.load(Relaxed), 3);
+    fs::rename(&moved, &dir).unwrap();
+    journal.write(&Entry::Adjusted(&entry("kept"))).unwrap();
+    assert_eq!(names(&dir, 2), ["noted", "kept"]);
+}
+
+#[test]
+fn where_calls_shall_pass_without_they_do_and_it_is_counted() {
+    let dir = TempDir::new().unwrap();
+    let journal = journal(dir.path(), OnLedgerDown::Allow);
+    journal.fill_the_disk();
+    journal.write(&Entry::Adjusted(&entry("lost"))).unwrap();
+    assert_eq!(journal.tallies.down.load(Relaxed), 1);
+    journal.write(&Entry::Adjusted(&entry("kept"))).unwrap();
+    assert_eq!(names(dir.path(), 2), ["kept"]);
+}
+
+#[test]
+fn what_is_noted_while_nothing_can_be_written_is_bounded_and_counted() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("journal");
+    fs::create_dir(&dir).unwrap();
+    let journal = journal(&dir, OnLedgerDown::Block);
+    journal.fill_the_disk();
+    fs::remove_dir_all(&dir).unwrap();
+    let long = entry(&"x".repeat(100_000));
+    for _ in 0..20 {
+        journal.note(&Entry::Adjusted(&long));
+        journal.flush(u64::MAX);
+    }
+    assert!(journal.noted() < NOTED + 200_000);
+    assert_eq!(journal.tallies.lost.load(Relaxed), 9);
+    assert!(!journal.caught_up());
+}
+
+#[test]
+fn a_storm_of_refusals_is_noted_in_part() {
+    let dir = TempDir::new().unwrap();
+    let journal = journal(dir.path(), OnLedgerDown::Block);
+    let noted = |second, asked| {
+        let at = Timestamp::from_secs(second);
+        (0..asked).filter(|_| journal.may_note_refusal(at)).count()
+    };
+    assert_eq!(noted(5, 70_000), 200);
+    assert_eq!(noted(6, 150), 150);
+    assert_eq!(noted(4, 300), 200);
+}
