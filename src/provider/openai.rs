@@ -131,12 +131,10 @@ impl Dialect for OpenAi {
     }
 
     fn bound_output(&self, op: &Operation, body: &[u8], limit: u64) -> Option<Splice> {
-        let names: &[&str] = match op.name {
-            "chat" => &["max_completion_tokens", "max_tokens"],
-            "completions" => &["max_tokens"],
-            "responses" => &["max_output_tokens"],
-            _ => return None,
-        };
+        let names = operations::output_limits(op);
+        if names.is_empty() {
+            return None;
+        }
         Splice::lower(body, Json::document(body), names, limit)
     }
 

@@ -95,6 +95,17 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     }
 }
 
+/// The fields that bound an operation's output, the one to be put in first. Others of the kind
+/// bound nothing: a server that does not know them ignores them.
+pub(super) fn output_limits(op: &Operation) -> &'static [&'static str] {
+    match op.name {
+        "chat" => &["max_completion_tokens", "max_tokens"],
+        "completions" => &["max_tokens"],
+        "responses" => &["max_output_tokens"],
+        _ => &[],
+    }
+}
+
 /// The id in the path of a stored response.
 pub(super) fn response_id(path: &str) -> Option<&str> {
     let mut segments = path.trim_end_matches('/').split('/');

@@ -42,6 +42,7 @@ pub(super) fn read(
 
 fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
+    let limits = operations::output_limits(op);
     let (mut answers, mut prompts) = (1, 1);
     for entry in body.entries() {
         let entry = entry?;
@@ -58,6 +59,9 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
             b"prompt_cache_key" => labels.add(Rank::CacheKey, Label::Session, value.name()),
             _ => {},
         }
+        if limits.iter().any(|name| *name.as_bytes() == *entry.key) {
+            facts.output_limit = facts.output_limit.max(value.u64());
+        }
         read_field(&entry.key, value, facts);
         input::measure(&entry.key, value, &mut facts.input);
     }
@@ -73,9 +77,6 @@ fn read_field(key: &[u8], value: Json<'_>, facts: &mut RequestFacts) {
         b"stream" => facts.stream = value.is_true(),
         b"stream_options" => {
             facts.asks_usage = value.get("include_usage").is_some_and(Json::is_true);
-        },
-        b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
-            facts.output_limit = facts.output_limit.max(value.u64());
         },
         b"service_tier" => facts.service_tier = value.name(),
         b"temperature" => facts.temperature = value.f64(),
@@ -153,6 +154,15 @@ mod tests {
         let body = r#"{"max_tokens":10,"max_completion_tokens":20,"max_tokens":null}"#;
         let facts = facts(&operations::CHAT, "", body);
         assert_eq!(facts.output_limit, Some(20));
+    }
+
+    #[test]
+    fn a_limit_that_the_operation_does_not_know_bounds_nothing() {
+        let body = r#"{"max_output_tokens":1,"max_tokens":10}"#;
+        let limit = |op| facts(op, "", body).output_limit;
+        assert_eq!(limit(&operations::CHAT), Some(10));
+        assert_eq!(limit(&operations::RESPONSES), Some(1));
+        assert_eq!(limit(&operations::COMPACT), None);
     }
 
     #[test]
