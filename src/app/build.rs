@@ -58,6 +58,7 @@ pub(super) fn live(
         budgets: &config.budgets,
         identity: config.identity.clone(),
         limits: &config.limits,
+        propagation: config.tracing.propagation.send,
         idle: config.upstream.idle_timeout,
     }))
 }

@@ -10,6 +10,7 @@ pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     listeners(config, &mut problems);
     upstream(config, &mut problems);
+    not_yet(config, &mut problems);
     files(config, sources, &mut problems);
     limits(config, &mut problems);
     let providers = Providers::build(&config.providers)
@@ -46,8 +47,7 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
             );
         }
     }
-    let protected = config.identity.keys_file.is_some() || !listen.allow.is_empty();
-    if !listen.proxy.ip().is_loopback() && !protected {
+    if !listen.proxy.ip().is_loopback() && listen.allow.is_empty() {
         problems.push(
             Problem::error(
                 "listen.proxy",
@@ -56,10 +56,7 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
                     listen.proxy
                 ),
             )
-            .help(
-                "say who may use it with `listen.allow: [10.0.0.0/8]` or `identity.keys_file`, \
-                 or listen on 127.0.0.1",
-            ),
+            .help("say who may use it with `listen.allow: [10.0.0.0/8]`, or listen on 127.0.0.1"),
         );
     }
     if !listen.admin.ip().is_loopback() && listen.token.is_none() {
@@ -145,6 +142,25 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
+/// What can be written down already and does nothing yet would only look as if it did.
+fn not_yet(config: &Config, problems: &mut Vec<Problem>) {
+    if config.identity.keys_file.is_some() {
+        problems.push(
+            Problem::error(
+                "identity.keys_file",
+                "this build does not ask clients for keys",
+            )
+            .help("say who may use the proxy with `listen.allow`"),
+        );
+    }
+    if config.upstream.http2 {
+        problems.push(
+            Problem::error("upstream.http2", "this build speaks HTTP/1.1 to providers")
+                .help("leave it at `false`"),
+        );
+    }
+}
+
 /// Files that are named are there.
 fn files(config: &Config, sources: &Sources<'_>, problems: &mut Vec<Problem>) {
     let upstream = &config.upstream;
@@ -152,7 +168,6 @@ fn files(config: &Config, sources: &Sources<'_>, problems: &mut Vec<Problem>) {
         ("upstream.ca_file", &upstream.ca_file),
         ("upstream.client_cert", &upstream.client_cert),
         ("upstream.client_key", &upstream.client_key),
-        ("identity.keys_file", &config.identity.keys_file),
         ("pricing.file", &config.pricing.file),
     ] {
         let Some(file) = file else {

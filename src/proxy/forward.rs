@@ -67,7 +67,12 @@ impl Outbound {
         *request.method_mut() = parts.method;
         *request.uri_mut() = Uri::from(route.target.clone());
         *request.headers_mut() = headers::to_upstream(parts.headers, route.to.host_header());
-        exchange.trace.propagate(request.headers_mut());
+        // What a signature may cover stays as it is.
+        if !is_signed(request.headers()) {
+            exchange
+                .trace
+                .propagate(exchange.live.propagation, request.headers_mut());
+        }
         if let Some(length) = edited_length
             && let Some(declared) = request.headers_mut().get_mut(CONTENT_LENGTH)
         {

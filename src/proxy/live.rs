@@ -12,6 +12,7 @@ use super::{
 use crate::{
     call::refusal::{Reason, Refusal},
     net::connect::Origin,
+    pipeline::Send,
     policy::{self, Cut, Engine, Unbounded, Unmetered},
     pricing::Pricing,
     provider::{BaseUrl, CutStyle, Provider, Providers},
@@ -28,6 +29,8 @@ pub struct Live {
     pub(super) identity: Identity,
     pub(super) bounds: Bounds,
     pub(super) in_flight: usize,
+    /// `tracing.propagation.send`.
+    pub(super) propagation: Send,
     /// `budgets.status`.
     pub(super) exhausted_status: u16,
     /// `budgets.cut`.
@@ -63,6 +66,8 @@ pub struct Parts<'a> {
     pub identity: Identity,
     /// `limits:`.
     pub limits: &'a Limits,
+    /// `tracing.propagation.send`.
+    pub propagation: Send,
     /// `upstream.idle_timeout`: how long a client may be silent in the middle of a request.
     pub idle: std::time::Duration,
 }
@@ -77,6 +82,7 @@ impl Live {
             budgets,
             identity,
             limits,
+            propagation,
             idle,
         } = parts;
         let destinations = providers
@@ -96,6 +102,7 @@ impl Live {
                 idle,
             },
             in_flight: limits.in_flight,
+            propagation,
             exhausted_status: budgets.status,
             cut_style: match budgets.cut {
                 Cut::Graceful => CutStyle::Graceful,

@@ -11,6 +11,7 @@ use prometheus::{
 use crate::call::{
     labels::Label,
     outcome::{Kind, Status},
+    refusal::Refusal,
     span::Span,
 };
 
@@ -185,6 +186,13 @@ impl Metrics {
         }
         if let Some(by) = &span.blocked_by {
             self.blocked.with_label_values(&[&**by]).inc();
+        }
+    }
+
+    /// Counts a call that was refused before it had a span: no route, or a full house.
+    pub(super) fn turned_away(&self, refusal: &Refusal) {
+        if !refusal.by.is_empty() {
+            self.blocked.with_label_values(&[&*refusal.by]).inc();
         }
     }
 

@@ -187,6 +187,7 @@ impl Worker {
         let routed = route::route(&live, parts)
             .and_then(|route| Ok((route, proxy.flights.enter(live.in_flight)?)));
         let (mut route, in_flight) = routed.map_err(|refusal| {
+            proxy.metrics.turned_away(&refusal);
             let id = request_id.to_string();
             let style = Style {
                 dialect: &OpenAi,

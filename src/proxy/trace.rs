@@ -3,9 +3,13 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::base::id::{SpanId, TraceId};
+use crate::{
+    base::id::{SpanId, TraceId},
+    pipeline::Send,
+};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// Where a call stands in its trace.
@@ -42,12 +46,20 @@ impl Context {
         }
     }
 
-    /// Puts our span in the place of the client's, where the client sent one.
-    pub(super) fn propagate(&self, headers: &mut HeaderMap) {
-        if self.parent.is_some()
-            && let Some(place) = headers.get_mut(TRACEPARENT)
-        {
-            *place = self.header();
+    /// What the provider is told: our span in the place of the client's, where the client sent one
+    /// (`if_present`); on every call (`always`); nothing (`never`).
+    pub(super) fn propagate(&self, send: Send, headers: &mut HeaderMap) {
+        match (send, headers.get_mut(TRACEPARENT)) {
+            // Rare, so that the order of what follows may suffer.
+            (Send::Never, _) => {
+                headers.remove(TRACEPARENT);
+                headers.remove(TRACESTATE);
+            },
+            (_, Some(place)) if self.parent.is_some() => *place = self.header(),
+            (Send::Always, None) => {
+                headers.insert(TRACEPARENT, self.header());
+            },
+            _ => {},
         }
     }
 
@@ -105,7 +117,7 @@ mod tests {
             "0af7651916cd43dd8448eb211c80319c"
         );
         assert_eq!(context.parent.unwrap().to_string(), "b7ad6b7169203331");
-        context.propagate(&mut headers);
+        context.propagate(Send::IfPresent, &mut headers);
         let sent = headers[TRACEPARENT].to_str().unwrap();
         let ours = context.span_id;
         assert_eq!(
@@ -129,9 +141,21 @@ mod tests {
             let mut headers = headers(invalid);
             let context = Context::of(&headers);
             assert_eq!(context.parent, None, "{invalid}");
-            context.propagate(&mut headers);
+            context.propagate(Send::IfPresent, &mut headers);
             assert_eq!(headers[TRACEPARENT], invalid);
         }
+    }
+
+    #[test]
+    fn the_provider_is_told_always_or_never_if_that_is_configured() {
+        let mut untold = HeaderMap::new();
+        let context = Context::of(&untold);
+        context.propagate(Send::IfPresent, &mut untold);
+        assert!(untold.is_empty());
+        context.propagate(Send::Always, &mut untold);
+        assert_eq!(untold[TRACEPARENT], context.header());
+        context.propagate(Send::Never, &mut untold);
+        assert!(untold.is_empty());
     }
 
     #[test]
