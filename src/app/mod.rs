@@ -18,8 +18,8 @@ use crate::{
     ledger::{ClaimError, LedgerError},
     net::{config::Listen, listen},
     pipeline::{BuildContext, BuildError, Outlet, Pipeline},
-    policy::Purse,
-    proxy::{Metrics, Proxy},
+    policy::{Budget, Purse},
+    proxy::{Holdings, Metrics, Proxy},
 };
 use keep::Kept;
 use worker::{Common, Phase};
@@ -141,6 +141,18 @@ impl App {
     /// What Prometheus is told.
     pub const fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Every budget in its present window: the counters that calls have touched since the start.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let live = self.proxy.live();
+        let standings = self.purse.standings();
+        live.engine().budgets(&standings, &[], self.clock.wall())
+    }
+
+    /// What is held for calls under way.
+    pub fn holdings(&self) -> Holdings {
+        self.proxy.holdings()
     }
 
     /// Where clients reach the proxy.

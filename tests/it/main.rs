@@ -22,4 +22,6 @@ mod pipeline;
 mod policy;
 mod pricing;
 mod provider;
+mod proxy;
 mod store;
+mod support;

@@ -1,0 +1,10 @@
+//! What tests of several modules share: the real program in process, its upstream, clients.
+#![allow(dead_code, unused_imports, reason = "each module uses what it needs")]
+
+pub(crate) mod client;
+pub(crate) mod raw;
+pub(crate) mod sandbox;
+
+pub(crate) use client::{Answer, Line};
+pub(crate) use raw::Upstream;
+pub(crate) use sandbox::Sandbox;
