@@ -75,9 +75,9 @@ impl Events {
         }
     }
 
-    /// Whether events wait for their end.
+    /// Whether events waited for their end, so that what passed ends with a whole one.
     pub(super) fn is_held(&self) -> bool {
-        self.mode == Mode::Held
+        self.mode != Mode::Through
     }
 
     /// Takes in a chunk. `read` is called with each event that it completes; what may pass is

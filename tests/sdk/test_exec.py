@@ -65,5 +65,5 @@ def test_every_sdk_is_pointed_at_the_sidecar(run):
 
 def test_a_command_that_is_not_there_is_an_error_of_ours(run):
     done = run("--", "no-such-command")
-    assert done.returncode == 1
+    assert done.returncode == 127
     assert "no-such-command" in done.stderr
