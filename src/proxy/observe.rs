@@ -40,6 +40,8 @@ pub(super) struct Observer {
     pub(super) drop_usage: bool,
     /// That event was seen and could not be taken out.
     pub(super) left_usage: bool,
+    /// The dialect panicked.
+    faulty: bool,
     decoder: Option<Decoder>,
     framing: Framing,
 }
@@ -103,6 +105,7 @@ impl Observer {
             partial,
             drop_usage: false,
             left_usage: false,
+            faulty: false,
             decoder,
             framing,
         }
@@ -122,10 +125,10 @@ impl Observer {
         progress: &mut dyn Progress,
     ) {
         if self.is_editable() {
-            self.guarded(|this| this.read(&chunk, last, out, progress));
+            self.read(&chunk, last, out, progress);
         } else {
             let mut passed_already = VecDeque::new();
-            self.guarded(|this| this.read(&chunk, last, &mut passed_already, progress));
+            self.read(&chunk, last, &mut passed_already, progress);
             out.push_back(chunk);
         }
     }
@@ -134,17 +137,31 @@ impl Observer {
     pub(super) fn end(&mut self, out: &mut VecDeque<Bytes>, progress: &mut dyn Progress) {
         let editable = self.is_editable();
         let mut left = VecDeque::new();
-        self.guarded(|this| this.read_rest(&mut left, progress));
+        self.read_rest(&mut left, progress);
         if editable {
             out.append(&mut left);
         }
     }
 
-    /// A fault in what reads must never become a fault of the call.
-    fn guarded(&mut self, read: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| read(self))).is_err() {
-            self.partial = Some("observer panicked");
-            self.framing = Framing::Opaque;
+    /// Asks the dialect. A fault in what it makes of the bytes must never become a fault of the
+    /// call, nor lose any of them; after one it is not asked again.
+    fn ask(&mut self, event: &Event<'_>, what: &'static str) {
+        if self.faulty {
+            return;
+        }
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            let (facts, state) = (&mut self.facts, &mut self.state);
+            self.dialect.read_event(self.operation, event, facts, state)
+        }));
+        match asked {
+            Ok(Ok(())) => {},
+            Ok(Err(_)) => {
+                self.partial.get_or_insert(what);
+            },
+            Err(_) => {
+                self.faulty = true;
+                self.partial = Some("the reader of this dialect panicked");
+            },
         }
     }
 
@@ -213,13 +230,7 @@ impl Observer {
     }
 
     fn read_body(&mut self, body: &[u8]) {
-        let event = Event::body(body);
-        let read =
-            self.dialect
-                .read_event(self.operation, &event, &mut self.facts, &mut self.state);
-        if read.is_err() {
-            self.partial.get_or_insert("response body");
-        }
+        self.ask(&Event::body(body), "response body");
     }
 
     fn read_event(
@@ -235,12 +246,7 @@ impl Observer {
         let Some(event) = event else {
             return Verdict::Pass;
         };
-        let read =
-            self.dialect
-                .read_event(self.operation, &event, &mut self.facts, &mut self.state);
-        if read.is_err() {
-            self.partial.get_or_insert("stream event");
-        }
+        self.ask(&event, "stream event");
         if self.drop_usage && self.dialect.is_asked_usage(&event) {
             self.left_usage = !editable;
             return Verdict::Drop;
@@ -280,4 +286,91 @@ fn is_stream(headers: &HeaderMap) -> bool {
         let prefix = value.get(..b"text/event-stream".len()).unwrap_or_default();
         prefix.eq_ignore_ascii_case(b"text/event-stream")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Method};
+
+    use super::*;
+    use crate::{
+        call::{
+            facts::{RequestFacts, Spends},
+            outcome::Kind,
+            refusal::Refusal,
+        },
+        provider::Unreadable,
+    };
+
+    const CHAT: &Operation = &Operation {
+        name: "chat",
+        gen_ai: Some("chat"),
+        kind: Kind::Llm,
+        spends: Spends::Tokens,
+    };
+
+    /// A dialect whose reader has a fault.
+    struct Faulty;
+
+    impl Dialect for Faulty {
+        fn name(&self) -> &'static str {
+            "faulty"
+        }
+
+        fn operation(&self, _: &Method, _: &str) -> &'static Operation {
+            CHAT
+        }
+
+        fn read_request(
+            &self,
+            _: &Operation,
+            _: &str,
+            _: &[u8],
+            _: &mut RequestFacts,
+        ) -> Result<(), Unreadable> {
+            Ok(())
+        }
+
+        fn read_event(
+            &self,
+            _: &Operation,
+            event: &Event<'_>,
+            _: &mut ResponseFacts,
+            _: &mut StreamState,
+        ) -> Result<(), Unreadable> {
+            assert!(!event.data.starts_with(b"bad"), "a fault of ours");
+            Ok(())
+        }
+
+        fn error_body(&self, _: u16, _: &Refusal, _: &str) -> Bytes {
+            Bytes::new()
+        }
+    }
+
+    struct Always;
+
+    impl Progress for Always {
+        fn may_go_on(&mut self, _: &ResponseFacts) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_fault_in_a_reader_loses_no_byte_of_the_stream() {
+        let stream = b"data: good\n\ndata: bad\n\ndata: good\n\n";
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))]);
+        for editable in [true, false] {
+            let mut observer = Observer::new(&Faulty, CHAT, &headers, editable);
+            let mut out = VecDeque::new();
+            for byte in stream {
+                let chunk = Bytes::copy_from_slice(&[*byte]);
+                observer.take(chunk, false, &mut out, &mut Always);
+            }
+            observer.end(&mut out, &mut Always);
+            let passed: Vec<u8> = out.into_iter().flatten().collect();
+            assert_eq!(passed, stream);
+            assert!(observer.partial.unwrap().contains("panicked"));
+        }
+    }
 }
