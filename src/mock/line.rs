@@ -29,7 +29,7 @@ const KEPT: usize = 64 * 1024;
 pub(super) struct Line {
     drop_head: AtomicBool,
     reset: AtomicBool,
-    /// Bytes read since the last [`Line::take_read`], at most [`KEPT`]; `None`: nothing is kept.
+    /// Bytes read since the last [`Line::take_head`], at most [`KEPT`]; `None`: nothing is kept.
     read: Option<Mutex<Vec<u8>>>,
 }
 
