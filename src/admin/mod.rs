@@ -1,1 +1,99 @@
-//! The admin listener: status page, metrics, API.
+//! The admin listener: a status page, metrics, probes and the API. It runs on a thread of its own,
+//! so that nothing it does slows a call.
+//!
+//! `serve` takes connections, `door` says who may come in, `route` what is asked for; one file
+//! answers each kind of question. What only reads, reads what is on disk ([`Archive`]), as the
+//! command line does.
+
+mod answer;
+mod door;
+mod probes;
+mod route;
+mod serve;
+
+use std::{io, net::TcpListener, sync::Arc, thread};
+
+use prometheus::Registry;
+use tokio::sync::oneshot;
+
+use crate::base::{clock::Clock, secret::Secret};
+
+/// What the listener shows of the running program.
+pub trait Program: Send + Sync + 'static {
+    /// Why calls should not be sent here now; empty if they should.
+    fn troubles(&self) -> Vec<String>;
+}
+
+/// What the listener is given.
+pub struct State {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The running program.
+    pub program: Arc<dyn Program>,
+    /// What Prometheus is told.
+    pub registry: Registry,
+    /// `listen.hosts`: names besides loopback that the admin listener answers to.
+    pub hosts: Vec<String>,
+    /// `listen.token`: what it asks for beyond loopback.
+    pub token: Option<Secret>,
+}
+
+/// What a listener offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// Everything, to those whom the door lets in.
+    Admin,
+    /// Probes and metrics, to whoever reaches the socket.
+    Health,
+}
+
+/// A running admin listener; dropped, it ends with its connections.
+#[derive(Debug)]
+pub struct Admin {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Admin {
+    /// Serves on `sockets`, which must not block, until it is dropped.
+    ///
+    /// # Errors
+    /// The system gives no thread or no event queue.
+    pub fn start(state: State, sockets: Vec<(Face, TcpListener)>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(READERS)
+            .build()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = serve::serve(Arc::new(state), sockets) => {},
+                        _ended = stopped => {},
+                    }
+                });
+                // A reader that is in the middle of a long query is not waited for.
+                runtime.shutdown_background();
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("The admin listener's thread has panicked");
+        }
+    }
+}
+
+/// Questions to what is on disk that are answered at once, each on a thread of its own.
+const READERS: usize = 4;

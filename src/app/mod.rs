@@ -2,6 +2,7 @@
 //! [`App::start`] to see the whole program.
 
 mod build;
+mod control;
 mod crashed;
 mod keep;
 mod reload;
@@ -13,6 +14,7 @@ use prometheus::Registry;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    admin::{self, Admin, Face},
     base::clock::Clock,
     config::Config,
     ledger::{ClaimError, LedgerError},
@@ -21,6 +23,7 @@ use crate::{
     policy::{Budget, Purse},
     proxy::{Holdings, Metrics, Proxy},
 };
+use control::Control;
 use keep::Kept;
 use worker::{Common, Phase};
 
@@ -33,6 +36,12 @@ const TIDY: Duration = Duration::from_mins(1);
 pub struct App {
     /// Where the proxy listens.
     pub proxy_addresses: Vec<SocketAddr>,
+    /// Where the admin listener listens.
+    pub admin_addresses: Vec<SocketAddr>,
+    /// Where the health listener listens, if there is one.
+    pub health_address: Option<SocketAddr>,
+    admin: Admin,
+    control: Arc<Control>,
     proxy: Arc<Proxy>,
     pipeline: Arc<Pipeline>,
     purse: Arc<Purse>,
@@ -82,8 +91,11 @@ impl App {
     pub fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).map_err(io::Error::other)?;
-        let admin = config.listen.admin.to_string();
-        let mut kept = keep::open(&config, build::has_budgets(&config), &admin, &clock)?;
+        let listen = &config.listen;
+        let admin = bind("listen.admin", Listen::with_counterpart(listen.admin), 1)?;
+        let health = bind("listen.health", listen.health.into_iter(), 1)?;
+        let address = admin.address(listen.admin).to_string();
+        let mut kept = keep::open(&config, build::has_budgets(&config), &address, &clock)?;
         let purse = Purse::new(kept.journal(), config.limits.counters);
         let live = build::live(&config, &purse, None)?;
         let outlets = config.tracing.build(&BuildContext {
@@ -106,7 +118,11 @@ impl App {
         ));
 
         let count = build::workers();
-        let (addresses, sockets) = bind(&config.listen, count)?;
+        let Bound { addresses, sockets } = bind(
+            "listen.proxy",
+            Listen::with_counterpart(config.listen.proxy),
+            count,
+        )?;
         let ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
         let (phase, told) = watch::channel(Phase::Running);
         let common = Common {
@@ -124,8 +140,24 @@ impl App {
                 worker::start(number, common.clone(), upstream, listeners)
             })
             .collect::<io::Result<_>>()?;
+        let control = Arc::new(Control::new(&config, &kept, Arc::clone(&clock)));
+        let health_address = health.addresses.first().copied();
+        let admin_addresses = admin.addresses.clone();
+        let program: Arc<dyn admin::Program> = Arc::<Control>::clone(&control);
+        let state = admin::State {
+            clock: Arc::clone(&clock),
+            program,
+            registry: registry.clone(),
+            hosts: config.listen.hosts.clone(),
+            token: config.listen.token.clone(),
+        };
+        let admin = Admin::start(state, admin.faces(Face::Admin, health))?;
         Ok(Self {
             proxy_addresses: addresses,
+            admin_addresses,
+            health_address,
+            admin,
+            control,
             proxy,
             pipeline,
             purse,
@@ -163,6 +195,12 @@ impl App {
             .unwrap_or(self.config.listen.proxy)
     }
 
+    /// Where people and programs reach the admin listener.
+    pub fn admin_address(&self) -> SocketAddr {
+        let first = self.admin_addresses.first();
+        first.copied().unwrap_or(self.config.listen.admin)
+    }
+
     /// The addresses, in words.
     pub fn listening(&self) -> String {
         let addresses: Vec<String> = self
@@ -170,7 +208,8 @@ impl App {
             .iter()
             .map(|address| format!("http://{address}"))
             .collect();
-        addresses.join(" and ")
+        let proxy = addresses.join(" and ");
+        format!("{proxy}, admin http://{}", self.admin_address())
     }
 
     /// What is kept and where, in words.
@@ -214,6 +253,7 @@ impl App {
     /// Takes no more calls, lets those under way finish until `shutdown.deadline`, cuts the rest,
     /// and delivers the last spans.
     pub async fn stop(self) {
+        self.control.leave();
         tokio::time::sleep(self.config.shutdown.delay).await;
         let deadline = self.clock.mono() + self.config.shutdown.deadline;
         self.phase.send_replace(Phase::Draining(deadline));
@@ -227,39 +267,71 @@ impl App {
         });
         drop(joined.await);
         self.pipeline.close(build::FLUSH).await;
+        drop(self.admin);
         // The ledger moves what it has into its books before the directory is let go.
         drop(self.kept.ledger);
         drop(self.kept.owner);
     }
 }
 
-/// The addresses that were bound, and each worker's sockets.
-type Bound = (Vec<SocketAddr>, Vec<Vec<std::net::TcpListener>>);
+/// The sockets of one listener.
+struct Bound {
+    /// The addresses that were bound.
+    addresses: Vec<SocketAddr>,
+    /// Each worker's sockets.
+    sockets: Vec<Vec<std::net::TcpListener>>,
+}
 
-/// Sockets for every worker, and the addresses that they have got.
-fn bind(listen: &Listen, count: usize) -> Result<Bound, StartError> {
-    let mut addresses = Vec::new();
+impl Bound {
+    /// Where it listens first; `wanted` if nowhere.
+    fn address(&self, wanted: SocketAddr) -> SocketAddr {
+        self.addresses.first().copied().unwrap_or(wanted)
+    }
+
+    /// Its sockets with `face`, and those of the health listener.
+    fn faces(self, face: Face, health: Self) -> Vec<(Face, std::net::TcpListener)> {
+        let of = |bound: Self, face| {
+            bound
+                .sockets
+                .into_iter()
+                .flatten()
+                .map(move |at| (face, at))
+        };
+        of(self, face).chain(of(health, Face::Health)).collect()
+    }
+}
+
+/// Sockets for every worker at `wanted`, of which all but the first are counterparts of it; port 0
+/// is any free one, for all of them the same.
+fn bind(
+    key: &'static str,
+    wanted: impl Iterator<Item = SocketAddr>,
+    count: usize,
+) -> Result<Bound, StartError> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
     let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    let mut port = listen.proxy.port();
-    for (number, address) in Listen::with_counterpart(listen.proxy).enumerate() {
-        let address = SocketAddr::new(address.ip(), port);
+    for mut address in wanted {
+        let first = addresses.first();
+        if let Some(first) = first {
+            address.set_port(first.port());
+        }
         let bound = match listen::bind(address, count) {
             Ok(bound) => bound,
             // Machines without IPv6 have no counterpart.
-            Err(error) if number > 0 && error.kind() != io::ErrorKind::AddrInUse => continue,
+            Err(error) if first.is_some() && error.kind() != io::ErrorKind::AddrInUse => continue,
             Err(source) => {
                 return Err(StartError::Listen {
-                    key: "listen.proxy",
+                    key,
                     address,
                     source,
                 });
             },
         };
         for (place, socket) in sockets.iter_mut().zip(bound) {
-            port = socket.local_addr()?.port();
+            address = socket.local_addr()?;
             place.push(socket);
         }
-        addresses.push(SocketAddr::new(address.ip(), port));
+        addresses.push(address);
     }
-    Ok((addresses, sockets))
+    Ok(Bound { addresses, sockets })
 }

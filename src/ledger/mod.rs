@@ -152,12 +152,20 @@ impl Ledger {
 
     /// What was counted since the start.
     pub fn counts(&self) -> Counts {
-        let tallies = &self.journal.tallies;
-        Counts {
-            down: tallies.down.load(Relaxed),
-            lost: tallies.lost.load(Relaxed),
-            refused_unnoted: tallies.refused_unnoted.load(Relaxed),
-            books_down: tallies.books_down.load(Relaxed),
+        self.counting()()
+    }
+
+    /// Tells what was counted since the start, also when the ledger itself is gone.
+    pub fn counting(&self) -> impl Fn() -> Counts + Send + Sync + use<> {
+        let journal = Arc::clone(&self.journal);
+        move || {
+            let tallies = &journal.tallies;
+            Counts {
+                down: tallies.down.load(Relaxed),
+                lost: tallies.lost.load(Relaxed),
+                refused_unnoted: tallies.refused_unnoted.load(Relaxed),
+                books_down: tallies.books_down.load(Relaxed),
+            }
         }
     }
 }
