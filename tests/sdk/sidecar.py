@@ -144,7 +144,7 @@ class Tollgate(Process):
         variables = {"PROXY": proxy, "ADMIN": admin, "DIRECTORY": str(directory), "MOCK": mock.url}
         arguments = ["run", "-c", str(config)]
         super().__init__(arguments, directory / "tollgate.log", variables | (more or {}))
-        self.until(lambda: listens(proxy))
+        self.until(lambda: request(f"{self.admin}/readyz")[0] == 200)
 
     def variables(self):
         """What points each SDK at it."""

@@ -18,7 +18,7 @@ CLIENTS = 8
 #: Seconds that a settlement may take to reach the disk. The journal writes them in batches within
 #: 10 ms; the rest is for a crowded machine. A call that ended less than this before a kill counts as
 #: in flight.
-SETTLING = 0.25
+SETTLING = 0.1
 
 MILLION = Decimal(1_000_000)
 INPUT, OUTPUT = Decimal("2.50") / MILLION, Decimal("10.00") / MILLION
