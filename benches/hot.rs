@@ -1,7 +1,13 @@
 //! Benches of the functions on the hot path, one file a module.
 
 mod pipeline;
+mod policy;
 mod pricing;
 mod provider;
 
-criterion::criterion_main!(pipeline::benches, pricing::benches, provider::benches);
+criterion::criterion_main!(
+    pipeline::benches,
+    policy::benches,
+    pricing::benches,
+    provider::benches
+);
