@@ -3,14 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{exchange::Exchange, later::Kept, observe::Observer, reserve};
+use super::{
+    exchange::Exchange,
+    later::{Kept, Later},
+    observe::Observer,
+    reserve,
+};
 use crate::{
     base::money::Usd,
     call::{
         facts::{ResponseFacts, Spends},
         outcome::{Decision, End, Status},
         refusal::Reason,
-        span::{Event, Span, Value},
+        span::{BUDGET_REMAINING, Event, Span, Value},
         usage::{Usage, UsageSource},
     },
     policy::Charge,
@@ -125,7 +130,7 @@ impl Exchange {
             return self.unanswered();
         }
         match end {
-            End::Complete if facts.pending => Account::unknown(),
+            _ if self.goes_on(facts) => Account::unknown(),
             End::Complete if facts.error.is_some() => {
                 self.priced(facts, &self.broken_off(facts, 0), UsageSource::Estimated)
             },
@@ -231,53 +236,34 @@ impl Exchange {
         done && id.is_some_and(|id| self.proxy.later.bill_once(&self.route.to.provider.name, id))
     }
 
+    /// Whether the work goes on elsewhere: the answer will be fetched by its id.
+    fn goes_on(&self, facts: &ResponseFacts) -> bool {
+        let accepted = self.http_status.is_some_and(|status| status < 400);
+        self.request.background && facts.pending && accepted && facts.id.is_some()
+    }
+
     fn settle(&mut self, charge: &Charge, facts: &ResponseFacts) {
-        let provider = &self.route.to.provider.name;
-        if let Some(id) = facts
-            .id
-            .as_deref()
-            .filter(|_| self.route.operation.spends == Spends::Tokens)
-        {
-            if facts.pending && self.http_status.is_some_and(|status| status < 400) {
-                if let Some(hold) = self.reservation.take() {
-                    let kept = Kept {
-                        hold,
-                        since: self.start,
-                    };
-                    self.proxy.later.keep(provider, id, kept);
-                }
-                return;
-            }
-            if self.route.operation.name.starts_with("responses") {
-                let _first = self.proxy.later.bill_once(provider, id);
-            }
-        }
-        // A poll that shows the end of what was accepted earlier settles that, not itself.
-        let earlier = (self.route.operation.spends == Spends::Once && !facts.pending)
-            .then(|| facts.id.as_deref().or(self.request.response_id.as_deref()))
-            .flatten()
-            .and_then(|id| self.proxy.later.take(provider, id));
-        let remaining = self
-            .reservation
-            .remaining_after(charge.usd, self.proxy.clock.wall());
-        if let Some(remaining) = remaining {
-            let text = Value::Text(remaining.to_string().into_boxed_str());
-            self.attributes
-                .push(("tollgate.budget.remaining.usd", text));
-        }
-        let own = self.reservation.take();
-        let crossings = match (earlier, own) {
-            (Some(kept), own) => {
+        self.note_remaining(charge);
+        let crossings = match (self.reservation.take(), self.earlier(facts)) {
+            (Some(hold), None) if self.goes_on(facts) => {
+                let provider = &self.route.to.provider.name;
+                let since = self.start;
+                self.proxy
+                    .later
+                    .keep(provider, facts.id.as_deref(), Kept { hold, since });
+                Vec::new()
+            },
+            (own, Some(earlier)) => {
                 if let Some(own) = own {
                     own.release();
                 }
-                kept.hold.settle(*charge)
+                earlier.hold.settle(*charge)
             },
-            (None, Some(own)) if self.sent.is_none() => {
+            (Some(own), None) if self.sent.is_none() => {
                 own.release();
                 Vec::new()
             },
-            (None, Some(own)) => own.settle(*charge),
+            (Some(own), None) => own.settle(*charge),
             (None, None) => Vec::new(),
         };
         for crossing in &crossings {
@@ -287,6 +273,29 @@ impl Exchange {
                 name: name.into(),
                 time: self.proxy.clock.wall(),
             });
+        }
+    }
+
+    /// What was kept for the response whose end this call shows: that is settled then, and not what
+    /// the call itself holds. An answer that is billed now is not billed again when it is fetched.
+    fn earlier(&self, facts: &ResponseFacts) -> Option<Kept> {
+        let (later, provider) = (&self.proxy.later, &self.route.to.provider.name);
+        let id = facts.id.as_deref()?;
+        match self.route.operation.spends {
+            Spends::Once if !facts.pending => later.take(provider, id),
+            Spends::Tokens if !self.goes_on(facts) && Later::may_be_fetched(id) => {
+                later.bill_once(provider, id);
+                None
+            },
+            _ => None,
+        }
+    }
+
+    fn note_remaining(&mut self, charge: &Charge) {
+        let now = self.proxy.clock.wall();
+        if let Some(remaining) = self.reservation.remaining_after(charge.usd, now) {
+            let text = Value::Text(remaining.to_string().into_boxed_str());
+            self.attributes.push((BUDGET_REMAINING, text));
         }
     }
 

@@ -45,10 +45,17 @@ pub(super) struct Kept {
 }
 
 impl Later {
-    /// Keeps a hold until the end of its response is seen. With too many of them it is charged in
-    /// full at once, as it is when it is dropped.
-    pub(super) fn keep(&self, provider: &str, id: &str, kept: Kept) {
-        if self.kept.len() < MAX_KEPT {
+    /// Whether responses with such an id are stored by their provider (`OpenAI`'s Responses).
+    pub(super) fn may_be_fetched(id: &str) -> bool {
+        id.starts_with("resp")
+    }
+
+    /// Keeps a hold until the end of its response is seen. With too many of them, or without an id,
+    /// it is charged in full at once, as it is when it is dropped.
+    pub(super) fn keep(&self, provider: &str, id: Option<&str>, kept: Kept) {
+        if let Some(id) = id
+            && self.kept.len() < MAX_KEPT
+        {
             self.kept.insert((Box::from(provider), Box::from(id)), kept);
         }
     }

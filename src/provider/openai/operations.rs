@@ -20,8 +20,11 @@ pub(super) const RETRIEVE: Operation = Operation {
     spends: Spends::Once,
     ..generation("responses.retrieve", "chat")
 };
-/// A background response that is cancelled; the answer is the response.
-pub(super) const CANCEL: Operation = free("responses.cancel");
+/// A background response that is cancelled; the answer is the response, and its end.
+pub(super) const CANCEL: Operation = Operation {
+    spends: Spends::Once,
+    ..free("responses.cancel")
+};
 /// Counting tokens without spending any.
 pub(super) const INPUT_TOKENS: Operation = free("responses.input_tokens");
 /// Embeddings.
