@@ -95,11 +95,11 @@ fn answer() -> Vec<u8> {
 fn reading(criterion: &mut Criterion) {
     let (chat, messages) = (chat_stream(), messages_stream());
     let (request, answer) = (request(), answer());
-    let op = OpenAi.operation(&Method::POST, CHAT);
+    let op = OpenAi::Current.operation(&Method::POST, CHAT);
     let mut group = criterion.benchmark_group("provider");
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("chat stream of 64", |bench| {
-        bench.iter(|| read_stream(&OpenAi, CHAT, black_box(&chat)));
+        bench.iter(|| read_stream(&OpenAi::Current, CHAT, black_box(&chat)));
     });
     group.bench_function("messages stream of 64", |bench| {
         bench.iter(|| read_stream(&Anthropic, "/v1/messages", black_box(&messages)));
@@ -108,7 +108,7 @@ fn reading(criterion: &mut Criterion) {
     group.bench_function("chat request of 1.8 kB", |bench| {
         bench.iter(|| {
             let mut facts = RequestFacts::default();
-            let read = OpenAi.read_request(op, CHAT, black_box(&request), &mut facts);
+            let read = OpenAi::Current.read_request(op, CHAT, black_box(&request), &mut facts);
             (read.is_ok(), facts)
         });
     });
@@ -116,7 +116,7 @@ fn reading(criterion: &mut Criterion) {
         bench.iter(|| {
             let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
             let event = Event::body(black_box(&answer));
-            let read = OpenAi.read_event(op, &event, &mut facts, &mut state);
+            let read = OpenAi::Current.read_event(op, &event, &mut facts, &mut state);
             (read.is_ok(), facts)
         });
     });

@@ -29,4 +29,4 @@ pub use state::StreamState;
 pub use wire::json::Unreadable;
 
 /// Every dialect, by the name in its [`Dialect::name`].
-pub const DIALECTS: &[&dyn Dialect] = &[&OpenAi, &Anthropic, &Gemini, &Http];
+pub const DIALECTS: &[&dyn Dialect] = &[&OpenAi::Compatible, &Anthropic, &Gemini, &Http];

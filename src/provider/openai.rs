@@ -75,9 +75,15 @@ const WANTS: Wants = Wants {
     },
 };
 
-/// The dialect.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenAi;
+/// The `OpenAI` dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenAi {
+    /// As `OpenAI` speaks it now: chat's output limit is `max_completion_tokens`, and its reasoning
+    /// models refuse `max_tokens`.
+    Current,
+    /// As most servers that speak it know it: they have `max_tokens`, and some refuse the other.
+    Compatible,
+}
 
 impl Dialect for OpenAi {
     fn name(&self) -> &'static str {
@@ -132,10 +138,15 @@ impl Dialect for OpenAi {
 
     fn bound_output(&self, op: &Operation, body: &[u8], limit: u64) -> Option<Splice> {
         let names = operations::output_limits(op);
+        // The first is put in where there is none.
+        let mut names = names.to_vec();
+        if *self == Self::Compatible {
+            names.reverse();
+        }
         if names.is_empty() {
             return None;
         }
-        Splice::lower(body, Json::document(body), names, limit)
+        Splice::lower(body, Json::document(body), &names, limit)
     }
 
     fn error_body(&self, _status: u16, refusal: &Refusal, _request_id: &str) -> Bytes {
@@ -144,5 +155,20 @@ impl Dialect for OpenAi {
 
     fn cut(&self, op: &Operation, cut: &Cut<'_>) -> Bytes {
         endings::cut(op, cut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_speak_it_are_given_the_limit_that_they_know() {
+        let bounded = |dialect: OpenAi| {
+            let splice = dialect.bound_output(&operations::CHAT, b"{}", 9).unwrap();
+            String::from_utf8(splice.apply(b"{}")).unwrap()
+        };
+        assert_eq!(bounded(OpenAi::Current), r#"{"max_completion_tokens":9}"#);
+        assert_eq!(bounded(OpenAi::Compatible), r#"{"max_tokens":9}"#);
     }
 }

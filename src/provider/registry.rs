@@ -133,7 +133,7 @@ impl Provider {
             name: Arc::from(name),
             base: None,
             hosts: Vec::new(),
-            dialect: &OpenAi,
+            dialect: &OpenAi::Compatible,
             polyglot: true,
             free: false,
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,

@@ -235,7 +235,7 @@ fn tokens(
     let may_lower = room.may_clamp || (!bounded && live.unbounded == Unbounded::Cap);
     let each = left / choices;
     if may_lower && each >= LEAST {
-        let dialect = exchange.route.to.provider.dialect;
+        let dialect = exchange.route.dialect;
         let splice =
             body.and_then(|body| dialect.bound_output(exchange.route.operation, body, each));
         if let Some(splice) = splice {

@@ -187,17 +187,13 @@ impl Exchange {
             facts: &observer.facts,
             state: &observer.state,
         };
-        self.route
-            .to
-            .provider
-            .dialect
-            .cut(self.route.operation, &cut)
+        self.route.dialect.cut(self.route.operation, &cut)
     }
 
     /// Answers with a refusal, and finishes.
     pub(super) fn refuse(mut self: Box<Self>, refusal: Refusal) -> Response<ResponseBody> {
         let style = Style {
-            dialect: self.route.to.provider.dialect,
+            dialect: self.route.dialect,
             exhausted_status: self.live.exhausted_status,
         };
         let now = self.proxy.clock.wall();

@@ -190,7 +190,7 @@ impl Worker {
             proxy.metrics.turned_away(&refusal);
             let id = request_id.to_string();
             let style = Style {
-                dialect: &OpenAi,
+                dialect: &OpenAi::Current,
                 exhausted_status: Reason::Exhausted.status(),
             };
             Box::new(reply::refusal(&refusal, style, start, &id).map(ResponseBody::ours))
@@ -292,7 +292,7 @@ impl Worker {
         if self.proxy.shy.contains(&to.provider.name) {
             return None;
         }
-        let dialect = to.provider.dialect;
+        let dialect = exchange.route.dialect;
         let splice = dialect.ask_usage(exchange.route.operation, body, &exchange.request)?;
         exchange.edits.push(ASKED_USAGE);
         Some(splice.apply(body))
@@ -307,7 +307,7 @@ impl Worker {
         rest: Incoming,
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let encoded = parts.headers.contains_key(CONTENT_ENCODING);
-        let wanted = exchange.route.to.provider.dialect.wanted().request;
+        let wanted = exchange.route.dialect.wanted().request;
         let scanner = (!encoded).then(|| Scanner::new(wanted));
         let (body, guard) = Guarded::new(begun, rest, scanner);
         let outbound = forward::Outbound::new(parts, Outgoing::Stream(Box::pin(body)));
@@ -408,9 +408,8 @@ fn respond(
     }
     let edited = status.is_success() && (asked || exchange.reservation.in_steps);
     let (parts, body) = response.into_parts();
-    let to = &exchange.route.to;
     let mut observer = Observer::new(
-        to.provider.dialect,
+        exchange.route.dialect,
         exchange.route.operation,
         &parts.headers,
         edited,

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use http::{HeaderMap, Version, request::Parts, uri::PathAndQuery};
 
 use super::live::{Destination, Live};
-use crate::call::{
-    facts::Operation,
-    refusal::{Reason, Refusal},
+use crate::{
+    call::{
+        facts::Operation,
+        refusal::{Reason, Refusal},
+    },
+    provider::Dialect,
 };
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) to: Arc<Destination>,
+    /// The dialect to read it in: a provider may serve the endpoints of others beside its own.
+    pub(super) dialect: &'static dyn Dialect,
     pub(super) operation: &'static Operation,
     /// Path and query as the provider gets them.
     pub(super) target: PathAndQuery,
@@ -29,8 +34,10 @@ pub(super) struct Route {
 pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
     let (segment, path) = identity(head.uri.path());
     let (to, rest) = destination(live, head, path)?;
+    let (dialect, operation) = to.provider.operation(&head.method, rest);
     Ok(Route {
-        operation: to.provider.dialect.operation(&head.method, rest),
+        dialect,
+        operation,
         target: to.target(rest, head.uri.query())?,
         to,
         segment: segment.map(Box::from),
