@@ -1,4 +1,5 @@
 //! The limits on a call's way: matching, reserving and settling three counters, and the journal.
+#![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
 use std::{hint::black_box, sync::Arc};
 
