@@ -201,14 +201,21 @@ impl Upstream {
         let upgrade = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
             .then(|| hyper::upgrade::on(&mut response));
         driver.deadline = None;
-        response.map(|incoming| UpstreamBody {
-            incoming,
-            driver: Some(driver),
-            upgrade,
-            home: Home {
-                upstream: Arc::clone(self),
-                origin: origin.clone(),
-            },
+        response.map(|incoming| {
+            let mut body = UpstreamBody {
+                incoming,
+                driver: Some(driver),
+                upgrade,
+                home: Home {
+                    upstream: Arc::clone(self),
+                    origin: origin.clone(),
+                },
+            };
+            // Nobody will ask for the frames of a body that has none.
+            if body.upgrade.is_none() && body.incoming.is_end_stream() {
+                body.finish();
+            }
+            body
         })
     }
 }

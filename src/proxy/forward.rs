@@ -9,7 +9,6 @@ use http::{
     header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH},
     request::Parts,
 };
-use http_body_util::{BodyExt as _, Full};
 
 use super::{exchange::Exchange, headers};
 use crate::{
@@ -39,10 +38,7 @@ impl Outbound {
     pub(super) fn whole(parts: Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
         let body = match trailers {
             None => Outgoing::whole(body),
-            Some(trailers) => {
-                let body = Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers))));
-                Outgoing::Stream(Box::pin(body.map_err(|never| match never {})))
-            },
+            Some(trailers) => Outgoing::Trailed(Some(body), Some(trailers)),
         };
         Self::new(parts, body)
     }

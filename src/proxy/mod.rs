@@ -35,7 +35,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashSet;
-use http::{Request, Response, StatusCode, header::CONTENT_ENCODING, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_ENCODING, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
@@ -193,7 +193,11 @@ impl Worker {
                 dialect: &OpenAi::Current,
                 exhausted_status: Reason::Exhausted.status(),
             };
-            Box::new(reply::refusal(&refusal, style, start, &id).map(ResponseBody::ours))
+            let mut response = reply::refusal(&refusal, style, start, &id);
+            if let Ok(id) = HeaderValue::try_from(id) {
+                response.headers_mut().insert(headers::REQUEST_ID, id);
+            }
+            Box::new(response.map(ResponseBody::ours))
         })?;
         if headers::is_upgrade(&parts.headers) {
             route.operation = upgrade::OPERATION;

@@ -28,7 +28,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts it with this configuration. What the configuration does not say of listeners, store,
+    /// Starts it with this configuration, in which `{mock}` is the mock's address. What the configuration does not say of listeners, store,
     /// ledger and processors is set: free ports, a directory of its own, spans to a file.
     pub(crate) fn new(yaml: &str) -> Self {
         Self::with(yaml, Options::default(), Arc::new(SystemClock))
@@ -246,7 +246,7 @@ pub(crate) fn configuration(yaml: &str, directory: &Path, upstream: &str) -> Con
             ),
         ),
     ];
-    let mut text = yaml.to_owned();
+    let mut text = yaml.replace("{mock}", upstream);
     for (name, value) in sections {
         let key = format!("{name}:");
         if !yaml.lines().any(|line| line.starts_with(&key)) {
