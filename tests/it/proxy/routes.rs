@@ -5,6 +5,91 @@ use http::Method;
 use super::chat;
 use crate::support::{Line, Sandbox, client};
 
+type Headers = &'static [(&'static str, &'static str)];
+const NONE: Headers = &[];
+const ANTHROPIC: Headers = &[("anthropic-version", "2023-06-01")];
+const GOOGLE: Headers = &[("x-goog-api-key", "k")];
+
+/// What is asked for, with which headers, the provider, and what that gets.
+const ROUTES: &[(&str, Headers, &str, &str)] = &[
+    (
+        "/openai/deployments/d/chat?x=1",
+        NONE,
+        "azure",
+        "/openai/deployments/d/chat?x=1",
+    ),
+    (
+        "/openai/v1/models?api-version=1",
+        NONE,
+        "azure",
+        "/openai/v1/models?api-version=1",
+    ),
+    (
+        "/openai/v1/models?x=api-version",
+        NONE,
+        "openai",
+        "/v1/models?x=api-version",
+    ),
+    ("/openai/v1/models", NONE, "openai", "/v1/models"),
+    ("/anthropic/v1/models", NONE, "anthropic", "/v1/models"),
+    ("/groq/openai/v1/models", NONE, "groq", "/openai/v1/models"),
+    (
+        "/azure/openai/deployments/d/x",
+        NONE,
+        "azure",
+        "/openai/deployments/d/x",
+    ),
+    (
+        "/openrouter/api/v1/models?q=%20a",
+        NONE,
+        "openrouter",
+        "/api/v1/models?q=%20a",
+    ),
+    ("/my-vllm/v1/models", NONE, "my-vllm", "/v1/models"),
+    ("/my-vllm", NONE, "my-vllm", "/"),
+    ("/v1/models", ANTHROPIC, "anthropic", "/v1/models"),
+    (
+        "/v1/messages/batches",
+        NONE,
+        "anthropic",
+        "/v1/messages/batches",
+    ),
+    ("/v1/complete", NONE, "anthropic", "/v1/complete"),
+    ("/v1beta/models", NONE, "gemini", "/v1beta/models"),
+    (
+        "/upload/v1beta/files",
+        NONE,
+        "gemini",
+        "/upload/v1beta/files",
+    ),
+    (
+        "/v1/models/gemini-2.5-pro:x",
+        NONE,
+        "gemini",
+        "/v1/models/gemini-2.5-pro:x",
+    ),
+    ("/v1/models", GOOGLE, "gemini", "/v1/models"),
+    ("/v1/projects/p/x", NONE, "vertex", "/v1/projects/p/x"),
+    (
+        "/v1beta1/projects/p/x",
+        NONE,
+        "vertex",
+        "/v1beta1/projects/p/x",
+    ),
+    ("/model/m/converse", NONE, "bedrock", "/model/m/converse"),
+    ("/api/chat", NONE, "ollama", "/api/chat"),
+    ("/api/generate", NONE, "ollama", "/api/generate"),
+    ("/api/embeddings", NONE, "ollama", "/api/embeddings"),
+    ("/v2/rerank", NONE, "cohere", "/v2/rerank"),
+    ("/v1/models", NONE, "openai", "/v1/models"),
+    (
+        "/v1/anything/at%2fall//x/../y",
+        NONE,
+        "openai",
+        "/v1/anything/at%2fall//x/../y",
+    ),
+];
+
 /// Sends a request that spends nothing, and returns provider and path as the span has them.
 async fn routed(sandbox: &Sandbox, target: &str, headers: &[(&str, &str)]) -> (String, String) {
     let answer = client::call(sandbox.addr(), Method::GET, target, headers, "").await;
@@ -18,89 +103,13 @@ async fn routed(sandbox: &Sandbox, target: &str, headers: &[(&str, &str)]) -> (S
 #[tokio::test]
 async fn every_route_reaches_its_provider_with_its_path() {
     let sandbox = Sandbox::new("providers: {my-vllm: {dialect: openai, base_url: '{mock}'}}");
-    let none: &[(&str, &str)] = &[];
-    let anthropic: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
-    let google: &[(&str, &str)] = &[("x-goog-api-key", "k")];
-    for (asked, headers, provider, sent) in [
-        (
-            "/openai/deployments/d/chat?x=1",
-            none,
-            "azure",
-            "/openai/deployments/d/chat?x=1",
-        ),
-        (
-            "/openai/v1/models?api-version=1",
-            none,
-            "azure",
-            "/openai/v1/models?api-version=1",
-        ),
-        (
-            "/openai/v1/models?x=api-version",
-            none,
-            "openai",
-            "/v1/models?x=api-version",
-        ),
-        ("/openai/v1/models", none, "openai", "/v1/models"),
-        ("/anthropic/v1/models", none, "anthropic", "/v1/models"),
-        ("/groq/openai/v1/models", none, "groq", "/openai/v1/models"),
-        (
-            "/azure/openai/deployments/d/x",
-            none,
-            "azure",
-            "/openai/deployments/d/x",
-        ),
-        (
-            "/openrouter/api/v1/models?q=%20a",
-            none,
-            "openrouter",
-            "/api/v1/models?q=%20a",
-        ),
-        ("/my-vllm/v1/models", none, "my-vllm", "/v1/models"),
-        ("/my-vllm", none, "my-vllm", "/"),
-        ("/v1/models", anthropic, "anthropic", "/v1/models"),
-        (
-            "/v1/messages/batches",
-            none,
-            "anthropic",
-            "/v1/messages/batches",
-        ),
-        ("/v1/complete", none, "anthropic", "/v1/complete"),
-        ("/v1beta/models", none, "gemini", "/v1beta/models"),
-        (
-            "/upload/v1beta/files",
-            none,
-            "gemini",
-            "/upload/v1beta/files",
-        ),
-        (
-            "/v1/models/gemini-2.5-pro:x",
-            none,
-            "gemini",
-            "/v1/models/gemini-2.5-pro:x",
-        ),
-        ("/v1/models", google, "gemini", "/v1/models"),
-        ("/v1/projects/p/x", none, "vertex", "/v1/projects/p/x"),
-        (
-            "/v1beta1/projects/p/x",
-            none,
-            "vertex",
-            "/v1beta1/projects/p/x",
-        ),
-        ("/model/m/converse", none, "bedrock", "/model/m/converse"),
-        ("/api/chat", none, "ollama", "/api/chat"),
-        ("/api/generate", none, "ollama", "/api/generate"),
-        ("/api/embeddings", none, "ollama", "/api/embeddings"),
-        ("/v2/rerank", none, "cohere", "/v2/rerank"),
-        ("/v1/models", none, "openai", "/v1/models"),
-        (
-            "/v1/anything/at%2fall//x/../y",
-            none,
-            "openai",
-            "/v1/anything/at%2fall//x/../y",
-        ),
-    ] {
+    for (asked, headers, provider, sent) in ROUTES {
         let found = routed(&sandbox, asked, headers).await;
-        assert_eq!(found, (provider.to_owned(), sent.to_owned()), "{asked}");
+        assert_eq!(
+            found,
+            ((*provider).to_owned(), (*sent).to_owned()),
+            "{asked}"
+        );
     }
 }
 
