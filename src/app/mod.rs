@@ -20,7 +20,7 @@ use crate::{
     ledger::{ClaimError, LedgerError},
     net::{config::Listen, listen},
     pipeline::{BuildContext, BuildError, Outlet, Pipeline},
-    policy::{Budget, Purse},
+    policy::{AdjustError, Budget, Purse},
     proxy::{Holdings, Metrics, Proxy},
 };
 use control::Control;
@@ -218,6 +218,21 @@ impl App {
             Some(_) => self.config.store.path.display().to_string(),
             None => "none: nothing outlives this process".to_owned(),
         }
+    }
+
+    /// Credits a budget with all that was spent in its present window; `who` is entered with it.
+    ///
+    /// # Errors
+    /// There is no such budget, or the ledger does not take it.
+    pub fn reset_budget(&self, name: &str, who: &str) -> Result<(), AdjustError> {
+        let live = self.proxy.live();
+        live.engine().reset(name, who, self.clock.wall())
+    }
+
+    /// Waits until every span of calls that are over was delivered, for five seconds at most; says
+    /// whether it was.
+    pub async fn flush(&self) -> bool {
+        self.pipeline.flush(build::FLUSH).await
     }
 
     /// The rules in force, in words.

@@ -17,6 +17,8 @@ pub enum Failure {
     Configuration(Box<Invalid>),
     /// The arguments are wrong, or help was asked for, as clap says it.
     Arguments(Box<clap::Error>),
+    /// It failed, with an exit code of its own.
+    Coded(u8, String),
     /// Everything was said already; this is the exit code.
     Said(u8),
 }
@@ -39,6 +41,7 @@ impl Failure {
         let (said, code) = match self {
             Self::Failed(message) => (writeln!(stderr, "{red}error{red:#}: {message}"), 1),
             Self::Wrong(message) => (writeln!(stderr, "{red}error{red:#}: {message}"), 2),
+            Self::Coded(code, message) => (writeln!(stderr, "{red}error{red:#}: {message}"), code),
             Self::Configuration(invalid) => {
                 let Invalid {
                     file,

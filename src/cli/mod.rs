@@ -5,10 +5,12 @@
 
 mod check;
 mod completions;
+mod exec;
 mod failure;
 pub mod log;
 mod mock;
 mod run;
+mod scratch;
 mod settings;
 
 use std::process::ExitCode;
@@ -38,6 +40,8 @@ macro_rules! commands {
 commands! {
     /// Run the sidecar
     Run = run,
+    /// Run a command with its LLM calls metered, and say what it cost
+    Exec = exec,
     /// Validate a configuration and say what it means
     Check = check,
     /// Print completions for a shell

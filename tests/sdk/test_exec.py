@@ -63,7 +63,7 @@ def test_every_sdk_is_pointed_at_the_sidecar(run):
     assert request(url)[0] == 0, "the sidecar ends with its command"
 
 
-def test_a_command_that_is_not_there_is_an_error_of_ours(run):
+def test_a_command_that_is_not_there_ends_as_in_a_shell(run):
     done = run("--", "no-such-command")
     assert done.returncode == 127
     assert "no-such-command" in done.stderr

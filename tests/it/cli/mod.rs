@@ -1,5 +1,6 @@
 //! The command line, driven as a program.
 
 mod check;
+mod exec;
 mod mock;
 mod program;

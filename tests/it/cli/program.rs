@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -28,6 +29,11 @@ impl Program {
     pub(super) fn with(self, name: &str, text: &str) -> Self {
         fs::write(self.directory.path().join(name), text).unwrap();
         self
+    }
+
+    /// Its directory.
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The program with `arguments`, not yet started.

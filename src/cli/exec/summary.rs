@@ -1,0 +1,190 @@
+//! What a run cost: read from the store and the ledger once everything is settled, and checked
+//! against what was counted meanwhile.
+
+use std::{fmt::Display, io, path::Path, time::Duration};
+
+use anstyle::Style;
+use prometheus::{Registry, proto::MetricFamily};
+
+use super::super::Failure;
+use crate::{
+    analysis::report::{Format, render, total},
+    base::{clock::Timestamp, money::Usd},
+    call::{
+        line::{clean, elapsed, grouped},
+        tally::{Dimension, Tally},
+    },
+    config::Config,
+    ledger::View,
+    policy::Unit,
+    store::{Filter, Reader, StoreError},
+};
+
+/// The name of the rule that `--budget` makes.
+pub(super) const RULE: &str = "exec";
+
+/// What is known of a run that has ended.
+pub(super) struct Summary {
+    by: Vec<Dimension>,
+    rows: Vec<Tally>,
+    took: Duration,
+    /// Calls that were counted when they ended.
+    counted: u64,
+    /// Refused and cut calls, by rule.
+    blocked: Vec<(String, u64)>,
+    unmetered: u64,
+    /// What `--budget` allowed, and what was spent of it.
+    budget: Option<(Usd, Usd)>,
+}
+
+impl Summary {
+    /// Reads it. `after`: the store's last span before the run. `budget`: what `--budget` allowed.
+    ///
+    /// # Errors
+    /// The store or the ledger cannot be read.
+    pub(super) fn read(
+        config: &Config,
+        registry: &Registry,
+        after: i64,
+        budget: Option<Usd>,
+        times: (Timestamp, Timestamp),
+    ) -> Result<Self, Failure> {
+        let (by, rows) = rows(&config.store.file(), after).map_err(Failure::failed)?;
+        let budget = match budget {
+            Some(limit) => Some((limit, spent(&config.ledger.path, times.1)?)),
+            None => None,
+        };
+        let families = registry.gather();
+        let blocked = counts(&families, "tollgate_blocked_total").filter(|(_, count)| *count > 0);
+        let sum = |name| counts(&families, name).map(|(_, count)| count).sum();
+        Ok(Self {
+            by,
+            rows,
+            took: times.1.since(times.0),
+            counted: sum("tollgate_requests_total"),
+            blocked: blocked.collect(),
+            unmetered: sum("tollgate_unmetered_total"),
+            budget,
+        })
+    }
+
+    /// Writes it, `store` last if it has to be said where the store is.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub(super) fn write(&self, store: Option<&str>, out: &mut impl io::Write) -> io::Result<()> {
+        let total = total(&self.rows);
+        let mut line = |what: &str, is: &dyn Display| {
+            let bold = Style::new().bold();
+            writeln!(out, "{bold}{what:<10}{bold:#} {is}")
+        };
+        if let Some(store) = store {
+            line("store", &store)?;
+        }
+        if total.calls == 0 && self.counted == 0 {
+            line(
+                "tollgate",
+                &"no calls went through: does the program set a base URL of its own?",
+            )?;
+            return self.budget(line);
+        }
+        let (input, output) = (grouped(total.input_tokens), grouped(total.output_tokens));
+        let (calls, cost) = (counted(total.calls, "call"), total.cost_usd.short());
+        let took = elapsed(self.took);
+        let sums = format!("{calls} · {input} tokens in, {output} out · {cost} · {took}");
+        line("tollgate", &sums)?;
+        for (by, count) in &self.blocked {
+            let calls = counted(*count, "call");
+            line("stopped", &format!("{calls}, by {}", clean(by)))?;
+        }
+        if self.unmetered > 0 {
+            let calls = counted(self.unmetered, "call");
+            line(
+                "unmetered",
+                &format!("{calls}: what they cost is not known"),
+            )?;
+        }
+        if let missing @ 1.. = self.counted.saturating_sub(total.calls) {
+            let calls = counted(missing, "call");
+            line(
+                "missing",
+                &format!("{calls} could not be stored and are in no figure here"),
+            )?;
+        }
+        write!(out, "{}", render(&self.by, &self.rows, Format::Table))?;
+        let bold = Style::new().bold();
+        self.budget(|what, is| writeln!(out, "{bold}{what:<10}{bold:#} {is}"))
+    }
+
+    fn budget(&self, mut line: impl FnMut(&str, &dyn Display) -> io::Result<()>) -> io::Result<()> {
+        let Some((limit, spent)) = self.budget else {
+            return Ok(());
+        };
+        let left = (limit - spent).max(Usd::ZERO);
+        let (limit, left, spent) = (limit.short(), left.short(), spent.short());
+        line(
+            "budget",
+            &format!("{limit} allowed, {left} left, {spent} spent"),
+        )
+    }
+}
+
+/// By agent and model; by model alone if no call says whose it is.
+fn rows(store: &Path, after: i64) -> Result<(Vec<Dimension>, Vec<Tally>), StoreError> {
+    let reader = Reader::open(store)?;
+    let filter = Filter {
+        after: Some(after),
+        ..Filter::default()
+    };
+    let by = vec![Dimension::Agent, Dimension::Model];
+    let rows = reader.report(&filter, &by)?;
+    let named = |row: &Tally| matches!(row.group.first(), Some(Some(_)));
+    if rows.iter().any(named) {
+        return Ok((by, rows));
+    }
+    let by = vec![Dimension::Model];
+    let rows = reader.report(&filter, &by)?;
+    Ok((by, rows))
+}
+
+/// What the budget of `--budget` has spent.
+fn spent(ledger: &Path, now: Timestamp) -> Result<Usd, Failure> {
+    let view = View::open(ledger).map_err(Failure::failed)?;
+    let standings = view.standings(now).map_err(Failure::failed)?;
+    let own = standings.into_iter().filter(|standing| {
+        let name = standing.counter.identity.split(' ').next();
+        name == Some(RULE) && standing.counter.unit == Unit::Usd
+    });
+    Ok(own.map(|standing| Usd::from_nanos(standing.spent)).sum())
+}
+
+/// A family of counters: the value of each one's first label, and its count.
+fn counts<'a>(
+    families: &'a [MetricFamily],
+    name: &'a str,
+) -> impl Iterator<Item = (String, u64)> + 'a {
+    let families = families.iter().filter(move |family| family.name() == name);
+    families.flat_map(MetricFamily::get_metric).map(|metric| {
+        let label = metric.get_label().first();
+        let label = label.map(|label| label.value().to_owned());
+        (
+            label.unwrap_or_default(),
+            whole(metric.get_counter().get_value()),
+        )
+    })
+}
+
+/// A count that Prometheus holds as a float.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an integer counter's value: saturates at nothing that is reached"
+)]
+const fn whole(count: f64) -> u64 {
+    count as u64
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(count))
+}

@@ -1,0 +1,348 @@
+//! The variables in which SDKs look for a provider's address, and what each is set to.
+
+use std::net::SocketAddr;
+
+use crate::provider::{self, BaseUrl, Providers};
+
+/// A variable that some client reads.
+struct Variable {
+    name: &'static str,
+    /// Whose address it is.
+    provider: &'static str,
+    unset: Unset,
+}
+
+/// What becomes of a variable that is not set.
+#[derive(Clone, Copy)]
+enum Unset {
+    /// It is set: the provider's official SDK reads it, and expects this path in it. The dialect's
+    /// own paths tell the provider, so that its name need not be in the path.
+    Bare(&'static str),
+    /// It is set: the same, but only the provider's name in the path tells it.
+    Named(&'static str),
+    /// It stays so: customers have addresses of their own, or programs disagree about its path.
+    Leave,
+}
+
+/// AWS's are not among them: what is signed names the host, and would no longer match.
+const VARIABLES: &[Variable] = &[
+    variable("OPENAI_BASE_URL", "openai", Unset::Bare("/v1")),
+    variable("OPENAI_API_BASE", "openai", Unset::Bare("/v1")),
+    variable("ANTHROPIC_BASE_URL", "anthropic", Unset::Bare("")),
+    variable("ANTHROPIC_API_BASE", "anthropic", Unset::Leave),
+    variable("GOOGLE_GEMINI_BASE_URL", "gemini", Unset::Bare("")),
+    variable("GEMINI_BASE_URL", "gemini", Unset::Leave),
+    variable("GEMINI_API_BASE", "gemini", Unset::Leave),
+    variable("GOOGLE_VERTEX_BASE_URL", "vertex", Unset::Leave),
+    variable("AZURE_OPENAI_ENDPOINT", "azure", Unset::Leave),
+    variable("CO_API_URL", "cohere", Unset::Named("")),
+    variable("GROQ_BASE_URL", "groq", Unset::Named("")),
+    variable("GROQ_API_BASE", "groq", Unset::Leave),
+    variable("CEREBRAS_BASE_URL", "cerebras", Unset::Named("")),
+    variable("TOGETHER_BASE_URL", "together", Unset::Named("/v1")),
+    variable("MISTRAL_BASE_URL", "mistral", Unset::Leave),
+    variable("MISTRAL_API_BASE", "mistral", Unset::Leave),
+    variable("DEEPSEEK_BASE_URL", "deepseek", Unset::Leave),
+    variable("DEEPSEEK_API_BASE", "deepseek", Unset::Leave),
+    variable("OPENROUTER_BASE_URL", "openrouter", Unset::Leave),
+    variable("OPENROUTER_API_BASE", "openrouter", Unset::Leave),
+    variable("FIREWORKS_BASE_URL", "fireworks", Unset::Leave),
+    variable("PERPLEXITY_BASE_URL", "perplexity", Unset::Leave),
+    variable("XAI_BASE_URL", "xai", Unset::Leave),
+];
+
+const fn variable(name: &'static str, provider: &'static str, unset: Unset) -> Variable {
+    Variable {
+        name,
+        provider,
+        unset,
+    }
+}
+
+/// Where a variable is to point: a path at the proxy.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pointer {
+    name: &'static str,
+    path: String,
+}
+
+impl Pointer {
+    /// The variable and its value, with the proxy at `address`.
+    pub(super) fn at(&self, address: SocketAddr) -> (&'static str, String) {
+        (self.name, format!("http://{address}{}", self.path))
+    }
+}
+
+/// What every variable is to point at. One that is set (as `environment` says) makes its value its
+/// provider's upstream, in `config`; one that names a known provider's host goes to that provider.
+/// Paths stay as they were: what a client appends arrives where it would have.
+///
+/// # Errors
+/// A value is no base URL, or two variables give one provider different upstreams; the variable is
+/// named.
+pub(super) fn point(
+    config: &mut provider::Config,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<Pointer>, String> {
+    let known = Providers::build(config).map_err(|errors| {
+        let lines = errors.iter().map(ToString::to_string);
+        lines.collect::<Vec<_>>().join("\n")
+    })?;
+    let mut moved: Vec<(&Variable, String)> = Vec::new();
+    let mut pointers = Vec::new();
+    for variable in VARIABLES {
+        let value = environment(variable.name).filter(|value| !value.trim().is_empty());
+        let Some(value) = value else {
+            pointers.extend(variable.unset_path().map(|path| Pointer {
+                name: variable.name,
+                path,
+            }));
+            continue;
+        };
+        let value = value.trim().trim_end_matches('/');
+        let base =
+            BaseUrl::parse(value).map_err(|problem| format!("{}: {problem}", variable.name))?;
+        let owner = known.iter().find(|provider| {
+            let own = provider.base.as_ref();
+            own.is_some_and(|own| own.prefix.is_empty() && is_same_host(own, &base))
+        });
+        if owner.is_none() {
+            let origin = value.strip_suffix(&*base.prefix).unwrap_or(value);
+            move_to(variable, origin, &mut moved)?;
+        }
+        let provider = owner.map_or(variable.provider, |owner| &owner.name);
+        pointers.push(Pointer {
+            name: variable.name,
+            path: variable.path(provider, &base.prefix),
+        });
+    }
+    for (variable, origin) in moved {
+        let provider = config.providers.entry(variable.provider.to_owned());
+        provider.or_default().base_url = Some(origin);
+    }
+    Ok(pointers)
+}
+
+impl Variable {
+    fn unset_path(&self) -> Option<String> {
+        match self.unset {
+            Unset::Bare(path) => Some(path.to_owned()),
+            Unset::Named(path) => Some(format!("/{}{path}", self.provider)),
+            Unset::Leave => None,
+        }
+    }
+
+    /// The path at the proxy for what is at `path` of `provider`.
+    fn path(&self, provider: &str, path: &str) -> String {
+        if provider == self.provider && matches!(self.unset, Unset::Bare(own) if own == path) {
+            path.to_owned()
+        } else {
+            format!("/{provider}{path}")
+        }
+    }
+}
+
+fn is_same_host(one: &BaseUrl, other: &BaseUrl) -> bool {
+    (one.tls, &one.host, one.port) == (other.tls, &other.host, other.port)
+}
+
+/// Notes that a variable's provider is at `origin`.
+fn move_to<'a>(
+    variable: &'a Variable,
+    origin: &str,
+    moved: &mut Vec<(&'a Variable, String)>,
+) -> Result<(), String> {
+    let before = moved
+        .iter()
+        .find(|(other, _)| other.provider == variable.provider);
+    match before {
+        Some((other, place)) if place != origin => Err(format!(
+            "{} and {} name different upstreams for {}: unset one of them",
+            other.name, variable.name, variable.provider
+        )),
+        Some(_) => Ok(()),
+        None => {
+            moved.push((variable, origin.to_owned()));
+            Ok(())
+        },
+    }
+}
+
+/// Proxy variables that would send calls to the sidecar astray.
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Where the environment names an HTTP proxy: the exceptions from it, with the sidecar among them.
+pub(super) fn no_proxy(
+    address: SocketAddr,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Vec<(&'static str, String)> {
+    if PROXIES.iter().all(|name| environment(name).is_none()) {
+        return Vec::new();
+    }
+    ["NO_PROXY", "no_proxy"]
+        .into_iter()
+        .map(|name| {
+            let present = environment(name).filter(|value| !value.is_empty());
+            let present = present.map(|value| format!("{value},")).unwrap_or_default();
+            (name, format!("{present}{}", address.ip()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROXY: &str = "127.0.0.1:4321";
+
+    type Values = Vec<(&'static str, String)>;
+
+    /// What the variables are set to, and the configuration, where these are set already.
+    fn pointed(set: &[(&str, &str)]) -> Result<(Values, provider::Config), String> {
+        let mut config = provider::Config::default();
+        let environment = |name: &str| {
+            let found = set.iter().find(|(of, _)| *of == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let pointers = point(&mut config, &environment)?;
+        let address = PROXY.parse().unwrap();
+        let values = pointers.iter().map(|pointer| pointer.at(address));
+        Ok((values.collect(), config))
+    }
+
+    fn value<'a>(values: &'a [(&str, String)], name: &str) -> Option<&'a str> {
+        let found = values.iter().find(|(of, _)| *of == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn each_sdk_gets_the_path_that_it_expects() {
+        let (values, config) = pointed(&[]).unwrap();
+        for (name, expected) in [
+            ("OPENAI_BASE_URL", "http://127.0.0.1:4321/v1"),
+            ("OPENAI_API_BASE", "http://127.0.0.1:4321/v1"),
+            ("ANTHROPIC_BASE_URL", "http://127.0.0.1:4321"),
+            ("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:4321"),
+            ("GROQ_BASE_URL", "http://127.0.0.1:4321/groq"),
+            ("TOGETHER_BASE_URL", "http://127.0.0.1:4321/together/v1"),
+            ("CO_API_URL", "http://127.0.0.1:4321/cohere"),
+        ] {
+            assert_eq!(value(&values, name), Some(expected));
+        }
+        assert_eq!(value(&values, "AZURE_OPENAI_ENDPOINT"), None);
+        assert_eq!(config, provider::Config::default());
+    }
+
+    #[test]
+    fn a_variable_that_is_set_names_the_upstream_and_keeps_its_path() {
+        for (name, set, provider, upstream, expected) in [
+            (
+                "OPENAI_BASE_URL",
+                "http://gw:8080/v1/",
+                "openai",
+                "http://gw:8080",
+                "/v1",
+            ),
+            (
+                "OPENAI_BASE_URL",
+                "http://gw/team/v1",
+                "openai",
+                "http://gw",
+                "/openai/team/v1",
+            ),
+            (
+                "OPENAI_BASE_URL",
+                "http://gw",
+                "openai",
+                "http://gw",
+                "/openai",
+            ),
+            (
+                "ANTHROPIC_BASE_URL",
+                "https://gw:1/",
+                "anthropic",
+                "https://gw:1",
+                "",
+            ),
+            (
+                "ANTHROPIC_BASE_URL",
+                "http://[::1]:8/a",
+                "anthropic",
+                "http://[::1]:8",
+                "/anthropic/a",
+            ),
+            (
+                "AZURE_OPENAI_ENDPOINT",
+                "https://acme.openai.azure.com/",
+                "azure",
+                "https://acme.openai.azure.com",
+                "/azure",
+            ),
+            (
+                "GROQ_BASE_URL",
+                "http://127.0.0.1:9/groq",
+                "groq",
+                "http://127.0.0.1:9",
+                "/groq/groq",
+            ),
+        ] {
+            let (values, config) = pointed(&[(name, set)]).unwrap();
+            let expected = format!("http://{PROXY}{expected}");
+            assert_eq!(value(&values, name), Some(&*expected), "{set}");
+            let changed = &config.providers[provider];
+            assert_eq!(changed.base_url.as_deref(), Some(upstream), "{set}");
+            assert!(Providers::build(&config).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_variable_that_names_a_known_provider_goes_to_that_one() {
+        for (set, expected) in [
+            ("https://api.openai.com/v1", "/v1"),
+            ("https://openrouter.ai/api/v1", "/openrouter/api/v1"),
+            ("https://api.groq.com/openai/v1/", "/groq/openai/v1"),
+            ("https://api.deepseek.com", "/deepseek"),
+        ] {
+            let (values, config) = pointed(&[("OPENAI_BASE_URL", set)]).unwrap();
+            let expected = format!("http://{PROXY}{expected}");
+            assert_eq!(value(&values, "OPENAI_BASE_URL"), Some(&*expected));
+            assert_eq!(config, provider::Config::default(), "{set}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_an_upstream_is_named() {
+        let error = pointed(&[("OPENAI_BASE_URL", "gw:8080/v1")]).unwrap_err();
+        assert!(error.starts_with("OPENAI_BASE_URL: "), "{error}");
+        let error = pointed(&[("ANTHROPIC_BASE_URL", "https://me:sk-hush@gw")]).unwrap_err();
+        assert!(!error.contains("hush"), "{error}");
+        let two = [
+            ("OPENAI_BASE_URL", "http://one/v1"),
+            ("OPENAI_API_BASE", "http://two/v1"),
+        ];
+        let error = pointed(&two).unwrap_err();
+        assert!(
+            error.contains("OPENAI_BASE_URL and OPENAI_API_BASE"),
+            "{error}"
+        );
+        assert!(pointed(&[("OPENAI_BASE_URL", " ")]).is_ok(), "as if unset");
+    }
+
+    #[test]
+    fn the_sidecar_is_an_exception_from_an_http_proxy() {
+        let address = PROXY.parse().unwrap();
+        assert!(no_proxy(address, &|_| None).is_empty());
+        let set = |name: &str| match name {
+            "http_proxy" => Some("http://corporate:3128".to_owned()),
+            "NO_PROXY" => Some("internal".to_owned()),
+            _ => None,
+        };
+        assert_eq!(
+            no_proxy(address, &set),
+            [
+                ("NO_PROXY", "internal,127.0.0.1".to_owned()),
+                ("no_proxy", "127.0.0.1".to_owned()),
+            ]
+        );
+    }
+}
