@@ -1,5 +1,5 @@
 """Tollgate is killed under load, again and again: no restart may forget money that was spent, or
-invent more than what was in flight."""
+invent more than was reserved for calls in flight."""
 
 import http.client
 import json
@@ -22,26 +22,29 @@ SETTLING = 0.1
 
 MILLION = Decimal(1_000_000)
 INPUT, OUTPUT = Decimal("2.50") / MILLION, Decimal("10.00") / MILLION
-BODY = json.dumps(
-    {
-        "model": "gpt-4o",
-        "max_tokens": 100,
-        "messages": [{"role": "user", "content": "Say something."}],
-    }
-)
-#: What a call costs, for the mock is asked to report 30 tokens in and 40 out.
+#: What a call costs at most, and unless it breaks off: the mock reports 30 tokens in and 40 out.
 BILL = 30 * INPUT + 40 * OUTPUT
-#: No call may reserve more: a byte is at least no more than a token.
-RESERVATION = len(BODY) * INPUT + 100 * OUTPUT
+CALL = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Say something."}]}
+
+
+class Kind:
+    """A sort of call: what it sends, and the most it may reserve. (A token is a byte or more.)"""
+
+    def __init__(self, output, **more):
+        self.body = json.dumps(CALL | more)
+        self.reservation = len(self.body) * INPUT + output * OUTPUT
+
+
+#: One with a limit of its own, and one that takes its output in steps.
+KINDS = [Kind(100, max_tokens=100), Kind(1000, stream=True)]
 
 
 class Load:
-    """Clients that call as fast as they are answered, until they are stopped or refused."""
+    """Clients that call as fast as they are answered, until they are not, or are refused."""
 
     def __init__(self, tollgate):
         self.tollgate = tollgate
-        self.stopped = False
-        self.ended = []  # when each call ended, whether well or not
+        self.ended = []  # when each call ended, whether well or not, and its reservation
         self.failed = 0  # calls that Tollgate did not answer
         self.refused = 0
         self.threads = [threading.Thread(target=self.client, args=[n]) for n in range(CLIENTS)]
@@ -51,34 +54,38 @@ class Load:
     def client(self, number):
         headers = {
             "content-type": "application/json",
-            "x-tollgate-agent": f"agent-{number % 2}",
+            "x-tollgate-agent": f"agent-{number % 3}",
             "x-mock-input": "30",
             "x-mock-output": "40",
             "x-mock-delay": "5ms",
         }
+        kind = KINDS[number % 2]
         address = self.tollgate.url.removeprefix("http://")
         connection = http.client.HTTPConnection(address, timeout=DEADLINE)
-        while not self.stopped:
+        while True:
             try:
-                connection.request("POST", "/v1/chat/completions", BODY, headers)
+                connection.request("POST", "/v1/chat/completions", kind.body, headers)
                 answer = connection.getresponse()
                 answer.read()
             except (OSError, http.client.HTTPException):
                 self.failed += 1
                 return
             finally:
-                self.ended.append(time.monotonic())
+                self.ended.append((time.monotonic(), kind.reservation))
             if answer.status != 200:
                 self.refused += 1
                 assert answer.status == 429, answer.status
                 return
-        connection.close()
 
-    def in_flight(self, moment):
-        """How many calls may have been unsettled at that moment, once the clients are done."""
+    def wait(self):
+        """Waits until the clients are done."""
         for thread in self.threads:
             thread.join(DEADLINE)
-        return sum(ended > moment - SETTLING for ended in self.ended)
+            assert not thread.is_alive()
+
+    def reserved(self, moment):
+        """The most that calls may have held that were not settled at that moment."""
+        return sum(held for ended, held in self.ended if ended > moment - SETTLING)
 
 
 def test_money_survives_kills(tmp_path):
@@ -86,23 +93,25 @@ def test_money_survives_kills(tmp_path):
     print(f"seed {seed}")
     moments = random.Random(seed)
     with Mock(tmp_path) as mock:
-        in_flight = 0
+        reserved = Decimal(0)
         for _ in range(KILLS):
             with start(tmp_path, mock, "1000") as tollgate:
-                check(tollgate, mock, in_flight)
+                check(tollgate, mock, reserved)
                 load = Load(tollgate)
                 time.sleep(moments.uniform(0.1, 0.6))  # the moment of the crash, not a wait
                 tollgate.kill()
-                in_flight += load.in_flight(time.monotonic())
+                moment = time.monotonic()
+                load.wait()
+                reserved += load.reserved(moment)
                 assert load.failed, "it was killed under load"
         with start(tmp_path, mock, "1000") as tollgate:
-            spent = check(tollgate, mock, in_flight)
-        limit = spent + 20 * RESERVATION
+            spent = check(tollgate, mock, reserved)
+        limit = spent + 10 * KINDS[1].reservation
         with start(tmp_path, mock, str(limit)) as tollgate:
             load = Load(tollgate)
-            load.in_flight(time.monotonic())
+            load.wait()
             assert load.refused == CLIENTS, "every client got to the limit"
-            assert really_spent(mock) <= check(tollgate, mock, in_flight) <= limit
+            assert check(tollgate, mock, reserved) <= limit
         verify(tmp_path, mock)
 
 
@@ -115,13 +124,13 @@ def really_spent(mock):
     return mock.count() * BILL
 
 
-def check(tollgate, mock, in_flight):
+def check(tollgate, mock, reserved):
     """Compares the books with the provider's, and gives what they say was spent."""
     counters = tollgate.api("budgets")
     spent = sum(Decimal(c["spent"]) for c in counters if c["name"] == "all")
     by_agent = sum(Decimal(c["spent"]) for c in counters if c["name"] == "each")
     real = really_spent(mock)
-    assert real <= spent <= real + in_flight * RESERVATION, (real, spent, in_flight)
+    assert real <= spent <= real + reserved, (real, spent, reserved)
     assert spent == by_agent, "a call counts for all of its rules or for none"
     return spent
 
