@@ -5,23 +5,69 @@
 //! answers each kind of question. What only reads, reads what is on disk ([`Archive`]), as the
 //! command line does.
 
+mod amount;
 mod answer;
+mod api;
+mod archive;
+mod budgets;
+mod change;
 mod door;
+mod html;
+mod page;
 mod probes;
+mod query;
 mod route;
 mod serve;
+mod why;
 
 use std::{io, net::TcpListener, sync::Arc, thread};
 
 use prometheus::Registry;
 use tokio::sync::oneshot;
 
-use crate::base::{clock::Clock, secret::Secret};
+use crate::{
+    base::{clock::Clock, secret::Secret},
+    pipeline::Pipeline,
+    policy::{AdjustError, Budget, Raise, Reach, Standing},
+};
 
-/// What the listener shows of the running program.
+pub use amount::Amount;
+pub use archive::{Archive, ArchiveError};
+pub use budgets::Row as BudgetRow;
+pub use change::{Raise as RaiseRequest, Reset as ResetRequest};
+pub use why::{Charged, Counter, Decision, Why};
+
+/// What the listener asks of the running program.
 pub trait Program: Send + Sync + 'static {
     /// Why calls should not be sent here now; empty if they should.
     fn troubles(&self) -> Vec<String>;
+
+    /// What people should know, though calls go on.
+    fn warnings(&self) -> Vec<String>;
+
+    /// What it is and does, as subjects and what is said of them.
+    fn about(&self) -> Vec<(&'static str, String)>;
+
+    /// Every budget in its present window; `kept` is what the ledger has. May block.
+    fn budgets(&self, kept: &[Standing]) -> Vec<Budget>;
+
+    /// How far the budgets reach.
+    fn reach(&self) -> Reach;
+
+    /// Changes a budget by hand. May block.
+    ///
+    /// # Errors
+    /// No such budget, or it cannot be journalled; nothing has changed then.
+    fn adjust(&self, name: &str, change: Adjust, who: &str) -> Result<(), AdjustError>;
+}
+
+/// A change of a budget by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adjust {
+    /// More may be spent.
+    Raise(Raise),
+    /// What was spent is credited.
+    Reset,
 }
 
 /// What the listener is given.
@@ -30,6 +76,10 @@ pub struct State {
     pub clock: Arc<dyn Clock>,
     /// The running program.
     pub program: Arc<dyn Program>,
+    /// Where spans go.
+    pub pipeline: Arc<Pipeline>,
+    /// What is on disk.
+    pub archive: Archive,
     /// What Prometheus is told.
     pub registry: Registry,
     /// `listen.hosts`: names besides loopback that the admin listener answers to.

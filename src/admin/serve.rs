@@ -7,19 +7,24 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, request::Parts};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinSet,
+    time::timeout,
 };
 
 use super::{
-    Face, State,
+    Face, READERS, State,
     answer::{Answer, Problem},
+    api, change,
     door::{Door, Token},
-    probes,
+    page, probes,
     route::Route,
 };
 use crate::net::listen;
@@ -33,6 +38,12 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// Bounds of a request's head: bytes and fields.
 const HEAD_BYTES: usize = 16 << 10;
 const HEAD_FIELDS: usize = 64;
+
+/// The longest body of a change, in bytes.
+const BODY_BYTES: usize = 16 << 10;
+
+/// How long a question waits for others to be answered.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves on all sockets, until it is dropped.
 pub(super) async fn serve(state: Arc<State>, sockets: Vec<(Face, StdListener)>) {
@@ -57,6 +68,7 @@ async fn accept(state: Arc<State>, face: Face, listener: TcpListener) {
         state,
         face,
         loopback,
+        readers: Arc::new(Semaphore::new(READERS)),
     });
     let mut connections = JoinSet::new();
     loop {
@@ -77,8 +89,7 @@ fn is_loopback(address: IpAddr) -> bool {
 
 async fn connection(desk: Arc<Desk>, socket: TcpStream) {
     let service = service_fn(|request: Request<Incoming>| async {
-        let (parts, _body) = request.into_parts();
-        let answer = desk.answer(&parts);
+        let answer = desk.answer(request).await;
         Ok::<_, Infallible>(answer.unwrap_or_else(Into::into))
     });
     let served = http1::Builder::new()
@@ -99,18 +110,73 @@ struct Desk {
     face: Face,
     /// It is on loopback.
     loopback: bool,
+    /// Places of those who read what is on disk.
+    readers: Arc<Semaphore>,
 }
 
 impl Desk {
-    fn answer(&self, request: &Parts) -> Result<Answer, Problem> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+        let (request, body) = request.into_parts();
         if self.face == Face::Admin {
-            self.door().admit(request)?;
+            self.door().admit(&request)?;
         }
+        let query = request.uri.query().map(str::to_owned);
         match Route::of(self.face, &request.method, request.uri.path())? {
             Route::Healthz => Ok(probes::healthz()),
             Route::Readyz => Ok(probes::readyz(&self.state)),
-            Route::Metrics => probes::metrics(&self.state),
+            Route::Metrics => self.read(probes::metrics).await,
+            Route::Page => {
+                self.read(move |state| page::page(state, query.as_deref()))
+                    .await
+            },
+            Route::Spans => {
+                self.read(move |state| api::spans(state, query.as_deref()))
+                    .await
+            },
+            Route::Report => {
+                self.read(move |state| api::report(state, query.as_deref()))
+                    .await
+            },
+            Route::Budgets => self.read(api::budgets).await,
+            Route::Trace(id) => self.read(move |state| api::trace(state, &id)).await,
+            Route::Request(id) => self.read(move |state| api::request(state, &id)).await,
+            Route::Why(id) => self.read(move |state| api::why(state, &id)).await,
+            Route::Raise(name) => {
+                let body = whole(body).await?;
+                self.read(move |state| change::raise(state, &name, &body))
+                    .await
+            },
+            Route::Reset(name) => {
+                let body = whole(body).await?;
+                self.read(move |state| change::reset(state, &name, &body))
+                    .await
+            },
         }
+    }
+
+    /// Answers on a thread that may block; a bounded number at once.
+    async fn read(
+        &self,
+        answer: impl FnOnce(&State) -> Result<Answer, Problem> + Send + 'static,
+    ) -> Result<Answer, Problem> {
+        let place = Arc::clone(&self.readers).acquire_owned();
+        let Ok(Ok(place)) = timeout(READ_PATIENCE, place).await else {
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many questions at once: ask again later",
+            ));
+        };
+        let state = Arc::clone(&self.state);
+        let answered = tokio::task::spawn_blocking(move || {
+            let answer = answer(&state);
+            drop(place);
+            answer
+        });
+        answered.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "A question to the admin listener has panicked");
+            let message = "Tollgate failed to answer: see its log";
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, message))
+        })
     }
 
     fn door(&self) -> Door<'_> {
@@ -122,5 +188,22 @@ impl Desk {
                 Token::Asked(self.state.token.as_ref())
             },
         }
+    }
+}
+
+/// The body of a change.
+async fn whole(body: Incoming) -> Result<Bytes, Problem> {
+    let collected = timeout(HEAD_PATIENCE, Limited::new(body, BODY_BYTES).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {BODY_BYTES} bytes"),
+        )),
+        Ok(Err(error)) => Err(Problem::bad(format!("the body broke off: {error}"))),
+        Err(_elapsed) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not come in time",
+        )),
     }
 }

@@ -9,13 +9,20 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use prometheus::Registry;
 
-use super::Kept;
+use super::{Kept, StartError};
 use crate::{
-    admin::Program,
-    base::clock::{Clock, Instant},
+    admin::{Adjust, Archive, Program, State},
+    base::{
+        clock::{Clock, Instant, Timestamp},
+        units::show_duration,
+    },
     config::Config,
     ledger::{self, OnLedgerDown},
+    pipeline::Pipeline,
+    policy::{AdjustError, Budget, Purse, Reach, Standing},
+    proxy::Proxy,
 };
 
 /// How long a failure of the ledger makes us unready: as long as there is traffic it is found
@@ -25,35 +32,126 @@ const LEDGER_TROUBLE: Duration = Duration::from_secs(30);
 /// The running program, as the admin listener sees it.
 pub(super) struct Control {
     clock: Arc<dyn Clock>,
+    started: Timestamp,
+    proxy: Arc<Proxy>,
+    purse: Arc<Purse>,
     leaving: AtomicBool,
     ledger: Option<LedgerWatch>,
+    reach: Reach,
+    /// What was said of the configuration in force, and why a later one is not.
+    configured: Mutex<Configured>,
+}
+
+/// What the configuration says.
+#[derive(Default)]
+pub(super) struct Configured {
+    pub(super) summary: Vec<(&'static str, String)>,
+    pub(super) refused: Option<String>,
 }
 
 /// Notices failures of the ledger.
 struct LedgerWatch {
     counts: Box<dyn Fn() -> ledger::Counts + Send + Sync>,
+    /// Whether calls are refused when it fails.
+    blocks: bool,
     /// Failures that were seen, and when there was a new one.
     seen: Mutex<(u64, Option<Instant>)>,
 }
 
 impl Control {
-    pub(super) fn new(config: &Config, kept: &Kept, clock: Arc<dyn Clock>) -> Self {
-        // Where calls pass without a ledger, its failures are no reason to send them elsewhere.
-        let blocks = config.ledger.on_ledger_down == OnLedgerDown::Block;
-        let ledger = kept.ledger.as_ref().filter(|_| blocks);
+    pub(super) fn new(
+        config: &Config,
+        kept: &Kept,
+        proxy: Arc<Proxy>,
+        purse: Arc<Purse>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let ledger = kept.ledger.as_ref();
         Self {
+            started: clock.wall(),
             clock,
+            proxy,
+            purse,
             leaving: AtomicBool::new(false),
+            reach: ledger.map_or(Reach::Process, |_| Reach::Volume),
             ledger: ledger.map(|ledger| LedgerWatch {
                 counts: Box::new(ledger.counting()),
+                blocks: config.ledger.on_ledger_down == OnLedgerDown::Block,
                 seen: Mutex::default(),
             }),
+            configured: Mutex::new(Configured {
+                summary: config.summary(),
+                refused: None,
+            }),
         }
+    }
+
+    /// What the admin listener is given.
+    pub(super) fn show(
+        self: &Arc<Self>,
+        config: &Config,
+        pipeline: &Arc<Pipeline>,
+        registry: &Registry,
+    ) -> State {
+        let program: Arc<dyn Program> = Arc::<Self>::clone(self);
+        State {
+            clock: Arc::clone(&self.clock),
+            program,
+            pipeline: Arc::clone(pipeline),
+            archive: Archive::new(&config.store, &config.ledger),
+            registry: registry.clone(),
+            hosts: config.listen.hosts.clone(),
+            token: config.listen.token.clone(),
+        }
+    }
+
+    /// What the ledger has counted, if there is one.
+    pub(super) fn ledger_counts(&self) -> Option<ledger::Counts> {
+        self.ledger.as_ref().map(|ledger| (ledger.counts)())
+    }
+
+    /// The purse.
+    pub(super) fn purse(&self) -> &Purse {
+        &self.purse
+    }
+
+    /// Every budget that is in memory; those that count all calls together always are.
+    pub(super) fn live_budgets(&self) -> Vec<Budget> {
+        let now = self.clock.wall();
+        // What cannot be recalled is not shown; that the ledger fails is.
+        let _failed = self.proxy.live().engine().recall_totals(now);
+        self.budgets(&[])
+    }
+
+    /// When it was started.
+    pub(super) const fn started(&self) -> Timestamp {
+        self.started
     }
 
     /// From now on it is not ready.
     pub(super) fn leave(&self) {
         self.leaving.store(true, Relaxed);
+    }
+
+    /// Another configuration is in force, or could not be put in force.
+    pub(super) fn reloaded(&self, result: Result<&Config, &StartError>) {
+        let mut configured = self.configured.lock();
+        match result {
+            Ok(config) => {
+                *configured = Configured {
+                    summary: config.summary(),
+                    refused: None,
+                };
+            },
+            Err(error) => configured.refused = Some(error.to_string()),
+        }
+    }
+
+    /// Whether the ledger fails, if calls are then treated so.
+    fn ledger_fails(&self, blocks: bool) -> bool {
+        let ledger = self.ledger.as_ref();
+        let ledger = ledger.filter(|ledger| ledger.blocks == blocks);
+        ledger.is_some_and(|ledger| ledger.is_failing(self.clock.mono()))
     }
 }
 
@@ -61,14 +159,54 @@ impl Program for Control {
     fn troubles(&self) -> Vec<String> {
         let leaving = self.leaving.load(Relaxed);
         let leaving = leaving.then(|| "Tollgate is leaving: it takes no new calls".to_owned());
-        let ledger = self.ledger.as_ref();
-        let ledger = ledger.filter(|ledger| ledger.is_failing(self.clock.mono()));
-        let ledger = ledger.map(|_| {
+        let ledger = self.ledger_fails(true).then(|| {
             "the ledger's journal cannot be written, so calls under a budget are refused: see the \
              log"
             .to_owned()
         });
         leaving.into_iter().chain(ledger).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let refused = self.configured.lock().refused.clone();
+        let refused = refused.map(|error| {
+            format!("the edited configuration cannot be used, the old one stays: {error}")
+        });
+        let ledger = self.ledger_fails(false).then(|| {
+            "the ledger's journal cannot be written; calls pass, as ledger.on_ledger_down says"
+                .to_owned()
+        });
+        let process = (self.reach == Reach::Process)
+            .then(|| "there is no ledger: budgets are forgotten with this process".to_owned());
+        [refused, ledger, process].into_iter().flatten().collect()
+    }
+
+    fn about(&self) -> Vec<(&'static str, String)> {
+        let up = self.clock.wall().since(self.started).as_secs();
+        let up = show_duration(Duration::from_secs(up)).to_string();
+        let flying = self.proxy.holdings().in_flight.to_string();
+        let mut about = vec![("up for", up), ("in flight", flying)];
+        about.extend(self.configured.lock().summary.iter().cloned());
+        about
+    }
+
+    fn budgets(&self, kept: &[Standing]) -> Vec<Budget> {
+        let live = self.proxy.live();
+        let standings = self.purse.standings();
+        live.engine().budgets(&standings, kept, self.clock.wall())
+    }
+
+    fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    fn adjust(&self, name: &str, change: Adjust, who: &str) -> Result<(), AdjustError> {
+        let live = self.proxy.live();
+        let now = self.clock.wall();
+        match change {
+            Adjust::Raise(raise) => live.engine().raise(name, raise, who, now),
+            Adjust::Reset => live.engine().reset(name, who, now),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod build;
 mod control;
 mod crashed;
+mod gauges;
 mod keep;
 mod reload;
 mod worker;
@@ -14,7 +15,7 @@ use prometheus::Registry;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    admin::{self, Admin, Face},
+    admin::{Admin, Face},
     base::clock::Clock,
     config::Config,
     ledger::{ClaimError, LedgerError},
@@ -24,6 +25,7 @@ use crate::{
     proxy::{Holdings, Metrics, Proxy},
 };
 use control::Control;
+use gauges::Gauges;
 use keep::Kept;
 use worker::{Common, Phase};
 
@@ -98,18 +100,7 @@ impl App {
         let mut kept = keep::open(&config, build::has_budgets(&config), &address, &clock)?;
         let purse = Purse::new(kept.journal(), config.limits.counters);
         let live = build::live(&config, &purse, None)?;
-        let outlets = config.tracing.build(&BuildContext {
-            clock: Arc::clone(&clock),
-        })?;
-        let store = kept
-            .store
-            .take()
-            .map(|writer| Outlet::store(writer, Arc::clone(&clock)));
-        let pipeline = Pipeline::start(Vec::from_iter(store), outlets, Arc::clone(&clock))?;
-        let pipeline = Arc::new(pipeline);
-        for crashed in std::mem::take(&mut kept.crashed) {
-            pipeline.offer(crashed::span(crashed));
-        }
+        let pipeline = start_pipeline(&config, &mut kept, &clock)?;
         let proxy = Arc::new(Proxy::new(
             live,
             Arc::clone(&clock),
@@ -132,25 +123,37 @@ impl App {
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             phase: told,
         };
+        let upstreams = (0..count).map(|_| build::upstream(&config.upstream, &ports).map(Arc::new));
+        let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>()?;
         let workers = sockets
             .into_iter()
+            .zip(&upstreams)
             .enumerate()
-            .map(|(number, listeners)| {
-                let upstream = Arc::new(build::upstream(&config.upstream, &ports)?);
-                worker::start(number, common.clone(), upstream, listeners)
+            .map(|(number, (listeners, upstream))| {
+                worker::start(number, common.clone(), Arc::clone(upstream), listeners)
             })
             .collect::<io::Result<_>>()?;
-        let control = Arc::new(Control::new(&config, &kept, Arc::clone(&clock)));
+        let control = Arc::new(Control::new(
+            &config,
+            &kept,
+            Arc::clone(&proxy),
+            Arc::clone(&purse),
+            Arc::clone(&clock),
+        ));
         let health_address = health.addresses.first().copied();
         let admin_addresses = admin.addresses.clone();
-        let program: Arc<dyn admin::Program> = Arc::<Control>::clone(&control);
-        let state = admin::State {
-            clock: Arc::clone(&clock),
-            program,
-            registry: registry.clone(),
-            hosts: config.listen.hosts.clone(),
-            token: config.listen.token.clone(),
-        };
+        Gauges {
+            proxy: Arc::clone(&proxy),
+            pipeline: Arc::clone(&pipeline),
+            control: Arc::clone(&control),
+            upstreams,
+            connections: common.connections,
+            accepting: count.saturating_mul(addresses.len()),
+            limits: config.limits.clone(),
+        }
+        .register(&registry)
+        .map_err(io::Error::other)?;
+        let state = control.show(&config, &pipeline, &registry);
         let admin = Admin::start(state, admin.faces(Face::Admin, health))?;
         Ok(Self {
             proxy_addresses: addresses,
@@ -287,6 +290,26 @@ impl App {
         drop(self.kept.ledger);
         drop(self.kept.owner);
     }
+}
+
+/// The pipeline, with the spans of crashed calls on their way.
+fn start_pipeline(
+    config: &Config,
+    kept: &mut Kept,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Pipeline>, StartError> {
+    let outlets = config.tracing.build(&BuildContext {
+        clock: Arc::clone(clock),
+    })?;
+    let store = kept
+        .store
+        .take()
+        .map(|writer| Outlet::store(writer, Arc::clone(clock)));
+    let pipeline = Pipeline::start(Vec::from_iter(store), outlets, Arc::clone(clock))?;
+    for crashed in std::mem::take(&mut kept.crashed) {
+        pipeline.offer(crashed::span(crashed));
+    }
+    Ok(Arc::new(pipeline))
 }
 
 /// The sockets of one listener.

@@ -16,6 +16,12 @@ impl App {
     /// # Errors
     /// Something cannot be built as it is written.
     pub async fn reload(&mut self, config: Config) -> Result<(), StartError> {
+        let done = self.put_in_force(config).await;
+        self.control.reloaded(done.as_ref().map(|()| &self.config));
+        done
+    }
+
+    async fn put_in_force(&mut self, config: Config) -> Result<(), StartError> {
         if build::has_budgets(&config) && self.kept.ledger.is_none() {
             tracing::warn!("Budgets will be forgotten with this process: it runs without a ledger");
         }

@@ -109,6 +109,28 @@ impl RequestId {
         let random = fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62) & (u128::MAX >> 48);
         Self(((millis << 80) | (0x7 << 76) | (0x2 << 62) | random).to_be_bytes())
     }
+
+    /// When the call arrived, to the millisecond.
+    pub fn time(self) -> Timestamp {
+        let millis = u64::try_from(u128::from_be_bytes(self.0) >> 80).unwrap_or(u64::MAX);
+        Timestamp::from_nanos(millis.saturating_mul(1_000_000))
+    }
+
+    /// The lowest and the highest id that begin with these hexadecimal digits.
+    ///
+    /// # Errors
+    /// There are none or too many digits, or others.
+    pub fn starting_with(digits: &str) -> Result<[Self; 2], InvalidId> {
+        let all_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if digits.is_empty() || digits.len() > 32 || !all_hex {
+            return Err(InvalidId);
+        }
+        let bound = |fill: &str| {
+            let text = format!("{digits}{}", fill.repeat(32 - digits.len()));
+            u128::from_str_radix(&text, 16).map_err(|_invalid| InvalidId)
+        };
+        Ok([bound("0")?, bound("f")?].map(|id| Self(id.to_be_bytes())))
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +154,23 @@ mod tests {
             "12345678901234é",
         ] {
             assert_eq!(text.parse::<SpanId>(), Err(InvalidId), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_request_id_bounds_it() {
+        let id = RequestId::new(Timestamp::from_nanos(1_795_328_714_017_417_999));
+        assert_eq!(id.time(), Timestamp::from_nanos(1_795_328_714_017_000_000));
+        for length in 1..=32 {
+            let beginning: String = id.to_string().chars().take(length).collect();
+            let [from, to] = RequestId::starting_with(&beginning).unwrap();
+            assert!(from <= id && id <= to);
+        }
+        let [from, to] = RequestId::starting_with("01").unwrap();
+        assert_eq!(from.to_string(), format!("01{}", "0".repeat(30)));
+        assert_eq!(to.to_string(), format!("01{}", "f".repeat(30)));
+        for wrong in ["", "xyz", "-1", &"0".repeat(33)] {
+            assert_eq!(RequestId::starting_with(wrong), Err(InvalidId));
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod glob;
 pub mod id;
+pub mod moment;
 pub mod money;
 pub mod secret;
 pub mod units;

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::{
     counter::{Raise, Standing, Unit},
     engine::Engine,
-    journal::CounterName,
+    journal::{CounterName, JournalDown},
     rule::Rule,
+    table::Claim,
     window::Window,
 };
 use crate::base::clock::Timestamp;
@@ -62,6 +63,23 @@ pub struct Budget {
 }
 
 impl Engine {
+    /// Brings the counters of budgets that count all calls together into memory, so that
+    /// [`Purse::standings`](super::Purse::standings) tells them as they are, however long ago the
+    /// last call was.
+    ///
+    /// # Errors
+    /// What one held before cannot be known.
+    pub fn recall_totals(&self, now: Timestamp) -> Result<(), JournalDown> {
+        let whole = |rule: &&Arc<Rule>| rule.is_budget() && rule.per.is_empty();
+        for rule in self.rules.iter().filter(whole) {
+            for (unit, _) in &rule.limits {
+                let mut claim = Claim::on(rule, *unit, &rule.no_values, now);
+                let _spent = self.purse.spent_by_cell(&mut claim, now)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every budget in its present window: those in memory as they are (`live`, of
     /// [`Purse::standings`](super::Purse::standings)), others as the ledger has them (`kept`). One
     /// that counts all calls together is there even if nothing was spent.

@@ -1,8 +1,9 @@
 //! What Prometheus is told of traffic. Label values are bounded: past a cap they read `other`.
 
-use std::{hash::BuildHasher as _, sync::Arc, time::Duration};
+use std::{collections::HashSet, hash::BuildHasher as _, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, Opts, Registry,
@@ -43,8 +44,32 @@ pub struct Metrics {
     unmetered: IntCounterVec,
     overhead: Histogram,
     in_flight: IntGauge,
+    /// Values of `error_type` and `by` that are told apart.
+    error_types: Names,
+    blockers: Names,
     /// Handles by triple: looking up labels one metric at a time costs more than all the rest.
     series: DashMap<u64, Arc<Series>>,
+}
+
+/// The values of a label, at most [`MAX_NAMES`]; later ones are `other`.
+#[derive(Debug, Default)]
+struct Names(Mutex<HashSet<Box<str>>>);
+
+/// The most values of a label that others choose.
+const MAX_NAMES: usize = 200;
+
+impl Names {
+    fn bounded<'a>(&self, name: &'a str) -> &'a str {
+        let mut known = self.0.lock();
+        if known.contains(name) {
+            return name;
+        }
+        if known.len() >= MAX_NAMES {
+            return "other";
+        }
+        known.insert(Box::from(name));
+        name
+    }
 }
 
 /// The handles of one triple.
@@ -129,6 +154,8 @@ impl Metrics {
                 .buckets(OVERHEAD.to_vec()),
             )?,
             in_flight: IntGauge::new("tollgate_in_flight", "Calls under way.")?,
+            error_types: Names::default(),
+            blockers: Names::default(),
             series: DashMap::new(),
         };
         let collectors: [Box<dyn prometheus::core::Collector>; 10] = [
@@ -178,14 +205,16 @@ impl Metrics {
         }
         if span.status == Status::Error {
             let error = span.error_type.as_deref().unwrap_or("other");
-            // Providers' own words, which they do not make up per call; still cut short.
+            // Providers' own words; cut short, and not without end.
             let error: String = error.chars().take(64).collect();
+            let error = self.error_types.bounded(&error);
             self.errors
-                .with_label_values(&[&*span.provider, &error])
+                .with_label_values(&[&*span.provider, error])
                 .inc();
         }
         if let Some(by) = &span.blocked_by {
-            self.blocked.with_label_values(&[&**by]).inc();
+            let by = self.blockers.bounded(by);
+            self.blocked.with_label_values(&[by]).inc();
         }
     }
 
@@ -255,4 +284,20 @@ impl Metrics {
 )]
 fn dollars(nanos: i64) -> f64 {
     nanos as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_others_choose_are_told_apart_up_to_a_bound() {
+        let names = Names::default();
+        for number in 0..MAX_NAMES {
+            let name = number.to_string();
+            assert_eq!(names.bounded(&name), name);
+        }
+        assert_eq!(names.bounded("one more"), "other");
+        assert_eq!(names.bounded("7"), "7");
+    }
 }

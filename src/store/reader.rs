@@ -1,6 +1,9 @@
 //! What is asked of the store, whether or not somebody writes to it meanwhile.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rusqlite::{Connection, Row, params_from_iter, types::Value};
 
@@ -44,6 +47,8 @@ pub struct Filter {
     pub labels: Vec<(Label, String)>,
     /// Of that model.
     pub model: Option<String>,
+    /// Of that provider.
+    pub provider: Option<String>,
     /// With that status: `ok`, `error`, `blocked`, `cancelled`.
     pub status: Option<String>,
     /// Written after the span at that place.
@@ -77,6 +82,34 @@ impl Reader {
     pub fn request(&self, id: RequestId) -> Result<Option<Stored>, StoreError> {
         let found = self.by_id("request_id", id.bytes(), 1)?;
         Ok(found.into_iter().next())
+    }
+
+    /// The ids of calls between `from` and `to`, both included, the first ones; at most `limit`.
+    /// Ids begin with the time, so that this is quick.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports.
+    pub fn requests_between(
+        &self,
+        [from, to]: [RequestId; 2],
+        limit: usize,
+    ) -> Result<Vec<RequestId>, StoreError> {
+        let query = || {
+            // A millisecond more at either end: that is what the ids' time is rounded to.
+            let since = from.time() - Duration::from_millis(1);
+            let until = to.time() + Duration::from_millis(1);
+            let first = blocks::first_since(&self.connection, since)?;
+            let mut statement = self.connection.prepare_cached(
+                "SELECT DISTINCT request_id FROM spans WHERE id >= ? AND start BETWEEN ? AND ?
+                 AND request_id BETWEEN ? AND ? ORDER BY request_id LIMIT ?",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let (from, to) = (from.bytes(), to.bytes());
+            let bounds = (first, micros(since), micros(until), from, to, limit);
+            let ids = statement.query_map(bounds, |row| Ok(RequestId::from_bytes(row.get(0)?)))?;
+            ids.collect::<rusqlite::Result<_>>()
+        };
+        query().map_err(|source| self.error(source))
     }
 
     /// The last spans that `filter` means, at most `limit`; the oldest first.
@@ -174,6 +207,9 @@ impl Reader {
         }
         if let Some(model) = &filter.model {
             add("model = ?", Value::Text(model.clone()));
+        }
+        if let Some(provider) = &filter.provider {
+            add("provider = ?", Value::Text(provider.clone()));
         }
         if let Some(status) = &filter.status {
             add("status = ?", Value::Text(status.clone()));

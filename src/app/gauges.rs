@@ -1,0 +1,347 @@
+//! What Prometheus is told of the program itself, collected when it asks: budgets, spans, the
+//! ledger, and everything that has a bound. Traffic is in `proxy/metrics.rs`.
+
+use std::{cmp::Reverse, sync::Arc};
+
+use parking_lot::Mutex;
+use prometheus::{
+    Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+use tokio::sync::Semaphore;
+
+use super::control::Control;
+use crate::{
+    admin::Program as _,
+    net::upstream::Upstream,
+    pipeline::Pipeline,
+    policy::{Budget, Unit},
+    proxy::{Proxy, config::Limits},
+};
+
+/// Budgets that are told one by one, the most used first; the rest is summed up as `other`.
+const MOST_BUDGETS: usize = 200;
+
+/// What is asked when Prometheus asks.
+pub(super) struct Gauges {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) control: Arc<Control>,
+    pub(super) upstreams: Vec<Arc<Upstream>>,
+    /// Places for connections from clients.
+    pub(super) connections: Arc<Semaphore>,
+    /// Places that are taken before a connection is there: one for each socket.
+    pub(super) accepting: usize,
+    /// As they were at the start.
+    pub(super) limits: Limits,
+}
+
+/// The metrics, which are emptied and filled each time.
+struct Metrics {
+    /// Limit, spent, reserved, remaining.
+    budgets: [GaugeVec; 4],
+    overrun: Gauge,
+    spans: IntCounterVec,
+    queued: IntGaugeVec,
+    trouble: IntCounterVec,
+    ledger: IntCounterVec,
+    held: IntGaugeVec,
+    bound: IntGaugeVec,
+    over: IntCounterVec,
+    upstream: IntCounterVec,
+    ready: IntGauge,
+    started: IntGauge,
+}
+
+/// Both, as Prometheus' registry wants them.
+struct Collected {
+    gauges: Gauges,
+    metrics: Metrics,
+    /// Held while the metrics are filled: they are asked for once at a time.
+    asking: Mutex<()>,
+}
+
+impl Gauges {
+    /// Has `registry` ask from now on.
+    ///
+    /// # Errors
+    /// A name is registered already.
+    pub(super) fn register(self, registry: &Registry) -> Result<(), prometheus::Error> {
+        registry.register(Box::new(Collected {
+            gauges: self,
+            metrics: Metrics::new()?,
+            asking: Mutex::new(()),
+        }))
+    }
+
+    fn budgets(&self, metrics: &Metrics) {
+        let mut budgets = self.control.live_budgets();
+        budgets.retain(|budget| budget.unit == Unit::Usd);
+        budgets.sort_by_key(|budget| Reverse(budget.spent.saturating_add(budget.reserved)));
+        for (place, budget) in budgets.iter().enumerate() {
+            let name = if place < MOST_BUDGETS {
+                label(budget)
+            } else {
+                "other".to_owned()
+            };
+            let amounts = [
+                budget.limit,
+                budget.spent,
+                budget.reserved,
+                budget.remaining,
+            ];
+            for (gauge, amount) in metrics.budgets.iter().zip(amounts) {
+                gauge.with_label_values(&[&*name]).add(dollars(amount));
+            }
+        }
+        let overrun = self.control.purse().counts().overrun_nanos;
+        let overrun = i64::try_from(overrun).unwrap_or(i64::MAX);
+        metrics.overrun.set(dollars(overrun));
+    }
+
+    fn spans(&self, metrics: &Metrics) {
+        for (name, stats) in self.pipeline.stats() {
+            let outcomes = [
+                ("delivered", stats.delivered),
+                ("failed", stats.failed),
+                ("dropped", stats.dropped),
+            ];
+            for (outcome, count) in outcomes {
+                let counter = metrics.spans.with_label_values(&[&*name, outcome]);
+                counter.inc_by(count);
+            }
+            let queued = metrics.queued.with_label_values(&[&*name]);
+            queued.set(whole(stats.queued.saturating_add(stats.in_hand)));
+            let events = [
+                ("retried", stats.retried),
+                ("panicked", stats.panicked),
+                ("torn_line", stats.torn),
+                ("expired", stats.expired),
+            ];
+            for (event, count) in events {
+                let counter = metrics.trouble.with_label_values(&[&*name, event]);
+                counter.inc_by(count);
+            }
+        }
+    }
+
+    fn ledger(&self, metrics: &Metrics) {
+        let purse = self.control.purse().counts();
+        let ledger = self.control.ledger_counts().unwrap_or_default();
+        let events = [
+            ("write_failed", ledger.down),
+            ("record_lost", ledger.lost),
+            ("refusal_not_noted", ledger.refused_unnoted),
+            ("books_failed", ledger.books_down),
+            ("hold_unsettled", purse.unsettled),
+            ("overrun", purse.overruns),
+        ];
+        for (event, count) in events {
+            metrics.ledger.with_label_values(&[event]).inc_by(count);
+        }
+    }
+
+    /// Everything that has a bound: what is held, the bound where it is one number, and how often
+    /// it was met where that is not told elsewhere.
+    fn bounded(&self, metrics: &Metrics) {
+        let holdings = self.proxy.holdings();
+        let purse = self.control.purse().counts();
+        let upstreams: Vec<_> = self.upstreams.iter().map(|one| one.counts()).collect();
+        let free = self.connections.available_permits();
+        let taken = self.limits.connections.saturating_sub(free);
+        let connections = taken.saturating_sub(self.accepting);
+        let idle: usize = upstreams.iter().map(|counts| counts.idle).sum();
+        let overflow: u64 = upstreams.iter().map(|counts| counts.overflow).sum();
+        let emptied = self.proxy.live().pricing().cache_emptied();
+        let held = [
+            ("connections", connections),
+            ("calls", holdings.in_flight),
+            (
+                "peeked_bytes",
+                usize::try_from(holdings.peeked_bytes).unwrap_or(usize::MAX),
+            ),
+            ("awaited_responses", holdings.awaited_responses),
+            ("counters", purse.counters),
+            ("waiting_calls", purse.waiting),
+            ("idle_upstream_connections", idle),
+        ];
+        for (what, count) in held {
+            metrics.held.with_label_values(&[what]).set(whole(count));
+        }
+        let bounds = [
+            ("connections", self.limits.connections),
+            ("calls", self.limits.in_flight),
+            ("peeked_bytes", self.limits.peek_total.as_usize()),
+            ("counters", self.limits.counters),
+        ];
+        for (what, bound) in bounds {
+            metrics.bound.with_label_values(&[what]).set(whole(bound));
+        }
+        let over = [
+            ("peeked_bytes", holdings.peek_turned_away),
+            ("counters", purse.overflowed),
+            ("waiting_calls", purse.turned_away),
+            ("idle_upstream_connections", overflow),
+            ("prices", emptied),
+        ];
+        for (what, count) in over {
+            metrics.over.with_label_values(&[what]).inc_by(count);
+        }
+    }
+
+    fn process(&self, metrics: &Metrics) {
+        let is_ready = self.control.troubles().is_empty();
+        metrics.ready.set(i64::from(is_ready));
+        let started = self.control.started().as_secs();
+        metrics.started.set(whole(started));
+        for upstream in &self.upstreams {
+            let counts = upstream.counts();
+            for (event, count) in [("opened", counts.opened), ("resent", counts.resent)] {
+                let counter = metrics.upstream.with_label_values(&[event]);
+                counter.inc_by(count);
+            }
+        }
+    }
+}
+
+impl Metrics {
+    fn new() -> Result<Self, prometheus::Error> {
+        let gauge =
+            |name: &str, help: &str, label: &str| IntGaugeVec::new(Opts::new(name, help), &[label]);
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels)
+        };
+        let budget = |name: &str, help: &str| {
+            let name = format!("tollgate_budget_{name}_usd");
+            GaugeVec::new(Opts::new(name, help), &["budget"])
+        };
+        Ok(Self {
+            budgets: [
+                budget("limit", "The limit that holds, raises included.")?,
+                budget("spent", "What was spent in the present window.")?,
+                budget("reserved", "What calls in flight hold.")?,
+                budget("remaining", "What is left.")?,
+            ],
+            overrun: Gauge::new(
+                "tollgate_budget_overrun_usd",
+                "What calls cost above what was set aside for them, since the start.",
+            )?,
+            spans: counter(
+                "tollgate_spans_total",
+                "Spans, by what became of them.",
+                &["processor", "outcome"],
+            )?,
+            queued: gauge("tollgate_spans_queued", "Spans that wait.", "processor")?,
+            trouble: counter(
+                "tollgate_processor_events_total",
+                "What happened to processors.",
+                &["processor", "event"],
+            )?,
+            ledger: counter(
+                "tollgate_ledger_events_total",
+                "What should not happen to the ledger, and does.",
+                &["event"],
+            )?,
+            held: gauge("tollgate_held", "What is held now.", "what")?,
+            bound: gauge("tollgate_bound", "The most that may be held.", "what")?,
+            over: counter(
+                "tollgate_over_bound_total",
+                "Times that there was no room for more.",
+                &["what"],
+            )?,
+            upstream: counter(
+                "tollgate_upstream_events_total",
+                "Connections opened to providers, and requests sent again on a new one.",
+                &["event"],
+            )?,
+            ready: IntGauge::new("tollgate_ready", "Whether calls should be sent here.")?,
+            started: IntGauge::new(
+                "tollgate_start_time_seconds",
+                "When the process was started, since the Unix epoch.",
+            )?,
+        })
+    }
+
+    /// Everything, in the order in which it is told.
+    fn all(&self) -> Vec<&dyn Collector> {
+        let budgets = self.budgets.iter().map(|gauge| -> &dyn Collector { gauge });
+        let others: [&dyn Collector; 11] = [
+            &self.overrun,
+            &self.spans,
+            &self.queued,
+            &self.trouble,
+            &self.ledger,
+            &self.held,
+            &self.bound,
+            &self.over,
+            &self.upstream,
+            &self.ready,
+            &self.started,
+        ];
+        budgets.chain(others).collect()
+    }
+
+    /// Forgets the last scrape: what is gone is not told any more.
+    fn empty(&self) {
+        self.budgets.iter().for_each(GaugeVec::reset);
+        let gauges = [&self.queued, &self.held, &self.bound];
+        gauges.into_iter().for_each(IntGaugeVec::reset);
+        let counters = [
+            &self.spans,
+            &self.trouble,
+            &self.ledger,
+            &self.over,
+            &self.upstream,
+        ];
+        counters.into_iter().for_each(IntCounterVec::reset);
+    }
+}
+
+impl Collector for Collected {
+    fn desc(&self) -> Vec<&Desc> {
+        let all = self.metrics.all().into_iter();
+        all.flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Self {
+            gauges,
+            metrics,
+            asking,
+        } = self;
+        let asked = asking.lock();
+        metrics.empty();
+        gauges.budgets(metrics);
+        gauges.spans(metrics);
+        gauges.ledger(metrics);
+        gauges.bounded(metrics);
+        gauges.process(metrics);
+        let told = metrics.all().into_iter().flat_map(Collector::collect);
+        let told = told.collect();
+        drop(asked);
+        told
+    }
+}
+
+/// `daily`, or `per_user/user=42`.
+fn label(budget: &Budget) -> String {
+    if budget.values.is_empty() {
+        budget.name.to_string()
+    } else {
+        format!("{}/{}", budget.name, budget.values)
+    }
+}
+
+fn whole(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+/// For display only: what is charged is counted in integers elsewhere.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge of dollars is a float by Prometheus' format"
+)]
+fn dollars(nanos: i64) -> f64 {
+    nanos as f64 / 1e9
+}
