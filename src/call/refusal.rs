@@ -20,6 +20,19 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// When the budget's window ends; `None` for a window without end.
     pub resets_at: Option<Timestamp>,
+    /// How the rate limit stands that refused, if it was one that clears (in `retry_after`).
+    pub rate: Option<Rate>,
+}
+
+/// How a rate limit stands, for the headers in which providers tell that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// What it limits, as headers name it: `requests`, `tokens` (both a minute), `concurrent`.
+    pub unit: &'static str,
+    /// How many there may be.
+    pub limit: u64,
+    /// How many more there may be now.
+    pub remaining: u64,
 }
 
 /// The sorts of refusal.
@@ -93,6 +106,7 @@ impl Refusal {
             message: message.into(),
             retry_after: None,
             resets_at: None,
+            rate: None,
         }
     }
 }

@@ -247,12 +247,11 @@ impl Engine {
             now,
         );
         for (rule, values) in &matched.spaced {
-            let taken = match &rule.requests {
-                Some(requests) => requests.take(values, elapsed),
-                None => Ok(()),
+            let Some(requests) = &rule.requests else {
+                continue;
             };
-            if let Err(wait) = taken {
-                let refusal = wording::too_fast(rule, values, wait);
+            if let Err(wait) = requests.take(values, elapsed) {
+                let refusal = wording::too_fast(rule, values, requests.per_minute(), wait);
                 return Err(Refused::at_once(refusal, hold.cancel()));
             }
         }

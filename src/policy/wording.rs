@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     config::Per,
-    counter::{Unit, Verdict},
+    counter::{Seen, Unit, Verdict},
     journal::JournalDown,
     matcher::UNKNOWN,
     purse::Purse,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     base::{clock::Timestamp, money::Usd},
-    call::refusal::{Reason, Refusal},
+    call::refusal::{Rate, Reason, Refusal},
 };
 
 /// How refusals are worded.
@@ -108,6 +108,7 @@ impl Wording {
         match clears_in {
             Some(wait) => Refusal {
                 retry_after: Some(wait),
+                rate: Some(stand(claim)),
                 ..Refusal::new(Reason::Rate, by, message)
             },
             None => Refusal::new(Reason::Denied, by, message),
@@ -139,8 +140,8 @@ impl Wording {
     }
 }
 
-/// Requests come too fast; in `wait` there is room for one.
-pub(super) fn too_fast(rule: &Rule, values: &str, wait: Duration) -> Refusal {
+/// Requests come faster than `per_minute`; in `wait` there is room for one.
+pub(super) fn too_fast(rule: &Rule, values: &str, per_minute: u32, wait: Duration) -> Refusal {
     let name = &rule.name;
     let whose = if values.is_empty() {
         String::new()
@@ -153,6 +154,11 @@ pub(super) fn too_fast(rule: &Rule, values: &str, wait: Duration) -> Refusal {
     );
     Refusal {
         retry_after: Some(wait),
+        rate: Some(Rate {
+            unit: Unit::Requests.name(),
+            limit: u64::from(per_minute),
+            remaining: 0,
+        }),
         ..Refusal::new(Reason::Rate, format!("rate.{name}"), message)
     }
 }
@@ -183,6 +189,23 @@ pub fn amount_text(unit: Unit, amount: i64) -> String {
         Unit::Usd => Usd::from_nanos(amount).short().to_string(),
         Unit::Tokens => format!("{amount} tokens"),
         Unit::Requests | Unit::Concurrent => format!("{amount} calls"),
+    }
+}
+
+/// How the rate limit stood that a claim met.
+fn stand(claim: &Claim) -> Rate {
+    let Seen {
+        spent,
+        reserved,
+        limit,
+        ..
+    } = claim.seen;
+    let remaining = limit.saturating_sub(spent).saturating_sub(reserved);
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    Rate {
+        unit: claim.unit.name(),
+        limit: count(limit),
+        remaining: count(remaining),
     }
 }
 

@@ -6,6 +6,8 @@ mod operations;
 mod request;
 mod usage;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -18,9 +20,12 @@ use super::{
         scan::{Wanted, Wants},
     },
 };
-use crate::call::{
-    facts::{Operation, RequestFacts, ResponseFacts},
-    refusal::Refusal,
+use crate::{
+    base::clock::Timestamp,
+    call::{
+        facts::{Operation, RequestFacts, ResponseFacts},
+        refusal::{Rate, Refusal},
+    },
 };
 
 /// What is kept of bodies that are too large to hold.
@@ -101,6 +106,15 @@ impl Dialect for Anthropic {
 
     fn error_body(&self, _status: u16, refusal: &Refusal, request_id: &str) -> Bytes {
         Bytes::from(endings::error(refusal, request_id).to_string())
+    }
+
+    fn rate_headers(&self, rate: &Rate, _wait: Duration, at: Timestamp) -> [(String, String); 3] {
+        let name = |what| format!("anthropic-ratelimit-{}-{what}", rate.unit);
+        [
+            (name("limit"), rate.limit.to_string()),
+            (name("remaining"), rate.remaining.to_string()),
+            (name("reset"), at.to_string()),
+        ]
     }
 
     fn cut(&self, _op: &Operation, cut: &Cut<'_>) -> Bytes {

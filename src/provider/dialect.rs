@@ -1,6 +1,6 @@
 //! What a dialect is: how one wire format is read, edited, refused and ended early.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::Method;
@@ -10,10 +10,13 @@ use super::{
     state::StreamState,
     wire::{json::Unreadable, scan::Wants},
 };
-use crate::call::{
-    facts::{Operation, RequestFacts, ResponseFacts},
-    refusal::Refusal,
-    usage::Usage,
+use crate::{
+    base::clock::Timestamp,
+    call::{
+        facts::{Operation, RequestFacts, ResponseFacts},
+        refusal::{Rate, Refusal},
+        usage::Usage,
+    },
 };
 
 /// A wire format. Pure: bytes in, facts out. Whatever it cannot read leaves the facts as they are.
@@ -77,10 +80,36 @@ pub trait Dialect: Send + Sync {
     /// A refusal in the provider's own error JSON, for an answer with `status`.
     fn error_body(&self, status: u16, refusal: &Refusal, request_id: &str) -> Bytes;
 
+    /// The headers in which the provider tells how a rate limit stands, and that in `wait` there
+    /// is room again; `at` is when that is. Most providers use `OpenAI`'s.
+    fn rate_headers(&self, rate: &Rate, wait: Duration, _at: Timestamp) -> [(String, String); 3] {
+        let name = |what| format!("x-ratelimit-{what}-{}", rate.unit);
+        [
+            (name("limit"), rate.limit.to_string()),
+            (name("remaining"), rate.remaining.to_string()),
+            (name("reset"), spelled(wait)),
+        ]
+    }
+
     /// The legal last events of a stream that is ended before its time, to be sent after a complete
     /// event. Empty if the dialect has none: then only an abort can end the stream.
     fn cut(&self, _op: &Operation, _cut: &Cut<'_>) -> Bytes {
         Bytes::new()
+    }
+}
+
+/// A time as `OpenAI` spells it: `250ms`, `17.4s`, `1m0s`; a part of a millisecond is a whole one.
+fn spelled(wait: Duration) -> String {
+    let millis = wait.as_micros().div_ceil(1000);
+    let (minutes, seconds) = (millis / 60_000, millis % 60_000);
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let text = format!("{}.{:03}", seconds / 1000, seconds % 1000);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    match minutes {
+        0 => format!("{text}s"),
+        _ => format!("{minutes}m{text}s"),
     }
 }
 
@@ -148,4 +177,21 @@ pub struct Cut<'a> {
     pub facts: &'a ResponseFacts,
     /// Where the stream stands.
     pub state: &'a StreamState,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_spelled_as_openai_spells_them() {
+        let text = |micros| spelled(Duration::from_micros(micros));
+        assert_eq!(text(0), "0ms");
+        assert_eq!(text(5_001), "6ms");
+        assert_eq!(text(999_001), "1s");
+        assert_eq!(text(17_400_000), "17.4s");
+        assert_eq!(text(10_000_000), "10s");
+        assert_eq!(text(60_000_000), "1m0s");
+        assert_eq!(text(100_050_000), "1m40.05s");
+    }
 }

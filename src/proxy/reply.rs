@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 
@@ -73,6 +73,15 @@ pub(super) fn refusal(
             let millis = u64::try_from(millis).unwrap_or(u64::MAX);
             headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+            if let Some(rate) = &refusal.rate {
+                for (name, value) in style.dialect.rate_headers(rate, wait, now + wait) {
+                    if let (Ok(name), Ok(value)) =
+                        (HeaderName::try_from(name), HeaderValue::try_from(value))
+                    {
+                        headers.insert(name, value);
+                    }
+                }
+            }
         },
         Reason::Denied => {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));

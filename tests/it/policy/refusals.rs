@@ -6,7 +6,7 @@ use serde_json::json;
 use tollgate::{
     call::{
         labels::{Label, Labels},
-        refusal::Reason,
+        refusal::{Rate, Reason},
     },
     policy::{Amounts, Config, Engine, Level, Purse},
 };
@@ -222,6 +222,14 @@ fn rate_limits_refuse_for_as_long_as_they_need_to_clear() {
         (Reason::Rate, "rate.r")
     );
     assert_eq!(refused.refusal().retry_after, Some(Duration::from_secs(50)));
+    let rate = |unit, limit, remaining| {
+        Some(Rate {
+            unit,
+            limit,
+            remaining,
+        })
+    };
+    assert_eq!(refused.refusal().rate, rate("tokens", 5_000, 500));
     let later = NOW + Duration::from_mins(1);
     ask(&engine, &nobody, "0", later)
         .unwrap()
@@ -235,6 +243,7 @@ fn rate_limits_refuse_for_as_long_as_they_need_to_clear() {
         refused.refusal().message.contains("requests"),
         "{refused:?}"
     );
+    assert_eq!(refused.refusal().rate, rate("requests", 2, 0));
     let wait = refused.refusal().retry_after.unwrap();
     assert!(
         wait > Duration::ZERO && wait <= Duration::from_secs(30),
@@ -254,6 +263,7 @@ fn a_call_of_more_tokens_than_a_rate_limit_has_is_denied_for_good() {
     let engine = limited(json!([{"name": "r", "tokens_per_minute": 500}]));
     let refused = ask(&engine, &Labels::default(), "0", NOW).unwrap_err();
     assert_eq!(refused.refusal().reason, Reason::Denied);
+    assert_eq!(refused.refusal().rate, None);
 }
 
 #[test]
@@ -266,6 +276,11 @@ fn concurrency_counts_calls_in_flight() {
     assert_eq!(
         (refused.refusal().reason, &*refused.refusal().by),
         (Reason::Rate, "rate.c")
+    );
+    let rate = refused.refusal().rate.unwrap();
+    assert_eq!(
+        (rate.unit, rate.limit, rate.remaining),
+        ("concurrent", 2, 0)
     );
     drop(one);
     let _three = ask(&engine, &agent, "0", NOW).unwrap();

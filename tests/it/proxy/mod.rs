@@ -3,6 +3,7 @@
 mod bodies;
 mod connections;
 mod heads;
+mod rates;
 mod routes;
 mod streams;
 
