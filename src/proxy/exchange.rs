@@ -240,6 +240,11 @@ impl Exchange {
 
 impl Progress for Exchange {
     fn may_go_on(&mut self, facts: &ResponseFacts) -> bool {
+        // All that it costs was made: a cut would spare nothing, and end it twice.
+        let choices = usize::try_from(self.request.choices()).unwrap_or(usize::MAX);
+        if facts.complete || facts.finish_reasons.len() >= choices {
+            return true;
+        }
         let now = self.proxy.clock.wall();
         match self.reservation.keep_up(facts, now) {
             Ok(()) => true,

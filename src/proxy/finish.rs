@@ -19,7 +19,7 @@ use crate::{
         usage::{Usage, UsageSource},
     },
     policy::Charge,
-    pricing::{Context, Query, Tariff, likely_tokens, likely_usage},
+    pricing::{Context, InputBound, Query, Tariff, likely_tokens, likely_usage},
 };
 
 /// What a call is charged, and what its span says of that.
@@ -72,6 +72,11 @@ impl Exchange {
 
     /// Ends the call with what was observed of its response.
     pub(super) fn finish_with(&mut self, end: End, observer: &mut Observer) {
+        // Clients may leave, and providers break off, once the last event was sent.
+        let end = match end {
+            End::Client | End::Upstream if observer.facts.complete => End::Complete,
+            end => end,
+        };
         self.partial = self.partial.or(observer.partial);
         if observer.left_usage {
             self.edits.push("response.usage_event");
@@ -107,7 +112,8 @@ impl Exchange {
 
     fn account(&self, end: End, facts: &ResponseFacts) -> Account {
         let refused_or_unsent = self.sent.is_none();
-        let failed = self.http_status.is_some_and(|status| status >= 400);
+        // The provider's word: our own status, where it gave no answer, says nothing of its bill.
+        let failed = self.answered && self.http_status.is_some_and(|status| status >= 400);
         match self.route.operation.spends {
             _ if refused_or_unsent => Account::nothing(),
             Spends::Nothing => Account::nothing(),
@@ -135,12 +141,11 @@ impl Exchange {
                 self.priced(facts, &self.broken_off(facts, 0), UsageSource::Estimated)
             },
             End::Complete => self.unreported(facts),
-            End::Cut => {
+            // What is no stream was made whole before any of it was sent.
+            _ if !self.request.stream && !reported => self.unanswered(),
+            End::Cut | End::Client | End::Upstream | End::Crashed => {
                 let usage = self.broken_off(facts, self.live.cut_margin);
                 self.priced(facts, &usage, UsageSource::Estimated)
-            },
-            End::Client | End::Upstream | End::Crashed => {
-                self.priced(facts, &self.broken_off(facts, 0), UsageSource::Estimated)
             },
         }
     }
@@ -170,8 +175,8 @@ impl Exchange {
         usage
     }
 
-    /// The request was sent, and nothing came back: its input, and what the model can have made in
-    /// that time.
+    /// The request was sent, and no answer came, or not the whole of it: its input, and what the
+    /// model can have made in that time.
     fn unanswered(&self) -> Account {
         let time = self.sent.map_or(Duration::ZERO, |sent| {
             self.proxy.clock.mono().saturating_duration_since(sent)
@@ -181,8 +186,11 @@ impl Exchange {
             .unwrap_or(u64::MAX)
             .saturating_mul(speed)
             .div_ceil(1000);
-        let input = self.reservation.input_tokens();
-        let most = self.reservation.most_output().unwrap_or(u64::MAX);
+        let (input, most) = match self.reservation.most_output() {
+            Some(most) => (self.reservation.input_tokens(), most),
+            // No budget asked for a bound.
+            None => self.bounds(),
+        };
         let usage = Usage::text(input, made.min(most));
         let held = self.reservation.held();
         let facts = ResponseFacts::default();
@@ -195,6 +203,17 @@ impl Exchange {
             *tokens = (*tokens).min(held);
         }
         account
+    }
+
+    /// The most input and output tokens that the request can have.
+    fn bounds(&self) -> (u64, u64) {
+        let limits = self
+            .live
+            .pricing
+            .limits(&self.query(&ResponseFacts::default()));
+        let input = InputBound::of(&self.request, &limits, None).tokens();
+        let each = self.request.output_limit.unwrap_or(limits.output);
+        (input, each.saturating_mul(self.request.choices()))
     }
 
     fn priced(&self, facts: &ResponseFacts, usage: &Usage, source: UsageSource) -> Account {
@@ -215,7 +234,11 @@ impl Exchange {
     }
 
     fn tariff(&self, facts: &ResponseFacts) -> Option<Arc<Tariff>> {
-        self.live.pricing.tariff(&Query {
+        self.live.pricing.tariff(&self.query(facts))
+    }
+
+    fn query<'a>(&'a self, facts: &'a ResponseFacts) -> Query<'a> {
+        Query {
             provider: &self.route.to.provider.name,
             path: self.route.target.path(),
             response_model: facts.model.as_deref(),
@@ -226,7 +249,7 @@ impl Exchange {
                 speed: facts.speed.as_deref(),
                 ..Context::default()
             },
-        })
+        }
     }
 
     /// Whether this read of a stored response is the one that is billed.

@@ -52,7 +52,7 @@ use crate::{
     },
     net::{
         body::Outgoing,
-        upstream::{Upstream, UpstreamBody},
+        upstream::{Upstream, UpstreamBody, UpstreamError},
     },
     pipeline::Pipeline,
     provider::{OpenAi, wire::scan::Scanner},
@@ -336,10 +336,9 @@ impl Worker {
                 Err(_) => Some(sending.as_mut().await),
             },
         };
-        let failure = |exchange: &Exchange, error| forward::failure(exchange, &error);
         if let Some(answer) = early {
             exchange.sent = Some(self.proxy.clock.mono());
-            let response = answer.map_err(|error| failure(exchange, error))?;
+            let response = answer.map_err(|error| failed(exchange, &error))?;
             // It did not wait for the end of the request: mostly an error, else still to be asked.
             if response.status().is_success() {
                 admit::admit(exchange, None).await?;
@@ -350,7 +349,7 @@ impl Worker {
         admit::admit(exchange, None).await?;
         exchange.sent = Some(self.proxy.clock.mono());
         let _gone = admit.send(());
-        sending.await.map_err(|error| failure(exchange, error))
+        sending.await.map_err(|error| failed(exchange, &error))
     }
 
     async fn exchange(
@@ -364,13 +363,16 @@ impl Worker {
         self.upstream
             .send(to.origin(), request)
             .await
-            .map_err(|error| {
-                if error.nothing_sent() {
-                    exchange.sent = None;
-                }
-                forward::failure(exchange, &error)
-            })
+            .map_err(|error| failed(exchange, &error))
     }
+}
+
+/// No answer came.
+fn failed(exchange: &mut Exchange, error: &UpstreamError) -> Refusal {
+    if error.nothing_sent() {
+        exchange.sent = None;
+    }
+    forward::failure(exchange, error)
 }
 
 /// The edit that asks for usage, as spans name it.

@@ -39,6 +39,9 @@ pub(super) struct Tap {
     ready: VecDeque<Bytes>,
     /// How it broke off, to be said after what is ready.
     broken: Option<Broken>,
+    /// What was handed over before it broke off had its turn to be written: hyper forgets what it
+    /// has not written when it is told of an error.
+    flushed: bool,
 }
 
 impl Tap {
@@ -49,6 +52,7 @@ impl Tap {
             exchange,
             ready: VecDeque::new(),
             broken: None,
+            flushed: false,
         };
         // Nobody asks for the frames of a body that is over from the start.
         if tap.upstream.as_ref().is_some_and(Body::is_end_stream) {
@@ -103,6 +107,10 @@ impl Body for Tap {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             let Some(upstream) = &mut this.upstream else {
+                if this.broken.is_some() && !std::mem::replace(&mut this.flushed, true) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 return Poll::Ready(this.broken.take().map(|error| Err(error.into())));
             };
             match ready!(Pin::new(&mut *upstream).poll_frame(cx)) {

@@ -1,7 +1,10 @@
 //! The data path: calls through the whole program, their bytes, their spans, what they are charged.
 
+mod aborts;
 mod bodies;
 mod connections;
+mod cuts;
+mod endings;
 mod heads;
 mod rates;
 mod routes;
@@ -25,4 +28,16 @@ fn chat_stream() -> Value {
         "stream": true,
         "messages": [{"role": "user", "content": "hello"}],
     })
+}
+
+/// With round prices for the models that tests use: 2,500 and 10,000 nano-dollars a token.
+fn priced(yaml: &str) -> String {
+    let prices = ["gpt-4o", "claude-x", "gemini-x"]
+        .map(|model| format!("{model}: {{input: 2.50, output: 10.00}}"));
+    format!("pricing: {{{}}}\n{yaml}", prices.join(", "))
+}
+
+/// Whether tests may take minutes: `tests/nightly` says so.
+fn has_time() -> bool {
+    std::env::var_os("TOLLGATE_LONG").is_some()
 }

@@ -184,6 +184,15 @@ impl Span {
         &self.0["attributes"][attribute]
     }
 
+    /// A decimal amount in nano-dollars.
+    pub(crate) fn nanos(&self, attribute: &str) -> i64 {
+        let text = self.get(attribute).as_str();
+        let text = text.unwrap_or_else(|| panic!("no {attribute}: {:#}", self.0));
+        let (dollars, nanos) = text.split_once('.').unwrap();
+        assert_eq!(nanos.len(), 9);
+        dollars.parse::<i64>().unwrap() * 1_000_000_000 + nanos.parse::<i64>().unwrap()
+    }
+
     /// Status, end, decision, source of usage, and cost, in this order, with `-` for none.
     pub(crate) fn outcome(&self) -> String {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();

@@ -1,0 +1,275 @@
+//! Streams that cross their limit, and requests that set none.
+
+use serde_json::{Value, json};
+use tollgate::mock::End;
+
+use super::{chat, chat_stream, priced};
+use crate::support::{Answer, Sandbox, sandbox::Span};
+
+/// The same stream in each dialect: path and request.
+fn streams() -> Vec<(&'static str, Value)> {
+    let messages = json!([{"role": "user", "content": "hello"}]);
+    vec![
+        ("/v1/chat/completions", chat_stream()),
+        (
+            "/v1/responses",
+            json!({"model": "gpt-4o", "stream": true, "input": "hello"}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "claude-x", "stream": true, "messages": messages}),
+        ),
+        (
+            "/v1beta/models/gemini-x:streamGenerateContent?alt=sse",
+            json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}),
+        ),
+    ]
+}
+
+/// Two thousand tokens or so can be had.
+const LIMIT: i64 = 22_000_000;
+
+async fn cut(sandbox: &Sandbox, path: &str, body: &Value) -> (Answer, Span) {
+    sandbox
+        .mock
+        .next_with("events=300;event-size=100;gap=1ms")
+        .unwrap();
+    let answer = sandbox.post(path, body).await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.field("status"), "blocked", "{path} {answer:?}");
+    assert_eq!(span.get("tollgate.end"), "cut", "{path}");
+    assert_eq!(span.get("tollgate.decision"), "cut", "{path}");
+    assert_eq!(span.get("tollgate.usage.source"), "estimated", "{path}");
+    let spent = sandbox.spent("daily").await;
+    assert!(spent > 0 && spent <= LIMIT, "{path} {spent}");
+    assert_eq!(span.nanos("tollgate.cost.usd"), spent, "{path}");
+    let requests = sandbox.mock.until(|all| all[0].end != End::Open).await;
+    assert_eq!(requests[0].end, End::Left, "{path}: the provider is told");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.error, None, "{path}: a legal end");
+    (answer, span)
+}
+
+#[tokio::test]
+async fn a_stream_that_crosses_its_limit_ends_as_if_it_were_out_of_tokens() {
+    for (path, body) in streams() {
+        // Steps are for models that cannot think unseen; others are bounded by the request.
+        if !path.contains("chat") && !path.contains("responses") {
+            continue;
+        }
+        let sandbox = Sandbox::new(&priced("budgets: {daily: 0.022}"));
+        let (answer, _) = cut(&sandbox, path, &body).await;
+        let data = answer.data();
+        let text = answer.text();
+        match path {
+            "/v1/chat/completions" => {
+                assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+                let last = data.last().unwrap();
+                assert_eq!(last["choices"][0]["finish_reason"], "length", "{last}");
+            },
+            _ => {
+                let last = data.last().unwrap();
+                assert_eq!(last["type"], "response.incomplete", "{last}");
+                let reason = &last["response"]["incomplete_details"]["reason"];
+                assert_eq!(reason, "max_output_tokens");
+                let numbers: Vec<_> = data
+                    .iter()
+                    .map(|event| event["sequence_number"].as_u64().unwrap())
+                    .collect();
+                assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+            },
+        }
+        // What passed is nearly all that the limit pays for.
+        assert!(text.matches("delta").count() > 10, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asked_for_usage_gets_it_at_a_cut() {
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 0.022}"));
+    let mut body = chat_stream();
+    body["stream_options"] = json!({"include_usage": true});
+    let (answer, span) = cut(&sandbox, "/v1/chat/completions", &body).await;
+    let data = answer.data();
+    let usage = &data.last().unwrap()["usage"];
+    assert_eq!(
+        usage["completion_tokens"],
+        *span.get("gen_ai.usage.output_tokens")
+    );
+}
+
+#[tokio::test]
+async fn a_cut_may_be_an_error_instead() {
+    for (path, body) in streams().into_iter().take(2) {
+        let sandbox = Sandbox::new(&priced("budgets: {daily: 0.022, cut: error}"));
+        let (answer, _) = cut(&sandbox, path, &body).await;
+        let data = answer.data();
+        let last = data.last().unwrap().to_string();
+        assert!(last.contains("error") && last.contains("daily"), "{last}");
+    }
+}
+
+#[tokio::test]
+async fn a_tool_call_that_is_cut_is_closed_as_incomplete() {
+    use tollgate::mock::{Options, Rule, Script, When};
+    let long = json!({"text": "x".repeat(6_000)});
+    let script = Script {
+        rules: vec![Rule::call(When::default(), "write", long)],
+    };
+    for (path, body) in streams().into_iter().take(2) {
+        let options = Options {
+            script: script.clone(),
+            ..Options::default()
+        };
+        let clock = std::sync::Arc::new(tollgate::base::clock::SystemClock);
+        let yaml = priced("budgets: {daily: 0.022}");
+        let sandbox = Sandbox::with(&yaml, options, clock);
+        let (answer, _) = cut(&sandbox, path, &body).await;
+        let data = answer.data();
+        let last = data.last().unwrap();
+        match path {
+            "/v1/chat/completions" => {
+                assert_eq!(last["choices"][0]["finish_reason"], "length", "{last}");
+            },
+            _ => {
+                assert_eq!(last["type"], "response.incomplete");
+                let item = &last["response"]["output"][0];
+                assert_eq!(item["type"], "function_call", "{last}");
+                assert_eq!(item["status"], "incomplete");
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_stream_is_cut_by_an_abort() {
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 0.022}"));
+    sandbox
+        .mock
+        .next_with("events=300;event-size=100;encoding=gzip")
+        .unwrap();
+    let answer = sandbox.post("/v1/chat/completions", &chat_stream()).await;
+    assert!(answer.error.is_some());
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.end"), "cut");
+    assert_eq!(span.field("status"), "blocked");
+    assert!(sandbox.spent("daily").await <= LIMIT);
+}
+
+#[tokio::test]
+async fn a_stream_within_its_limit_takes_steps_and_is_not_cut() {
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 1.00}"));
+    sandbox
+        .mock
+        .next_with("events=300;event-size=100;output=7500")
+        .unwrap();
+    let answer = sandbox.post("/v1/chat/completions", &chat_stream()).await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.field("status"), "ok");
+    assert_eq!(span.get("tollgate.end"), "complete");
+    assert_eq!(
+        span.nanos("tollgate.cost.usd"),
+        sandbox.spent("daily").await
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_turns_out_dearer_at_its_very_end_is_charged_and_not_cut() {
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 0.022}"));
+    sandbox
+        .mock
+        .next_with("text=hi;input=10;output=5000")
+        .unwrap();
+    let mut body = chat_stream();
+    body["stream_options"] = json!({"include_usage": true});
+    let answer = sandbox.post("/v1/chat/completions", &body).await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.outcome(), "ok complete admitted reported 0.050025000");
+    assert_eq!(sandbox.spent("daily").await, 50_025_000);
+    let finishes = answer.text().matches("\"finish_reason\":\"").count();
+    assert_eq!(finishes, 1, "{answer:?}");
+}
+
+/// A request without an output limit that is no stream.
+fn unbounded() -> Value {
+    let mut body = chat();
+    body.as_object_mut().unwrap().remove("max_tokens");
+    body
+}
+
+#[tokio::test]
+async fn a_request_without_a_limit_is_capped_to_what_is_left() {
+    for (path, body, limit) in [
+        (
+            "/v1/chat/completions",
+            unbounded(),
+            "/max_completion_tokens",
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "gpt-4o", "input": "hello"}),
+            "/max_output_tokens",
+        ),
+        (
+            "/v1beta/models/gemini-x:generateContent",
+            json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}),
+            "/generationConfig/maxOutputTokens",
+        ),
+    ] {
+        let sandbox = Sandbox::new(&priced("budgets: {daily: 0.05}"));
+        let answer = sandbox.post(path, &body).await;
+        assert_eq!(answer.status, 200, "{path} {answer:?}");
+        let received = &sandbox.mock.requests()[0];
+        let sent: Value = serde_json::from_slice(&received.body).unwrap();
+        let bound = sent.pointer(limit).and_then(Value::as_i64);
+        let bound = bound.unwrap_or_else(|| panic!("{path} {sent}"));
+        assert!(bound > 4_000 && bound * 10_000 < 50_000_000, "{bound}");
+        let span = sandbox.span(&answer).await;
+        assert_eq!(span.get("tollgate.decision"), "capped");
+        assert_eq!(span.get("tollgate.edits"), &json!(["request.output_limit"]));
+        assert!(sandbox.spent("daily").await > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_limit_may_be_refused_or_let_go() {
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 0.05, unbounded: refuse}"));
+    let answer = sandbox.post("/v1/chat/completions", &unbounded()).await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.header("x-tollgate-blocked-by"), "budget.daily");
+
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 0.05, unbounded: allow}"));
+    sandbox.mock.next_with("input=10;output=10000").unwrap();
+    let answer = sandbox.post("/v1/chat/completions", &unbounded()).await;
+    assert_eq!(answer.status, 200);
+    let received = &sandbox.mock.requests()[0];
+    assert_eq!(received.body, unbounded().to_string());
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.bound"), "soft");
+    // Charged in full: an overrun is never forgiven.
+    assert_eq!(sandbox.spent("daily").await, 10 * 2_500 + 10_000 * 10_000);
+    let next = sandbox.post("/v1/chat/completions", &chat()).await;
+    assert_eq!(next.header("x-tollgate-blocked-by"), "budget.daily");
+}
+
+#[tokio::test]
+async fn a_rule_that_clamps_lowers_the_client_s_own_limit() {
+    let sandbox = Sandbox::new(&priced(
+        "budgets: {rules: [{name: run, window: total, limit: {usd: 0.01}, on_exhausted: clamp}]}",
+    ));
+    let mut body = chat();
+    body["max_tokens"] = 5_000.into();
+    let answer = sandbox.post("/v1/chat/completions", &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let received = &sandbox.mock.requests()[0];
+    let sent: Value = serde_json::from_slice(&received.body).unwrap();
+    let bound = sent["max_tokens"].as_i64().unwrap();
+    assert!(bound > 500 && bound * 10_000 < 10_000_000, "{bound}");
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.decision"), "clamped");
+
+    // What fits is left alone.
+    let answer = sandbox.post("/v1/chat/completions", &chat()).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(sandbox.mock.requests()[1].body, chat().to_string());
+}
