@@ -6,6 +6,8 @@ mod connections;
 mod cuts;
 mod endings;
 mod heads;
+mod later;
+mod limits;
 mod rates;
 mod routes;
 mod streams;
@@ -32,7 +34,7 @@ fn chat_stream() -> Value {
 
 /// With round prices for the models that tests use: 2,500 and 10,000 nano-dollars a token.
 fn priced(yaml: &str) -> String {
-    let prices = ["gpt-4o", "claude-x", "gemini-x"]
+    let prices = ["gpt-4o", "claude-*", "gemini-*"]
         .map(|model| format!("{model}: {{input: 2.50, output: 10.00}}"));
     format!("pricing: {{{}}}\n{yaml}", prices.join(", "))
 }
