@@ -38,6 +38,8 @@ pub struct Brief<'a> {
     pub duration: Duration,
     /// From then to the first event of its stream.
     pub first_chunk: Option<Duration>,
+    /// The request asked for a stream.
+    pub stream: bool,
     /// How it ended.
     pub status: Status,
     /// Whose call it was.
@@ -99,6 +101,7 @@ impl<'a> From<&'a Span> for Brief<'a> {
             start: span.start,
             duration: span.duration,
             first_chunk: span.first_chunk,
+            stream: span.stream,
             status: span.status,
             agent: label(Label::Agent),
             user: label(Label::User),
@@ -161,6 +164,8 @@ struct Attributes {
     request_id: Option<RequestId>,
     #[serde(rename = "gen_ai.response.time_to_first_chunk")]
     first_chunk: Option<f64>,
+    #[serde(rename = "gen_ai.request.stream")]
+    stream: bool,
     #[serde(rename = "tollgate.agent")]
     agent: Option<String>,
     #[serde(rename = "tollgate.user")]
@@ -206,6 +211,7 @@ impl From<Stored> for Brief<'static> {
             start: stored.start_time,
             duration: seconds(stored.duration_ms / 1e3),
             first_chunk: attributes.first_chunk.map(seconds),
+            stream: attributes.stream,
             status: stored.status,
             agent: attributes.agent.map(Cow::Owned),
             user: attributes.user.map(Cow::Owned),

@@ -5,6 +5,7 @@
 
 mod check;
 mod completions;
+mod demo;
 mod exec;
 mod failure;
 pub mod log;
@@ -42,6 +43,8 @@ commands! {
     Run = run,
     /// Run a command with its LLM calls metered, and say what it cost
     Exec = exec,
+    /// See it work: mock providers, agents, live spans, costs, and a budget that cuts one off
+    Demo = demo,
     /// Validate a configuration and say what it means
     Check = check,
     /// Print completions for a shell
