@@ -2,7 +2,7 @@
 //! and a hash chain over the batches in which entries came. A posting is taken once, however often
 //! it is brought.
 
-use std::{ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
@@ -127,7 +127,7 @@ impl Books {
         let (last, before) = head(&batch)?;
         let number = last + 1;
         let mut hash = chain(&before);
-        let mut taken = false;
+        let mut taken = Vec::new();
         for posting in postings {
             let (request, hold) = posting.key;
             let new = batch
@@ -143,12 +143,12 @@ impl Books {
                     posting.body
                 ])?;
             if new == 1 {
-                taken = true;
                 link(&mut hash, request, hold, posting.at, &posting.body);
-                add(&batch, posting)?;
+                taken.push(posting);
             }
         }
-        if taken {
+        add(&batch, &taken)?;
+        if !taken.is_empty() {
             batch
                 .prepare_cached("INSERT INTO batches(batch, at, hash) VALUES (?, ?, ?)")?
                 .execute(params![number, time(at), hash.finish().as_ref()])?;
@@ -335,18 +335,23 @@ pub(super) fn link(
     hash.update(body);
 }
 
-/// Adds a posting to the totals.
-fn add(batch: &Transaction<'_>, posting: &Posting) -> Result<(), BooksError> {
-    for (counter, cell, amount) in &posting.totals {
+/// Adds postings to the totals: each total is written once, however many calls it is of.
+fn add(batch: &Transaction<'_>, postings: &[&Posting]) -> Result<(), BooksError> {
+    let mut sums: HashMap<(&CounterName, Timestamp), i64> = HashMap::new();
+    for (counter, cell, amount) in postings.iter().flat_map(|posting| &posting.totals) {
+        let sum = sums.entry((counter, *cell)).or_default();
+        *sum = sum.saturating_add(*amount);
+    }
+    for ((counter, cell), amount) in sums {
         let id = counter_id(batch, counter)?;
         batch
             .prepare_cached(
                 "INSERT INTO totals(counter, cell, spent) VALUES (?, ?, ?)
                  ON CONFLICT DO UPDATE SET spent = spent + excluded.spent",
             )?
-            .execute(params![id, time(*cell), amount])?;
+            .execute(params![id, time(cell), amount])?;
     }
-    for (counter, cell, raise) in &posting.raises {
+    for (counter, cell, raise) in postings.iter().flat_map(|posting| &posting.raises) {
         let id = counter_id(batch, counter)?;
         batch
             .prepare_cached("INSERT INTO raises VALUES (?, ?, ?, ?)")?
