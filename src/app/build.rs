@@ -32,21 +32,8 @@ pub(super) fn live(
     purse: &Arc<Purse>,
     before: Option<&Live>,
 ) -> Result<Live, Impossible> {
-    let providers = Providers::build(&config.providers).map_err(|errors| {
-        Impossible(
-            errors
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("\n"),
-        )
-    })?;
-    let free: Vec<&str> = providers
-        .iter()
-        .filter(|provider| provider.free)
-        .map(|provider| &*provider.name)
-        .collect();
-    let pricing = Pricing::new(&config.pricing, book(config)?, &free);
+    let providers = providers(config)?;
+    let pricing = priced(config, &providers)?;
     let trusted = &config.identity.trusted;
     let before = before.map(Live::engine);
     let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, purse, before)
@@ -61,6 +48,30 @@ pub(super) fn live(
         propagation: config.tracing.propagation.send,
         idle: config.upstream.idle_timeout,
     }))
+}
+
+/// What tokens cost by this configuration.
+///
+/// # Errors
+/// A provider or the price file cannot be used as it is written.
+pub fn pricing(config: &Config) -> Result<Pricing, Impossible> {
+    priced(config, &providers(config)?)
+}
+
+fn providers(config: &Config) -> Result<Providers, Impossible> {
+    Providers::build(&config.providers).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Impossible(errors.join("\n"))
+    })
+}
+
+fn priced(config: &Config, providers: &Providers) -> Result<Pricing, Impossible> {
+    let free: Vec<&str> = providers
+        .iter()
+        .filter(|provider| provider.free)
+        .map(|provider| &*provider.name)
+        .collect();
+    Ok(Pricing::new(&config.pricing, book(config)?, &free))
 }
 
 /// Whether any budget is configured, so that what was spent must be kept.

@@ -29,7 +29,7 @@ use gauges::Gauges;
 use keep::Kept;
 use worker::{Common, Phase};
 
-pub use build::Impossible;
+pub use build::{Impossible, pricing};
 
 /// How often idle state is let go of.
 const TIDY: Duration = Duration::from_mins(1);

@@ -3,16 +3,25 @@
 //! A command is a `clap::Args` with a method `run(self) -> Result<(), Failure>`. To add one: its
 //! file, its `mod` line, and its line in `commands!`.
 
+mod budgets;
 mod check;
+mod columns;
 mod completions;
 mod demo;
 mod exec;
 mod failure;
+mod ledger;
 pub mod log;
 mod mock;
+mod owner;
+mod prices;
+mod report;
 mod run;
 mod scratch;
+mod selection;
 mod settings;
+mod spans;
+mod why;
 
 use std::process::ExitCode;
 
@@ -45,6 +54,18 @@ commands! {
     Exec = exec,
     /// See it work: mock providers, agents, live spans, costs, and a budget that cuts one off
     Demo = demo,
+    /// List the calls that were made, or follow them
+    Spans = spans,
+    /// Say what calls cost, by agent, model or any other label
+    Report = report,
+    /// List budgets, raise or reset one
+    Budgets = budgets,
+    /// Say why a call was let through, clamped, refused or cut
+    Why = why,
+    /// Prove what was spent
+    Ledger = ledger,
+    /// Say what a model costs, and how that is known
+    Prices = prices,
     /// Validate a configuration and say what it means
     Check = check,
     /// Print completions for a shell

@@ -1,0 +1,261 @@
+//! `tollgate prices`: what a model costs, and how that is known.
+
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
+
+use anstyle::Style;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{Failure, Settings, columns::table};
+use crate::{
+    app,
+    base::{
+        clock::{Clock as _, SystemClock, Timestamp},
+        money::Usd,
+    },
+    call::line::grouped,
+    pricing::{Explanation, Price, Prices, Pricing, Query, Unit},
+};
+
+/// The arguments of `tollgate prices`.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    /// The model, as a request or a response names it; without one: whose prices are known
+    model: Option<String>,
+    /// Of that provider alone
+    #[arg(long, value_name = "PROVIDER", requires = "model")]
+    provider: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Text for people, or JSON
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// The price of a model at one provider.
+#[derive(Debug, Serialize)]
+struct Offer {
+    /// Empty: whoever has no price of its own.
+    provider: String,
+    /// Where the prices come from.
+    source: String,
+    /// US dollars a million, by unit.
+    prices: BTreeMap<&'static str, Entry>,
+    /// Everything that the book says, with when it holds.
+    in_book: Vec<(String, BTreeMap<&'static str, Entry>)>,
+    /// The most output of one choice that is reckoned with, in tokens.
+    most_output: u64,
+    /// The context window, in tokens.
+    window: Option<u64>,
+    #[serde(skip)]
+    set: Prices,
+    #[serde(skip)]
+    all: Vec<(String, Prices)>,
+}
+
+/// The price of a unit.
+#[derive(Debug, Serialize)]
+struct Entry {
+    per_million: Usd,
+    /// Prices of calls with more input tokens than that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    above: Vec<(u64, Usd)>,
+}
+
+impl Command {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = self.settings.load()?.config;
+        let pricing = app::pricing(&config).map_err(Failure::wrong)?;
+        let Some(model) = &self.model else {
+            return summary(&pricing, &config);
+        };
+        let offers = offers(&pricing, model, self.provider.as_deref());
+        if offers.is_empty() {
+            let whose = self
+                .provider
+                .map_or_else(String::new, |provider| format!(" of {provider}"));
+            return Err(Failure::failed(format!(
+                "no price is known for {model}{whose}: set one in the configuration, like \
+                 `pricing: {{{model}: {{input: 1.00, output: 2.00}}}}`"
+            )));
+        }
+        let mut out = anstream::stdout().lock();
+        if self.format == Format::Json {
+            let json = serde_json::to_string_pretty(&offers).map_err(Failure::failed)?;
+            writeln!(out, "{json}")?;
+            return Ok(());
+        }
+        match offers.as_slice() {
+            [only] => write!(out, "{}", detailed(model, only))?,
+            several => write!(out, "{}", compared(model, several))?,
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// What is known without asking for a model.
+fn summary(pricing: &Pricing, config: &crate::config::Config) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let own = config.pricing.models.len();
+    writeln!(out, "The price book is {}.", pricing.book())?;
+    writeln!(
+        out,
+        "The configuration sets prices of {own} models over it."
+    )?;
+    writeln!(
+        out,
+        "Ask for one: tollgate prices gpt-4o [--provider azure]"
+    )?;
+    Ok(())
+}
+
+/// The prices that hold now, of one provider or of all that have the model.
+fn offers(pricing: &Pricing, model: &str, provider: Option<&str>) -> Vec<Offer> {
+    let mut providers = match provider {
+        Some(provider) => vec![provider],
+        None => pricing.sold_by(model),
+    };
+    if providers.is_empty() {
+        // The configuration may set a price for whoever sells it.
+        providers.push("");
+    }
+    let now = SystemClock.wall();
+    let offer = |provider: &&str| offer(pricing, model, provider, now);
+    providers.iter().filter_map(offer).collect()
+}
+
+fn offer(pricing: &Pricing, model: &str, provider: &str, at: Timestamp) -> Option<Offer> {
+    let Explanation {
+        tariff,
+        limits,
+        in_book,
+    } = pricing.explain(&Query {
+        provider,
+        request_model: Some(model),
+        at,
+        ..Query::default()
+    });
+    let tariff = tariff?;
+    let all = in_book.unwrap_or_default();
+    Some(Offer {
+        provider: provider.to_owned(),
+        source: tariff.origin().to_string(),
+        prices: entries(tariff.prices()),
+        in_book: all
+            .iter()
+            .map(|(when, set)| (when.clone(), entries(set)))
+            .collect(),
+        most_output: limits.output,
+        window: limits.window,
+        set: tariff.prices().clone(),
+        all,
+    })
+}
+
+fn entries(prices: &Prices) -> BTreeMap<&'static str, Entry> {
+    let entry = |price: &Price| Entry {
+        per_million: Usd::from_nanos(price.base().nanos()),
+        above: price
+            .tiers()
+            .iter()
+            .map(|(above, price)| (*above, Usd::from_nanos(price.nanos())))
+            .collect(),
+    };
+    prices
+        .iter()
+        .map(|(unit, price)| (unit.name(), entry(price)))
+        .collect()
+}
+
+/// One provider: everything.
+fn detailed(model: &str, offer: &Offer) -> String {
+    let bold = Style::new().bold();
+    let whose = match offer.provider.as_str() {
+        "" => String::new(),
+        provider => format!(" of {provider}"),
+    };
+    let mut text = format!("{bold}{model}{bold:#}{whose}, US dollars a million\n");
+    let rows = offer.set.iter().map(|(unit, price)| {
+        let tiers = price.tiers().iter().map(|(above, price)| {
+            let price = Usd::from_nanos(price.nanos()).short();
+            format!("{price} above {}", grouped(*above))
+        });
+        [
+            unit.name().replace('_', " "),
+            Usd::from_nanos(price.base().nanos()).short().to_string(),
+            tiers.collect::<Vec<_>>().join(", "),
+        ]
+    });
+    text.push_str(&table(
+        ["", "#price", "above so much input"],
+        rows.collect(),
+    ));
+    let window = offer.window.map_or_else(|| "not known".to_owned(), grouped);
+    let most = grouped(offer.most_output);
+    let source = &offer.source;
+    // Writing to a String cannot fail.
+    let _ok = writeln!(
+        text,
+        "\nfrom     {source}\nlimits   {most} tokens of output, a window of {window}"
+    );
+    if offer.all.len() > 1 {
+        text.push_str("\nThe book also has, by when it holds:\n");
+        for (when, set) in &offer.all {
+            let price = |unit| {
+                set.get(unit)
+                    .map(|price| Usd::from_nanos(price.base().nanos()))
+            };
+            let price =
+                |unit| price(unit).map_or_else(|| "-".to_owned(), |one| one.short().to_string());
+            let (input, output) = (price(Unit::Input), price(Unit::Output));
+            let _ok = writeln!(text, "  {when}: input {input}, output {output}");
+        }
+    }
+    text
+}
+
+/// Several providers beside each other.
+fn compared(model: &str, offers: &[Offer]) -> String {
+    let bold = Style::new().bold();
+    let rows = offers.iter().map(|offer| {
+        let price = |unit| {
+            let price = offer.set.get(unit);
+            price.map_or_else(
+                || "-".to_owned(),
+                |price| {
+                    let tiers = if price.tiers().is_empty() { "" } else { "+" };
+                    format!("{}{tiers}", Usd::from_nanos(price.base().nanos()).short())
+                },
+            )
+        };
+        [
+            offer.provider.clone(),
+            price(Unit::Input),
+            price(Unit::CacheRead),
+            price(Unit::Output),
+            offer.source.clone(),
+        ]
+    });
+    let rows = table(
+        ["provider", "#input", "#cached", "#output", "from"],
+        rows.collect(),
+    );
+    let tiered = offers
+        .iter()
+        .any(|offer| offer.set.iter().any(|(_, price)| !price.tiers().is_empty()));
+    let note = if tiered {
+        "\n+ more for long inputs. "
+    } else {
+        "\n"
+    };
+    format!(
+        "{bold}{model}{bold:#}, US dollars a million\n{rows}{note}Everything about one: --provider \
+         NAME\n"
+    )
+}
