@@ -20,6 +20,16 @@ pub struct Amount {
     pub count: i64,
 }
 
+impl Amount {
+    /// Without the unit, where that is said elsewhere: `$4.50`, `1,204`.
+    pub fn bare(self) -> String {
+        match (self.unit, u64::try_from(self.count)) {
+            (Unit::Usd, _) | (_, Err(_)) => self.to_string(),
+            (_, Ok(count)) => grouped(count),
+        }
+    }
+}
+
 /// `$4.50`, `1,204 tokens`.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,5 +62,8 @@ mod tests {
         assert_eq!(shown(Unit::Usd, 1_500_000_000), "$1.50");
         assert_eq!(shown(Unit::Tokens, 1_500), "1,500 tokens");
         assert_eq!(shown(Unit::Requests, 3), "3 calls");
+        let bare = |unit, count| Amount { unit, count }.bare();
+        assert_eq!(bare(Unit::Tokens, 1_500), "1,500");
+        assert_eq!(bare(Unit::Usd, 1_500_000_000), "$1.50");
     }
 }

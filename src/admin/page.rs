@@ -11,7 +11,7 @@ use super::{
     query::Query,
 };
 use crate::{
-    base::{clock::Timestamp, units::show_duration},
+    base::clock::Timestamp,
     call::{
         brief::Brief,
         line::{elapsed, grouped},
@@ -151,14 +151,9 @@ fn budget(row: &Row, now: Timestamp) -> String {
         750.. => "warn",
         _ => "good",
     };
-    let resets = row.resets_at.map(|at| {
-        let left = at.since(now);
-        // Whole minutes are enough to know.
-        let left = left.saturating_sub(std::time::Duration::from_nanos(u64::from(
-            left.subsec_nanos(),
-        )));
-        format!(", resets in {}", show_duration(left))
-    });
+    let resets = row
+        .resets_at
+        .map(|at| format!(", resets in {}", elapsed(at.since(now))));
     format!(
         "<div class=budget><p><strong>{}</strong><span>{} of {} a {}</span>\
          <span class=dim>{} held, {} left{}, {}</span></p>\

@@ -1,6 +1,7 @@
 //! What the admin listener is told of the running program.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -38,9 +39,14 @@ pub(super) struct Control {
     leaving: AtomicBool,
     ledger: Option<LedgerWatch>,
     reach: Reach,
+    /// The addresses, as they were found free.
+    listening: Vec<(&'static str, String)>,
     /// What was said of the configuration in force, and why a later one is not.
     configured: Mutex<Configured>,
 }
+
+/// Subjects of the configuration's summary about which the sockets know better.
+const LISTENERS: [&str; 3] = ["proxy", "admin", "health"];
 
 /// What the configuration says.
 #[derive(Default)]
@@ -63,11 +69,18 @@ impl Control {
         config: &Config,
         kept: &Kept,
         proxy: Arc<Proxy>,
-        purse: Arc<Purse>,
         clock: Arc<dyn Clock>,
+        listening: [&[SocketAddr]; 3],
     ) -> Self {
         let ledger = kept.ledger.as_ref();
+        let purse = Arc::clone(proxy.live().engine().purse());
+        let listening = LISTENERS.into_iter().zip(listening);
+        let listening = listening.flat_map(|(what, addresses)| {
+            let addresses = addresses.iter();
+            addresses.map(move |address| (what, format!("http://{address}")))
+        });
         Self {
+            listening: listening.collect(),
             started: clock.wall(),
             clock,
             proxy,
@@ -186,7 +199,12 @@ impl Program for Control {
         let up = show_duration(Duration::from_secs(up)).to_string();
         let flying = self.proxy.holdings().in_flight.to_string();
         let mut about = vec![("up for", up), ("in flight", flying)];
-        about.extend(self.configured.lock().summary.iter().cloned());
+        about.extend(self.listening.iter().cloned());
+        let configured = self.configured.lock();
+        let others = configured.summary.iter();
+        let others = others.filter(|(what, _)| !LISTENERS.contains(what));
+        about.extend(others.cloned());
+        drop(configured);
         about
     }
 

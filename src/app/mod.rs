@@ -137,8 +137,8 @@ impl App {
             &config,
             &kept,
             Arc::clone(&proxy),
-            Arc::clone(&purse),
             Arc::clone(&clock),
+            [&addresses, &admin.addresses, &health.addresses],
         ));
         let health_address = health.addresses.first().copied();
         let admin_addresses = admin.addresses.clone();

@@ -162,9 +162,9 @@ fn print(config: &Config, rows: &[BudgetRow], now: Timestamp) -> Result<(), Fail
             clean(&row.full_name()),
             row.limit.to_string(),
             row.window.clone(),
-            row.spent.to_string(),
-            row.reserved.to_string(),
-            row.remaining.to_string(),
+            row.spent.bare(),
+            row.reserved.bare(),
+            row.remaining.bare(),
             bar(row.shares()),
             row.resets_at
                 .map_or_else(|| "-".to_owned(), |at| resets(at, now)),

@@ -11,7 +11,7 @@ use crate::{
     app,
     base::{
         clock::{Clock as _, SystemClock, Timestamp},
-        money::Usd,
+        money::{PerMillion, Usd},
     },
     call::line::grouped,
     pricing::{Explanation, Price, Prices, Pricing, Query, Unit},
@@ -180,7 +180,7 @@ fn detailed(model: &str, offer: &Offer) -> String {
         "" => String::new(),
         provider => format!(" of {provider}"),
     };
-    let mut text = format!("{bold}{model}{bold:#}{whose}, US dollars a million\n");
+    let mut text = format!("{bold}{model}{bold:#}{whose}, US dollars a million tokens\n");
     let rows = offer.set.iter().map(|(unit, price)| {
         let tiers = price.tiers().iter().map(|(above, price)| {
             let price = Usd::from_nanos(price.nanos()).short();
@@ -188,7 +188,7 @@ fn detailed(model: &str, offer: &Offer) -> String {
         });
         [
             unit.name().replace('_', " "),
-            Usd::from_nanos(price.base().nanos()).short().to_string(),
+            each(unit, price.base()),
             tiers.collect::<Vec<_>>().join(", "),
         ]
     });
@@ -218,6 +218,17 @@ fn detailed(model: &str, offer: &Offer) -> String {
         }
     }
     text
+}
+
+/// A price as it is usually said: tokens by the million, everything else by the thousand.
+fn each(unit: Unit, price: PerMillion) -> String {
+    let nanos = price.nanos();
+    match unit {
+        Unit::WebSearches | Unit::FileSearches | Unit::Requests => {
+            format!("{} a thousand", Usd::from_nanos(nanos / 1_000).short())
+        },
+        _ => Usd::from_nanos(nanos).short().to_string(),
+    }
 }
 
 /// Several providers beside each other.
@@ -255,7 +266,7 @@ fn compared(model: &str, offers: &[Offer]) -> String {
         "\n"
     };
     format!(
-        "{bold}{model}{bold:#}, US dollars a million\n{rows}{note}Everything about one: --provider \
+        "{bold}{model}{bold:#}, US dollars a million tokens\n{rows}{note}Everything about one: --provider \
          NAME\n"
     )
 }

@@ -13,6 +13,7 @@
     reason = "tests may panic, print and ask for the time"
 )]
 
+mod admin;
 mod architecture;
 mod cli;
 mod config;

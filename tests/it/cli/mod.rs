@@ -5,3 +5,4 @@ mod demo;
 mod exec;
 mod mock;
 mod program;
+mod reading;

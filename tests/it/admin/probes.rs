@@ -1,0 +1,128 @@
+//! Probes and metrics.
+
+use http::Method;
+
+use super::{LIMITED, chat, get, stored};
+use crate::support::{Sandbox, client, sandbox::PATIENCE};
+
+const HEALTH: &str = "listen: {proxy: 127.0.0.1:0, admin: 127.0.0.1:0, health: 127.0.0.1:0}";
+
+#[tokio::test]
+async fn the_health_listener_answers_probes_to_anybody_and_nothing_else() {
+    let sandbox = Sandbox::new(HEALTH);
+    let addr = sandbox.app.health_address.unwrap();
+    let headers = [("host", "10.0.0.7:4101")];
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let answer = client::call(addr, Method::GET, path, &headers, "").await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    for path in ["/", "/api/v1/spans", "/api/v1/budgets"] {
+        let answer = client::call(addr, Method::GET, path, &headers, "").await;
+        assert_eq!(answer.status, 404, "{path}");
+    }
+    let raise = "/api/v1/budgets/daily/raise";
+    let answer = client::post(addr, raise, &headers, &serde_json::json!({"usd": "1"})).await;
+    assert_eq!(answer.status, 404);
+}
+
+#[tokio::test]
+async fn while_it_leaves_it_is_up_and_not_ready() {
+    let sandbox = Sandbox::new("shutdown: {delay: 400ms}");
+    let addr = sandbox.app.admin_address();
+    assert_eq!(get(&sandbox, "/readyz").await.status, 200);
+    let Sandbox { app, .. } = sandbox;
+    let watch = async {
+        loop {
+            let answer = client::call(addr, Method::GET, "/readyz", &[], "").await;
+            if answer.status != 200 {
+                break answer;
+            }
+        }
+    };
+    let watch = async { tokio::time::timeout(PATIENCE, watch).await.unwrap() };
+    let after = async {
+        let unready = watch.await;
+        (
+            unready,
+            client::call(addr, Method::GET, "/healthz", &[], "").await,
+        )
+    };
+    let ((), (unready, healthy)) = tokio::join!(app.stop(), after);
+    assert_eq!(unready.status, 503);
+    assert!(unready.text().contains("leaving"), "{unready:?}");
+    assert_eq!(healthy.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_tell_of_budgets_spans_and_bounds() {
+    let sandbox = Sandbox::new(LIMITED);
+    chat(&sandbox, "a", "42", 10).await;
+    assert_eq!(chat(&sandbox, "a", "42", 4_000).await.status, 429);
+    sandbox.settled().await;
+    stored(&sandbox, 2).await;
+    let answer = get(&sandbox, "/metrics").await;
+    assert!(
+        answer
+            .header("content-type")
+            .starts_with("text/plain; version=0.0.4")
+    );
+    let value = |name: &str| {
+        let line = answer
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(name));
+        let value = line.unwrap_or_else(|| panic!("no {name} in {}", answer.text()));
+        value.trim().parse::<f64>().unwrap()
+    };
+    let spent = value("tollgate_budget_spent_usd{budget=\"daily\"}");
+    assert!(spent > 0.0);
+    let same = |one: f64, other: f64| (one - other).abs() < 1e-12;
+    assert!(same(
+        value("tollgate_budget_spent_usd{budget=\"per_user/user=42\"}"),
+        spent
+    ));
+    assert!(same(
+        value("tollgate_budget_limit_usd{budget=\"daily\"}"),
+        1.0
+    ));
+    assert!(same(
+        value("tollgate_budget_reserved_usd{budget=\"daily\"}"),
+        0.0
+    ));
+    assert!(same(
+        value("tollgate_budget_remaining_usd{budget=\"daily\"}"),
+        1.0 - spent
+    ));
+    assert!(same(value("tollgate_budget_overrun_usd"), 0.0));
+    assert!(same(
+        value("tollgate_spans_total{outcome=\"delivered\",processor=\"store\"}"),
+        2.0
+    ));
+    assert!(same(
+        value("tollgate_blocked_total{by=\"budget.per_user\"}"),
+        1.0
+    ));
+    assert!(same(value("tollgate_held{what=\"counters\"}"), 2.0));
+    assert!(same(value("tollgate_bound{what=\"calls\"}"), 4_096.0));
+    assert!(same(value("tollgate_ready"), 1.0));
+}
+
+#[tokio::test]
+async fn budgets_of_many_users_become_one_series_past_the_cap() {
+    let sandbox = Sandbox::new(LIMITED);
+    for user in 0..205 {
+        chat(&sandbox, "a", &user.to_string(), 1).await;
+    }
+    sandbox.settled().await;
+    let text = get(&sandbox, "/metrics").await;
+    let text = text.text();
+    let series = text
+        .lines()
+        .filter(|line| line.starts_with("tollgate_budget_spent_usd{"));
+    // The whole, 199 users, and the rest together.
+    assert_eq!(series.count(), 201);
+    assert!(
+        text.contains("tollgate_budget_limit_usd{budget=\"other\"} 0.06"),
+        "{text}"
+    );
+}

@@ -1,0 +1,222 @@
+//! The commands that read what a run has kept, and the two that change a budget.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::program::{Program, Ran};
+use crate::{
+    admin::{LIMITED, chat, id, stored},
+    support::Sandbox,
+};
+
+/// What is left of a run: a program beside its store, and the ids of its calls.
+struct Kept {
+    program: Program,
+    passed: String,
+    refused: String,
+}
+
+/// The configuration that means the sandbox's directory.
+fn beside(sandbox: &Sandbox) -> Program {
+    let at = |name: &str| sandbox.path(name).display().to_string();
+    let (data, journal) = (at("data"), at("data/journal"));
+    let text = format!("{LIMITED}\nstore: {{path: '{data}'}}\nledger: {{path: '{journal}'}}\n");
+    Program::new().with("tollgate.yaml", &text)
+}
+
+/// A run of three calls, of which one was refused.
+async fn calls(sandbox: &Sandbox) -> Kept {
+    let passed = id(&chat(sandbox, "support", "42", 10).await);
+    chat(sandbox, "research", "7", 10).await;
+    let refused = id(&chat(sandbox, "support", "42", 4_000).await);
+    stored(sandbox, 3).await;
+    sandbox.settled().await;
+    Kept {
+        program: beside(sandbox),
+        passed,
+        refused,
+    }
+}
+
+fn done(ran: Ran) -> String {
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    ran.stdout
+}
+
+#[tokio::test]
+async fn what_a_run_has_kept_is_read_when_it_is_over() {
+    let sandbox = Sandbox::new(LIMITED);
+    let Kept {
+        program,
+        passed,
+        refused,
+    } = calls(&sandbox).await;
+    let _directory = sandbox.stop().await;
+    let run = |arguments: &[&str]| done(program.run(arguments));
+
+    let spans = run(&["spans"]);
+    assert_eq!(spans.lines().count(), 3, "{spans}");
+    assert!(spans.contains("blocked by budget.per_user"), "{spans}");
+    assert!(spans.contains(&passed[..16]), "{spans}");
+    let spans = run(&["spans", "--agent=support", "--status=ok", "--format=json"]);
+    let span: Value = serde_json::from_str(spans.trim()).unwrap();
+    assert_eq!(span["attributes"]["tollgate.request_id"], *passed);
+    let tree = run(&["spans", "--trace", span["trace_id"].as_str().unwrap()]);
+    assert!(
+        tree.contains("chat gpt-4o") && tree.contains("1 span"),
+        "{tree}"
+    );
+    assert_eq!(run(&["spans", "--until=1h"]), "No calls.\n");
+
+    let report = run(&["report", "--by=agent", "--format=json"]);
+    let rows: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    assert!(run(&["report"]).contains("total"));
+    assert!(run(&["report", "--format=csv", "--by=user,day"]).starts_with("user,day,calls"));
+
+    let listed: Value = serde_json::from_str(&run(&["budgets", "--format=json"])).unwrap();
+    let cost = span["attributes"]["tollgate.cost.usd"].as_str().unwrap();
+    assert_eq!(listed[1]["for"], "user=42");
+    assert_eq!(listed[1]["spent"], cost);
+    let table = run(&["budgets"]);
+    assert!(
+        table.contains("per_user/user=7") && table.contains("this volume"),
+        "{table}"
+    );
+
+    let why = run(&["why", &passed]);
+    for part in [
+        "admitted",
+        "per_user/user=42",
+        "fits",
+        "agent=support",
+        "(reported)",
+    ] {
+        assert!(why.contains(part), "no {part} in {why}");
+    }
+    let why = run(&["why", &refused[..24]]);
+    for part in ["refused by budget.per_user", "exhausted", &refused] {
+        assert!(why.contains(part), "no {part} in {why}");
+    }
+    let why: Value = serde_json::from_str(&run(&["why", &refused, "--format=json"])).unwrap();
+    assert_eq!(why["decisions"][0]["refused_by"], "budget.per_user");
+
+    let verified = run(&["ledger", "verify"]);
+    assert!(verified.starts_with("ok: 3 entries"), "{verified}");
+    let head = run(&["ledger", "verify", "--head"]);
+    assert!(
+        head.trim().len() == 64 && verified.contains(head.trim()),
+        "{head}"
+    );
+}
+
+#[tokio::test]
+async fn a_running_sidecar_is_asked_to_change_its_budgets() {
+    let sandbox = Sandbox::new(LIMITED);
+    let Kept { program, .. } = calls(&sandbox).await;
+    let run = async |arguments: &[&str]| {
+        let mut command = program.command(arguments);
+        let ran = tokio::task::spawn_blocking(move || command.output().unwrap());
+        Ran::from(ran.await.unwrap())
+    };
+    let raised = run(&["budgets", "raise", "per_user/user=42", "2.50", "--until=1h"]).await;
+    assert!(done(raised).contains("$2.51"));
+    assert_eq!(chat(&sandbox, "support", "42", 4_000).await.status, 200);
+    sandbox.settled().await;
+    done(run(&["budgets", "reset", "daily", "--who=ada"]).await);
+    assert_eq!(sandbox.budget("daily").spent, 0);
+
+    let unknown = run(&["budgets", "raise", "nope", "1"]).await;
+    assert_eq!(unknown.code, Some(2));
+    assert!(
+        unknown.stderr.contains("daily, per_user"),
+        "{}",
+        unknown.stderr
+    );
+    let whose = run(&["budgets", "reset", "per_user"]).await;
+    assert_eq!(whose.code, Some(2));
+    assert!(
+        whose.stderr.contains("per_user/user=VALUE"),
+        "{}",
+        whose.stderr
+    );
+
+    let _directory = sandbox.stop().await;
+    let nobody = run(&["budgets", "raise", "daily", "1"]).await;
+    assert_eq!(nobody.code, Some(1));
+    assert!(nobody.stderr.contains("tollgate run"), "{}", nobody.stderr);
+}
+
+#[tokio::test]
+async fn a_damaged_ledger_is_not_called_whole() {
+    let sandbox = Sandbox::new(LIMITED);
+    let Kept { program, .. } = calls(&sandbox).await;
+    let books = sandbox.path("data/journal/books.sqlite");
+    let _directory = sandbox.stop().await;
+    let db = rusqlite::Connection::open(books).unwrap();
+    db.execute("UPDATE totals SET spent = spent + 1 WHERE spent > 0", ())
+        .unwrap();
+    drop(db);
+    let ran = program.run(&["ledger", "verify"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("total"), "{}", ran.stderr);
+}
+
+#[test]
+fn without_a_store_and_with_wrong_arguments_it_says_what_to_do() {
+    let program = Program::new();
+    for (arguments, code, says) in [
+        (&["spans"][..], 1, "there is no store yet"),
+        (&["report"], 1, "there is no store yet"),
+        (&["why", "01"], 1, "there is no store yet"),
+        (&["why", "not-an-id"], 2, "x-tollgate-request-id"),
+        (
+            &["why", "01a21390a31b7ef69d9f28c41d026818"],
+            1,
+            "no call has the id",
+        ),
+        (&["report", "--by=agnet"], 2, "agent, model"),
+        (&["report", "--format=xml"], 2, "table, json or csv"),
+        (&["spans", "--since=yesterday"], 2, "24h"),
+        (&["spans", "--status=fine"], 2, "blocked"),
+        (&["spans", "--trace=12"], 2, "not a valid identifier"),
+        (&["budgets", "raise", "daily", "much"], 2, "amount"),
+        (&["prices", "no-such-model"], 1, "pricing: {no-such-model:"),
+    ] {
+        let ran = program.run(arguments);
+        assert_eq!(ran.code, Some(code), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{arguments:?}: {}", ran.stderr);
+    }
+    assert!(done(program.run(&["budgets"])).contains("No budgets"));
+    assert!(
+        fs::read_dir(program.path()).unwrap().next().is_none(),
+        "reading makes nothing"
+    );
+}
+
+#[test]
+fn a_price_says_where_it_comes_from() {
+    let program = Program::new().with(
+        "tollgate.yaml",
+        "pricing: {house-model: {input: 1.25, output: 2}, azure/gpt-4o: {input: 4, output: 9}}",
+    );
+    let prices = |arguments: &[&str]| {
+        let all: Vec<_> = ["prices"].iter().chain(arguments).copied().collect();
+        done(program.run(&all))
+    };
+    let several = prices(&["gpt-4o"]);
+    assert!(
+        several.contains("openai") && several.contains("genai-prices"),
+        "{several}"
+    );
+    assert!(
+        several.contains("pricing.azure/gpt-4o in the configuration"),
+        "{several}"
+    );
+    let tiered = prices(&["gemini-2.5-pro", "--provider=gemini"]);
+    assert!(tiered.contains("$2.50 above 200,000"), "{tiered}");
+    let own: Value = serde_json::from_str(&prices(&["house-model", "--format=json"])).unwrap();
+    assert_eq!(own[0]["prices"]["input"]["per_million"], "1.250000000");
+    assert!(prices(&[]).contains("genai-prices"));
+}
