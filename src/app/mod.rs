@@ -91,6 +91,19 @@ impl App {
     /// # Errors
     /// Something cannot be built, opened or bound; nothing is left running.
     pub fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        Self::start_with(config, clock, Vec::new())
+    }
+
+    /// The same, with processors besides the configured ones, which go with the first reload that
+    /// edits those.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub fn start_with(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        further: Vec<Outlet>,
+    ) -> Result<Self, StartError> {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).map_err(io::Error::other)?;
         let listen = &config.listen;
@@ -100,7 +113,7 @@ impl App {
         let mut kept = keep::open(&config, build::has_budgets(&config), &address, &clock)?;
         let purse = Purse::new(kept.journal(), config.limits.counters);
         let live = build::live(&config, &purse, None)?;
-        let pipeline = start_pipeline(&config, &mut kept, &clock)?;
+        let pipeline = start_pipeline(&config, &mut kept, &clock, further)?;
         let proxy = Arc::new(Proxy::new(
             live,
             Arc::clone(&clock),
@@ -297,10 +310,12 @@ fn start_pipeline(
     config: &Config,
     kept: &mut Kept,
     clock: &Arc<dyn Clock>,
+    further: Vec<Outlet>,
 ) -> Result<Arc<Pipeline>, StartError> {
-    let outlets = config.tracing.build(&BuildContext {
+    let mut outlets = config.tracing.build(&BuildContext {
         clock: Arc::clone(clock),
     })?;
+    outlets.extend(further);
     let store = kept
         .store
         .take()

@@ -31,7 +31,10 @@ impl Command {
             .enable_all()
             .build()
             .map_err(Failure::failed)?;
-        runtime.block_on(run(loaded, self.settings.path().as_deref(), &log))
+        let ended = runtime.block_on(run(loaded, self.settings.path().as_deref(), &log));
+        // After a second signal workers may still be busy: nobody waits for them.
+        runtime.shutdown_background();
+        ended
     }
 }
 

@@ -19,17 +19,26 @@ use tokio::{
 
 /// Said by the service: a head has arrived, its response is over.
 #[derive(Clone, Debug, Default)]
-pub struct InRequest(Arc<AtomicBool>);
+pub struct InRequest(Arc<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    /// A head has arrived, and its response is not over.
+    now: AtomicBool,
+    /// A head has arrived since the socket was last read.
+    lately: AtomicBool,
+}
 
 impl InRequest {
     /// A request's head has arrived.
     pub fn begin(&self) {
-        self.0.store(true, Relaxed);
+        self.0.now.store(true, Relaxed);
+        self.0.lately.store(true, Relaxed);
     }
 
     /// Its response is over: the next bytes begin another head.
     pub fn end(&self) {
-        self.0.store(false, Relaxed);
+        self.0.now.store(false, Relaxed);
     }
 }
 
@@ -65,11 +74,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.socket).poll_read(cx, buffer);
-        if this.in_request.0.load(Relaxed) {
+        if this.in_request.0.lately.swap(false, Relaxed) {
             this.begun = false;
             this.alarm = None;
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.socket).poll_read(cx, buffer);
+        if this.in_request.0.now.load(Relaxed) {
             return polled;
         }
         if polled.is_ready() {
@@ -147,5 +158,20 @@ mod tests {
         assert!(server.read(&mut buffer).await.unwrap() > 0);
         let error = server.read(&mut buffer).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_call_was_answered_at_once_may_stay_idle() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let in_request = InRequest::default();
+        let mut server = Patient::new(server, LIMIT, in_request.clone());
+        let mut buffer = [0; 64];
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert!(server.read(&mut buffer).await.unwrap() > 0);
+        // The socket is not read in between.
+        in_request.begin();
+        in_request.end();
+        let waited = tokio::time::timeout(LIMIT * 100, server.read(&mut buffer)).await;
+        assert!(waited.is_err());
     }
 }

@@ -224,8 +224,9 @@ impl Exchange {
     }
 
     /// How a call ends whose response nobody takes any more: the client left, or we leave.
-    pub(super) fn abandoned(&self) -> End {
+    pub(super) fn abandoned(&mut self) -> End {
         if self.proxy.leaving.load(Relaxed) {
+            self.error_type.get_or_insert("tollgate_left");
             End::Cut
         } else {
             End::Client

@@ -408,9 +408,10 @@ impl Exchange {
         match end {
             End::Client => Status::Cancelled,
             _ if matches!(self.decision, Decision::Refused | Decision::Cut) => Status::Blocked,
-            End::Upstream | End::Crashed => Status::Error,
+            // A cut that no limit made: we leave.
+            End::Upstream | End::Crashed | End::Cut => Status::Error,
             _ if failed || facts.error.is_some() || self.error_type.is_some() => Status::Error,
-            _ => Status::Ok,
+            End::Complete => Status::Ok,
         }
     }
 

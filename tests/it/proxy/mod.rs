@@ -1,13 +1,17 @@
 //! The data path: calls through the whole program, their bytes, their spans, what they are charged.
 
 mod aborts;
+mod bad_input;
 mod bodies;
 mod connections;
+mod corpus;
 mod cuts;
 mod endings;
 mod heads;
 mod later;
 mod limits;
+mod process;
+mod processors;
 mod rates;
 mod routes;
 mod streams;

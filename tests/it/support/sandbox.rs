@@ -10,6 +10,7 @@ use tollgate::{
     base::clock::{Clock, SystemClock},
     config::{self, Config, Sources},
     mock::{Mock, Options},
+    pipeline::Outlet,
     policy::Budget,
     provider::Providers,
 };
@@ -36,10 +37,25 @@ impl Sandbox {
 
     /// The same, with a mock of these options, and a clock.
     pub(crate) fn with(yaml: &str, mock: Options, clock: Arc<dyn Clock>) -> Self {
+        Self::start(yaml, mock, |config| App::start(config, clock))
+    }
+
+    /// The same, with further processors.
+    pub(crate) fn with_outlets(yaml: &str, mock: Options, outlets: Vec<Outlet>) -> Self {
+        Self::start(yaml, mock, |config| {
+            App::start_with(config, Arc::new(SystemClock), outlets)
+        })
+    }
+
+    fn start(
+        yaml: &str,
+        mock: Options,
+        app: impl FnOnce(Config) -> Result<App, StartError>,
+    ) -> Self {
         let mock = Mock::start(mock).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let config = configuration(yaml, directory.path(), &mock.url());
-        let app = App::start(config, clock).unwrap_or_else(|error| panic!("{error}"));
+        let app = app(config).unwrap_or_else(|error| panic!("{error}"));
         Self {
             app,
             mock,
