@@ -223,6 +223,17 @@ impl Counter {
         }
     }
 
+    /// As [`judge`](Self::judge), for a call that holds `held` already: that is not what other calls
+    /// in flight hold, so that a call which has used up the limit by itself finds it exhausted.
+    pub(super) fn judge_more(&self, held: i64, more: i64, now: Timestamp) -> Verdict {
+        match self.judge(more, now) {
+            Verdict::Busy => self
+                .judge(held.saturating_add(more), now)
+                .max(Verdict::Busy),
+            verdict => verdict,
+        }
+    }
+
     /// The threshold that was crossed since the last time this was asked, if any: the highest one.
     pub(super) fn crossing(&mut self, now: Timestamp) -> Option<Crossing> {
         if !self.rule.is_budget() {

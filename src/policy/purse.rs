@@ -167,7 +167,7 @@ impl Purse {
             let Some((counter, now)) = table.at(claim.place) else {
                 continue;
             };
-            let verdict = counter.judge(claim.change, now);
+            let verdict = counter.judge_more(claim.held(), claim.change, now);
             if claim.change > 0 && claim.rule.enforces() && verdict != Verdict::Fits {
                 claim.seen = counter.seen(verdict, now);
                 return Err(number);

@@ -78,17 +78,18 @@ pub(super) async fn admit(
         },
     };
     let hold = ask_in_turn(exchange, &live.engine, matched, ask.amounts).await?;
-    if let Some(durable) = hold.durable()
-        && durable.await.is_err()
-    {
-        hold.release();
-        let message = "Tollgate's ledger cannot be written; this call was not sent. See the log.";
-        return Err(Refusal::new(Reason::Ledger, "ledger", message));
-    }
     note_shadows(exchange, &hold);
+    let durable = hold.durable();
+    // The exchange owns it from here on, so that a client who leaves now gives it all back.
     exchange.reservation.hold = Some(hold);
     exchange.reservation.output = ask.output;
     exchange.reservation.in_steps = ask.in_steps;
+    if let Some(durable) = durable
+        && durable.await.is_err()
+    {
+        let message = "Tollgate's ledger cannot be written; this call was not sent. See the log.";
+        return Err(Refusal::new(Reason::Ledger, "ledger", message));
+    }
     if ask.soft {
         exchange
             .attributes

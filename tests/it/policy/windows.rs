@@ -50,8 +50,15 @@ fn a_growth_is_all_or_none() {
     let nobody = Labels::default();
     let mut hold = ask(&engine, &nobody, "2", NOW).unwrap();
     let refusal = hold.grow(amounts("2", 0), NOW).unwrap_err();
-    assert_eq!(refusal.by, "busy.r");
+    assert_eq!(
+        refusal.by, "budget.r",
+        "what it holds itself is not others' in flight"
+    );
     assert_eq!(hold.held().usd, Some(usd("2")));
+    let other = ask(&engine, &nobody, "0.50", NOW).unwrap();
+    let refusal = hold.grow(amounts("1", 0), NOW).unwrap_err();
+    assert_eq!(refusal.by, "busy.r");
+    other.release();
     hold.grow(amounts("1", 0), NOW).unwrap();
     assert_eq!(hold.held().usd, Some(usd("3")));
     let budgets = engine.budgets(&engine.purse().standings(), &[], NOW);
