@@ -157,9 +157,14 @@ class Tollgate(Process):
             "GEMINI_API_KEY": "test",
         }
 
+    def ask(self, path):
+        """The admin API's status and answer at `path`."""
+        status, _, body = request(f"{self.admin}/api/v1/{path}")
+        return status, body
+
     def api(self, path):
         """What the admin API says at `path`."""
-        status, _, body = request(f"{self.admin}/api/v1/{path}")
+        status, body = self.ask(path)
         assert status == 200, (path, status, body)
         return json.loads(body)
 

@@ -10,7 +10,7 @@ import threading
 import time
 from decimal import Decimal
 
-from sidecar import DEADLINE, ENVIRONMENT, HERE, PROGRAM, Mock, Tollgate, free_address
+from sidecar import DEADLINE, ENVIRONMENT, HERE, PROGRAM, Mock, Tollgate, free_address, wait_for
 
 #: How often it is killed. The nightly run asks for more.
 KILLS = int(os.environ.get("TOLLGATE_KILLS", "30"))
@@ -126,13 +126,19 @@ def really_spent(mock):
 
 def check(tollgate, mock, reserved):
     """Compares the books with the provider's, and gives what they say was spent."""
-    counters = tollgate.api("budgets")
+    counters = wait_for("nothing is reserved", lambda: settled(tollgate))
     spent = sum(Decimal(c["spent"]) for c in counters if c["name"] == "all")
     by_agent = sum(Decimal(c["spent"]) for c in counters if c["name"] == "each")
     real = really_spent(mock)
     assert real <= spent <= real + reserved, (real, spent, reserved)
     assert spent == by_agent, "a call counts for all of its rules or for none"
     return spent
+
+
+def settled(tollgate):
+    """Its counters, once no call holds any."""
+    counters = tollgate.api("budgets")
+    return all(Decimal(counter["reserved"]) == 0 for counter in counters) and counters
 
 
 def verify(directory, mock):

@@ -7,7 +7,7 @@ import pytest
 from anthropic import Anthropic
 from openai import OpenAI
 
-from sidecar import part
+from sidecar import part, wait_for
 
 MESSAGES = [{"role": "user", "content": "Say something."}]
 CLAUDE = {"model": "claude-haiku-4-5", "max_tokens": 500, "messages": MESSAGES}
@@ -71,3 +71,13 @@ def test_a_call_that_is_not_metered_passes_and_is_recorded(calls):
     assert "gpt-4o" in [model.id for model in models]
     span = calls.span()
     assert (span["kind"], span["operation_name"]) == ("http", "GET /v1/models")
+
+
+def test_what_a_call_cost_can_be_asked_by_its_request_id(calls):
+    client = OpenAI(default_headers=calls.headers(input=1000, output=200))
+    raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES)
+    span = calls.span()
+    place = f"requests/{raw.headers['x-tollgate-request-id']}"
+    # The store and the file get a span at about the same time, in no order.
+    wait_for("the span is stored", lambda: calls.tollgate.ask(place)[0] == 200)
+    assert calls.tollgate.api(place) == span
