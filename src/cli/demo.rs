@@ -85,16 +85,18 @@ impl Command {
             _ = interrupt.recv() => return Err(Failure::Said(130)),
         };
         if self.serve {
+            // Reading works beside the owner.
+            next(&directory, trace, &refused)?;
             heading("Still here", "until Ctrl-C")?;
             stage.fact("status", &format!("http://{}", app.admin_address()))?;
-            stage.fact(
-                "try",
-                &format!("OPENAI_BASE_URL=http://{proxy}/v1 with any key"),
-            )?;
+            let openai = format!("OPENAI_BASE_URL=http://{proxy}/v1 with any key");
+            stage.fact("mock model", &openai)?;
             tokio::select! {
                 _ = interrupt.recv() => {},
                 () = app.keep_house() => {},
             }
+            app.stop().await;
+            return Ok(());
         }
         app.stop().await;
         next(&directory, trace, &refused)
