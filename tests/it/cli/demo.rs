@@ -55,6 +55,34 @@ fn it_shows_tools_a_hand_off_streams_costs_and_a_cutoff_and_leaves_its_store() {
         standing.counter.identity.starts_with("demo ") && standing.counter.unit == Unit::Usd
     });
     assert_eq!(everything.unwrap().spent, stored.nanos());
+    try_what_it_says(&program, &ran.stdout);
+}
+
+/// Runs the lines below "Look around", in the directory that they name.
+fn try_what_it_says(program: &Program, shown: &str) {
+    let lines = || shown.lines().filter_map(|line| line.strip_prefix("  "));
+    let directory = lines().find_map(|line| line.strip_prefix("cd ")).unwrap();
+    let commands = lines().filter_map(|line| line.strip_prefix("tollgate "));
+    let mut tried = 0;
+    for command in commands.filter(|command| !command.starts_with("exec")) {
+        let arguments: Vec<_> = command.split(' ').collect();
+        let mut command = program.command(&arguments);
+        let ran = Ran::from(command.current_dir(directory).output().unwrap());
+        assert_eq!(ran.code, Some(0), "{arguments:?} {}", ran.stderr);
+        let expected = match arguments[0] {
+            "report" => "total",
+            "spans" => "transfer_to_refunds_agent",
+            "budgets" => "runaway",
+            _ => "refused by budget.runaway",
+        };
+        assert!(
+            ran.stdout.contains(expected),
+            "{arguments:?} {}",
+            ran.stdout
+        );
+        tried += 1;
+    }
+    assert_eq!(tried, 4);
 }
 
 /// The costs in the lines of spans; the table below has fewer decimals.
