@@ -23,7 +23,7 @@ pub struct Config {
     pub thresholds: Thresholds,
     /// How a stream is ended that crosses its limit.
     pub cut: Cut,
-    /// Tokens charged beyond what was read when we cut a stream.
+    /// Tokens charged beyond what was read of a stream that is cut, left or broken.
     pub cut_margin: u64,
     /// How long a call waits for calls in flight that hold what is left.
     #[serde(with = "units::duration")]

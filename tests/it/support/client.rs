@@ -20,7 +20,6 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
     /// Why the body broke off, if it did.
     pub(crate) error: Option<String>,
 }
@@ -121,14 +120,11 @@ fn request(
 /// Reads an answer to its end.
 async fn read(response: http::Response<hyper::body::Incoming>) -> Answer {
     let (parts, mut body) = response.into_parts();
-    let (mut bytes, mut trailers, mut error) = (Vec::new(), None, None);
+    let (mut bytes, mut error) = (Vec::new(), None);
     loop {
         let frame = tokio::time::timeout(PATIENCE, body.frame()).await;
         match frame.expect("the body does not go on") {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => bytes.extend_from_slice(&data),
-                Err(frame) => trailers = frame.into_trailers().ok(),
-            },
+            Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new())),
             Some(Err(broken)) => {
                 error = Some(format!("{broken:?}"));
                 break;
@@ -140,7 +136,6 @@ async fn read(response: http::Response<hyper::body::Incoming>) -> Answer {
         status: parts.status,
         headers: parts.headers,
         body: bytes.into(),
-        trailers,
         error,
     }
 }

@@ -1,5 +1,4 @@
 //! What tests of several modules share: the real program in process, its upstream, clients.
-#![allow(dead_code, unused_imports, reason = "each module uses what it needs")]
 
 pub(crate) mod client;
 pub(crate) mod raw;
