@@ -155,14 +155,14 @@ fn budget(row: &Row, now: Timestamp) -> String {
         .resets_at
         .map(|at| format!(", resets in {}", elapsed(at.since(now))));
     format!(
-        "<div class=budget><p><strong>{}</strong><span>{} of {} a {}</span>\
+        "<div class=budget><p><strong>{}</strong><span>{} of {} {}</span>\
          <span class=dim>{} held, {} left{}, {}</span></p>\
          <div class=bar><i class={class} style='width:{}%'></i>\
          <i class=held style='width:{}%'></i></div></div>",
         Escaped(row.full_name()),
         row.spent,
         row.limit,
-        Escaped(&row.window),
+        Escaped(&within(&row.window)),
         row.reserved,
         row.remaining,
         resets.unwrap_or_default(),
@@ -170,6 +170,15 @@ fn budget(row: &Row, now: Timestamp) -> String {
         percent(spent),
         percent(held),
     )
+}
+
+/// The length of a window behind an amount: `a day`, `in total`, `in any 6h`.
+fn within(window: &str) -> String {
+    match window {
+        "total" => "in total".to_owned(),
+        rolling if rolling.starts_with(|c: char| c.is_ascii_digit()) => format!("in any {rolling}"),
+        calendar => format!("a {calendar}"),
+    }
 }
 
 /// Thousandths as a percentage.
