@@ -119,7 +119,7 @@ impl Why {
                         of.settle(*charge, lines);
                     }
                 },
-                Record::Adjusted(_) => {},
+                Record::Adjusted(_) | Record::Awaited { .. } | Record::Billed(_) => {},
             }
         }
         decisions.sort_by_key(|decision| decision.at);

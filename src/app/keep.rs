@@ -7,8 +7,9 @@ use super::StartError;
 use crate::{
     base::clock::Clock,
     config::Config,
-    ledger::{ClaimError, Crashed, Ledger, Memory, Owner},
-    policy::Journal,
+    ledger::{Awaited, ClaimError, Crashed, Ledger, Memory, Owner},
+    policy::{Journal, JournalDown},
+    proxy::Proxy,
     store::Writer,
 };
 
@@ -19,6 +20,10 @@ pub(super) struct Kept {
     pub(super) store: Option<Writer>,
     /// Calls that were in flight when the last run was killed.
     pub(super) crashed: Vec<Crashed>,
+    /// Calls of the last run whose answers are still to be fetched.
+    pub(super) awaited: Vec<Awaited>,
+    /// Responses that were billed and may be fetched again.
+    pub(super) billed: Vec<u64>,
 }
 
 /// Takes the data directory and opens what is in it. `needed`: there are budgets.
@@ -36,6 +41,8 @@ pub(super) fn open(
         ledger: None,
         store: None,
         crashed: Vec::new(),
+        awaited: Vec::new(),
+        billed: Vec::new(),
     };
     match Owner::claim(&config.store.path, address) {
         Ok(owner) => kept.owner = Some(owner),
@@ -53,6 +60,8 @@ pub(super) fn open(
                 tracing::warn!(bytes, "Part of the ledger's journal could not be read");
             }
             kept.crashed = recovery.crashed;
+            kept.awaited = recovery.awaited;
+            kept.billed = recovery.billed;
             kept.ledger = Some(ledger);
         },
         Err(error) if needed => return Err(error.into()),
@@ -68,6 +77,16 @@ pub(super) fn open(
 }
 
 impl Kept {
+    /// Hands over to `proxy` what the last run has left it.
+    ///
+    /// # Errors
+    /// What counters held before cannot be read.
+    pub(super) fn hand_over(&mut self, proxy: &Proxy) -> Result<(), JournalDown> {
+        let awaited = std::mem::take(&mut self.awaited);
+        let billed = std::mem::take(&mut self.billed);
+        proxy.recall(&awaited, &billed)
+    }
+
     /// The journal for the purse.
     pub(super) fn journal(&self) -> Arc<dyn Journal> {
         match &self.ledger {

@@ -120,7 +120,7 @@ impl App {
             Arc::clone(&pipeline),
             metrics,
         ));
-
+        kept.hand_over(&proxy).map_err(io::Error::other)?;
         let count = build::workers();
         let Bound { addresses, sockets } = bind(
             "listen.proxy",

@@ -8,8 +8,9 @@ use ring::digest;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
 
 use super::{
-    posting::Posting,
-    record::{unit_number, unit_numbered},
+    coding::{unit_number, unit_numbered},
+    later::{self, Parked},
+    posting::{Item, Posting},
 };
 use crate::{
     base::{clock::Timestamp, id::RequestId},
@@ -101,6 +102,7 @@ impl Books {
         db.pragma_update(None, "synchronous", "NORMAL")?;
         let books = Self::with(db)?;
         books.db.execute_batch(SCHEMA)?;
+        books.db.execute_batch(later::SCHEMA)?;
         Ok(books)
     }
 
@@ -118,9 +120,9 @@ impl Books {
         }
     }
 
-    /// Takes the postings that are not there yet, as one batch of the chain: all or none.
-    pub(super) fn post(&mut self, postings: &[Posting], at: Timestamp) -> Result<(), BooksError> {
-        if postings.is_empty() {
+    /// Takes what is not there yet, its entries as one batch of the chain: all or none.
+    pub(super) fn post(&mut self, items: &[Item], at: Timestamp) -> Result<(), BooksError> {
+        if items.is_empty() {
             return Ok(());
         }
         let batch = self.db.transaction()?;
@@ -128,23 +130,15 @@ impl Books {
         let number = last + 1;
         let mut hash = chain(&before);
         let mut taken = Vec::new();
-        for posting in postings {
-            let (request, hold) = posting.key;
-            let new = batch
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO entries(batch, request, hold, at, body)
-                     VALUES (?, ?, ?, ?, ?)",
-                )?
-                .execute(params![
-                    number,
-                    request.bytes(),
-                    hold.0.cast_signed(),
-                    time(posting.at),
-                    posting.body
-                ])?;
-            if new == 1 {
-                link(&mut hash, request, hold, posting.at, &posting.body);
-                taken.push(posting);
+        for item in items {
+            match item {
+                Item::Over(posting) => {
+                    if enter(&batch, number, &mut hash, posting)? {
+                        taken.push(posting);
+                    }
+                },
+                Item::Parked(call) => later::park(&batch, call)?,
+                Item::Billed(response) => later::bill(&batch, *response)?,
             }
         }
         add(&batch, &taken)?;
@@ -155,6 +149,16 @@ impl Books {
         }
         batch.commit()?;
         Ok(())
+    }
+
+    /// Calls whose answer is still to be fetched, the oldest first.
+    pub(super) fn parked(&self) -> Result<Vec<Parked>, BooksError> {
+        later::parked(&self.db)
+    }
+
+    /// Responses that were billed and may be fetched again, the oldest first.
+    pub(super) fn billed(&self) -> Result<Vec<u64>, BooksError> {
+        later::billed(&self.db)
     }
 
     /// Whether the call's end is in the books, and as what body.
@@ -333,6 +337,33 @@ pub(super) fn link(
     hash.update(&at.as_nanos().to_le_bytes());
     hash.update(&u64::try_from(body.len()).unwrap_or(u64::MAX).to_le_bytes());
     hash.update(body);
+}
+
+/// Makes a posting an entry of batch `number`, after what is kept of its call; false if it is one.
+fn enter(
+    batch: &Transaction<'_>,
+    number: i64,
+    hash: &mut digest::Context,
+    posting: &Posting,
+) -> Result<bool, BooksError> {
+    let (request, hold) = posting.key;
+    let body = posting.body_after(later::leave(batch, posting.key)?);
+    let new = batch
+        .prepare_cached(
+            "INSERT OR IGNORE INTO entries(batch, request, hold, at, body)
+             VALUES (?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            number,
+            request.bytes(),
+            hold.0.cast_signed(),
+            time(posting.at),
+            body
+        ])?;
+    if new == 1 {
+        link(hash, request, hold, posting.at, &body);
+    }
+    Ok(new == 1)
 }
 
 /// Adds postings to the totals: each total is written once, however many calls it is of.

@@ -17,7 +17,7 @@ use std::{
 use super::{
     books::Books,
     journal::{FileJournal, Mark, SEGMENT},
-    posting::{Posting, Reader},
+    posting::{Item, Reader},
     segment::{self, Frames},
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) struct Keeper {
     number: u64,
     offset: u64,
     /// Read, but not in the books yet; nothing more is read before it is.
-    unposted: Vec<Posting>,
+    unposted: Vec<Item>,
     /// Segments that were read to their end and are not removed yet.
     done: Vec<u64>,
     /// Segments from before the start, which stay until their crashed calls were reported.
@@ -189,13 +189,9 @@ impl Keeper {
         }
         let end = last.then_some(mark.length);
         let bytes = segment::read(&self.journal.dir, self.number, self.offset, end)?;
-        let mut needed = Vec::new();
         let mut frames = Frames::of(&bytes);
         for payload in frames.by_ref() {
-            if let Some((posting, segments)) = self.reader.take(payload, self.number) {
-                self.unposted.push(posting);
-                needed.extend(segments);
-            }
+            self.unposted.extend(self.reader.take(payload, self.number));
         }
         if last {
             self.offset = mark.length;
@@ -212,7 +208,8 @@ impl Keeper {
         if self.reported.load(Relaxed) {
             self.done.append(&mut self.old);
         }
-        if self.done.is_empty() {
+        // What was read and could not be posted is in the journal only.
+        if self.done.is_empty() || !self.unposted.is_empty() {
             return;
         }
         let open = self.reader.open.values();

@@ -2,14 +2,17 @@
 //!
 //! A call's admission is in the journal before the call is sent; its settlement follows, and a
 //! thread moves both into the books. A start replays what is in the journal only: calls that
-//! settled count at their bill, calls that did not at their reservation. So, for every counter and
+//! settled count at their bill, calls that did not at their reservation; but calls that were
+//! accepted and whose answers are to be fetched later go on holding it. So, for every counter and
 //! however often the process dies: really spent <= spent <= really spent + what was reserved at
 //! the crash.
 
 mod books;
+mod coding;
 mod config;
 mod journal;
 mod keeper;
+mod later;
 mod memory;
 mod owner;
 mod posting;
@@ -36,7 +39,8 @@ use self::{
     books::Books,
     journal::FileJournal,
     keeper::Keeper,
-    posting::{Open, Posting, Reader, records_in},
+    later::Parked,
+    posting::{Item, Open, Reader, records_in},
     segment::Frames,
 };
 use crate::{
@@ -49,6 +53,7 @@ use crate::{
 
 pub use books::{BooksError, Hash, Verified};
 pub use config::{Config, Durability, OnLedgerDown};
+pub use later::{Awaited, MAX_BILLED};
 pub use memory::Memory;
 pub use owner::{ClaimError, Owner};
 pub use record::{Call, Post, Record};
@@ -84,6 +89,10 @@ pub enum LedgerError {
 pub struct Recovery {
     /// Calls that were in flight when it ended; charged at their reservation.
     pub crashed: Vec<Crashed>,
+    /// Calls whose answers are still to be fetched, the oldest first; they hold what they held.
+    pub awaited: Vec<Awaited>,
+    /// Responses that were billed and may be fetched again, the oldest first.
+    pub billed: Vec<u64>,
     /// Bytes of the journal that could not be read: a torn end, or damage.
     pub damaged: u64,
     /// Records of a kind that this version does not know.
@@ -228,20 +237,21 @@ fn recover(
             source,
         })?;
         let mut frames = Frames::of(&bytes);
-        let over = frames
-            .by_ref()
-            .filter_map(|payload| reader.take(payload, *number));
-        let postings: Vec<_> = over.map(|(posting, _)| posting).collect();
-        books.post(&postings, now)?;
+        let read = frames.by_ref();
+        let items: Vec<_> = read
+            .filter_map(|payload| reader.take(payload, *number))
+            .collect();
+        books.post(&items, now)?;
         recovery.damaged += frames.damaged;
     }
-    let mut ceilings: Vec<Posting> = Vec::new();
+    let parked = books.parked()?;
+    let mut ceilings = Vec::new();
     for (key, open) in &reader.open {
-        let posting = open.at_ceiling(*key);
         let kept = books.body(key.0, key.1)?;
-        // Settled, if the books know more of it than this: its settlement's segment is gone.
+        // The books may know more of it than this, since the segments of its later records are
+        // gone: that it is settled, or awaited.
         let settled = kept.as_ref().is_some_and(|kept| is_settled(kept));
-        if settled {
+        if settled || parked.iter().any(|parked| parked.key == *key) {
             continue;
         }
         if let Some(call) = &open.call {
@@ -251,10 +261,12 @@ fn recover(
                 charged: open.amounts(),
             });
         }
-        ceilings.push(posting);
+        ceilings.push(Item::Over(open.at_ceiling(*key)));
     }
     books.post(&ceilings, now)?;
     recovery.unknown = reader.unknown;
+    recovery.awaited = parked.into_iter().filter_map(Parked::awaited).collect();
+    recovery.billed = books.billed()?;
     recovery.crashed.sort_by_key(|crashed| crashed.admitted);
     Ok(recovery)
 }

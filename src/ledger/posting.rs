@@ -2,11 +2,15 @@
 //! change by hand. Its body is the journalled records themselves, so that the totals can be proved
 //! from it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use ring::digest;
 
 use super::{
+    later::Parked,
     record::{self, Call, Post, Record},
     segment,
 };
@@ -34,6 +38,17 @@ pub(super) struct Posting {
     pub(super) raises: Vec<(CounterName, Timestamp, Raise)>,
 }
 
+/// What comes of records, for the books.
+#[derive(Clone, Debug)]
+pub(super) enum Item {
+    /// A call is over, or was refused, or something was changed by hand.
+    Over(Posting),
+    /// The answer of a call is to be fetched later.
+    Parked(Parked),
+    /// A response was billed.
+    Billed(u64),
+}
+
 /// A call that was admitted and is not over, as far as the journal says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Open {
@@ -56,9 +71,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Takes the next record, from segment `number`. Returns what is over by it, with the segments
-    /// that it no longer needs.
-    pub(super) fn take(&mut self, payload: &[u8], number: u64) -> Option<(Posting, Vec<u64>)> {
+    /// Takes the next record, from segment `number`. Returns what comes of it for the books.
+    pub(super) fn take(&mut self, payload: &[u8], number: u64) -> Option<Item> {
         let Some(record) = record::decode(payload) else {
             self.unknown += 1;
             return None;
@@ -102,8 +116,26 @@ impl Reader {
                     totals: totals(&lines),
                     raises: Vec::new(),
                 };
-                Some((posting, open.segments))
+                Some(Item::Over(posting))
             },
+            Record::Awaited {
+                request_id,
+                hold,
+                provider,
+                response,
+            } => {
+                let key = (request_id, hold);
+                let mut open = self.open.remove(&key).unwrap_or_default();
+                append(&mut open.body, payload);
+                Some(Item::Parked(Parked {
+                    key,
+                    at: open.at,
+                    provider,
+                    response,
+                    body: open.body,
+                }))
+            },
+            Record::Billed(response) => Some(Item::Billed(response)),
             Record::Refused { call, at, .. } => {
                 let posting = Posting {
                     key: (call.request_id, REFUSAL),
@@ -112,9 +144,9 @@ impl Reader {
                     totals: Vec::new(),
                     raises: Vec::new(),
                 };
-                Some((posting, Vec::new()))
+                Some(Item::Over(posting))
             },
-            Record::Adjusted(adjustment) => Some((adjusted(&adjustment, payload), Vec::new())),
+            Record::Adjusted(adjustment) => Some(Item::Over(adjusted(&adjustment, payload))),
         }
     }
 
@@ -142,6 +174,17 @@ impl Open {
 }
 
 impl Posting {
+    /// Its body, after what was taken in of its call before: only its last record is new then.
+    pub(super) fn body_after(&self, before: Option<Vec<u8>>) -> Cow<'_, [u8]> {
+        let Some(mut body) = before else {
+            return Cow::Borrowed(&self.body);
+        };
+        if let Some(last) = segment::Frames::of(&self.body).last() {
+            append(&mut body, last);
+        }
+        Cow::Owned(body)
+    }
+
     /// What was spent according to an entry's body; `None` if it cannot be read.
     pub(super) fn totals_in(body: &[u8]) -> Option<Vec<Total>> {
         let records = records_in(body)?;
@@ -152,6 +195,7 @@ impl Posting {
                 Record::Settled { lines, .. } => return Some(totals(&lines)),
                 Record::Refused { .. } => return Some(Vec::new()),
                 Record::Adjusted(adjustment) => return Some(changed(&adjustment)),
+                Record::Awaited { .. } | Record::Billed(_) => {},
             }
         }
         Some(totals(&held))

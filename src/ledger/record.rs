@@ -1,23 +1,16 @@
-//! Entries as bytes, and back. Numbers are variable-length (7 bits a byte, the lowest first; signed
-//! ones zigzag), texts are their length and their bytes. A record is complete in itself.
+//! Entries as records, and back. A record is complete in itself.
 
 use std::sync::Arc;
 
+use super::coding::{Decoder, Encoder, KNOWN, WithSeen, number_in};
 use crate::{
     base::{
         clock::Timestamp,
         id::{RequestId, SpanId, TraceId},
         money::Usd,
     },
-    call::{
-        labels::{Label, Labels, Source},
-        outcome::Kind,
-        usage::UsageSource,
-    },
-    policy::{
-        Adjustment, Change, Charge, CounterName, Entry, HoldId, Lines, Raise, Seen, Subject, Unit,
-        Verdict,
-    },
+    call::{labels::Labels, outcome::Kind},
+    policy::{Adjustment, Charge, CounterName, Entry, HoldId, Seen},
 };
 
 /// An entry, read back.
@@ -56,6 +49,19 @@ pub enum Record {
         /// What was spent.
         lines: Vec<Post>,
     },
+    /// A call was accepted, and its answer is fetched later.
+    Awaited {
+        /// The call.
+        request_id: RequestId,
+        /// Its hold.
+        hold: HoldId,
+        /// The provider's name.
+        provider: Box<str>,
+        /// The id under which the answer is fetched.
+        response: Box<str>,
+    },
+    /// A response was billed that may be fetched again.
+    Billed(u64),
     /// A call was refused.
     Refused {
         /// The call.
@@ -109,54 +115,13 @@ pub struct Post {
     pub seen: Option<Seen>,
 }
 
-const KINDS: [Kind; 8] = [
-    Kind::Llm,
-    Kind::Embedding,
-    Kind::Tool,
-    Kind::Agent,
-    Kind::Handoff,
-    Kind::Guardrail,
-    Kind::Workflow,
-    Kind::Http,
-];
-const UNITS: [Unit; 4] = [Unit::Usd, Unit::Tokens, Unit::Requests, Unit::Concurrent];
-const VERDICTS: [Verdict; 3] = [Verdict::Fits, Verdict::Busy, Verdict::Exhausted];
-const SOURCES: [Source; 5] = [
-    Source::Header,
-    Source::Path,
-    Source::Baggage,
-    Source::Body,
-    Source::Static,
-];
-const KNOWN: [UsageSource; 4] = [
-    UsageSource::Reported,
-    UsageSource::Estimated,
-    UsageSource::Ceiling,
-    UsageSource::Absent,
-];
-
 const ADMITTED: u8 = 1;
 const GROWN: u8 = 2;
 const SETTLED: u8 = 3;
 const REFUSED: u8 = 4;
 const ADJUSTED: u8 = 5;
-
-/// The number of a unit in records and books.
-pub(super) fn unit_number(unit: Unit) -> u8 {
-    number_in(&UNITS, unit)
-}
-
-/// The unit of a number in records and books.
-pub(super) fn unit_numbered(number: u8) -> Option<Unit> {
-    UNITS.get(usize::from(number)).copied()
-}
-
-fn number_in<T: Copy + PartialEq>(all: &[T], one: T) -> u8 {
-    let place = all.iter().position(|other| *other == one);
-    place
-        .and_then(|place| u8::try_from(place).ok())
-        .unwrap_or(u8::MAX)
-}
+const AWAITED: u8 = 6;
+const BILLED: u8 = 7;
 
 /// Appends `entry` to `out`.
 pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
@@ -199,6 +164,22 @@ pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
             to.option(charge.tokens, Encoder::unsigned);
             to.byte(number_in(&KNOWN, charge.source));
             to.lines(*lines, WithSeen::No);
+        },
+        Entry::Awaited {
+            request_id,
+            hold,
+            provider,
+            response,
+        } => {
+            to.byte(AWAITED);
+            to.fixed(&request_id.bytes());
+            to.fixed(&hold.0.to_le_bytes());
+            to.text(provider);
+            to.text(response);
+        },
+        Entry::Billed(response) => {
+            to.byte(BILLED);
+            to.fixed(&response.to_le_bytes());
         },
         Entry::Refused {
             subject,
@@ -245,6 +226,13 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
             },
             lines: from.lines(WithSeen::No)?,
         },
+        AWAITED => Record::Awaited {
+            request_id: RequestId::from_bytes(from.fixed()?),
+            hold: from.hold()?,
+            provider: from.text()?.into(),
+            response: from.text()?.into(),
+        },
+        BILLED => Record::Billed(from.fixed().map(u64::from_le_bytes)?),
         REFUSED => Record::Refused {
             call: from.call()?,
             at: from.time()?,
@@ -255,239 +243,4 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
         _ => return None,
     };
     from.0.is_empty().then_some(record)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WithSeen {
-    Yes,
-    No,
-}
-
-struct Encoder<'a>(&'a mut Vec<u8>);
-
-impl Encoder<'_> {
-    fn byte(&mut self, byte: u8) {
-        self.0.push(byte);
-    }
-
-    fn fixed(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn unsigned(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number.to_le_bytes()[0] | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number.to_le_bytes()[0]);
-    }
-
-    fn signed(&mut self, number: i64) {
-        self.unsigned(((number << 1) ^ (number >> 63)).cast_unsigned());
-    }
-
-    fn text(&mut self, text: &str) {
-        self.unsigned(u64::try_from(text.len()).unwrap_or(u64::MAX));
-        self.fixed(text.as_bytes());
-    }
-
-    fn time(&mut self, time: Timestamp) {
-        self.unsigned(time.as_nanos());
-    }
-
-    fn option<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) {
-        self.byte(u8::from(value.is_some()));
-        if let Some(value) = value {
-            put(self, value);
-        }
-    }
-
-    fn subject(&mut self, subject: &Subject<'_>) {
-        self.fixed(&subject.request_id.bytes());
-        self.fixed(&subject.span_id.bytes());
-        self.fixed(&subject.trace_id.bytes());
-        self.option(subject.parent_span_id, |to, id| to.fixed(&id.bytes()));
-        self.time(subject.start);
-        self.byte(number_in(&KINDS, subject.kind));
-        self.option(subject.operation, Encoder::text);
-        self.text(subject.provider);
-        self.option(subject.model, Encoder::text);
-        for (number, label) in (1_u8..).zip(Label::ALL) {
-            if let Some(found) = subject.labels.labelled(label) {
-                self.byte(number);
-                self.byte(number_in(&SOURCES, found.source));
-                self.text(&found.value);
-            }
-        }
-        self.byte(0);
-    }
-
-    fn lines(&mut self, lines: Lines<'_>, with_seen: WithSeen) {
-        self.unsigned(u64::try_from(lines.iter().count()).unwrap_or(u64::MAX));
-        for line in lines.iter() {
-            self.text(line.identity);
-            self.text(line.values);
-            self.byte(unit_number(line.unit));
-            self.time(line.cell);
-            self.signed(line.amount);
-            if with_seen == WithSeen::Yes {
-                self.signed(line.seen.spent);
-                self.signed(line.seen.reserved);
-                self.signed(line.seen.limit);
-                self.byte(number_in(&VERDICTS, line.seen.verdict));
-            }
-        }
-    }
-
-    fn adjustment(&mut self, adjustment: &Adjustment) {
-        self.time(adjustment.at);
-        self.text(&adjustment.who);
-        self.unsigned(u64::try_from(adjustment.changes.len()).unwrap_or(u64::MAX));
-        for change in &adjustment.changes {
-            self.text(&change.counter.identity);
-            self.text(&change.counter.values);
-            self.byte(unit_number(change.counter.unit));
-            self.time(change.cell);
-            self.signed(change.spent);
-            self.option(change.raise, |to, raise| {
-                to.signed(raise.amount);
-                to.option(raise.until, Self::time);
-            });
-        }
-    }
-}
-
-struct Decoder<'a>(&'a [u8]);
-
-impl<'a> Decoder<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*bytes)
-    }
-
-    fn unsigned(&mut self) -> Option<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            number |= bits.checked_shl(shift)?;
-            if byte & 0x80 == 0 {
-                return (bits << shift >> shift == bits).then_some(number);
-            }
-        }
-        None
-    }
-
-    fn signed(&mut self) -> Option<i64> {
-        let number = self.unsigned()?;
-        Some((number >> 1).cast_signed() ^ -((number & 1).cast_signed()))
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(self.unsigned()?).ok()?;
-        let (text, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok()
-    }
-
-    fn time(&mut self) -> Option<Timestamp> {
-        self.unsigned().map(Timestamp::from_nanos)
-    }
-
-    fn hold(&mut self) -> Option<HoldId> {
-        self.fixed().map(u64::from_le_bytes).map(HoldId)
-    }
-
-    /// The outer `None` is "not a record", the inner "not there".
-    #[expect(clippy::option_option, reason = "`?` takes the outer one off at once")]
-    fn option<T>(&mut self, get: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        match self.byte()? {
-            0 => Some(None),
-            1 => get(self).map(Some),
-            _ => None,
-        }
-    }
-
-    fn call(&mut self) -> Option<Call> {
-        let mut call = Call {
-            request_id: RequestId::from_bytes(self.fixed()?),
-            span_id: SpanId::from_bytes(self.fixed()?),
-            trace_id: TraceId::from_bytes(self.fixed()?),
-            parent_span_id: self.option(|from| from.fixed().map(SpanId::from_bytes))?,
-            start: self.time()?,
-            kind: *KINDS.get(usize::from(self.byte()?))?,
-            operation: self.option(Self::text)?.map(Box::from),
-            provider: Arc::from(self.text()?),
-            model: self.option(Self::text)?.map(Arc::from),
-            labels: Labels::default(),
-        };
-        loop {
-            let Some(number) = self.byte()?.checked_sub(1) else {
-                return Some(call);
-            };
-            let label = *Label::ALL.get(usize::from(number))?;
-            let source = *SOURCES.get(usize::from(self.byte()?))?;
-            call.labels.set(label, self.text()?, source);
-        }
-    }
-
-    fn counter(&mut self) -> Option<CounterName> {
-        Some(CounterName {
-            identity: Arc::from(self.text()?),
-            values: Arc::from(self.text()?),
-            unit: unit_numbered(self.byte()?)?,
-        })
-    }
-
-    fn many<T>(&mut self, get: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let count = self.unsigned()?;
-        // Each takes a byte at least, so a false count ends at the end of the bytes.
-        (0..count).map(|_| get(self)).collect()
-    }
-
-    fn lines(&mut self, with_seen: WithSeen) -> Option<Vec<Post>> {
-        self.many(|from| {
-            Some(Post {
-                counter: from.counter()?,
-                cell: from.time()?,
-                amount: from.signed()?,
-                seen: match with_seen {
-                    WithSeen::Yes => Some(Seen {
-                        spent: from.signed()?,
-                        reserved: from.signed()?,
-                        limit: from.signed()?,
-                        verdict: *VERDICTS.get(usize::from(from.byte()?))?,
-                    }),
-                    WithSeen::No => None,
-                },
-            })
-        })
-    }
-
-    fn adjustment(&mut self) -> Option<Adjustment> {
-        Some(Adjustment {
-            at: self.time()?,
-            who: self.text()?.into(),
-            changes: self.many(|from| {
-                Some(Change {
-                    counter: from.counter()?,
-                    cell: from.time()?,
-                    spent: from.signed()?,
-                    raise: from.option(|from| {
-                        Some(Raise {
-                            amount: from.signed()?,
-                            until: from.option(Self::time)?,
-                        })
-                    })?,
-                })
-            })?,
-        })
-    }
 }

@@ -1,13 +1,18 @@
 //! The ledger as anybody may read it, whether or not an owner runs: the books, and what is only in
 //! the journal yet.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    time::Duration,
+};
 
 use super::{
     LedgerError,
     books::{Books, BooksError, Hash, Verified},
     books_in,
-    posting::{Key, Posting, Reader, records_in},
+    later::Parked,
+    posting::{Item, Key, Posting, Reader, records_in},
     record::Record,
     segment::{self, Frames},
 };
@@ -24,6 +29,8 @@ pub struct View {
     reader: Reader,
     /// Over, and not in the books yet.
     over: Vec<Posting>,
+    /// Their answers are to be fetched later.
+    parked: HashMap<Key, Parked>,
 }
 
 impl View {
@@ -40,6 +47,7 @@ impl View {
             books: None,
             reader: Reader::default(),
             over: Vec::new(),
+            parked: HashMap::new(),
         };
         if !dir.exists() {
             return Ok(view);
@@ -47,14 +55,22 @@ impl View {
         // The journal first: what moves into the books meanwhile is then in both, and not in none.
         for number in segment::list(dir).map_err(unusable)? {
             let bytes = segment::read(dir, number, 0, None).map_err(unusable)?;
-            let over = Frames::of(&bytes).filter_map(|payload| view.reader.take(payload, number));
-            view.over.extend(over.map(|(posting, _)| posting));
+            for payload in Frames::of(&bytes) {
+                match view.reader.take(payload, number) {
+                    Some(Item::Over(posting)) => view.over.push(posting),
+                    Some(Item::Parked(call)) => {
+                        view.parked.insert(call.key, call);
+                    },
+                    Some(Item::Billed(_)) | None => {},
+                }
+            }
         }
         let path = books_in(dir);
         if path.exists() {
             view.books = Some(Books::read(&path)?);
         }
         view.leave_what_is_in_the_books()?;
+        view.end_what_is_over();
         Ok(view)
     }
 
@@ -76,7 +92,27 @@ impl View {
                 self.reader.open.remove(&key);
             }
         }
+        let parked: Vec<_> = self.parked.keys().copied().collect();
+        for key in parked {
+            if known(&key)? {
+                self.parked.remove(&key);
+            }
+        }
+        for call in books.parked()? {
+            // Its first records may be gone from the journal, or be all that is left there.
+            self.reader.open.remove(&call.key);
+            self.parked.insert(call.key, call);
+        }
         Ok(())
+    }
+
+    /// Gives what is over the records from when it was still awaited.
+    fn end_what_is_over(&mut self) {
+        for posting in &mut self.over {
+            if let Some(call) = self.parked.remove(&posting.key) {
+                posting.body = posting.body_after(Some(call.body)).into_owned();
+            }
+        }
     }
 
     /// Every counter's cells of the last 366 days, and those of windows without end.
@@ -116,6 +152,11 @@ impl View {
                 standing.reserved += post.amount;
             });
         }
+        for call in self.parked.values() {
+            for (counter, cell, amount) in Posting::totals_in(&call.body).unwrap_or_default() {
+                of(&counter, cell, &|standing| standing.reserved += amount);
+            }
+        }
         Ok(all.into_values().collect())
     }
 
@@ -132,6 +173,8 @@ impl View {
         };
         let over = self.over.iter().filter(|over| over.key.0 == request);
         bodies.extend(over.map(|posting| posting.body.clone()));
+        let parked = self.parked.values().filter(|call| call.key.0 == request);
+        bodies.extend(parked.map(|call| call.body.clone()));
         let open = self.reader.open.iter();
         let open = open.filter(|((id, _), _)| *id == request);
         bodies.extend(open.map(|(_, open)| open.body.clone()));

@@ -6,7 +6,7 @@ use super::{
     config::{Config, Missing, OnExhausted, RateLimit},
     counter::{Unit, Verdict},
     hold::Hold,
-    journal::{Entry, Lines},
+    journal::{CounterName, Entry, Held, JournalDown, Lines},
     matcher::{value_of, values},
     purse::{Blocked, Purse},
     queue::{Place, Ticket},
@@ -259,6 +259,30 @@ impl Engine {
             return Err(Refused::at_once(wording::down(down), hold.cancel()));
         }
         Ok(hold)
+    }
+
+    /// Holds again what a call held that was accepted in an earlier run and is not settled yet.
+    /// Rules that are no longer there count it no more.
+    ///
+    /// # Errors
+    /// What a counter held before cannot be known, and calls shall not pass without.
+    pub fn restore(&self, held: &Held, now: Timestamp) -> Result<Hold, JournalDown> {
+        let claim = |(counter, cell, amount): &(CounterName, Timestamp, i64)| {
+            let mut rules = self.rules.iter().filter(|rule| rule.is_budget());
+            let rule = rules.find(|rule| rule.identity == counter.identity)?;
+            let mut claim = Claim::on(rule, counter.unit, &counter.values, *cell);
+            claim.cell = *cell;
+            claim.ask = Some(*amount);
+            Some(claim)
+        };
+        let mut claims: Vec<_> = held.parts.iter().filter_map(claim).collect();
+        self.purse.hold_again(&mut claims, now)?;
+        Ok(Hold::restored(
+            Arc::clone(&self.purse),
+            self.wording,
+            held,
+            claims,
+        ))
     }
 
     fn full(

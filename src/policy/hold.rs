@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     counter::Unit,
-    journal::{Durable, Entry, HoldId, JournalDown, Lines, Position},
+    journal::{Durable, Entry, Held, HoldId, JournalDown, Lines, Position},
     purse::{Purse, Report},
     rule::saturated,
     subject::{Amounts, Charge, Subject},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What an admitted call holds. Dropped without being settled it charges all that it holds, since
-/// that is the most that the call can have cost.
+/// that is the most that the call can have cost; unless its answer is awaited: then it stays held.
 #[derive(Debug)]
 #[must_use = "a hold that is dropped charges everything it holds"]
 pub struct Hold {
@@ -30,6 +30,8 @@ pub struct Hold {
     admitted: Timestamp,
     claims: Vec<Claim>,
     position: Position,
+    /// The journal keeps it when the process ends.
+    awaited: bool,
 }
 
 impl Hold {
@@ -49,7 +51,41 @@ impl Hold {
             admitted,
             claims,
             position: Position::default(),
+            awaited: false,
         }
+    }
+
+    /// Takes charge of `claims`, which the purse holds again.
+    pub(super) fn restored(
+        purse: Arc<Purse>,
+        wording: Wording,
+        held: &Held,
+        claims: Vec<Claim>,
+    ) -> Self {
+        let mut restored = Self::new(purse, wording, held.request_id, claims, held.admitted);
+        restored.id = held.hold;
+        restored.awaited = true;
+        restored
+    }
+
+    /// The call was accepted, and its answer will be fetched as `response` of `provider`: from now
+    /// on a hold that is dropped stays held, and is found again by the next start. If that cannot
+    /// be journalled it is charged when it is dropped, as before.
+    pub fn await_response(&mut self, provider: &str, response: &str) {
+        if self.is_kept() {
+            let written = self.purse.journal.write(&Entry::Awaited {
+                request_id: self.request_id,
+                hold: self.id,
+                provider,
+                response,
+            });
+            self.awaited = written.is_ok();
+        }
+    }
+
+    /// When it was admitted.
+    pub const fn admitted(&self) -> Timestamp {
+        self.admitted
     }
 
     /// Journals the admission.
@@ -173,13 +209,24 @@ impl Hold {
         self.finish(nothing, Report::Now);
     }
 
+    /// Charges all that it holds, since what the call cost will never be known.
+    pub fn charge_in_full(self) -> Vec<Crossing> {
+        let held = self.held();
+        self.settle(Charge {
+            usd: held.usd,
+            tokens: held.tokens,
+            source: UsageSource::Ceiling,
+        })
+    }
+
     fn finish(&mut self, charge: Charge, report: Report) -> Vec<Crossing> {
         let claims = std::mem::take(&mut self.claims);
-        if claims.is_empty() {
+        if claims.is_empty() && !self.awaited {
             return Vec::new();
         }
         let crossings = self.purse.settle(&claims, report);
-        if claims.iter().any(|claim| claim.rule.is_budget()) {
+        // One that is awaited may have no rule any more; the journal has to forget it all the same.
+        if self.awaited || claims.iter().any(|claim| claim.rule.is_budget()) {
             let entry = Entry::Settled {
                 request_id: self.request_id,
                 hold: self.id,
@@ -206,7 +253,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.claims.is_empty() {
+        if self.claims.is_empty() || self.awaited {
             return;
         }
         for claim in &mut self.claims {

@@ -125,6 +125,21 @@ pub enum Entry<'a> {
         /// What is spent.
         lines: Lines<'a>,
     },
+    /// A call was accepted, and its answer will be fetched later: what it holds stays held, also
+    /// when the process ends, until it is settled.
+    Awaited {
+        /// The call.
+        request_id: RequestId,
+        /// Its hold.
+        hold: HoldId,
+        /// The provider's name.
+        provider: &'a str,
+        /// The id under which the answer will be fetched.
+        response: &'a str,
+    },
+    /// A response that can be fetched was billed, and is not billed again. The number stands for
+    /// provider and id.
+    Billed(u64),
     /// A call was refused; `lines` are what it asked for.
     Refused {
         /// The call.
@@ -138,6 +153,19 @@ pub enum Entry<'a> {
     },
     /// Somebody changed a counter by hand.
     Adjusted(&'a Adjustment),
+}
+
+/// What a call of an earlier run still holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The call.
+    pub request_id: RequestId,
+    /// Its hold.
+    pub hold: HoldId,
+    /// When it was admitted.
+    pub admitted: Timestamp,
+    /// How much of which cell of which counter.
+    pub parts: Vec<(CounterName, Timestamp, i64)>,
 }
 
 /// A change of counters by hand.

@@ -54,8 +54,8 @@ pub use counter::{Raise, Recalled, Seen, Standing, Unit, Verdict};
 pub use engine::{Engine, Matched, Refused, Room, RuleError};
 pub use hold::Hold;
 pub use journal::{
-    Adjustment, Change, CounterName, Durable, Entry, HoldId, Journal, JournalDown, Line, Lines,
-    Position,
+    Adjustment, Change, CounterName, Durable, Entry, Held, HoldId, Journal, JournalDown, Line,
+    Lines, Position,
 };
 pub use listing::{Budget, Reach};
 pub use purse::Purse;

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     counter::{Counter, Raise, Recalled, Standing, Verdict},
-    journal::{CounterName, Journal, JournalDown},
+    journal::{CounterName, Entry, Journal, JournalDown},
     matcher::OVERFLOW,
     queue::{Ticket, Waiting, Wakers},
     subject::Amounts,
@@ -117,6 +117,25 @@ impl Purse {
             },
             Some((Verdict::Exhausted, by)) => Err(Blocked::Full { by, ticket: None }),
         }
+    }
+
+    /// Sets aside again what `claims` held when the last run ended, whether or not it fits.
+    pub(super) fn hold_again(
+        &self,
+        claims: &mut [Claim],
+        now: Timestamp,
+    ) -> Result<(), JournalDown> {
+        let (mut table, _) = self.opened(claims, now)?;
+        for claim in claims {
+            table.hold_again(claim);
+        }
+        drop(table);
+        Ok(())
+    }
+
+    /// Journals that a response was billed; see [`Entry::Billed`].
+    pub fn note_billed(&self, response: u64) {
+        self.journal.note(&Entry::Billed(response));
     }
 
     /// Puts the call into the line of every counter that is busy, if all their rules let it wait.

@@ -163,6 +163,15 @@ impl Table {
     pub(super) fn hold(&mut self, claim: &mut Claim) {
         if let Some((counter, _)) = self.at(claim.place) {
             claim.cell = counter.balance.cell(claim.window);
+            self.hold_again(claim);
+        }
+    }
+
+    /// Sets aside what the claim holds, in the cell that it was admitted in.
+    pub(super) fn hold_again(&mut self, claim: &Claim) {
+        if let Some((counter, _)) = self.at(claim.place) {
+            // The clock may have stepped back since.
+            counter.balance.advance(claim.cell);
             counter.balance.reserve(claim.cell, claim.held());
             counter.holds += 1;
         }

@@ -3,12 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    exchange::Exchange,
-    later::{Kept, Later},
-    observe::Observer,
-    reserve,
-};
+use super::{exchange::Exchange, later::Later, observe::Observer, reserve};
 use crate::{
     base::money::Usd,
     call::{
@@ -18,7 +13,7 @@ use crate::{
         span::{BUDGET_REMAINING, Event, Span, Value},
         usage::{Usage, UsageSource},
     },
-    policy::Charge,
+    policy::{Charge, Hold},
     pricing::{Context, InputBound, Query, Tariff, likely_tokens, likely_usage},
 };
 
@@ -270,17 +265,14 @@ impl Exchange {
         let crossings = match (self.reservation.take(), self.earlier(facts)) {
             (Some(hold), None) if self.goes_on(facts) => {
                 let provider = &self.route.to.provider.name;
-                let since = self.start;
-                self.proxy
-                    .later
-                    .keep(provider, facts.id.as_deref(), Kept { hold, since });
+                self.proxy.later.keep(provider, facts.id.as_deref(), hold);
                 Vec::new()
             },
             (own, Some(earlier)) => {
                 if let Some(own) = own {
                     own.release();
                 }
-                earlier.hold.settle(*charge)
+                earlier.settle(*charge)
             },
             (Some(own), None) if self.sent.is_none() => {
                 own.release();
@@ -301,7 +293,7 @@ impl Exchange {
 
     /// What was kept for the response whose end this call shows: that is settled then, and not what
     /// the call itself holds. An answer that is billed now is not billed again when it is fetched.
-    fn earlier(&self, facts: &ResponseFacts) -> Option<Kept> {
+    fn earlier(&self, facts: &ResponseFacts) -> Option<Hold> {
         let (later, provider) = (&self.proxy.later, &self.route.to.provider.name);
         let id = facts.id.as_deref()?;
         match self.route.operation.spends {

@@ -1,20 +1,23 @@
 //! Work that is accepted now and answered later: what it holds stays reserved under the response's
 //! id until a read of that response shows its end. And reads that repeat: a response is billed
-//! once, however often it is read.
+//! once, however often it is read. The ledger keeps both when the process ends.
 
 use std::{
-    collections::{HashSet, VecDeque, hash_map::RandomState},
-    hash::BuildHasher as _,
+    collections::{HashSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
+use ring::digest;
 
-use crate::{base::clock::Timestamp, policy::Hold};
-
-/// Responses that are known to be billed; the oldest are forgotten first.
-const MAX_BILLED: usize = 100_000;
+use super::reserve;
+use crate::{
+    base::clock::Timestamp,
+    ledger::{Awaited, MAX_BILLED},
+    policy::{Engine, Hold, JournalDown, Purse},
+};
 
 /// Responses whose end is awaited; beyond, the hold is charged at once.
 const MAX_KEPT: usize = 10_000;
@@ -23,72 +26,132 @@ const MAX_KEPT: usize = 10_000;
 const PATIENCE: Duration = Duration::from_hours(24);
 
 /// Responses by provider and id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Later {
-    kept: DashMap<(Box<str>, Box<str>), Kept>,
+    purse: Arc<Purse>,
+    /// What accepted calls hold.
+    kept: DashMap<(Box<str>, Box<str>), Hold>,
     billed: Mutex<Billed>,
 }
 
-/// Hashes of what was billed, in a set and in order.
+/// What was billed, in a set and in order: the numbers that [`number`] gives.
 #[derive(Debug, Default)]
 struct Billed {
     known: HashSet<u64>,
     order: VecDeque<u64>,
-    hasher: RandomState,
 }
 
-/// What an accepted call holds.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) hold: Hold,
-    pub(super) since: Timestamp,
+impl Billed {
+    /// Whether it was not known before.
+    fn add(&mut self, response: u64) -> bool {
+        if !self.known.insert(response) {
+            return false;
+        }
+        self.order.push_back(response);
+        if self.order.len() > MAX_BILLED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
 }
 
 impl Later {
+    /// Nothing is kept, nothing was billed.
+    pub(super) fn new(purse: Arc<Purse>) -> Self {
+        Self {
+            purse,
+            kept: DashMap::new(),
+            billed: Mutex::default(),
+        }
+    }
+
     /// Whether responses with such an id are stored by their provider (`OpenAI`'s Responses).
     pub(super) fn may_be_fetched(id: &str) -> bool {
         id.starts_with("resp")
     }
 
+    /// Takes over what the last run has kept and billed.
+    ///
+    /// # Errors
+    /// What counters held before cannot be known, and calls shall not pass without.
+    pub(super) fn recall(
+        &self,
+        awaited: &[Awaited],
+        billed: &[u64],
+        engine: &Engine,
+        now: Timestamp,
+    ) -> Result<(), JournalDown> {
+        // What is still kept was not settled, so its bill was lost if there was one.
+        let unsettled: HashSet<u64> = awaited
+            .iter()
+            .map(|awaited| number(&awaited.provider, &awaited.response))
+            .collect();
+        let mut known = self.billed.lock();
+        for response in billed.iter().filter(|billed| !unsettled.contains(billed)) {
+            known.add(*response);
+        }
+        drop(known);
+        for awaited in awaited {
+            let hold = engine.restore(&awaited.held, now)?;
+            self.insert(&awaited.provider, &awaited.response, hold);
+        }
+        Ok(())
+    }
+
     /// Keeps a hold until the end of its response is seen. With too many of them, or without an id,
     /// it is charged in full at once, as it is when it is dropped.
-    pub(super) fn keep(&self, provider: &str, id: Option<&str>, kept: Kept) {
+    pub(super) fn keep(&self, provider: &str, id: Option<&str>, mut hold: Hold) {
         if let Some(id) = id
             && self.kept.len() < MAX_KEPT
         {
-            self.kept.insert((Box::from(provider), Box::from(id)), kept);
+            hold.await_response(provider, id);
+            self.insert(provider, id, hold);
+        }
+    }
+
+    fn insert(&self, provider: &str, id: &str, hold: Hold) {
+        let before = self.kept.insert((Box::from(provider), Box::from(id)), hold);
+        if let Some(before) = before {
+            charge_in_full(before); // Two calls of one response: nobody can tell them apart.
         }
     }
 
     /// What a response holds, now that its end was seen.
-    pub(super) fn take(&self, provider: &str, id: &str) -> Option<Kept> {
+    pub(super) fn take(&self, provider: &str, id: &str) -> Option<Hold> {
         if self.kept.is_empty() {
             return None;
         }
         self.kept
             .remove(&(Box::from(provider), Box::from(id)))
-            .map(|(_, kept)| kept)
+            .map(|(_, hold)| hold)
     }
 
-    /// Whether the response has not been billed before; from now on it has.
+    /// Whether the response has not been billed before; from now on it has. To be asked before the
+    /// call is settled: should the process end in between, what is kept shows that it was not.
     pub(super) fn bill_once(&self, provider: &str, id: &str) -> bool {
-        let mut billed = self.billed.lock();
-        let key = billed.hasher.hash_one((provider, id));
-        if !billed.known.insert(key) {
-            return false;
+        let response = number(provider, id);
+        let first = self.billed.lock().add(response);
+        if first {
+            self.purse.note_billed(response);
         }
-        billed.order.push_back(key);
-        if billed.order.len() > MAX_BILLED
-            && let Some(oldest) = billed.order.pop_front()
-        {
-            billed.known.remove(&oldest);
-        }
-        true
+        first
     }
 
     /// Charges in full what has been awaited for too long.
     pub(super) fn sweep(&self, now: Timestamp) {
-        self.kept.retain(|_, kept| now.since(kept.since) < PATIENCE);
+        let kept = self.kept.iter();
+        let overdue: Vec<_> = kept
+            .filter(|kept| now.since(kept.admitted()) >= PATIENCE)
+            .map(|kept| kept.key().clone())
+            .collect();
+        for (provider, id) in overdue {
+            if let Some(hold) = self.take(&provider, &id) {
+                self.bill_once(&provider, &id);
+                charge_in_full(hold);
+            }
+        }
     }
 
     /// Responses whose end is awaited.
@@ -97,13 +160,74 @@ impl Later {
     }
 }
 
+fn charge_in_full(hold: Hold) {
+    for crossing in &hold.charge_in_full() {
+        reserve::log(crossing);
+    }
+}
+
+/// A number that stands for a response, the same in every run.
+fn number(provider: &str, id: &str) -> u64 {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(provider.as_bytes());
+    hash.update(&[0]);
+    hash.update(id.as_bytes());
+    let hash = hash.finish();
+    let bytes = hash.as_ref().first_chunk().copied();
+    u64::from_le_bytes(bytes.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        base::id::{RequestId, SpanId, TraceId},
+        call::{labels::Labels, outcome::Kind},
+        ledger::Memory,
+        policy::{Amounts, Config, Held, HoldId, Subject},
+    };
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_618_800);
+
+    fn engine() -> Engine {
+        let rules: Config = serde_json::from_str(
+            r#"{"rules": [{"name": "all", "window": "total", "limit": {"tokens": 100}}]}"#,
+        )
+        .unwrap();
+        let purse = Purse::new(Arc::new(Memory), 10);
+        Engine::build(&rules, &[], &[], &purse, None).unwrap()
+    }
+
+    /// The hold of a call of thirty tokens.
+    fn hold(engine: &Engine) -> Hold {
+        let subject = Subject {
+            request_id: RequestId::new(NOW),
+            span_id: SpanId::random(),
+            trace_id: TraceId::random(),
+            parent_span_id: None,
+            start: NOW,
+            kind: Kind::Llm,
+            operation: None,
+            provider: "openai",
+            model: None,
+            labels: &Labels::default(),
+        };
+        let matched = engine.matched(&subject, NOW).unwrap();
+        let amounts = Amounts {
+            usd: None,
+            tokens: Some(30),
+        };
+        engine.admit(matched, amounts, &subject, NOW).unwrap()
+    }
+
+    fn stands(engine: &Engine) -> (i64, i64) {
+        let standing = engine.purse().standings().remove(0);
+        (standing.spent, standing.reserved)
+    }
 
     #[test]
     fn a_response_is_billed_once_and_the_oldest_are_forgotten() {
-        let later = Later::default();
+        let later = Later::new(Purse::new(Arc::new(Memory), 10));
         assert!(later.bill_once("openai", "resp_1"));
         assert!(!later.bill_once("openai", "resp_1"));
         assert!(later.bill_once("azure", "resp_1"));
@@ -111,5 +235,53 @@ mod tests {
             later.bill_once("openai", &n.to_string());
         }
         assert!(later.bill_once("openai", "resp_1"));
+    }
+
+    #[test]
+    fn what_is_awaited_for_a_day_is_charged_in_full_and_not_billed_any_more() {
+        let engine = engine();
+        let later = Later::new(Arc::clone(engine.purse()));
+        later.keep("openai", Some("resp_1"), hold(&engine));
+        later.sweep(NOW + PATIENCE - Duration::from_nanos(1));
+        assert_eq!((later.len(), stands(&engine)), (1, (0, 30)));
+        later.sweep(NOW + PATIENCE);
+        assert_eq!((later.len(), stands(&engine)), (0, (30, 0)));
+        assert!(!later.bill_once("openai", "resp_1"));
+    }
+
+    #[test]
+    fn what_is_kept_without_an_id_or_twice_under_one_is_charged_at_once() {
+        let engine = engine();
+        let later = Later::new(Arc::clone(engine.purse()));
+        later.keep("openai", None, hold(&engine));
+        assert_eq!(stands(&engine), (30, 0));
+        later.keep("openai", Some("resp_1"), hold(&engine));
+        later.keep("openai", Some("resp_1"), hold(&engine));
+        assert_eq!((later.len(), stands(&engine)), (1, (60, 30)));
+    }
+
+    #[test]
+    fn a_bill_of_what_is_still_kept_was_lost_and_is_billed_again() {
+        let engine = engine();
+        hold(&engine).release();
+        let counter = engine.purse().standings().remove(0).counter;
+        let awaited = Awaited {
+            provider: "openai".into(),
+            response: "resp_1".into(),
+            held: Held {
+                request_id: RequestId::new(NOW),
+                hold: HoldId(1),
+                admitted: NOW,
+                parts: vec![(counter, Timestamp::default(), 20)],
+            },
+        };
+        let billed = ["resp_1", "resp_2"].map(|id| number("openai", id));
+        let later = Later::new(Arc::clone(engine.purse()));
+        later.recall(&[awaited], &billed, &engine, NOW).unwrap();
+        assert_eq!(stands(&engine), (0, 20));
+        assert!(later.bill_once("openai", "resp_1"));
+        assert!(!later.bill_once("openai", "resp_2"));
+        later.take("openai", "resp_1").unwrap().release();
+        assert_eq!(stands(&engine), (0, 0));
     }
 }

@@ -50,11 +50,13 @@ use crate::{
         outcome::Kind,
         refusal::{Reason, Refusal},
     },
+    ledger::Awaited,
     net::{
         body::Outgoing,
         upstream::{Upstream, UpstreamBody, UpstreamError},
     },
     pipeline::Pipeline,
+    policy::JournalDown,
     provider::{OpenAi, wire::scan::Scanner},
 };
 use exchange::{Beginning, Exchange};
@@ -116,6 +118,7 @@ impl Proxy {
         pipeline: Arc<Pipeline>,
         metrics: Metrics,
     ) -> Self {
+        let later = Later::new(Arc::clone(live.engine().purse()));
         Self {
             live: ArcSwap::from_pointee(live),
             clock,
@@ -123,10 +126,20 @@ impl Proxy {
             flights: Arc::new(Flights::new(metrics.in_flight().clone())),
             metrics,
             room: Arc::default(),
-            later: Later::default(),
+            later,
             shy: DashSet::new(),
             leaving: AtomicBool::new(false),
         }
+    }
+
+    /// Takes over calls whose answers were still to be fetched when the last run ended, and which
+    /// responses it had billed.
+    ///
+    /// # Errors
+    /// What counters held before cannot be known, and calls shall not pass without.
+    pub fn recall(&self, awaited: &[Awaited], billed: &[u64]) -> Result<(), JournalDown> {
+        let (live, now) = (self.live.load(), self.clock.wall());
+        self.later.recall(awaited, billed, &live.engine, now)
     }
 
     /// The snapshot that the next call will take.

@@ -33,7 +33,7 @@ fn spent_in(payloads: impl Iterator<Item = Vec<u8>>) -> i64 {
     };
     let mut spent = 0;
     for payload in payloads {
-        if let Some((posting, _)) = reader.take(&payload, 1) {
+        if let Some(Item::Over(posting)) = reader.take(&payload, 1) {
             spent += day(&posting.totals);
         }
     }

@@ -1,6 +1,7 @@
 //! The bound of the money, against a reference model. The rig is a ledger whose thread stands still,
 //! so that the process can be killed between any two of its steps.
 
+mod awaited;
 mod damage;
 mod proof;
 mod schedule;
@@ -29,6 +30,8 @@ struct Rig {
     journal: Arc<FileJournal>,
     keeper: Keeper,
     engine: Engine,
+    /// What calls of the run before go on holding, the oldest first.
+    awaited: Vec<Hold>,
 }
 
 fn config(dir: &Path) -> Config {
@@ -50,11 +53,16 @@ fn rig(dir: TempDir) -> (Rig, Recovery) {
     .unwrap();
     let kept: Arc<dyn Journal> = Arc::<FileJournal>::clone(&journal);
     let engine = Engine::build(&rules, &[], &[], &Purse::new(kept, 1_000), None).unwrap();
+    let awaited = recovery.awaited.iter();
+    let awaited = awaited
+        .map(|awaited| engine.restore(&awaited.held, NOW).unwrap())
+        .collect();
     let rig = Rig {
         dir,
         journal,
         keeper,
         engine,
+        awaited,
     };
     (rig, recovery)
 }

@@ -73,9 +73,9 @@ fn old_entries_go_and_the_totals_and_the_chain_stay_provable() {
     let mut reader = Reader::default();
     let later = NOW + std::time::Duration::from_hours(1);
     for (number, record) in records.iter().enumerate() {
-        if let Some((posting, _)) = reader.take(record, 1) {
+        if let Some(item) = reader.take(record, 1) {
             let at = if number < 6 { NOW } else { later };
-            books.post(&[posting], at).unwrap();
+            books.post(&[item], at).unwrap();
         }
     }
     let before = books.verify().unwrap();
@@ -88,20 +88,12 @@ fn old_entries_go_and_the_totals_and_the_chain_stay_provable() {
         assert_eq!(books.standings(Timestamp::default()).unwrap(), standings);
     }
     assert_eq!(books.verify().unwrap().entries, 0);
-    let (posting, _) = {
-        let mut reader = Reader::default();
-        reader.take(&records[0], 1);
-        reader.take(records.last().unwrap(), 1).unwrap()
+    reader.take(&records[0], 1);
+    let Some(Item::Over(mut posting)) = reader.take(records.last().unwrap(), 1) else {
+        panic!("a settlement ends a call");
     };
-    books
-        .post(
-            &[Posting {
-                key: (RequestId::new(NOW), policy::HoldId(1)),
-                ..posting
-            }],
-            later,
-        )
-        .unwrap();
+    posting.key = (RequestId::new(NOW), policy::HoldId(1));
+    books.post(&[Item::Over(posting)], later).unwrap();
     assert_eq!(books.verify().unwrap().entries, 1);
 }
 

@@ -9,6 +9,8 @@ enum Step {
     Admit(i64),
     Grow(usize, i64),
     Settle(usize, i64),
+    /// Its answer will be fetched later.
+    Await(usize),
     Drop(usize),
     Release(usize),
     Flush,
@@ -24,6 +26,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (1..40_i64).prop_map(Step::Admit),
         2 => (any::<usize>(), 1..20_i64).prop_map(|(call, by)| Step::Grow(call, by)),
         3 => (any::<usize>(), 0..50_i64).prop_map(|(call, cost)| Step::Settle(call, cost)),
+        2 => any::<usize>().prop_map(Step::Await),
         1 => any::<usize>().prop_map(Step::Drop),
         1 => any::<usize>().prop_map(Step::Release),
         1 => Just(Step::Flush),
@@ -35,37 +38,56 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..24)
 }
 
+/// What a call holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    amount: i64,
+    /// It goes on holding it when the process is killed.
+    awaited: bool,
+}
+
 /// The truth: what was spent, what is held, and how much of it would survive.
 #[derive(Default)]
 struct Model {
     spent: i64,
     /// Held by calls in flight, in the order of the rig's.
-    held: Vec<i64>,
-    /// Settled, but only noted: (held, charged). Lost, such a call counts at what it held.
-    noted: Vec<(i64, i64)>,
+    held: Vec<Held>,
+    /// Settled at so much, but only noted. Lost, such a call counts at what it held.
+    noted: Vec<(Held, i64)>,
 }
 
 impl Model {
-    fn used(&self) -> i64 {
-        self.spent + self.held.iter().sum::<i64>()
+    fn held(&self) -> i64 {
+        self.held.iter().map(|held| held.amount).sum()
     }
 
-    fn settled(&mut self, held: i64, charged: i64) {
+    fn used(&self) -> i64 {
+        self.spent + self.held()
+    }
+
+    fn settled(&mut self, held: Held, charged: i64) {
         self.spent += charged;
         self.noted.push((held, charged));
-        if charged > held {
+        if charged > held.amount {
             self.noted.clear(); // Such a one is written at once, and with it all before it.
         }
     }
 
-    /// What a start finds as spent, if the process is killed now.
-    fn after_kill(&self) -> i64 {
-        let lost: i64 = self
-            .noted
-            .iter()
-            .map(|(held, charged)| held - charged)
-            .sum();
-        self.used() + lost
+    /// Calls in flight as a start would find them, if the process is killed now.
+    fn open(&self) -> Vec<Held> {
+        let lost = self.noted.iter().map(|(held, _)| held);
+        self.held.iter().chain(lost).copied().collect()
+    }
+
+    /// What a start finds as (spent, reserved), if the process is killed now.
+    fn after_kill(&self) -> (i64, i64) {
+        let undone: i64 = self.noted.iter().map(|(_, charged)| charged).sum();
+        let sum = |awaited| {
+            let open = self.open().into_iter();
+            let of = open.filter(|held| held.awaited == awaited);
+            of.map(|held| held.amount).sum::<i64>()
+        };
+        (self.spent - undone + sum(false), sum(true))
     }
 }
 
@@ -78,7 +100,7 @@ struct World {
 
 impl World {
     /// Takes a call out of those in flight: its hold, and how much that is.
-    fn pick(&mut self, call: usize) -> Option<(Hold, i64)> {
+    fn pick(&mut self, call: usize) -> Option<(Hold, Held)> {
         let call = call.checked_rem(self.calls.len())?;
         Some((self.calls.remove(call), self.model.held.remove(call)))
     }
@@ -87,41 +109,64 @@ impl World {
         let hold = self.rig.admit(tokens);
         assert_eq!(hold.is_some(), self.model.used() + tokens <= LIMIT);
         if let Some(hold) = hold {
-            self.calls.push(hold);
-            self.model.held.push(tokens);
+            self.put(hold, tokens, false);
             self.model.noted.clear();
         }
+    }
+
+    fn put(&mut self, hold: Hold, amount: i64, awaited: bool) {
+        self.calls.push(hold);
+        self.model.held.push(Held { amount, awaited });
     }
 
     fn grow(&mut self, number: usize, by: i64) {
         let Some((mut call, held)) = self.pick(number) else {
             return;
         };
+        if held.awaited {
+            return self.put(call, held.amount, true); // It is over but for its answer.
+        }
         let grown = call.grow(asked(by), NOW).is_ok();
-        assert_eq!(grown, self.model.used() + held + by <= LIMIT);
+        assert_eq!(grown, self.model.used() + held.amount + by <= LIMIT);
         if grown {
             self.model.noted.clear();
         }
-        self.calls.push(call);
-        self.model.held.push(if grown { held + by } else { held });
+        self.put(call, held.amount + if grown { by } else { 0 }, false);
+    }
+
+    fn await_one(&mut self, number: usize) {
+        if let Some((mut call, held)) = self.pick(number) {
+            if !held.awaited {
+                call.await_response("openai", "resp_1");
+                self.model.noted.clear();
+            }
+            self.put(call, held.amount, true);
+        }
     }
 
     fn kill(&mut self) {
-        let spent = self.model.after_kill();
-        let in_flight = self.calls.len() + self.model.noted.len();
+        let (spent, reserved) = self.model.after_kill();
+        let open = self.model.open();
         let (mut rig, recovery) = rig(self.rig.files());
-        assert_eq!(recovery.crashed.len(), in_flight);
+        let crashed = open.iter().filter(|held| !held.awaited).count();
+        assert_eq!(recovery.crashed.len(), crashed);
+        assert_eq!(recovery.awaited.len(), open.len() - crashed);
         assert_eq!(recovery.damaged, 0);
         rig.keeper.reported().store(true, Relaxed);
         rig.keeper.remove();
-        *self = Self {
-            rig,
-            calls: Vec::new(),
-            model: Model {
-                spent,
-                ..Model::default()
-            },
+        let calls = std::mem::take(&mut rig.awaited);
+        let amount = |call: &Hold| i64::try_from(call.held().tokens.unwrap()).unwrap();
+        let held = calls.iter().map(|call| Held {
+            amount: amount(call),
+            awaited: true,
+        });
+        let model = Model {
+            spent,
+            held: held.collect(),
+            noted: Vec::new(),
         };
+        assert_eq!(model.held(), reserved);
+        *self = Self { rig, calls, model };
     }
 
     fn take(&mut self, step: Step) {
@@ -134,10 +179,15 @@ impl World {
                     self.model.settled(was, tokens);
                 }
             },
+            Step::Await(call) => self.await_one(call),
             Step::Drop(call) => {
                 if let Some((hold, was)) = self.pick(call) {
-                    drop(hold);
-                    self.model.settled(was, was);
+                    if was.awaited {
+                        hold.charge_in_full();
+                    } else {
+                        drop(hold);
+                    }
+                    self.model.settled(was, was.amount);
                 }
             },
             Step::Release(call) => {
@@ -164,14 +214,34 @@ impl World {
     }
 
     fn check(&self, step: Step) {
-        let held: i64 = self.model.held.iter().sum();
         for standing in self.rig.engine.purse().standings() {
             let stands = (standing.spent, standing.reserved);
-            assert_eq!(stands, (self.model.spent, held), "after {step:?}");
+            let (spent, held) = (self.model.spent, self.model.held());
+            assert_eq!(stands, (spent, held), "after {step:?}");
         }
-        let (killed, _) = rig(self.rig.files());
-        let found = killed.stands();
-        assert_eq!(found, (self.model.after_kill(), 0), "killed after {step:?}");
+        let files = self.rig.files();
+        self.check_view(files.path(), step);
+        let (killed, _) = rig(files);
+        assert_eq!(
+            killed.stands(),
+            self.model.after_kill(),
+            "killed after {step:?}"
+        );
+    }
+
+    /// What others read in the files: until a start settles them, all open calls hold.
+    fn check_view(&self, files: &Path, step: Step) {
+        let standings = View::open(files).unwrap().standings(NOW).unwrap();
+        let undone: i64 = self.model.noted.iter().map(|(_, charged)| charged).sum();
+        let held: i64 = self.model.open().iter().map(|held| held.amount).sum();
+        for standing in standings {
+            let stands = (standing.spent, standing.reserved);
+            assert_eq!(
+                stands,
+                (self.model.spent - undone, held),
+                "seen after {step:?}"
+            );
+        }
     }
 }
 
@@ -179,7 +249,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn a_kill_between_any_two_steps_charges_what_was_spent_and_what_was_held(steps in steps()) {
+    fn a_kill_between_any_two_steps_charges_what_was_spent_or_held_and_keeps_what_is_awaited(steps in steps()) {
         let mut world = World {
             rig: rig(TempDir::new().unwrap()).0,
             calls: Vec::new(),
@@ -189,8 +259,14 @@ proptest! {
             world.take(step);
             world.check(step);
         }
-        world.calls.clear();
+        let (spent, held) = (world.model.spent, world.model.held());
+        while !world.calls.is_empty() {
+            world.take(Step::Drop(0));
+        }
         world.take(Step::Checkpoint);
+        let (again, recovery) = rig(world.rig.files());
+        assert_eq!(again.stands(), (spent + held, 0));
+        assert!(recovery.awaited.is_empty() && recovery.crashed.is_empty());
         View::open(world.rig.dir.path()).unwrap().verify().unwrap();
     }
 }

@@ -13,6 +13,7 @@ mod limits;
 mod process;
 mod processors;
 mod rates;
+mod restarts;
 mod routes;
 mod streams;
 

@@ -177,6 +177,43 @@ impl Sandbox {
             .sum()
     }
 
+    /// Starts again over the same mock and what is in `directory`, as `yaml` says now.
+    pub(crate) fn again(yaml: &str, mock: Mock, directory: TempDir) -> Self {
+        let config = configuration(yaml, directory.path(), &mock.url());
+        let app = App::start(config, Arc::new(SystemClock));
+        let app = app.unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            app,
+            mock,
+            directory,
+        }
+    }
+
+    /// Ends it in good order, and starts it again.
+    pub(crate) async fn restarted(self, yaml: &str) -> Self {
+        let stopped = tokio::time::timeout(PATIENCE, self.app.stop()).await;
+        stopped.expect("it does not stop");
+        Self::again(yaml, self.mock, self.directory)
+    }
+
+    /// Starts another with what this one would leave behind if it were killed now. This one goes on
+    /// until it is stopped, with nobody to hear of it.
+    pub(crate) async fn killed(self, yaml: &str) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let journal = files.path().join("data/journal");
+        fs::create_dir_all(&journal).unwrap();
+        // The books first: what is moved into them meanwhile is then found in the journal.
+        let found = fs::read_dir(self.path("data/journal")).unwrap();
+        let mut found: Vec<_> = found.map(|file| file.unwrap().path()).collect();
+        found.sort_by_key(|path| path.extension().is_some_and(|name| name == "log"));
+        for file in found {
+            fs::copy(&file, journal.join(file.file_name().unwrap())).unwrap();
+        }
+        let stopped = tokio::time::timeout(PATIENCE, self.app.stop()).await;
+        stopped.expect("it does not stop");
+        Self::again(yaml, self.mock, files)
+    }
+
     /// Ends it in good order. Returns its directory, which still holds all that it kept.
     pub(crate) async fn stop(self) -> TempDir {
         let stopped = tokio::time::timeout(PATIENCE, self.app.stop()).await;
