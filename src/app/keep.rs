@@ -33,7 +33,6 @@ pub(super) struct Kept {
 pub(super) fn open(
     config: &Config,
     needed: bool,
-    address: &str,
     clock: &Arc<dyn Clock>,
 ) -> Result<Kept, StartError> {
     let mut kept = Kept {
@@ -44,7 +43,7 @@ pub(super) fn open(
         awaited: Vec::new(),
         billed: Vec::new(),
     };
-    match Owner::claim(&config.store.path, address) {
+    match Owner::claim(&config.store.path, &config.listen.admin.to_string()) {
         Ok(owner) => kept.owner = Some(owner),
         Err(error @ ClaimError::Owned { .. }) => return Err(error.into()),
         Err(error) if needed => return Err(error.into()),

@@ -106,11 +106,10 @@ impl App {
     ) -> Result<Self, StartError> {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).map_err(io::Error::other)?;
-        let listen = &config.listen;
-        let admin = bind("listen.admin", Listen::with_counterpart(listen.admin), 1)?;
-        let health = bind("listen.health", listen.health.into_iter(), 1)?;
-        let address = admin.address(listen.admin).to_string();
-        let mut kept = keep::open(&config, build::has_budgets(&config), &address, &clock)?;
+        // First of all, so that a second Tollgate hears who has the data, not only that a port is
+        // taken.
+        let mut kept = keep::open(&config, build::has_budgets(&config), &clock)?;
+        let (admin, health) = bind_admin(&config.listen, &mut kept)?;
         let purse = Purse::new(kept.journal(), config.limits.counters);
         let live = build::live(&config, &purse, None)?;
         let pipeline = start_pipeline(&config, &mut kept, &clock, further)?;
@@ -325,6 +324,17 @@ fn start_pipeline(
         pipeline.offer(crashed::span(crashed));
     }
     Ok(Arc::new(pipeline))
+}
+
+/// The sockets of the admin and the health listener. From now on the directory's owner says where it
+/// answers.
+fn bind_admin(listen: &Listen, kept: &mut Kept) -> Result<(Bound, Bound), StartError> {
+    let admin = bind("listen.admin", Listen::with_counterpart(listen.admin), 1)?;
+    let health = bind("listen.health", listen.health.into_iter(), 1)?;
+    if let Some(owner) = &mut kept.owner {
+        owner.answers_at(&admin.address(listen.admin).to_string())?;
+    }
+    Ok((admin, health))
 }
 
 /// The sockets of one listener.

@@ -112,6 +112,14 @@ async fn a_second_program_on_the_same_store_names_the_first() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains(&first.child.id().to_string()), "{said}");
     assert!(said.contains("store.path"), "{said}");
+    // Also where it would find the first one's ports taken: whose they are says more.
+    let same = format!(
+        "listen: {{proxy: \"{}\", admin: 127.0.0.1:0}}\n",
+        first.addr
+    );
+    let (code, said) = refused(directory.path(), &same);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(&first.child.id().to_string()), "{said}");
 }
 
 #[tokio::test]
