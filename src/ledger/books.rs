@@ -255,6 +255,15 @@ impl Books {
         super::verify::verify(&self.db)
     }
 
+    /// Makes everything that was committed survive a power cut. `false`: not yet, since somebody
+    /// reads.
+    pub(super) fn sync(&self) -> Result<bool, BooksError> {
+        let busy = self.db.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        Ok(busy? == 0)
+    }
+
     /// Forgets entries of whole batches from before `oldest`; the chain goes on from the last of
     /// them, and what they summed up to is kept as each counter's opening.
     pub(super) fn prune(&mut self, oldest: Timestamp) -> Result<(), BooksError> {

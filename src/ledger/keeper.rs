@@ -216,6 +216,18 @@ impl Keeper {
         let needed: HashSet<u64> = open
             .flat_map(|open| open.segments.iter().copied())
             .collect();
+        if self.done.iter().all(|number| needed.contains(number)) {
+            return;
+        }
+        // A commit of the books survives us, but not a power cut until it is synced.
+        match self.books.sync() {
+            Ok(true) => {},
+            Ok(false) => return, // Somebody reads; later, then.
+            Err(error) => {
+                self.told("The ledger's books cannot be synced", Err(error));
+                return;
+            },
+        }
         let dir = &self.journal.dir;
         self.done.retain(|number| {
             needed.contains(number) || std::fs::remove_file(segment::path(dir, *number)).is_err()

@@ -313,23 +313,42 @@ impl Purse {
         claims: &mut [Claim],
         now: Timestamp,
     ) -> Result<(MutexGuard<'_, Table>, Told), JournalDown> {
-        let mut table = self.table.lock();
-        let told = table.tell(now);
-        let mut missing = false;
-        for claim in &mut *claims {
-            missing |= !table.find(claim);
+        loop {
+            let mut table = self.table.lock();
+            let told = table.tell(now);
+            let new = self.missing(&table, claims);
+            if new.is_empty() {
+                return Ok((table, told));
+            }
+            drop(table);
+            let recalled: Result<Vec<_>, _> = new
+                .into_iter()
+                .map(|(number, claim)| Ok((number, self.recall(&claim, now)?)))
+                .collect();
+            let recalled = recalled?;
+            let mut table = self.table.lock();
+            // Others may have opened counters meanwhile, these or so many that there is no room.
+            for (number, recalled) in recalled {
+                if let Some(claim) = claims.get_mut(number)
+                    && !table.find(claim)
+                    && (table.len() < self.bound || !may_overflow(claim))
+                {
+                    table.open(claim, &recalled);
+                }
+            }
         }
-        if !missing {
-            return Ok((table, told));
-        }
+    }
+
+    /// The claims whose counters are not in the table, by number. Where there is no room, they are
+    /// put on their rule's counter for all that have none of their own.
+    fn missing(&self, table: &Table, claims: &mut [Claim]) -> Vec<(usize, Claim)> {
         let mut new = Vec::new();
         for (number, claim) in claims.iter_mut().enumerate() {
             if table.find(claim) {
                 continue;
             }
-            // A rule that counts all calls together always gets its counter: there are few of those.
             let full = table.len().saturating_add(new.len()) >= self.bound;
-            if full && !claim.values.is_empty() {
+            if full && may_overflow(claim) {
                 self.tallies.overflowed();
                 claim.values = Arc::from(OVERFLOW);
             }
@@ -337,19 +356,7 @@ impl Purse {
                 new.push((number, claim.clone()));
             }
         }
-        drop(table);
-        let recalled: Result<Vec<_>, _> = new
-            .iter()
-            .map(|(number, claim)| Ok((*number, self.recall(claim, now)?)))
-            .collect();
-        let recalled = recalled?;
-        let mut table = self.table.lock();
-        for (number, recalled) in recalled {
-            if let Some(claim) = claims.get_mut(number) {
-                table.open(claim, &recalled);
-            }
-        }
-        Ok((table, told))
+        new
     }
 
     fn recall(&self, claim: &Claim, now: Timestamp) -> Result<Recalled, JournalDown> {
@@ -417,4 +424,10 @@ impl Purse {
         drop(table);
         wakers.wake();
     }
+}
+
+/// Whether the claim can be counted elsewhere when there are too many counters. A rule that counts
+/// all calls together always gets its counter: there are few of those.
+fn may_overflow(claim: &Claim) -> bool {
+    !claim.values.is_empty() && *claim.values != *OVERFLOW
 }
