@@ -26,6 +26,9 @@ use crate::{
 /// How many users the calls are divided among.
 const USERS: u32 = 50;
 
+/// What is in the last event of an answer.
+const FINISH: &[u8] = br#""finish_reason":"stop""#;
+
 /// What a client saw. Times are in nanoseconds.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -179,7 +182,7 @@ impl Connection {
             if let Some(written) = stamp(event) {
                 self.seen.delay.push(now.saturating_sub(written));
                 events += 1;
-            } else if event != b"data: [DONE]" {
+            } else if event != b"data: [DONE]" && memmem::find(event, FINISH).is_none() {
                 let event = String::from_utf8_lossy(event).into_owned();
                 return Err(io::Error::other(event));
             }

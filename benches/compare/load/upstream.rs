@@ -15,8 +15,8 @@ use tokio::{
 
 use crate::Watch;
 
-/// What stands before an event's time of writing, 20 digits of nanoseconds.
-pub(crate) const STAMP: &[u8] = br#""system_fingerprint":"fp_"#;
+/// What stands before an event's time of writing, 20 digits of nanoseconds: they are its text.
+pub(crate) const STAMP: &[u8] = br#""content":""#;
 
 /// The usage of every answer. The script expects these numbers on every span.
 const USAGE: &str = r#"{"prompt_tokens":412,"completion_tokens":180,"total_tokens":592,"prompt_tokens_details":{"cached_tokens":128,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#;
@@ -118,51 +118,61 @@ async fn send_events(stream: &mut TcpStream, request: &Request, watch: Watch) ->
         .await?;
     let mut tick = time::interval(request.gap.max(Duration::from_millis(1)));
     let (mut event, mut chunk) = (Vec::new(), Vec::new());
+    let no_usage: &[u8] = if request.usage {
+        br#","usage":null"#
+    } else {
+        b""
+    };
     for number in 1..=request.events {
         if !request.gap.is_zero() {
             tick.tick().await;
         }
-        let (delta, reason) = match number {
-            1 => (
-                r#"{"role":"assistant","content":"","refusal":null}"#,
-                "null",
-            ),
-            last if last == request.events => ("{}", "\"stop\""),
-            _ => (r#"{"content":" warehouse"}"#, "null"),
-        };
-        event.clear();
-        begin_event(&mut event, watch)?;
-        write!(
-            event,
-            r#""choices":[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{reason}}}]"#
-        )?;
-        event.extend_from_slice(if request.usage {
-            b",\"usage\":null}\n\n"
+        let role = if number == 1 {
+            r#""role":"assistant","#
         } else {
-            b"}\n\n"
-        });
+            ""
+        };
         chunk.clear();
-        push_chunk(&mut chunk, &event)?;
+        push_event(&mut chunk, &mut event, |event| {
+            let now = watch.nanos();
+            write!(
+                event,
+                r#"[{{"index":0,"delta":{{{role}"content":"{now:020}"}},"logprobs":null,"finish_reason":null}}]"#
+            )?;
+            event.extend_from_slice(no_usage);
+            Ok(())
+        })?;
         stream.write_all(&chunk).await?;
     }
     chunk.clear();
+    push_event(&mut chunk, &mut event, |event| {
+        event.extend_from_slice(
+            br#"[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]"#,
+        );
+        event.extend_from_slice(no_usage);
+        Ok(())
+    })?;
     if request.usage {
-        event.clear();
-        begin_event(&mut event, watch)?;
-        write!(event, "\"choices\":[],\"usage\":{USAGE}}}\n\n")?;
-        push_chunk(&mut chunk, &event)?;
+        push_event(&mut chunk, &mut event, |event| {
+            write!(event, r#"[],"usage":{USAGE}"#)
+        })?;
     }
     push_chunk(&mut chunk, b"data: [DONE]\n\n")?;
     chunk.extend_from_slice(b"0\r\n\r\n");
     stream.write_all(&chunk).await
 }
 
-fn begin_event(event: &mut Vec<u8>, watch: Watch) -> io::Result<()> {
-    write!(
-        event,
-        r#"data: {{"id":"chatcmpl-bench0000000000000000000000","object":"chat.completion.chunk","created":1795328714,"model":"gpt-4o-2024-08-06","service_tier":"default","system_fingerprint":"fp_{:020}","#,
-        watch.nanos()
-    )
+/// An event with what `choices` writes, and all that is the same in every event of a stream.
+fn push_event(
+    wire: &mut Vec<u8>,
+    event: &mut Vec<u8>,
+    choices: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+) -> io::Result<()> {
+    event.clear();
+    event.extend_from_slice(br#"data: {"id":"chatcmpl-bench0000000000000000000000","object":"chat.completion.chunk","created":1795328714,"model":"gpt-4o-2024-08-06","service_tier":"default","system_fingerprint":"fp_f5bdcc3276","choices":"#);
+    choices(event)?;
+    event.extend_from_slice(b"}\n\n");
+    push_chunk(wire, event)
 }
 
 fn push_chunk(wire: &mut Vec<u8>, content: &[u8]) -> io::Result<()> {
