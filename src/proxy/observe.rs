@@ -247,7 +247,9 @@ impl Observer {
             return Verdict::Pass;
         };
         self.ask(&event, "stream event");
-        if self.drop_usage && self.dialect.is_asked_usage(&event) {
+        // Most events come before any usage does, and need no second look.
+        let may_be_asked = self.drop_usage && self.facts.usage.is_reported();
+        if may_be_asked && self.dialect.is_asked_usage(&event) {
             self.left_usage = !editable;
             return Verdict::Drop;
         }
