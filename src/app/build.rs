@@ -92,11 +92,12 @@ fn book(config: &Config) -> Result<Book, Impossible> {
     Book::parse(&text).map_err(|error| wrong(&error))
 }
 
-/// A worker's connections to providers. `own_ports`: those that an egress proxy must not be.
+/// What opens connections to providers. One for all workers: it holds the system's certificates,
+/// which take milliseconds to read. `own_ports`: those that an egress proxy must not be.
 ///
 /// # Errors
 /// A certificate or key cannot be used.
-pub(super) fn upstream(config: &UpstreamConfig, own_ports: &[u16]) -> io::Result<Upstream> {
+pub(super) fn connector(config: &UpstreamConfig, own_ports: &[u16]) -> io::Result<Connector> {
     let tls = tls::client(tls::Files {
         ca_file: config.ca_file.as_deref(),
         client_cert: config.client_cert.as_deref(),
@@ -108,12 +109,21 @@ pub(super) fn upstream(config: &UpstreamConfig, own_ports: &[u16]) -> io::Result
         Egress::Url(url) => Some(Matcher::builder().all(url.expose()).build()),
     };
     let keepalive = Some(config.tcp_keepalive).filter(|every| !every.is_zero());
-    let connector = Connector::new(tls, config.connect_timeout, keepalive, egress);
+    Ok(Connector::new(
+        tls,
+        config.connect_timeout,
+        keepalive,
+        egress,
+    ))
+}
+
+/// A worker's connections to providers.
+pub(super) fn upstream(config: &UpstreamConfig, connector: Connector) -> Upstream {
     let patience = Patience {
         first_byte: config.first_byte_timeout,
         idle: config.idle_timeout,
     };
-    Ok(Upstream::new(connector, patience, config.pool_idle))
+    Upstream::new(connector, patience, config.pool_idle)
 }
 
 /// How many workers: one a core, as far as this process may use them.

@@ -135,8 +135,9 @@ impl App {
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             phase: told,
         };
-        let upstreams = (0..count).map(|_| build::upstream(&config.upstream, &ports).map(Arc::new));
-        let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>()?;
+        let connector = build::connector(&config.upstream, &ports)?;
+        let upstream = || Arc::new(build::upstream(&config.upstream, connector.clone()));
+        let upstreams: Vec<_> = std::iter::repeat_with(upstream).take(count).collect();
         let workers = sockets
             .into_iter()
             .zip(&upstreams)

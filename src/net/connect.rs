@@ -20,9 +20,13 @@ use super::BoxError;
 /// A connection's socket, with or without TLS.
 pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// Where a provider is: the scheme, host and port that connections are pooled by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
+/// Where a provider is: the scheme, host and port that connections are pooled by. Copies compare
+/// by identity first, since they are compared with every call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(Arc<Place>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
     uri: Uri,
     host: HeaderValue,
 }
@@ -38,26 +42,26 @@ impl Origin {
             .path_and_query("/")
             .build()
             .ok()?;
-        Some(Self { uri, host })
+        Some(Self(Arc::new(Place { uri, host })))
     }
 
     /// Scheme and authority, with the path `/`.
-    pub const fn uri(&self) -> &Uri {
-        &self.uri
+    pub fn uri(&self) -> &Uri {
+        &self.0.uri
     }
 
     /// The value of the `Host` header.
-    pub const fn host_header(&self) -> &HeaderValue {
-        &self.host
+    pub fn host_header(&self) -> &HeaderValue {
+        &self.0.host
     }
 
     /// The host's name or address alone.
     pub fn host(&self) -> &str {
-        self.uri.host().unwrap_or_default()
+        self.uri().host().unwrap_or_default()
     }
 
     fn is_tls(&self) -> bool {
-        self.uri.scheme() == Some(&Scheme::HTTPS)
+        self.uri().scheme() == Some(&Scheme::HTTPS)
     }
 }
 

@@ -2,7 +2,6 @@
 //! others get a chance to age out.
 
 use std::{
-    collections::HashMap,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -21,7 +20,8 @@ type Shelf<T> = Vec<(Instant, T)>;
 /// A pool of idle `T`, by origin.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
-    idle: Mutex<HashMap<Origin, Shelf<T>>>,
+    /// A list, since there are a handful: comparing is cheaper than hashing an address.
+    idle: Mutex<Vec<(Origin, Shelf<T>)>>,
     max_age: Duration,
     overflow: AtomicU64,
 }
@@ -40,23 +40,22 @@ impl<T> Pool<T> {
     pub(super) fn take(&self, origin: &Origin) -> Option<T> {
         self.idle
             .lock()
-            .get_mut(origin)?
-            .pop()
+            .iter_mut()
+            .find(|(place, _)| place == origin)
+            .and_then(|(_, kept)| kept.pop())
             .map(|(_since, connection)| connection)
     }
 
     /// Keeps a connection for later.
     pub(super) fn put(&self, origin: &Origin, connection: T, now: Instant) {
         let mut idle = self.idle.lock();
-        let place = match idle.get_mut(origin) {
-            Some(place) => place,
-            None => idle.entry(origin.clone()).or_default(),
-        };
-        if place.len() < MAX_IDLE {
-            place.push((now, connection));
-        } else {
-            drop(idle);
-            self.overflow.fetch_add(1, Relaxed);
+        match idle.iter_mut().find(|(place, _)| place == origin) {
+            None => idle.push((origin.clone(), vec![(now, connection)])),
+            Some((_, kept)) if kept.len() < MAX_IDLE => kept.push((now, connection)),
+            Some(_) => {
+                drop(idle);
+                self.overflow.fetch_add(1, Relaxed);
+            },
         }
     }
 
@@ -64,11 +63,11 @@ impl<T> Pool<T> {
     pub(super) fn sweep(&self, now: Instant) {
         let mut old = Vec::new();
         let mut idle = self.idle.lock();
-        idle.retain(|_origin, place| {
+        idle.retain_mut(|(_, kept)| {
             let fresh = |since: Instant| now.saturating_duration_since(since) < self.max_age;
-            let keep_from = place.iter().position(|(since, _)| fresh(*since));
-            old.extend(place.drain(..keep_from.unwrap_or(place.len())));
-            !place.is_empty()
+            let keep_from = kept.iter().position(|(since, _)| fresh(*since));
+            old.extend(kept.drain(..keep_from.unwrap_or(kept.len())));
+            !kept.is_empty()
         });
         drop(idle);
         // Closed here, outside the lock.
@@ -77,7 +76,7 @@ impl<T> Pool<T> {
 
     /// How many connections are idle.
     pub(super) fn len(&self) -> usize {
-        self.idle.lock().values().map(Vec::len).sum()
+        self.idle.lock().iter().map(|(_, kept)| kept.len()).sum()
     }
 
     /// How many were closed because the pool was full.

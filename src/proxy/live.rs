@@ -173,7 +173,7 @@ impl Destination {
     }
 
     /// The value of the `Host` header.
-    pub(super) const fn host_header(&self) -> &HeaderValue {
+    pub(super) fn host_header(&self) -> &HeaderValue {
         self.origin.host_header()
     }
 
