@@ -121,13 +121,16 @@ impl Upstream {
     ///
     /// # Errors
     /// When no head of a response came. [`UpstreamError::nothing_sent`] tells whether the provider
-    /// can have seen the request.
+    /// can have seen the request. `sending` is called when there is a connection, before the first
+    /// byte.
     pub async fn send(
         self: &Arc<Self>,
         origin: &Origin,
         mut request: Request<Outgoing>,
+        mut sending: impl FnMut(),
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         if let Some(mut driver) = self.idle(origin) {
+            sending();
             match driver.exchange(request, self.patience.first_byte).await {
                 Ok(response) => return Ok(self.wrap(origin, driver, response)),
                 Err(Failed {
@@ -142,6 +145,7 @@ impl Upstream {
         if let Some(via) = driver.via.clone() {
             through_proxy(&mut request, origin, via);
         }
+        sending();
         match driver.exchange(request, self.patience.first_byte).await {
             Ok(response) => Ok(self.wrap(origin, driver, response)),
             Err(Failed { error, .. }) => Err(error),

@@ -331,7 +331,8 @@ impl Worker {
         let peek::Guard { mut scanned, admit } = guard;
         let request = outbound.request(exchange);
         let to = Arc::clone(&exchange.route.to);
-        let sending = self.upstream.send(to.origin(), request);
+        // Of a request that is not whole nothing counts as sent until it was admitted.
+        let sending = self.upstream.send(to.origin(), request, || {});
         tokio::pin!(sending);
         let early = tokio::select! {
             biased;
@@ -372,11 +373,13 @@ impl Worker {
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let request = outbound.request(exchange);
         let to = Arc::clone(&exchange.route.to);
-        exchange.sent = Some(self.proxy.clock.mono());
-        self.upstream
-            .send(to.origin(), request)
-            .await
-            .map_err(|error| failed(exchange, &error))
+        let clock = Arc::clone(&self.proxy.clock);
+        let sent = &mut exchange.sent;
+        let answer = self
+            .upstream
+            .send(to.origin(), request, || *sent = Some(clock.mono()))
+            .await;
+        answer.map_err(|error| failed(exchange, &error))
     }
 }
 

@@ -113,6 +113,30 @@ async fn a_call_that_cannot_connect_is_charged_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_before_there_is_a_connection_is_charged_nothing() {
+    // It accepts, and never shakes hands.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = silent.local_addr().unwrap();
+    let yaml = format!(
+        "budgets: {{daily: 5.00}}\nproviders: {{openai: {{base_url: \"https://{addr}\"}}}}"
+    );
+    let sandbox = Sandbox::new(&priced(&yaml));
+    let mut line = client::Line::connect(sandbox.addr()).await;
+    let body = chat().to_string();
+    let length = body.len();
+    let head = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\ncontent-length: {length}\r\n\r\n");
+    line.send(head + &body).await;
+    let (_connecting, _) = silent.accept().await.unwrap();
+    drop(line);
+    let span = sandbox.only_span().await;
+    assert_eq!(
+        span.outcome(),
+        "cancelled client admitted absent 0.000000000"
+    );
+    assert_eq!(sandbox.spent("daily").await, 0);
+}
+
 /// Longer than a peek of 1 kB.
 fn long_chat() -> String {
     let mut body = chat();
