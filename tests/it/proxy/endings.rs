@@ -126,7 +126,7 @@ async fn a_client_that_leaves_before_there_is_a_connection_is_charged_nothing() 
     let body = chat().to_string();
     let length = body.len();
     let head = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\ncontent-length: {length}\r\n\r\n");
-    line.send(head + &body).await;
+    line.send(format!("{head}{body}")).await;
     let (_connecting, _) = silent.accept().await.unwrap();
     drop(line);
     let span = sandbox.only_span().await;
