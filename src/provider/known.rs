@@ -99,6 +99,10 @@ pub(super) const KNOWN: &[Known] = &[
     known("ollama", "http://127.0.0.1:11434", &[], &OpenAi::Compatible),
 ];
 
+/// Those that put usage into every stream, asked or not (each seen on the wire): they are not asked,
+/// so that their streams pass as they are.
+pub(super) const REPORT_UNASKED: &[&str] = &["deepseek", "groq", "huggingface", "mistral"];
+
 const fn known(
     name: &'static str,
     base_url: &'static str,

@@ -8,7 +8,7 @@ use super::{
     DIALECTS,
     config::{Config, Price, ProviderConfig},
     dialect::Dialect,
-    known::{KNOWN, Known},
+    known::{KNOWN, Known, REPORT_UNASKED},
     openai::OpenAi,
 };
 use crate::call::facts::{Operation, Spends};
@@ -26,6 +26,8 @@ pub struct Provider {
     pub dialect: &'static dyn Dialect,
     /// It may speak other dialects on paths that its own does not know.
     polyglot: bool,
+    /// It puts usage into every stream, asked or not.
+    pub reports_unasked: bool,
     /// Its calls are known to cost nothing.
     pub free: bool,
     /// The most tokens a second that one of its models makes.
@@ -121,6 +123,7 @@ impl Provider {
                 .collect(),
             base,
             dialect: known.dialect,
+            reports_unasked: REPORT_UNASKED.contains(&known.name),
             polyglot: true,
             free: false,
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
@@ -134,6 +137,7 @@ impl Provider {
             base: None,
             hosts: Vec::new(),
             dialect: &OpenAi::Compatible,
+            reports_unasked: false,
             polyglot: true,
             free: false,
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,

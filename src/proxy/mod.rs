@@ -306,7 +306,7 @@ impl Worker {
     /// Asks on the client's behalf for the usage of its stream.
     fn ask_usage(&self, exchange: &mut Exchange, body: &Bytes) -> Option<Vec<u8>> {
         let to = &exchange.route.to;
-        if self.proxy.shy.contains(&to.provider.name) {
+        if to.provider.reports_unasked || self.proxy.shy.contains(&to.provider.name) {
             return None;
         }
         let dialect = exchange.route.dialect;

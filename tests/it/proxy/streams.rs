@@ -67,7 +67,7 @@ async fn a_provider_that_refuses_to_be_asked_for_usage_is_not_asked_again() {
     let refusal = r#"{"error":{"message":"Unknown field: stream_options","type":"invalid"}}"#;
     let exact = tollgate::mock::Exact::new(400, "application/json", refusal);
     sandbox.mock.next_exact(exact);
-    let target = "/groq/openai/v1/chat/completions";
+    let target = "/xai/v1/chat/completions";
     let first = sandbox.post(target, &chat_stream()).await;
     assert_eq!(first.status, 400);
     sandbox.settled().await;
