@@ -117,6 +117,9 @@ pub struct ResponseFacts {
     pub pending: bool,
     /// The dialect's last event was seen.
     pub complete: bool,
+    /// It came in a coding that we cannot read, or from some point on could not be read: what is
+    /// not here was not looked for.
+    pub unread: bool,
 }
 
 /// One call that the model asked for.

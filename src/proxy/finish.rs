@@ -120,14 +120,17 @@ impl Exchange {
     }
 
     fn metered(&self, end: End, facts: &ResponseFacts, failed: bool) -> Account {
-        let reported = facts.usage.is_reported();
+        // The usage of a stream is final at its last event; what could not be read may hide that.
+        let hidden = facts.unread && self.request.stream && !facts.complete;
+        let reported = facts.usage.is_reported() && !hidden;
         if reported && (end == End::Complete || failed) {
             return self.priced(facts, &facts.usage, UsageSource::Reported);
         }
         if failed {
             return Account::nothing();
         }
-        if !self.answered {
+        // What was not read is not nothing: its output is as unknown as that of no answer.
+        if !self.answered || (facts.unread && !reported) {
             return self.unanswered();
         }
         match end {
@@ -170,23 +173,29 @@ impl Exchange {
         usage
     }
 
-    /// The request was sent, and no answer came, or not the whole of it: its input, and what the
-    /// model can have made in that time.
+    /// The request was sent, and no answer came, or not the whole of it, or none that we can read:
+    /// its input, and what the model can have made in that time.
     fn unanswered(&self) -> Account {
         let time = self.sent.map_or(Duration::ZERO, |sent| {
             self.proxy.clock.mono().saturating_duration_since(sent)
         });
         let speed = u64::from(self.route.to.provider.max_tokens_per_second);
-        let made = u64::try_from(time.as_millis())
+        let made = u64::try_from(time.as_micros())
             .unwrap_or(u64::MAX)
             .saturating_mul(speed)
-            .div_ceil(1000);
+            .div_ceil(1_000_000);
         let (input, most) = match self.reservation.most_output() {
             Some(most) => (self.reservation.input_tokens(), most),
             // No budget asked for a bound.
             None => self.bounds(),
         };
-        let usage = Usage::text(input, made.min(most));
+        // What was to be made later is made whether or not anyone waits.
+        let made = if self.request.background {
+            most
+        } else {
+            made.min(most)
+        };
+        let usage = Usage::text(input, made);
         let held = self.reservation.held();
         let facts = ResponseFacts::default();
         let mut account = self.priced(&facts, &usage, UsageSource::Ceiling);

@@ -96,13 +96,16 @@ impl Observer {
                 scanner: None,
             })
         };
-        let partial = matches!(framing, Framing::Opaque).then_some("content-encoding");
+        let unread = matches!(framing, Framing::Opaque);
         Self {
             dialect,
             operation,
-            facts: ResponseFacts::default(),
+            facts: ResponseFacts {
+                unread,
+                ..ResponseFacts::default()
+            },
             state: StreamState::default(),
-            partial,
+            partial: unread.then_some("content-encoding"),
             drop_usage: false,
             left_usage: false,
             faulty: false,
@@ -160,6 +163,7 @@ impl Observer {
             },
             Err(_) => {
                 self.faulty = true;
+                self.facts.unread = true;
                 self.partial = Some("the reader of this dialect panicked");
             },
         }
@@ -185,6 +189,7 @@ impl Observer {
                 GaveUp::Bomb => "compressed body is a bomb",
             });
             self.framing = Framing::Opaque;
+            self.facts.unread = true;
         }
     }
 

@@ -345,3 +345,39 @@ async fn an_unknown_price_is_refused_only_under_a_budget_in_dollars() {
     assert_eq!(span.outcome(), "ok complete admitted reported -");
     assert_eq!(ceiling.spent("daily").await, 100 * 10_000 + 20 * 50_000);
 }
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_charged_what_can_have_been_made() {
+    // So fast that time bounds nothing: the request's own limit does.
+    let sandbox = Sandbox::new(&priced(
+        "providers: {openai: {max_tokens_per_second: 1000000000}}\nbudgets: {daily: 5.00}",
+    ));
+    let mut limited = chat_stream();
+    limited["max_tokens"] = 50.into();
+    for (settings, body) in [
+        ("encoding=zstd;output=40", chat()),
+        ("encoding=zstd;output=40", limited.clone()),
+    ] {
+        let before = sandbox.budget("daily").spent;
+        sandbox.mock.next_with(settings).unwrap();
+        let answer = sandbox.post(PATH, &body).await;
+        assert_eq!(answer.status, 200);
+        let span = sandbox.span(&answer).await;
+        assert_eq!(span.get("tollgate.usage.source"), "ceiling");
+        let spent = sandbox.spent("daily").await - before;
+        assert!(spent > 50 * 10_000, "{spent}");
+        assert_eq!(span.nanos("tollgate.cost.usd"), spent);
+    }
+    for (content_type, body) in [(JSON, chat()), ("text/event-stream", limited)] {
+        let before = sandbox.budget("daily").spent;
+        let mut exact = Exact::new(200, content_type, "\u{1b}no brotli");
+        let header = ("content-encoding".to_owned(), "br".into());
+        exact.headers.push(header);
+        sandbox.mock.next_exact(exact);
+        let answer = sandbox.post(PATH, &body).await;
+        let span = sandbox.span(&answer).await;
+        assert_eq!(span.get("tollgate.usage.source"), "ceiling");
+        let spent = sandbox.spent("daily").await - before;
+        assert!(spent > 50 * 10_000, "{content_type} {spent}");
+    }
+}
