@@ -1,6 +1,11 @@
 //! What one section cannot know: whether the whole makes sense.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use http::Uri;
 
 use super::{Config, expand::Sources, problem::Problem, rules::check_rules};
 use crate::provider::Providers;
@@ -19,6 +24,7 @@ pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
             problems.extend(errors.map(|error| Problem::error(error.key, error.problem)));
         })
         .ok();
+    loops(config, &mut problems);
     problems.append(&mut check_rules(config, providers.as_ref()));
     problems
 }
@@ -84,6 +90,36 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
+}
+
+/// A provider that is this proxy: one request would become as many calls as there is room for.
+fn loops(config: &Config, problems: &mut Vec<Problem>) {
+    let proxy = config.listen.proxy;
+    let everyday = proxy.ip().is_loopback() || proxy.ip().is_unspecified();
+    let loopback = [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv6Addr::LOCALHOST.into(),
+    ];
+    let is_proxy = |uri: &Uri| {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let here = match host.parse::<IpAddr>() {
+            Ok(ip) => ip == proxy.ip() || (everyday && loopback.contains(&ip)),
+            Err(_) => everyday && host.eq_ignore_ascii_case("localhost"),
+        };
+        here && uri.port_u16().unwrap_or(80) == proxy.port()
+    };
+    for (name, provider) in &config.providers.providers {
+        let uri = provider.base_url.as_deref().map(str::parse::<Uri>);
+        if uri.is_some_and(|uri| uri.is_ok_and(|uri| is_proxy(&uri))) {
+            problems.push(
+                Problem::error(
+                    format!("providers.{name}.base_url"),
+                    "is the address of `listen.proxy`: calls would come back without end",
+                )
+                .help("name where the provider itself listens"),
+            );
+        }
+    }
 }
 
 /// The shortest wait for an answer that cuts nobody short who waits as the SDKs do.

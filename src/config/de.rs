@@ -308,6 +308,11 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
+        if matches!(self.value, Value::List(_)) {
+            // Derived visitors would take a list for the fields in their order.
+            let error: Error = de::Error::invalid_type(Unexpected::Seq, &"a map");
+            return Err(error.at(self.id));
+        }
         self.deserialize_map(visitor)
     }
 

@@ -12,6 +12,7 @@ use super::{
     summary,
 };
 use crate::{
+    base::money::Usd,
     policy::{Match, Per},
     provider::Providers,
 };
@@ -69,8 +70,23 @@ fn twice(path: &str, name: &str) -> Problem {
         .help("a name says which counters are a rule's own; give this one another")
 }
 
-/// A rule without a limit does nothing, which nobody means.
+/// A rule without a limit does nothing, and no budget is below nothing: nobody means that.
 fn limits(config: &Config, problems: &mut Vec<Problem>) {
+    let budgets = &config.budgets;
+    let mut not_negative = |path: String, limit: Option<Usd>| {
+        if limit.is_some_and(|limit| limit < Usd::ZERO) {
+            problems.push(
+                Problem::error(path, "is below zero")
+                    .help("0 lets nothing through that costs anything"),
+            );
+        }
+    };
+    not_negative("budgets.daily".to_owned(), budgets.daily);
+    not_negative("budgets.monthly".to_owned(), budgets.monthly);
+    not_negative("budgets.per_user".to_owned(), budgets.per_user);
+    for (index, rule) in budgets.rules.iter().enumerate() {
+        not_negative(format!("budgets.rules[{index}].limit.usd"), rule.limit.usd);
+    }
     for (index, rule) in config.budgets.rules.iter().enumerate() {
         let limit = rule.limit;
         if limit.usd.is_none() && limit.tokens.is_none() && limit.requests.is_none() {

@@ -271,6 +271,55 @@ fn rules_that_cannot_be_meant_are_errors() {
 }
 
 #[test]
+fn a_provider_that_is_the_proxy_itself_is_an_error() {
+    let provider = |url: &str| format!("providers: {{me: {{base_url: '{url}'}}}}");
+    for url in [
+        "http://127.0.0.1:4100",
+        "http://localhost:4100/v1",
+        "http://[::1]:4100/me",
+    ] {
+        let begins = "t.yaml:1:28: providers.me.base_url: ";
+        assert_problem(&provider(url), begins, "without end");
+    }
+    for url in ["http://127.0.0.1:4101", "http://10.0.0.1:4100"] {
+        assert_eq!(problems(&provider(url)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_budget_below_zero_is_an_error() {
+    for (text, begins) in [
+        ("budgets: {daily: -5}", "t.yaml:1:18: budgets.daily: "),
+        (
+            "budgets: {monthly: -0.01}",
+            "t.yaml:1:20: budgets.monthly: ",
+        ),
+        ("budgets: {per_user: -1}", "t.yaml:1:21: budgets.per_user: "),
+        (
+            "budgets: {rules: [{name: a, window: day, limit: {usd: -1}}]}",
+            "t.yaml:1:55: budgets.rules[0].limit.usd: ",
+        ),
+    ] {
+        assert_problem(text, begins, "below zero");
+    }
+    assert_eq!(problems("budgets: {daily: 0}"), Vec::<String>::new());
+}
+
+#[test]
+fn a_list_in_the_place_of_a_mapping_is_an_error() {
+    for (text, begins) in [
+        ("budgets: [1]", "t.yaml:1:1: budgets: "),
+        ("listen: ['127.0.0.1:1']", "t.yaml:1:1: listen: "),
+        (
+            "budgets: {rules: [{name: a, window: day, limit: [1]}]}",
+            "t.yaml:1:42: budgets.rules[0].limit: ",
+        ),
+    ] {
+        assert_problem(text, begins, "expected a mapping, found a list");
+    }
+}
+
+#[test]
 fn a_limit_divided_by_what_callers_choose_is_a_warning() {
     let per_user = "budgets: {per_user: 1}";
     let trusted = "identity: {trusted: [header]}";
