@@ -131,7 +131,7 @@ impl Exchange {
         }
         // What was not read is not nothing: its output is as unknown as that of no answer.
         if !self.answered || (facts.unread && !reported) {
-            return self.unanswered();
+            return self.unanswered(facts.unread);
         }
         match end {
             _ if self.goes_on(facts) => Account::unknown(),
@@ -140,7 +140,7 @@ impl Exchange {
             },
             End::Complete => self.unreported(facts),
             // What is no stream was made whole before any of it was sent.
-            _ if !self.request.stream && !reported => self.unanswered(),
+            _ if !self.request.stream && !reported => self.unanswered(false),
             End::Cut | End::Client | End::Upstream | End::Crashed => {
                 let usage = self.broken_off(facts, self.live.cut_margin);
                 self.priced(facts, &usage, UsageSource::Estimated)
@@ -175,7 +175,9 @@ impl Exchange {
 
     /// The request was sent, and no answer came, or not the whole of it, or none that we can read:
     /// its input, and what the model can have made in that time.
-    fn unanswered(&self) -> Account {
+    fn unanswered(&self, unread: bool) -> Account {
+        // Steps are kept by a cut, and what cannot be read is not cut: it may have passed them.
+        let unkept = unread && self.reservation.is_in_steps();
         let time = self.sent.map_or(Duration::ZERO, |sent| {
             self.proxy.clock.mono().saturating_duration_since(sent)
         });
@@ -185,6 +187,7 @@ impl Exchange {
             .saturating_mul(speed)
             .div_ceil(1_000_000);
         let (input, most) = match self.reservation.most_output() {
+            Some(_) if unkept => (self.reservation.input_tokens(), self.bounds().1),
             Some(most) => (self.reservation.input_tokens(), most),
             // No budget asked for a bound.
             None => self.bounds(),
@@ -199,6 +202,9 @@ impl Exchange {
         let held = self.reservation.held();
         let facts = ResponseFacts::default();
         let mut account = self.priced(&facts, &usage, UsageSource::Ceiling);
+        if unkept {
+            return account;
+        }
         if let (Some(usd), Some(held)) = (&mut account.charge.usd, held.usd) {
             *usd = (*usd).min(held);
             account.cost = Some(*usd);

@@ -88,6 +88,11 @@ impl Reservation {
         self.output
     }
 
+    /// Whether more is set aside as the stream goes on, and our cut keeps it within that.
+    pub(super) const fn is_in_steps(&self) -> bool {
+        self.in_steps
+    }
+
     /// The prices that stand in for unknown ones.
     pub(super) fn stand_in(&self) -> Option<&Tariff> {
         self.worth.stand_in.as_deref()

@@ -381,3 +381,17 @@ async fn an_answer_that_cannot_be_read_is_charged_what_can_have_been_made() {
         assert!(spent > 50 * 10_000, "{content_type} {spent}");
     }
 }
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_read_is_charged_beyond_the_step_that_was_set_aside() {
+    let sandbox = Sandbox::new(&priced(
+        "providers: {openai: {max_tokens_per_second: 1000000000}}\nbudgets: {daily: 5.00}",
+    ));
+    sandbox.mock.next_with("encoding=zstd;output=9000").unwrap();
+    let answer = sandbox.post(PATH, &chat_stream()).await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.usage.source"), "ceiling");
+    let spent = sandbox.spent("daily").await;
+    assert!(spent > 9_000 * 10_000, "{spent}");
+    assert_eq!(span.nanos("tollgate.cost.usd"), spent);
+}
