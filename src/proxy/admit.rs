@@ -31,6 +31,8 @@ struct Ask {
     /// Output tokens of all choices.
     output: Option<u64>,
     in_steps: bool,
+    /// The most output that the model can make.
+    most: u64,
     /// The edit that makes the provider keep to it.
     edit: Option<(Splice, Decision)>,
     /// Only part of what the call can cost: `unbounded: allow`.
@@ -43,6 +45,7 @@ impl Ask {
             amounts,
             output: None,
             in_steps: false,
+            most: 0,
             edit: None,
             soft: false,
         }
@@ -84,6 +87,7 @@ pub(super) async fn admit(
     exchange.reservation.hold = Some(hold);
     exchange.reservation.output = ask.output;
     exchange.reservation.in_steps = ask.in_steps;
+    exchange.reservation.most = ask.most;
     if let Some(durable) = durable
         && durable.await.is_err()
     {
@@ -214,6 +218,7 @@ fn tokens(
     };
     let whole = Ask {
         in_steps,
+        most,
         ..ask(first)
     };
     let room = live.engine.room(matched, whole.amounts, now)?;
@@ -224,6 +229,7 @@ fn tokens(
     if in_steps {
         return Ok(Ask {
             in_steps,
+            most,
             ..ask(left.min(first).max(LEAST))
         });
     }

@@ -437,6 +437,12 @@ fn respond(
         edited,
     );
     observer.drop_usage = asked;
+    if observer.facts.unread && status.is_success() {
+        let now = exchange.proxy.clock.wall();
+        if let Err(refusal) = exchange.reservation.take_all(now) {
+            return exchange.refuse(refusal);
+        }
+    }
     let mut head = Response::from_parts(parts, ());
     *head.headers_mut() = headers::to_client(std::mem::take(head.headers_mut()));
     if observer.is_editable() {

@@ -117,7 +117,8 @@ pub(super) async fn peek(
     let mut place = Place::new(Arc::clone(room));
     let known = body.size_hint().exact();
     let fits = |bytes: u64| bytes <= bounds.each;
-    if known.is_some_and(|known| !fits(known) || !place.take(known, bounds.total)) {
+    // Room is taken as bytes come, not as they are announced: an announcement costs nothing.
+    if known.is_some_and(|known| !fits(known)) {
         return Ok(Peeked::Large {
             begun: Vec::new(),
             rest: body,
@@ -135,7 +136,7 @@ pub(super) async fn peek(
                 let more = bytes.len() as u64;
                 read += more;
                 frames.push(bytes);
-                let room = known.is_some() || place.take(more, bounds.total);
+                let room = place.take(more, bounds.total);
                 if !fits(read) || !room {
                     return Ok(Peeked::Large {
                         begun: frames,

@@ -27,6 +27,8 @@ pub(super) struct Reservation {
     pub(super) output: Option<u64>,
     /// The output is bounded by us, step by step, and not by the provider.
     pub(super) in_steps: bool,
+    /// The most output that the model can make of the call, of all choices together.
+    pub(super) most: u64,
 }
 
 /// What a call's tokens are worth at most.
@@ -101,6 +103,20 @@ impl Reservation {
     /// Hands the hold over, to be settled.
     pub(super) const fn take(&mut self) -> Option<Hold> {
         self.hold.take()
+    }
+
+    /// Sets aside the most that the call can cost: its stream cannot be read, so that nothing could
+    /// tell when the next step is due.
+    ///
+    /// # Errors
+    /// So much does not fit.
+    pub(super) fn take_all(&mut self, now: Timestamp) -> Result<(), Refusal> {
+        if let (true, Some(hold)) = (self.in_steps, &mut self.hold) {
+            raise(hold, &self.worth, self.most, now)?;
+            self.output = Some(self.most);
+            self.in_steps = false;
+        }
+        Ok(())
     }
 
     /// Sets more aside when what was read comes near to what is held. Tokens are counted by the

@@ -383,6 +383,18 @@ async fn an_answer_that_cannot_be_read_is_charged_what_can_have_been_made() {
 }
 
 #[tokio::test]
+async fn a_stream_that_cannot_be_read_passes_only_while_budgets_cover_all_of_it() {
+    // gpt-4o makes 16,384 tokens at most, at $10 a million here.
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 0.10}"));
+    sandbox.mock.next_with("encoding=zstd;output=40").unwrap();
+    let answer = sandbox.post(PATH, &chat_stream()).await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.header("x-tollgate-blocked-by"), "budget.daily");
+    let spent = sandbox.spent("daily").await;
+    assert!(spent <= 100_000_000, "{spent}");
+}
+
+#[tokio::test]
 async fn a_stream_that_cannot_be_read_is_charged_beyond_the_step_that_was_set_aside() {
     let sandbox = Sandbox::new(&priced(
         "providers: {openai: {max_tokens_per_second: 1000000000}}\nbudgets: {daily: 5.00}",
