@@ -25,6 +25,9 @@ use crate::{
 /// How often a worker closes connections that nobody uses.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long the last words of calls that are cut may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Where the process is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -116,12 +119,20 @@ async fn accept(listener: TcpListener, common: Common, worker: Arc<Worker>) {
         }
     };
     drop(listener);
-    let ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout_at(deadline, ended).await.is_err() {
-        // What is left is cut: each call settles as its body is dropped.
-        worker.proxy.leave();
+    if all_ended(&mut connections, deadline).await {
+        return;
+    }
+    worker.proxy.leave();
+    if !all_ended(&mut connections, SystemClock.mono() + LAST_WORDS).await {
+        // What is left breaks off: each call settles as its body is dropped.
         connections.shutdown().await;
     }
+}
+
+/// Waits for connections to end, for so long; says whether all have.
+async fn all_ended(connections: &mut JoinSet<()>, deadline: Deadline) -> bool {
+    let ended = async { while connections.join_next().await.is_some() {} };
+    tokio::time::timeout_at(deadline, ended).await.is_ok()
 }
 
 /// The next connection, with its place among `limits.connections`.

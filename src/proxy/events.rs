@@ -80,6 +80,14 @@ impl Events {
         self.mode != Mode::Through
     }
 
+    /// Whether no event has passed in part.
+    pub(super) fn is_between(&self) -> bool {
+        match self.mode {
+            Mode::Through => self.tail.is_empty() && self.scanner.is_none(),
+            Mode::Held | Mode::Cut => self.passed == 0,
+        }
+    }
+
     /// Takes in a chunk. `read` is called with each event that it completes; what may pass is
     /// appended to `out`. After [`Verdict::Cut`] nothing passes any more.
     pub(super) fn take(

@@ -173,11 +173,14 @@ impl Exchange {
         matches!(self.decision, Decision::Cut)
     }
 
-    /// The legal end of a stream that is cut.
-    pub(super) fn last_events(&self, observer: &Observer) -> Bytes {
-        let (Some(refusal), true) = (&self.refusal, observer.is_editable()) else {
-            return Bytes::new();
-        };
+    /// Whether all that it costs was made.
+    pub(super) fn has_all(&self, facts: &ResponseFacts) -> bool {
+        let choices = usize::try_from(self.request.choices()).unwrap_or(usize::MAX);
+        facts.complete || facts.finish_reasons.len() >= choices
+    }
+
+    /// The legal end of a stream that is cut after a whole event, if its dialect has one.
+    pub(super) fn last_events(&self, refusal: &Refusal, observer: &Observer) -> Bytes {
         let cut = Cut {
             style: self.live.cut_style,
             refusal,
@@ -223,10 +226,15 @@ impl Exchange {
         self.trace.answer(headers);
     }
 
+    /// It is ended since we leave.
+    pub(super) fn interrupted(&mut self) {
+        self.error_type.get_or_insert("tollgate_left");
+    }
+
     /// How a call ends whose response nobody takes any more: the client left, or we leave.
     pub(super) fn abandoned(&mut self) -> End {
         if self.proxy.leaving.load(Relaxed) {
-            self.error_type.get_or_insert("tollgate_left");
+            self.interrupted();
             End::Cut
         } else {
             End::Client
@@ -241,9 +249,8 @@ impl Exchange {
 
 impl Progress for Exchange {
     fn may_go_on(&mut self, facts: &ResponseFacts) -> bool {
-        // All that it costs was made: a cut would spare nothing, and end it twice.
-        let choices = usize::try_from(self.request.choices()).unwrap_or(usize::MAX);
-        if facts.complete || facts.finish_reasons.len() >= choices {
+        // A cut would spare nothing, and end it twice.
+        if self.has_all(facts) {
             return true;
         }
         let now = self.proxy.clock.wall();

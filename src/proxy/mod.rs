@@ -1,8 +1,8 @@
 //! The data plane: its files are verbs, in the order a call meets them.
 //!
 //! `serve` → `route` → `identify` → `peek` → `admit` (what is set aside: `reserve`) → `forward` →
-//! `tap`, in which `observe` reads what passes (`events`) → `finish`. One [`Exchange`] goes along
-//! the whole way; `reply` words every refusal.
+//! `tap`, in which `observe` reads what passes (`events`), until its end or an `interrupt` →
+//! `finish`. One [`Exchange`] goes along the whole way; `reply` words every refusal.
 
 mod admit;
 mod body;
@@ -14,6 +14,7 @@ mod flight;
 mod forward;
 mod headers;
 mod identify;
+mod interrupt;
 mod later;
 mod live;
 mod metrics;
@@ -61,6 +62,7 @@ use crate::{
 };
 use exchange::{Beginning, Exchange};
 use flight::Flights;
+use interrupt::Interrupts;
 use later::Later;
 use observe::Observer;
 use peek::{Guarded, PeekError, Peeked, Room};
@@ -79,6 +81,7 @@ pub struct Proxy {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
     flights: Arc<Flights>,
+    interrupts: Arc<Interrupts>,
     room: Arc<Room>,
     later: Later,
     /// Providers that refused `stream_options`: they are not asked for usage again.
@@ -125,6 +128,7 @@ impl Proxy {
             pipeline,
             flights: Arc::new(Flights::new(metrics.in_flight().clone())),
             metrics,
+            interrupts: Arc::default(),
             room: Arc::default(),
             later,
             shy: DashSet::new(),
@@ -152,9 +156,13 @@ impl Proxy {
         self.live.store(Arc::new(live));
     }
 
-    /// From now on calls are cut short.
+    /// From now on calls are cut short: streams end in their dialect's own way as soon as they are
+    /// written, if that can be done, else they break off.
     pub fn leave(&self) {
         self.leaving.store(true, Relaxed);
+        let message = "Tollgate is leaving, and this call did not end within shutdown.deadline.";
+        self.interrupts
+            .end_all(Refusal::new(Reason::Overload, "", message));
     }
 
     /// What is held now.

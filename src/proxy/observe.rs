@@ -119,6 +119,13 @@ impl Observer {
         matches!(&self.framing, Framing::Events(events) if events.is_held())
     }
 
+    /// Whether its last events can be put in here: it is a plain stream, all of whose events were
+    /// read, and none of them has passed in part.
+    pub(super) fn can_end(&self) -> bool {
+        let plain = self.decoder.is_none() && !self.facts.unread;
+        plain && matches!(&self.framing, Framing::Events(events) if events.is_between())
+    }
+
     /// Takes in a chunk; what may pass of it is appended to `out`. `last`: none will follow.
     pub(super) fn take(
         &mut self,

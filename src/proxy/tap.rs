@@ -5,15 +5,16 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{exchange::Exchange, observe::Observer};
+use super::{exchange::Exchange, interrupt::Ear, observe::Observer};
 use crate::{
-    call::outcome::End,
+    call::{outcome::End, refusal::Refusal},
     net::{
         BoxError,
         upstream::{UpstreamBody, UpstreamError},
@@ -25,7 +26,7 @@ use crate::{
 enum Broken {
     #[error(transparent)]
     Upstream(UpstreamError),
-    #[error("a limit was reached, and the stream cannot be ended in its own way")]
+    #[error("it was cut, and cannot be ended in its own way")]
     Cut,
 }
 
@@ -35,6 +36,7 @@ pub(super) struct Tap {
     upstream: Option<UpstreamBody>,
     observer: Observer,
     exchange: Box<Exchange>,
+    ear: Ear,
     /// What may pass and has not.
     ready: VecDeque<Bytes>,
     /// How it broke off, to be said after what is ready.
@@ -50,6 +52,7 @@ impl Tap {
             upstream: Some(upstream),
             observer,
             exchange,
+            ear: Ear::default(),
             ready: VecDeque::new(),
             broken: None,
             flushed: false,
@@ -83,7 +86,33 @@ impl Tap {
     /// A limit was reached: the client gets a legal end, the provider an abort.
     fn cut(&mut self) {
         self.upstream = None;
-        let last_events = self.exchange.last_events(&self.observer);
+        let last_events = match &self.exchange.refusal {
+            Some(why) if self.observer.is_editable() => {
+                self.exchange.last_events(why, &self.observer)
+            },
+            _ => Bytes::new(),
+        };
+        self.end_with(last_events);
+    }
+
+    /// It is to end, whatever it has cost.
+    fn interrupt(&mut self, why: &Refusal) {
+        // What has a length cannot become longer.
+        let is_open = self
+            .upstream
+            .take()
+            .is_some_and(|upstream| upstream.size_hint().exact().is_none());
+        let last_events =
+            if is_open && self.observer.can_end() && !self.exchange.has_all(&self.observer.facts) {
+                self.exchange.last_events(why, &self.observer)
+            } else {
+                Bytes::new()
+            };
+        self.exchange.interrupted();
+        self.end_with(last_events);
+    }
+
+    fn end_with(&mut self, last_events: Bytes) {
         if last_events.is_empty() {
             self.broken = Some(Broken::Cut);
         } else {
@@ -113,7 +142,18 @@ impl Body for Tap {
                 }
                 return Poll::Ready(this.broken.take().map(|error| Err(error.into())));
             };
-            match ready!(Pin::new(&mut *upstream).poll_frame(cx)) {
+            if let Some(why) = this.ear.hears().map(Arc::clone) {
+                this.interrupt(&why);
+                continue;
+            }
+            let Poll::Ready(polled) = Pin::new(&mut *upstream).poll_frame(cx) else {
+                let (proxy, id) = (&this.exchange.proxy, this.exchange.trace.span_id);
+                if this.ear.listen(&proxy.interrupts, id, cx.waker()) {
+                    continue;
+                }
+                return Poll::Pending;
+            };
+            match polled {
                 Some(Ok(frame)) => {
                     let last = upstream.is_end_stream();
                     match frame.into_data() {

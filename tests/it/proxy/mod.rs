@@ -6,6 +6,7 @@ mod bodies;
 mod connections;
 mod corpus;
 mod cuts;
+mod departures;
 mod endings;
 mod heads;
 mod later;
