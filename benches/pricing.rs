@@ -7,6 +7,7 @@ use tollgate::{
     base::{clock::Timestamp, money::Usd},
     call::{
         facts::{InputSize, RequestFacts},
+        text::Text,
         usage::Usage,
     },
     pricing::{Book, Config, Context, InputBound, Pricing, Query},
@@ -49,7 +50,7 @@ fn reserve(c: &mut Criterion) {
     let pricing = pricing();
     let facts = RequestFacts {
         input: InputSize {
-            text_bytes: 1_800,
+            text_bytes: Text::unknown(1_800),
             ..InputSize::default()
         },
         ..RequestFacts::default()

@@ -1,6 +1,6 @@
 //! What the wire said: facts that dialects read out of requests and responses.
 
-use super::{labels::Label, outcome::Kind, usage::Usage};
+use super::{labels::Label, outcome::Kind, text::Text, usage::Usage};
 
 /// One endpoint of a dialect. Each dialect owns its operations as constants; everybody else only
 /// reads their fields.
@@ -72,8 +72,8 @@ impl RequestFacts {
 /// What bounds the number of input tokens from above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputSize {
-    /// Bytes of everything in the body that the model may read as text.
-    pub text_bytes: u64,
+    /// Everything in the body that the model may read as text.
+    pub text_bytes: Text,
     /// Images in the body or linked from it.
     pub images: u32,
     /// Bytes of audio, video and documents that are in the body, before base64.
@@ -111,8 +111,8 @@ pub struct ResponseFacts {
     pub reported_cost: Option<Box<str>>,
     /// An error reported in the body, also inside a stream with status 200.
     pub error: Option<ErrorFacts>,
-    /// Bytes of generated text, tool names and arguments, and visible reasoning seen so far.
-    pub output_bytes: u64,
+    /// Generated text, tool names and arguments, and visible reasoning seen so far.
+    pub output_bytes: Text,
     /// The model's work is still going on elsewhere (`queued`, `in_progress`).
     pub pending: bool,
     /// The dialect's last event was seen.

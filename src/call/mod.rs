@@ -9,4 +9,5 @@ pub mod outcome;
 pub mod refusal;
 pub mod span;
 pub mod tally;
+pub mod text;
 pub mod usage;

@@ -53,7 +53,7 @@ impl InputBound {
             TOOLS_OVERHEAD
         };
         let images = u64::from(input.images).saturating_mul(limits.image);
-        let text = input.text_bytes.saturating_add(OVERHEAD + tools);
+        let text = input.text_bytes.bytes.saturating_add(OVERHEAD + tools);
         let other = images
             .saturating_add(input.media_bytes)
             .saturating_add(unseen);
@@ -104,9 +104,10 @@ pub fn likely_input(facts: &RequestFacts, recorded: Option<u64>) -> u64 {
     let media = facts.input.media_bytes / BYTES_OF_MEDIA;
     let refers = facts.continues.is_some() || facts.input.stored;
     let unseen = recorded.filter(|_| refers).unwrap_or(0);
-    [images, media, unseen]
-        .into_iter()
-        .fold(likely_tokens(facts.input.text_bytes), u64::saturating_add)
+    [images, media, unseen].into_iter().fold(
+        likely_tokens(facts.input.text_bytes.bytes),
+        u64::saturating_add,
+    )
 }
 
 /// How many tokens so many bytes of text likely are: four bytes each, as in English.
@@ -171,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::facts::InputSize,
+        call::{facts::InputSize, text::Text},
         pricing::{
             models,
             price::{Price, Prices},
@@ -202,9 +203,9 @@ mod tests {
     #[test]
     fn text_is_bounded_by_its_bytes_and_the_window() {
         let limits = Limits::of("gpt-4o");
-        let text = |text_bytes| {
+        let text = |bytes| {
             facts(InputSize {
-                text_bytes,
+                text_bytes: Text::unknown(bytes),
                 ..InputSize::default()
             })
         };
@@ -266,7 +267,7 @@ mod tests {
             (Unit::CacheWrite1h, 6),
         ]);
         let plain = facts(InputSize {
-            text_bytes: 1_000_000 - OVERHEAD,
+            text_bytes: Text::unknown(1_000_000 - OVERHEAD),
             ..InputSize::default()
         });
         let asking = facts(InputSize {
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn an_estimate_takes_four_bytes_for_a_token() {
         let request = facts(InputSize {
-            text_bytes: 401,
+            text_bytes: Text::unknown(401),
             ..InputSize::default()
         });
         assert_eq!(likely_usage(&request, None, 80), Usage::text(101, 20));

@@ -3,7 +3,10 @@
 //! Bounded by [`StreamState::MAX_OPEN`] a list; what goes over it is counted and not kept.
 
 use super::wire::template::Templates;
-use crate::call::facts::{ResponseFacts, ToolCall};
+use crate::call::{
+    facts::{ResponseFacts, ToolCall},
+    text::Text,
+};
 
 /// What is known of a stream besides its facts. Only dialects read it.
 #[derive(Clone, Debug, Default)]
@@ -106,8 +109,7 @@ impl StreamState {
         id: Option<Box<str>>,
         name: Option<Box<str>>,
     ) {
-        let written = name.as_deref().map_or(0, str::len);
-        let written = u64::try_from(written).unwrap_or(u64::MAX);
+        let written = Text::of(name.as_deref().unwrap_or_default().as_bytes());
         let known = self.calls.iter().position(|known| *known == place);
         if let Some(call) = known.and_then(|at| facts.tool_calls.get_mut(at)) {
             call.id = call.id.take().or(id);

@@ -151,13 +151,13 @@ impl Exchange {
     /// The answer came whole, and said nothing of usage: the estimate on the span, its upper bound
     /// against budgets.
     fn unreported(&self, facts: &ResponseFacts) -> Account {
-        let usage = likely_usage(&self.request, None, facts.output_bytes);
+        let usage = likely_usage(&self.request, None, facts.output_bytes.bytes);
         let mut account = self.priced(facts, &usage, UsageSource::Estimated);
         let input = self
             .reservation
             .input_tokens()
             .max(usage.input.unwrap_or(0));
-        let most = Usage::text(input, facts.output_bytes);
+        let most = Usage::text(input, facts.output_bytes.bytes);
         account.charge = self.priced(facts, &most, UsageSource::Estimated).charge;
         account
     }
@@ -165,8 +165,8 @@ impl Exchange {
     /// What was seen of a stream that did not come to its end: usage as far as it was reported,
     /// what we counted where it was not.
     fn broken_off(&self, facts: &ResponseFacts, margin: u64) -> Usage {
-        let counted = likely_tokens(facts.output_bytes).saturating_add(margin);
-        let mut usage = likely_usage(&self.request, None, facts.output_bytes);
+        let counted = likely_tokens(facts.output_bytes.bytes).saturating_add(margin);
+        let mut usage = likely_usage(&self.request, None, facts.output_bytes.bytes);
         usage.update(&facts.usage);
         // Counts in the middle of a stream are stubs, or of the part that is over.
         usage.output = Some(facts.usage.output.unwrap_or(0).max(counted));

@@ -129,7 +129,10 @@ impl Reservation {
         else {
             return Ok(());
         };
-        let read = facts.output_bytes.max(facts.usage.output.unwrap_or(0));
+        let read = facts
+            .output_bytes
+            .bytes
+            .max(facts.usage.output.unwrap_or(0));
         if read.saturating_add(AHEAD) <= reserved {
             return Ok(());
         }

@@ -2,7 +2,10 @@
 
 use super::usage::{self, When};
 use crate::{
-    call::facts::{ErrorFacts, ResponseFacts, ToolCall},
+    call::{
+        facts::{ErrorFacts, ResponseFacts, ToolCall},
+        text::Text,
+    },
     provider::{
         dialect::Event,
         state::{Open, StreamState},
@@ -23,7 +26,7 @@ pub(super) fn read(
         return Ok(());
     }
     if let Some(only) = state.templates.read(&event.data) {
-        facts.output_bytes += only.bytes;
+        facts.output_bytes += only.text;
         return Ok(());
     }
     read_typed(document, &event.data, facts, state)
@@ -50,9 +53,9 @@ fn read_typed(
         },
         "content_block_stop" => state.end(fields.index),
         "content_block_delta" => {
-            let bytes = fields.delta.map_or(0, delta_text);
-            facts.output_bytes += bytes;
-            state.templates.learn(data, bytes);
+            let text = fields.delta.map(delta_text).unwrap_or_default();
+            facts.output_bytes += text;
+            state.templates.learn(data, text);
         },
         "message_delta" => {
             if let Some(delta) = fields.delta {
@@ -183,22 +186,22 @@ fn read_block(block: Json<'_>, index: u64, facts: &mut ResponseFacts, state: &mu
     }
 }
 
-/// Bytes of text that a piece of a block brings.
-fn delta_text(delta: Json<'_>) -> u64 {
+/// The text that a piece of a block brings.
+fn delta_text(delta: Json<'_>) -> Text {
     let text = delta
         .get("text")
         .or_else(|| delta.get("partial_json"))
         .or_else(|| delta.get("thinking"));
-    text.map_or(0, Json::text_bytes)
+    text.map(Json::text_bytes).unwrap_or_default()
 }
 
-/// Bytes of text that the model wrote in a whole block.
-fn written(block: Json<'_>) -> u64 {
+/// The text that the model wrote in a whole block.
+fn written(block: Json<'_>) -> Text {
     let text = block
         .get("text")
         .or_else(|| block.get("thinking"))
         .or_else(|| block.get("input"));
-    text.map_or(0, Json::text_bytes)
+    text.map(Json::text_bytes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -237,7 +240,7 @@ mod tests {
             (Some("msg_1"), Some("claude-x"))
         );
         assert_eq!(facts.usage, Usage::text(10, 25));
-        assert_eq!(facts.output_bytes, 6 + 5 + 2 + 7);
+        assert_eq!(facts.output_bytes.bytes, 6 + 5 + 2 + 7);
         assert_eq!(facts.finish_reasons, [Box::from("tool_use")]);
         assert_eq!(&*facts.tool_calls[0].name, "look_up");
         assert!(facts.complete && state.open.is_empty());

@@ -69,7 +69,10 @@ fn measure(key: &[u8], value: Json<'_>, size: &mut InputSize) {
     match key {
         b"messages" if value.is_array() => {
             for message in value.items() {
-                size.text_bytes += message.get("role").map_or(0, Json::text_bytes);
+                size.text_bytes += message
+                    .get("role")
+                    .map(Json::text_bytes)
+                    .unwrap_or_default();
                 blocks(message.get("content"), size);
             }
         },
@@ -102,8 +105,11 @@ fn block(block: Json<'_>, size: &mut InputSize) {
                 inner_block(item, size);
             }
             let texts = block.get("content").filter(|content| content.is_string());
-            size.text_bytes += texts.map_or(0, Json::text_bytes);
-            size.text_bytes += block.get("tool_use_id").map_or(0, Json::text_bytes);
+            size.text_bytes += texts.map(Json::text_bytes).unwrap_or_default();
+            size.text_bytes += block
+                .get("tool_use_id")
+                .map(Json::text_bytes)
+                .unwrap_or_default();
         },
         _ => size.text_bytes += block.text_bytes(),
     }
@@ -133,7 +139,7 @@ fn document(block: Json<'_>, size: &mut InputSize) {
         "content" => {
             let content = source.and_then(|source| source.get("content"));
             let texts = content.filter(|content| content.is_string());
-            size.text_bytes += texts.map_or(0, Json::text_bytes);
+            size.text_bytes += texts.map(Json::text_bytes).unwrap_or_default();
             for item in content.into_iter().flat_map(Json::items) {
                 leaf(item, size);
             }
@@ -176,7 +182,7 @@ mod tests {
         assert_eq!((facts.stream, facts.output_limit), (true, Some(1024)));
         assert_eq!(facts.labels, [(Label::User, Box::from("u1"))]);
         assert_eq!(facts.tools, [Box::from("look_up")]);
-        assert!(facts.input.text_bytes >= 8 + 5, "{:?}", facts.input);
+        assert!(facts.input.text_bytes.bytes >= 8 + 5, "{:?}", facts.input);
     }
 
     #[test]
@@ -207,7 +213,7 @@ mod tests {
                 size.images,
                 size.media_bytes,
                 size.linked,
-                size.text_bytes > 40,
+                size.text_bytes.bytes > 40,
             )
         };
         assert_eq!(counts(&image), (1, 0, 0, false));

@@ -121,11 +121,11 @@ fn read_part(part: Json<'_>, candidate: u64, facts: &mut ResponseFacts, state: &
                 let place = state.last_call(candidate).map_or(0, |last| last + 1);
                 let id = value.get("id").and_then(Json::name);
                 let name = value.get("name").and_then(Json::name);
-                facts.output_bytes += value.get("args").map_or(0, Json::text_bytes);
+                facts.output_bytes += value.get("args").map(Json::text_bytes).unwrap_or_default();
                 state.call(facts, (candidate, place), id, name);
             },
             b"executableCode" => {
-                facts.output_bytes += value.get("code").map_or(0, Json::text_bytes);
+                facts.output_bytes += value.get("code").map(Json::text_bytes).unwrap_or_default();
                 server_call(Box::from("executableCode"), facts, state);
             },
             b"toolCall" => {
@@ -184,7 +184,7 @@ mod tests {
         let names: Vec<_> = facts.tool_calls.iter().map(|call| &*call.name).collect();
         assert_eq!(names, ["f", "g"]);
         assert_eq!(facts.finish_reasons, [Box::from("STOP")]);
-        assert_eq!(facts.output_bytes, 3 + 2 + 2);
+        assert_eq!(facts.output_bytes.bytes, 3 + 2 + 2);
         assert!(facts.complete);
         assert!(!stream(&CHUNKS[..2]).complete);
     }

@@ -201,7 +201,7 @@ mod tests {
             {"functionResponse":{"name":"f","response":{"data":"xxxxxxxxxx"}}}]}}"#,
         )
         .input;
-        assert!((18..60).contains(&size.text_bytes), "{size:?}");
+        assert!((18..60).contains(&size.text_bytes.bytes), "{size:?}");
         assert_eq!(
             (size.images, size.media_bytes, size.linked, size.stored),
             (1, 6, 1, true)
@@ -212,7 +212,10 @@ mod tests {
     fn an_embedding_has_no_output() {
         let body = r#"{"requests":[{"model":"models/e","content":{"parts":[{"text":"abcde"}]}}]}"#;
         let facts = facts(&operations::EMBED, body);
-        assert_eq!((facts.output_limit, facts.input.text_bytes), (Some(0), 5));
+        assert_eq!(
+            (facts.output_limit, facts.input.text_bytes.bytes),
+            (Some(0), 5)
+        );
     }
 
     #[test]

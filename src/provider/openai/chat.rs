@@ -2,7 +2,7 @@
 
 use super::{fault, usage};
 use crate::{
-    call::facts::ResponseFacts,
+    call::{facts::ResponseFacts, text::Text},
     provider::{
         dialect::Event,
         state::StreamState,
@@ -26,24 +26,24 @@ pub(super) fn read(
     if !event.whole
         && let Some(only) = state.templates.read(&event.data)
     {
-        facts.output_bytes += only.bytes;
+        facts.output_bytes += only.text;
         return Ok(());
     }
     let mut chunk = Chunk {
         whole: event.whole,
-        bytes: 0,
+        text: Text::default(),
         news: false,
         facts,
         state,
     };
     chunk.read(Json::document(&event.data))?;
-    let (bytes, news) = (chunk.bytes, chunk.news);
+    let (text, news) = (chunk.text, chunk.news);
     if event.whole {
         facts.complete = true;
     } else if !news {
-        state.templates.learn(&event.data, bytes);
+        state.templates.learn(&event.data, text);
     }
-    facts.output_bytes += bytes;
+    facts.output_bytes += text;
     Ok(())
 }
 
@@ -64,7 +64,7 @@ pub(super) fn is_usage_alone(data: &[u8]) -> bool {
 struct Chunk<'a> {
     whole: bool,
     /// Bytes of text in it.
-    bytes: u64,
+    text: Text,
     /// It says more than text.
     news: bool,
     facts: &'a mut ResponseFacts,
@@ -128,7 +128,7 @@ impl Chunk<'_> {
             let value = entry.value;
             match &*entry.key {
                 b"delta" | b"message" => self.message(value, index, *entry.key == *b"message"),
-                b"text" => self.bytes += written(value),
+                b"text" => self.text += written(value),
                 b"finish_reason" => self.finish(value, index),
                 b"usage" => self.usage(Some(value)),
                 _ => {},
@@ -151,9 +151,9 @@ impl Chunk<'_> {
             let value = entry.value;
             match &*entry.key {
                 b"content" | b"refusal" | b"reasoning_content" | b"reasoning" => {
-                    self.bytes += written(value);
+                    self.text += written(value);
                 },
-                b"audio" => self.bytes += value.get("transcript").map_or(0, written),
+                b"audio" => self.text += value.get("transcript").map(written).unwrap_or_default(),
                 b"tool_calls" => self.calls(value, choice, whole),
                 b"function_call" if value.is_object() => self.function(value, (choice, 0), None),
                 _ => {},
@@ -192,7 +192,7 @@ impl Chunk<'_> {
     fn function(&mut self, function: Json<'_>, place: (u64, u64), id: Option<Box<str>>) {
         let name = function.get("name").and_then(Json::name);
         let arguments = function.get("arguments").or_else(|| function.get("input"));
-        self.bytes += arguments.map_or(0, written);
+        self.text += arguments.map(written).unwrap_or_default();
         if id.is_some() || name.is_some() {
             self.news = true;
             self.state.call(self.facts, place, id, name);
@@ -200,8 +200,8 @@ impl Chunk<'_> {
     }
 }
 
-/// Bytes of text in a field that is a string, or a list of parts that have texts.
-fn written(value: Json<'_>) -> u64 {
+/// The text in a field that is a string, or a list of parts that have texts.
+fn written(value: Json<'_>) -> Text {
     if value.is_string() || value.is_object() {
         return value.text_bytes();
     }
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(facts.usage, Usage::text(7, 2));
         assert_eq!(facts.tool_calls, [call("a", "f"), call("b", "g")]);
         assert_eq!(facts.finish_reasons, [Box::from("tool_calls")]);
-        assert_eq!(facts.output_bytes, 5 + 2 + 3 + 2);
+        assert_eq!(facts.output_bytes.bytes, 5 + 2 + 3 + 2);
         assert_eq!(facts.reported_cost.as_deref(), Some("0.0001"));
         assert!(facts.complete);
     }
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(facts.id.as_deref(), Some("c1"));
         assert_eq!(facts.tool_calls, [call("a", "f"), call("b", "g")]);
         assert_eq!(facts.usage, Usage::text(3, 9));
-        assert_eq!(facts.output_bytes, 4 + 2 + 2);
+        assert_eq!(facts.output_bytes.bytes, 4 + 2 + 2);
         assert!(facts.complete);
     }
 
@@ -306,7 +306,7 @@ mod tests {
         ];
         let chunks: Vec<_> = texts.iter().map(text).collect();
         let facts = stream(&chunks.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(facts.output_bytes, 1 + 2 + 4 + 1);
+        assert_eq!(facts.output_bytes.bytes, 1 + 2 + 4 + 1);
     }
 
     #[test]

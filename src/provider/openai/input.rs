@@ -1,7 +1,7 @@
 //! The size of a request's input, as far as its bytes tell: an upper bound for its tokens.
 
 use crate::{
-    call::facts::InputSize,
+    call::{facts::InputSize, text::Text},
     provider::wire::{json::Json, media::inline_bytes},
 };
 
@@ -36,7 +36,7 @@ fn message(message: Json<'_>, size: &mut InputSize) {
                 match &*entry.key {
                     b"content" | b"output" if !entry.value.is_string() => parts(entry.value, size),
                     key => {
-                        size.text_bytes += u64::try_from(key.len()).unwrap_or(u64::MAX);
+                        size.text_bytes += Text::of(key);
                         size.text_bytes += entry.value.text_bytes();
                     },
                 }

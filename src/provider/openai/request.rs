@@ -226,7 +226,7 @@ mod tests {
             {"type":"file","file":{"file_data":"data:application/pdf;base64,AAAAAAAAAAAA"}},
             {"type":"file","file":{"file_id":"file-1"}}]}]}"#;
         let size = facts(&operations::CHAT, "", body).input;
-        assert!((5..80).contains(&size.text_bytes), "{size:?}");
+        assert!((5..80).contains(&size.text_bytes.bytes), "{size:?}");
         let expected = InputSize {
             text_bytes: size.text_bytes,
             images: 1,
@@ -244,7 +244,7 @@ mod tests {
             "arguments":"{\"type\":\"image_url\",\"data\":\"AAAAAAAAAAAAAAAAAAAA\"}"}}]}],
             "tools":[{"type":"image_url","image_url":"data:image/png;base64,AAAAAAAAAAAAAAAA"}]}"#;
         let size = facts(&operations::CHAT, "", body).input;
-        assert!(size.text_bytes > 90, "{size:?}");
+        assert!(size.text_bytes.bytes > 90, "{size:?}");
         assert_eq!((size.images, size.media_bytes), (0, 0));
     }
 

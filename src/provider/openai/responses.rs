@@ -4,6 +4,7 @@ use super::{fault, usage};
 use crate::{
     call::{
         facts::{ResponseFacts, ToolCall},
+        text::Text,
         usage::Usage,
     },
     provider::{
@@ -27,11 +28,11 @@ pub(super) fn read(
         read_response(document, facts, state)?;
         facts.pending = is_pending(document);
         facts.complete = !facts.pending;
-        facts.output_bytes += document.get("output").map_or(0, written);
+        facts.output_bytes += document.get("output").map(written).unwrap_or_default();
         return Ok(());
     }
     if let Some(only) = state.templates.read(&event.data) {
-        facts.output_bytes += only.bytes;
+        facts.output_bytes += only.text;
         state.sequence = only.sequence.or(state.sequence);
         return Ok(());
     }
@@ -80,9 +81,9 @@ fn read_typed(
         _ => {
             let is_text = kind.contains(".delta") && !kind.contains("audio.");
             let delta = fields.delta.filter(|_| is_text);
-            let bytes = delta.map_or(0, Json::text_bytes);
-            facts.output_bytes += bytes;
-            state.templates.learn(data, bytes);
+            let text = delta.map(Json::text_bytes).unwrap_or_default();
+            facts.output_bytes += text;
+            state.templates.learn(data, text);
         },
     }
     Ok(())
@@ -214,18 +215,20 @@ fn read_item(item: Json<'_>, index: u64, facts: &mut ResponseFacts, state: &mut 
     }
 }
 
-/// Bytes of text that the model wrote in the items of an answer.
-fn written(output: Json<'_>) -> u64 {
-    let texts = |item: Json<'_>, list: &str| -> u64 {
+/// The text that the model wrote in the items of an answer.
+fn written(output: Json<'_>) -> Text {
+    let texts = |item: Json<'_>, list: &str| -> Text {
         let parts = item.get(list).into_iter().flat_map(Json::items);
         parts
             .filter_map(|part| part.get("text").or_else(|| part.get("refusal")))
             .map(Json::text_bytes)
             .sum()
     };
-    let of_item = |item: Json<'_>| -> u64 {
+    let of_item = |item: Json<'_>| -> Text {
         let arguments = item.get("arguments").or_else(|| item.get("input"));
-        texts(item, "content") + texts(item, "summary") + arguments.map_or(0, Json::text_bytes)
+        texts(item, "content")
+            + texts(item, "summary")
+            + arguments.map(Json::text_bytes).unwrap_or_default()
     };
     output.items().map(of_item).sum()
 }

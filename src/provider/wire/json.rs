@@ -9,6 +9,8 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
+use crate::call::text::Text;
+
 /// The bytes are not what was expected, and nothing more can be read of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -170,25 +172,25 @@ impl<'a> Json<'a> {
         self.raw == b"true"
     }
 
-    /// The bytes of text in the value, with escapes resolved: a string's own; for objects and
-    /// arrays, those of all keys, strings, numbers and words in it.
-    pub fn text_bytes(self) -> u64 {
-        let mut bytes = 0;
+    /// The text in the value, with escapes resolved: a string's own; for objects and arrays, that
+    /// of all keys, strings, numbers and words in it.
+    pub fn text_bytes(self) -> Text {
+        let mut text = Text::default();
         let mut rest = self.raw;
         while let [first, tail @ ..] = rest {
             rest = tail;
             match first {
                 b'"' => {
                     let end = string_end(tail, 0).unwrap_or(tail.len());
-                    bytes += tail.get(..end).map_or(0, unescaped_len);
+                    text += tail.get(..end).map(unescaped).unwrap_or_default();
                     rest = tail.get(end + 1..).unwrap_or_default();
                 },
                 b'{' | b'}' | b'[' | b']' | b',' | b':' => {},
                 space if space.is_ascii_whitespace() => {},
-                _ => bytes += 1,
+                _ => text += Text::unknown(1),
             }
         }
-        bytes
+        text
     }
 }
 
@@ -349,33 +351,37 @@ fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
         .map_or(Cow::Borrowed(raw), |text| Cow::Owned(text.into_bytes()))
 }
 
-/// How many bytes of UTF-8 the inside of a string stands for. A lone half of a surrogate pair,
-/// which some servers send when they cut a text between two events, counts as half the pair.
-pub(super) fn unescaped_len(raw: &[u8]) -> u64 {
-    let mut len = 0;
+/// The text that the inside of a string stands for. A lone half of a surrogate pair, which some
+/// servers send when they cut a text between two events, counts as half the pair.
+pub(super) fn unescaped(raw: &[u8]) -> Text {
+    let mut text = Text::default();
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest) {
-        len += at;
-        let escape = rest.get(at + 1..).unwrap_or_default();
+        let (before, escape) = rest.split_at(at);
+        text += Text::of(before);
+        let escape = escape.get(1..).unwrap_or_default();
         let (taken, stands_for) = match escape {
-            [b'u', digits @ ..] => (5, escaped_char_len(digits)),
-            _ => (1, 1),
+            [b'u', digits @ ..] => (5, escaped_char(digits)),
+            _ => (1, Text::unknown(1)),
         };
-        len += stands_for;
+        text += stands_for;
         rest = escape.get(taken..).unwrap_or_default();
     }
-    u64::try_from(len + rest.len()).unwrap_or(u64::MAX)
+    text + Text::of(rest)
 }
 
-fn escaped_char_len(digits: &[u8]) -> usize {
+fn escaped_char(digits: &[u8]) -> Text {
     let code = digits
         .get(..4)
         .and_then(|digits| std::str::from_utf8(digits).ok())
         .and_then(|digits| u32::from_str_radix(digits, 16).ok());
     match code {
-        Some(0..0x80) => 1,
-        Some(0x80..0x800 | 0xd800..0xe000) => 2,
-        _ => 3,
+        Some(0xd800..0xe000) => Text::unknown(2),
+        Some(code) => {
+            let char = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+            Text::of(char.encode_utf8(&mut [0; 4]).as_bytes())
+        },
+        None => Text::unknown(3),
     }
 }
 
@@ -436,9 +442,9 @@ mod tests {
                 all
             });
             let plain = serde_json::to_string(&text).unwrap();
-            let expected = u64::try_from(text.len()).unwrap();
+            let expected = Text::of(text.as_bytes());
             prop_assert_eq!(Json::document(plain.as_bytes()).text_bytes(), expected);
-            prop_assert_eq!(unescaped_len(escaped.as_bytes()), expected);
+            prop_assert_eq!(unescaped(escaped.as_bytes()), expected);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use memchr::memchr2;
 
-use crate::call::facts::InputSize;
+use crate::call::{facts::InputSize, text::Text};
 
 /// The fields to keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Reduced {
     /// Makes `input` an upper bound for a request that was read from what is left of it: all that
     /// was skipped may be text, and may be asked to be cached.
     pub fn bound(&self, input: &mut InputSize) {
-        input.text_bytes = input.text_bytes.saturating_add(self.skipped);
+        input.text_bytes += Text::unknown(self.skipped);
         input.writes_cache = true;
     }
 }
@@ -368,7 +368,7 @@ mod tests {
         let mut input = InputSize::default();
         let reduced = scan(br#"{"n":1,"messages":"0123456789"}"#, 1000);
         reduced.bound(&mut input);
-        assert!(input.text_bytes >= 10 && input.writes_cache);
+        assert!(input.text_bytes.bytes >= 10 && input.writes_cache);
     }
 
     fn body() -> impl Strategy<Value = Value> {

@@ -6,7 +6,8 @@
 //! what it was worth, and only the text in it is counted. This knows nothing of any dialect and
 //! cannot mistake one event for another, since every byte outside the holes is compared.
 
-use super::json::{string_end, unescaped_len};
+use super::json::{string_end, unescaped};
+use crate::call::text::Text;
 
 /// Names of fields whose strings are text that the model wrote.
 const TEXT: &[&[u8]] = &[
@@ -34,8 +35,8 @@ pub struct Templates {
 /// What an event brings that fits a template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnlyText {
-    /// Bytes of text, with escapes resolved.
-    pub bytes: u64,
+    /// The text, with escapes resolved.
+    pub text: Text,
     /// The event's number in the stream.
     pub sequence: Option<u64>,
 }
@@ -51,14 +52,14 @@ impl Templates {
             .find_map(|known| known.read(event))
     }
 
-    /// Keeps the shape of `event`, of which the dialect says that it brought `bytes` of text and
-    /// nothing else. It is not kept if that text is not where it was looked for.
-    pub fn learn(&mut self, event: &[u8], bytes: u64) {
+    /// Keeps the shape of `event`, of which the dialect says that it brought `text` and nothing
+    /// else. It is not kept if that text is not where it was looked for.
+    pub fn learn(&mut self, event: &[u8], text: Text) {
         if event.len() > Self::MAX_BYTES {
             return;
         }
         let learnt = Template::of(event);
-        if learnt.read(event).is_some_and(|found| found.bytes == bytes) {
+        if learnt.read(event).is_some_and(|found| found.text == text) {
             self.kept.rotate_right(1);
             if let Some(first) = self.kept.first_mut() {
                 *first = Some(learnt);
@@ -109,7 +110,7 @@ impl Template {
             };
             let (inside, after) = rest.split_at_checked(len)?;
             match hole {
-                Hole::Text => found.bytes += unescaped_len(inside),
+                Hole::Text => found.text += unescaped(inside),
                 Hole::Padding => {},
                 Hole::Sequence => found.sequence = std::str::from_utf8(inside).ok()?.parse().ok(),
             }
@@ -173,11 +174,11 @@ mod tests {
     fn an_event_that_differs_only_in_its_text_is_counted_and_any_other_is_not_known() {
         let mut templates = Templates::default();
         assert_eq!(templates.read(&chunk("\"a\"", "null")), None);
-        templates.learn(&chunk("\"a\"", "null"), 1);
+        templates.learn(&chunk("\"a\"", "null"), Text::of(b"a"));
         let read = |text, reason| {
             templates
                 .read(&chunk(text, reason))
-                .map(|found| found.bytes)
+                .map(|found| found.text.bytes)
         };
         assert_eq!(read(r#""""#, "null"), Some(0));
         assert_eq!(read(r#""a \"quoted\" \u00e9\n""#, "null"), Some(14));
@@ -192,10 +193,13 @@ mod tests {
     #[test]
     fn the_number_of_the_event_is_read() {
         let mut templates = Templates::default();
-        templates.learn(br#"{"sequence_number":4,"delta":"In","x":[]}"#, 2);
+        templates.learn(
+            br#"{"sequence_number":4,"delta":"In","x":[]}"#,
+            Text::of(b"In"),
+        );
         let found = templates.read(br#"{"sequence_number":105,"delta":"Out","x":[]}"#);
         let expected = OnlyText {
-            bytes: 3,
+            text: Text::of(b"Out"),
             sequence: Some(105),
         };
         assert_eq!(found, Some(expected));
@@ -204,8 +208,8 @@ mod tests {
     #[test]
     fn an_event_whose_text_is_elsewhere_is_not_learnt() {
         let mut templates = Templates::default();
-        templates.learn(br#"{"odd":"text","content":"x"}"#, 4);
-        templates.learn(br#"{"odd":"text""#, 0);
+        templates.learn(br#"{"odd":"text","content":"x"}"#, Text::of(b"text"));
+        templates.learn(br#"{"odd":"text""#, Text::default());
         assert_eq!(templates.read(br#"{"odd":"text","content":"x"}"#), None);
     }
 
@@ -213,8 +217,11 @@ mod tests {
     fn a_name_that_stands_in_a_text_makes_no_hole() {
         let mut templates = Templates::default();
         let event = br#"{"content":"say \"delta\":\"x\" now","other":"delta"}"#;
-        templates.learn(event, 19);
-        assert_eq!(templates.read(event).map(|found| found.bytes), Some(19));
+        templates.learn(event, Text::of(br#"say "delta":"x" now"#));
+        assert_eq!(
+            templates.read(event).map(|found| found.text.bytes),
+            Some(19)
+        );
         assert_eq!(templates.read(br#"{"content":"y","other":"deltb"}"#), None);
     }
 }

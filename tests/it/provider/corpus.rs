@@ -182,7 +182,7 @@ fn check_request(
     if exchange.status < 400 && expected.is_generation == Some(true) && !spends {
         differ("operation", format!("{op:?}"));
     }
-    if facts.input.text_bytes == 0 && op.spends == Spends::Tokens {
+    if facts.input.text_bytes.bytes == 0 && op.spends == Spends::Tokens {
         differ("input", format!("{:?}", facts.input));
     }
 }
@@ -228,7 +228,7 @@ fn check(exchange: &Exchange, read: &Read, differ: &mut impl FnMut(&str, String)
         differ("complete", format!("{}", facts.complete));
     }
     let writes = expected.output_tokens.is_some() && facts.server_tools.is_empty();
-    if exchange.stream && writes && facts.output_bytes == 0 {
+    if exchange.stream && writes && facts.output_bytes.bytes == 0 {
         differ("output bytes", "none".to_owned());
     }
 }

@@ -143,7 +143,7 @@ fn response_facts(facts: &ResponseFacts) -> Value {
         "error": facts.error.as_ref().map(|error| json!([error.kind, error.code])),
         "complete": facts.complete,
         "pending": facts.pending,
-        "output_bytes": facts.output_bytes,
+        "output_bytes": facts.output_bytes.bytes,
     })
 }
 
