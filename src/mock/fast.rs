@@ -81,7 +81,7 @@ impl From<Payload> for Prepared {
             content_type: payload.content_type(),
             frames: match payload {
                 Payload::Json(bytes) => [bytes].into(),
-                Payload::Events(events, _) => events.into(),
+                Payload::Events(events, _) | Payload::Stream(events, _) => events.into(),
                 Payload::Prepared { frames, .. } => frames,
             },
         }

@@ -1,5 +1,6 @@
 //! Gemini's generateContent: what is asked, and the answer as JSON and as a stream.
 
+use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -7,7 +8,7 @@ use super::{
     answer::{Ask, Reported, dated, failing},
     behaviour::Newline,
     conversation::{Choice, Conversation, Tool, Turn, list_at, str_at, text_of, tokens},
-    json::{Json, Members, object, text},
+    json::{Json, Members, object},
     problem::{Dialect, Problem},
     reply::{Payload, event},
     script::Finish,
@@ -156,8 +157,15 @@ pub(super) fn write(ask: &mut Ask<'_>, manner: Manner) -> Payload {
     match manner {
         Manner::Whole => Payload::json(&content.whole()),
         Manner::Array => {
-            let chunks = content.chunks();
-            Payload::Json(text(&chunks).into())
+            let chunks: Vec<_> = content
+                .chunks()
+                .iter()
+                .map(|chunk| chunk.get().to_owned().into())
+                .collect();
+            let chunks = failing(chunks, content.ask.behaviour, |problem| {
+                problem.body(Dialect::Gemini, "").get().to_owned().into()
+            });
+            Payload::Stream(array(&chunks), "application/json; charset=UTF-8")
         },
         Manner::Events => {
             let events = content
@@ -171,6 +179,16 @@ pub(super) fn write(ask: &mut Ask<'_>, manner: Manner) -> Payload {
             Payload::Events(events, Newline::CrLf)
         },
     }
+}
+
+/// The objects as one array, in a piece each; the closing bracket comes by itself.
+fn array(objects: &[Bytes]) -> Vec<Bytes> {
+    let before = std::iter::once("[").chain(std::iter::repeat(",\r\n"));
+    before
+        .zip(objects)
+        .map(|(before, object)| [before.as_bytes(), object].concat().into())
+        .chain([Bytes::from_static(b"\r\n]")])
+        .collect()
 }
 
 /// One answer on its way to the wire.

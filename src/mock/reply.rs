@@ -33,6 +33,8 @@ pub(super) enum Payload {
     Json(Bytes),
     /// Server-sent events, each with its empty line, with `\n` for line ends.
     Events(Vec<Bytes>, Newline),
+    /// A stream in another framing, an event a write.
+    Stream(Vec<Bytes>, &'static str),
     /// Bytes that no setting changes, prepared once for many requests; a write each.
     Prepared {
         frames: Arc<[Bytes]>,
@@ -92,7 +94,7 @@ impl Payload {
         match self {
             Self::Json(_) => "application/json",
             Self::Events(..) => "text/event-stream; charset=utf-8",
-            Self::Prepared { content_type, .. } => content_type,
+            Self::Stream(_, content_type) | Self::Prepared { content_type, .. } => content_type,
         }
     }
 }
@@ -119,6 +121,7 @@ pub(super) fn shape(payload: Payload, behaviour: &Behaviour, headers: &mut Heade
             lines(events, settings.newline.unwrap_or(usual), settings),
             true,
         ),
+        Payload::Stream(events, _) => (events.into_iter().map(Piece::Bytes).collect(), true),
         Payload::Prepared {
             frames,
             content_type,

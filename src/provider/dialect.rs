@@ -8,7 +8,7 @@ use http::Method;
 use super::{
     splice::Splice,
     state::StreamState,
-    wire::{json::Unreadable, scan::Wants},
+    wire::{framing::Framing, json::Unreadable, scan::Wants},
 };
 use crate::{
     base::clock::Timestamp,
@@ -44,6 +44,12 @@ pub trait Dialect: Send + Sync {
     /// The fields that are kept of a body or an event that is too large to hold.
     fn wanted(&self) -> Wants {
         Wants::default()
+    }
+
+    /// How a response with this content type is divided into events; `None`: it is one document.
+    /// To be said again only by a dialect whose streams do not show by their content type.
+    fn framing(&self, _op: &Operation, content_type: &str) -> Option<Framing> {
+        Framing::of(content_type)
     }
 
     /// Reads one event of a stream, or a whole body ([`Event::body`]). What ends and cuts a stream
@@ -92,7 +98,8 @@ pub trait Dialect: Send + Sync {
     }
 
     /// The legal last events of a stream that is ended before its time, to be sent after a complete
-    /// event. Empty if the dialect has none: then only an abort can end the stream.
+    /// event, framed as the stream is ([`Cut::end`]). Empty if the dialect has none, or none in that
+    /// framing: then only an abort can end the stream.
     fn cut(&self, _op: &Operation, _cut: &Cut<'_>) -> Bytes {
         Bytes::new()
     }
@@ -128,6 +135,9 @@ pub struct Event<'a> {
     pub data: Cow<'a, [u8]>,
     /// It is not one event of many but the whole of a plain JSON body.
     pub whole: bool,
+    /// Its framing says that it is an exception or an error (AWS event streams); then the name is
+    /// the exception's, or the error's code.
+    pub fault: bool,
 }
 
 impl<'a> Event<'a> {
@@ -137,6 +147,7 @@ impl<'a> Event<'a> {
             name: None,
             data: Cow::Borrowed(data),
             whole: true,
+            fault: false,
         }
     }
 
@@ -146,6 +157,7 @@ impl<'a> Event<'a> {
             name: None,
             data: Cow::Borrowed(data),
             whole: false,
+            fault: false,
         }
     }
 }
@@ -177,6 +189,17 @@ pub struct Cut<'a> {
     pub facts: &'a ResponseFacts,
     /// Where the stream stands.
     pub state: &'a StreamState,
+    /// How the stream is divided into events.
+    pub framing: Framing,
+    /// The client has had events of it.
+    pub begun: bool,
+}
+
+impl Cut<'_> {
+    /// These events, framed as the stream is, and what ends it.
+    pub fn end(&self, events: &[Event<'_>]) -> Bytes {
+        Bytes::from(self.framing.end(events, self.begun))
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::{
     splice::Splice,
     state::StreamState,
     wire::{
+        framing::{Framing, media_type},
         json::{Json, Unreadable},
         scan::{Wanted, Wants},
     },
@@ -77,6 +78,15 @@ impl Dialect for Gemini {
         WANTS
     }
 
+    /// A stream that was not asked for as events is one array of chunks.
+    fn framing(&self, op: &Operation, content_type: &str) -> Option<Framing> {
+        let is_array = *op == operations::STREAM
+            && media_type(content_type).eq_ignore_ascii_case("application/json");
+        is_array
+            .then_some(Framing::Array)
+            .or_else(|| Framing::of(content_type))
+    }
+
     fn read_event(
         &self,
         op: &Operation,
@@ -113,6 +123,6 @@ impl Dialect for Gemini {
     }
 
     fn cut(&self, _op: &Operation, cut: &Cut<'_>) -> Bytes {
-        Bytes::from(endings::cut(cut))
+        endings::cut(cut)
     }
 }

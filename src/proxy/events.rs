@@ -8,9 +8,12 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::provider::wire::{
-    scan::{Scanner, Wanted},
-    sse::Splitter,
+use crate::provider::{
+    Event,
+    wire::{
+        framing::{Found, Framing, Splitter},
+        scan::{Scanner, Wanted},
+    },
 };
 
 /// The most that is held back of an unfinished event, in bytes; then it passes.
@@ -34,21 +37,61 @@ pub(super) enum Verdict {
 pub(super) enum Whole<'a> {
     /// All its bytes.
     Bytes(&'a [u8]),
-    /// It was too large: the scanner's reduced document.
-    Reduced(&'a [u8]),
+    /// The bytes that there are of one that the stream ended in.
+    Unfinished(&'a [u8]),
+    /// It was too large: its data is the scanner's reduced document.
+    Reduced(Event<'a>),
+    /// Its checksum is wrong.
+    Damaged,
+    /// It has no end that can be found, nor has anything after it.
+    Lost,
+}
+
+/// Reads an event that is too large to keep.
+struct Oversize {
+    name: Option<Box<str>>,
+    fault: bool,
+    scanner: Scanner,
+}
+
+impl Oversize {
+    /// Of an event that has begun so.
+    fn new(framing: Framing, begun: &[u8], wanted: Wanted) -> Self {
+        let (event, data) = framing.open(begun);
+        let mut scanner = Scanner::new(wanted);
+        scanner.feed(data);
+        Self {
+            name: event.name.map(Box::from),
+            fault: event.fault,
+            scanner,
+        }
+    }
+
+    fn finish(self, read: impl FnOnce(Whole<'_>) -> Verdict) -> Verdict {
+        let document = self.scanner.finish().document;
+        read(Whole::Reduced(Event {
+            name: self.name.as_deref(),
+            fault: self.fault,
+            ..Event::data(&document)
+        }))
+    }
 }
 
 /// The stream so far.
 pub(super) struct Events {
+    framing: Framing,
     splitter: Splitter,
     /// The bytes of the unfinished event.
     tail: BytesMut,
     /// How many of them have passed already.
     passed: usize,
-    /// Reads an event that is too large to keep.
-    scanner: Option<Scanner>,
+    oversize: Option<Oversize>,
     wanted: Wanted,
     mode: Mode,
+    /// Where events end can be told.
+    readable: bool,
+    /// An event has passed.
+    begun: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +107,17 @@ enum Mode {
 impl Events {
     /// `held`: events may be edited, so that they pass only when complete. `wanted`: the fields to
     /// keep of an event that is too large.
-    pub(super) fn new(held: bool, wanted: Wanted) -> Self {
+    pub(super) fn new(framing: Framing, held: bool, wanted: Wanted) -> Self {
         Self {
-            splitter: Splitter::default(),
+            framing,
+            splitter: framing.splitter(),
             tail: BytesMut::new(),
             passed: 0,
-            scanner: None,
+            oversize: None,
             wanted,
             mode: if held { Mode::Held } else { Mode::Through },
+            readable: true,
+            begun: false,
         }
     }
 
@@ -80,12 +126,23 @@ impl Events {
         self.mode != Mode::Through
     }
 
-    /// Whether no event has passed in part.
+    /// Whether further events can be put in here: none has passed in part, nor has the end.
     pub(super) fn is_between(&self) -> bool {
-        match self.mode {
-            Mode::Through => self.tail.is_empty() && self.scanner.is_none(),
-            Mode::Held | Mode::Cut => self.passed == 0,
-        }
+        !self.splitter.is_over()
+            && match self.mode {
+                Mode::Through => self.tail.is_empty() && self.oversize.is_none(),
+                Mode::Held | Mode::Cut => self.passed == 0,
+            }
+    }
+
+    /// How the stream is divided.
+    pub(super) const fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether an event has passed.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Takes in a chunk. `read` is called with each event that it completes; what may pass is
@@ -96,20 +153,25 @@ impl Events {
         out: &mut VecDeque<Bytes>,
         mut read: impl FnMut(Whole<'_>) -> Verdict,
     ) {
+        match self.mode {
+            Mode::Cut => return,
+            Mode::Through if !self.readable => return push(out, chunk.clone()),
+            Mode::Through | Mode::Held => {},
+        }
         // Of the chunk: `at` is searched, `pass` is where bytes begin that may pass and have not.
         let (mut at, mut pass) = (0, 0);
-        while let Some(length) = self.splitter.next(chunk.get(at..).unwrap_or_default()) {
-            let end = at + length;
-            let within = chunk.get(at..end).unwrap_or_default();
-            let verdict = if let Some(mut scanner) = self.scanner.take() {
-                scanner.feed(within);
-                read(Whole::Reduced(&scanner.finish().document))
-            } else if self.tail.is_empty() {
-                read(Whole::Bytes(within))
-            } else {
-                self.tail.extend_from_slice(within);
-                read(Whole::Bytes(&self.tail))
+        while let Some(found) = self.splitter.next(chunk.get(at..).unwrap_or_default()) {
+            let (length, damaged) = match found {
+                Found::End(length) => (length, false),
+                Found::Damaged(length) => (length, true),
+                Found::Lost => {
+                    read(Whole::Lost);
+                    return self.lose(&chunk.slice(pass..), out);
+                },
             };
+            let end = at + length;
+            let verdict = self.complete(chunk.get(at..end).unwrap_or_default(), damaged, &mut read);
+            self.begun |= verdict == Verdict::Pass || self.mode == Mode::Through;
             if self.mode == Mode::Held {
                 let began_before = at == 0 && !self.tail.is_empty();
                 // What has partly passed can only pass.
@@ -126,6 +188,7 @@ impl Events {
                         pass = end;
                     },
                 }
+                self.begun |= partly;
                 if verdict == Verdict::Cut {
                     push(out, chunk.slice(pass.min(end)..end));
                     self.mode = Mode::Cut;
@@ -149,27 +212,64 @@ impl Events {
         read: impl FnOnce(Whole<'_>) -> Verdict,
     ) {
         let tail = self.tail.split().freeze();
-        let verdict = match self.scanner.take() {
-            Some(scanner) => read(Whole::Reduced(&scanner.finish().document)),
+        let verdict = match self.oversize.take() {
+            Some(oversize) => oversize.finish(read),
             None if tail.is_empty() => return,
-            None => read(Whole::Bytes(&tail)),
+            None => read(Whole::Unfinished(&tail)),
         };
         if self.mode == Mode::Held && (verdict == Verdict::Pass || self.passed > 0) {
             push(out, tail.slice(self.passed.min(tail.len())..));
         }
     }
 
+    /// An event ends with these bytes.
+    fn complete(
+        &mut self,
+        within: &[u8],
+        damaged: bool,
+        read: impl FnOnce(Whole<'_>) -> Verdict,
+    ) -> Verdict {
+        if let Some(mut oversize) = self.oversize.take() {
+            if damaged {
+                return read(Whole::Damaged);
+            }
+            oversize.scanner.feed(within);
+            return oversize.finish(read);
+        }
+        let is_whole = self.tail.is_empty();
+        if !is_whole {
+            self.tail.extend_from_slice(within);
+        }
+        match (damaged, is_whole) {
+            (true, _) => read(Whole::Damaged),
+            (false, true) => read(Whole::Bytes(within)),
+            (false, false) => read(Whole::Bytes(&self.tail)),
+        }
+    }
+
+    /// Events cannot be told apart any more: what was held back passes, and so does all that comes.
+    fn lose(&mut self, rest: &Bytes, out: &mut VecDeque<Bytes>) {
+        let tail = self.tail.split().freeze();
+        if self.mode == Mode::Held {
+            push(out, tail.slice(self.passed.min(tail.len())..));
+        }
+        push(out, rest.clone());
+        self.oversize = None;
+        self.readable = false;
+        self.mode = Mode::Through;
+    }
+
     /// The rest of a chunk, from `at`, belongs to an event that goes on.
     fn keep(&mut self, chunk: &Bytes, at: usize, pass: usize, out: &mut VecDeque<Bytes>) {
         let rest = chunk.get(at..).unwrap_or_default();
-        let oversize = self.scanner.is_some();
-        match &mut self.scanner {
-            Some(scanner) => scanner.feed(rest),
+        let oversize = self.oversize.is_some();
+        match &mut self.oversize {
+            Some(oversize) => oversize.scanner.feed(rest),
             None => self.tail.extend_from_slice(rest),
         }
         match self.mode {
             Mode::Cut => {},
-            Mode::Through => push(out, chunk.slice(..)),
+            Mode::Through => push(out, chunk.clone()),
             Mode::Held if oversize || self.passed > 0 => {
                 push(out, chunk.slice(pass..));
                 self.passed = self.passed.saturating_add(rest.len());
@@ -183,9 +283,7 @@ impl Events {
             },
         }
         if self.tail.len() > MAX_KEPT {
-            let mut scanner = Scanner::new(self.wanted);
-            scanner.feed(&self.tail);
-            self.scanner = Some(scanner);
+            self.oversize = Some(Oversize::new(self.framing, &self.tail, self.wanted));
             self.tail = BytesMut::new();
         }
     }
@@ -198,117 +296,4 @@ fn push(out: &mut VecDeque<Bytes>, bytes: Bytes) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const WANTED: Wanted = Wanted {
-        fields: &["usage"],
-        within: &[],
-    };
-
-    /// Passes a stream in chunks of the given sizes, dropping events that hold `drop` and cutting
-    /// at one that holds `cut`. Returns what passed and the events that were read. (Of a dropped
-    /// event that ends in CRLF CRLF and is cut before its last LF, that LF may pass: it is an empty
-    /// line, which means nothing.)
-    fn pass(stream: &[u8], sizes: &[usize], held: bool) -> (Vec<u8>, Vec<String>) {
-        let mut events = Events::new(held, WANTED);
-        let (mut out, mut read) = (VecDeque::new(), Vec::new());
-        let mut judge = |event: Whole<'_>| {
-            let (Whole::Bytes(bytes) | Whole::Reduced(bytes)) = event;
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            let has = |word: &str| text.contains(word);
-            let verdict = match () {
-                () if has("drop") => Verdict::Drop,
-                () if has("cut") => Verdict::Cut,
-                () => Verdict::Pass,
-            };
-            read.push(text);
-            verdict
-        };
-        let mut rest = Bytes::copy_from_slice(stream);
-        for size in sizes.iter().cycle() {
-            if rest.is_empty() {
-                break;
-            }
-            let chunk = rest.split_to((*size).clamp(1, rest.len()));
-            events.take(&chunk, &mut out, &mut judge);
-        }
-        events.end(&mut out, &mut judge);
-        (out.into_iter().flatten().collect(), read)
-    }
-
-    #[test]
-    fn what_is_not_edited_passes_byte_for_byte() {
-        let stream = b"data: a\n\n: comment\n\ndata: drop me not\r\n\r\ndata: half";
-        for size in 1..stream.len() {
-            let (out, read) = pass(stream, &[size], false);
-            assert_eq!(out, stream, "chunks of {size}");
-            assert_eq!(read.len(), 4);
-        }
-    }
-
-    #[test]
-    fn an_event_is_taken_out_and_the_others_pass() {
-        let stream = b"data: a\n\ndata: drop\n\ndata: b\n\n";
-        for size in 1..=stream.len() {
-            let (out, _) = pass(stream, &[size], true);
-            assert_eq!(out, b"data: a\n\ndata: b\n\n", "chunks of {size}");
-        }
-    }
-
-    #[test]
-    fn after_a_cut_nothing_passes() {
-        let stream = b"data: a\n\ndata: b\n\ndata: cut\n\ndata: c\n\n";
-        for size in 1..=stream.len() {
-            let (out, _) = pass(stream, &[size], true);
-            assert_eq!(out, b"data: a\n\ndata: b\n\n", "chunks of {size}");
-        }
-    }
-
-    #[test]
-    fn a_complete_event_never_waits() {
-        let mut events = Events::new(true, WANTED);
-        let mut out = VecDeque::new();
-        let chunk = Bytes::from_static(b"data: a\n\ndata: half");
-        events.take(&chunk, &mut out, |_| Verdict::Pass);
-        assert_eq!(out.pop_front().unwrap(), "data: a\n\n");
-        assert!(out.is_empty());
-    }
-
-    #[test]
-    fn an_event_too_large_to_hold_passes_and_is_still_read() {
-        let long = "x".repeat(3 * MAX_KEPT);
-        let stream = format!("data: {{\"t\":\"{long}\",\"usage\":7}}\n\ndata: drop\n\n");
-        for held in [true, false] {
-            let (out, read) = pass(stream.as_bytes(), &[10_000], held);
-            let kept = if held {
-                stream.len() - "data: drop\n\n".len()
-            } else {
-                stream.len()
-            };
-            assert_eq!(out.len(), kept);
-            assert_eq!(read.first().unwrap(), r#"{"usage":7}"#);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_chunking_passes_the_same(
-            parts in prop::collection::vec(
-                prop_oneof!["data: [e-z]{0,9}\n\n", "data: drop\n\n", "data: [e-z]{70}\n\n", "\n"],
-                0..20,
-            ),
-            sizes in prop::collection::vec(1_usize..40, 1..10),
-            held: bool,
-        ) {
-            let stream = parts.concat();
-            let (out, read) = pass(stream.as_bytes(), &sizes, held);
-            let passes = |part: &&String| !held || !part.contains("drop");
-            let expected: String = parts.iter().filter(passes).cloned().collect();
-            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
-            prop_assert_eq!(read.concat(), stream);
-        }
-    }
-}
+mod tests;

@@ -181,6 +181,9 @@ impl Exchange {
 
     /// The legal end of a stream that is cut after a whole event, if its dialect has one.
     pub(super) fn last_events(&self, refusal: &Refusal, observer: &Observer) -> Bytes {
+        let Some((framing, begun)) = observer.stream() else {
+            return Bytes::new();
+        };
         let cut = Cut {
             style: self.live.cut_style,
             refusal,
@@ -189,6 +192,8 @@ impl Exchange {
             asks_usage: self.request.asks_usage,
             facts: &observer.facts,
             state: &observer.state,
+            framing,
+            begun,
         };
         self.route.dialect.cut(self.route.operation, &cut)
     }

@@ -17,8 +17,8 @@ use crate::{
         Dialect, Event, StreamState,
         wire::{
             encoding::{Decoder, Encoding, GaveUp},
+            framing::{Framing, Malformed},
             scan::{Scanner, Wanted},
-            sse,
         },
     },
 };
@@ -43,11 +43,12 @@ pub(super) struct Observer {
     /// The dialect panicked.
     faulty: bool,
     decoder: Option<Decoder>,
-    framing: Framing,
+    reader: Reader,
 }
 
-enum Framing {
-    /// Server-sent events.
+/// What is made of a response's bytes.
+enum Reader {
+    /// Events.
     Events(Events),
     /// One JSON document.
     Document(Document),
@@ -84,19 +85,19 @@ impl Observer {
             .filter(|encoding| *encoding != Encoding::Identity)
             .map(Decoder::new);
         let wanted = dialect.wanted().response;
-        let framing = if encoding.is_none() {
-            Framing::Opaque
-        } else if is_stream(headers) {
+        let reader = if encoding.is_none() {
+            Reader::Opaque
+        } else if let Some(framing) = framing(dialect, operation, headers) {
             let held = edited && decoder.is_none();
-            Framing::Events(Events::new(held, wanted))
+            Reader::Events(Events::new(framing, held, wanted))
         } else {
-            Framing::Document(Document {
+            Reader::Document(Document {
                 wanted,
                 kept: Vec::new(),
                 scanner: None,
             })
         };
-        let unread = matches!(framing, Framing::Opaque);
+        let unread = matches!(reader, Reader::Opaque);
         Self {
             dialect,
             operation,
@@ -110,20 +111,28 @@ impl Observer {
             left_usage: false,
             faulty: false,
             decoder,
-            framing,
+            reader,
         }
     }
 
     /// Whether events can be taken out of it, and a legal end put in.
     pub(super) fn is_editable(&self) -> bool {
-        matches!(&self.framing, Framing::Events(events) if events.is_held())
+        matches!(&self.reader, Reader::Events(events) if events.is_held())
+    }
+
+    /// How it is divided into events, and whether one has passed; `None` if it is no stream.
+    pub(super) fn stream(&self) -> Option<(Framing, bool)> {
+        match &self.reader {
+            Reader::Events(events) => Some((events.framing(), events.has_begun())),
+            Reader::Document(_) | Reader::Opaque => None,
+        }
     }
 
     /// Whether its last events can be put in here: it is a plain stream, all of whose events were
     /// read, and none of them has passed in part.
     pub(super) fn can_end(&self) -> bool {
         let plain = self.decoder.is_none() && !self.facts.unread;
-        plain && matches!(&self.framing, Framing::Events(events) if events.is_between())
+        plain && matches!(&self.reader, Reader::Events(events) if events.is_between())
     }
 
     /// Takes in a chunk; what may pass of it is appended to `out`. `last`: none will follow.
@@ -195,7 +204,7 @@ impl Observer {
                 GaveUp::TooLarge => "compressed body is too large",
                 GaveUp::Bomb => "compressed body is a bomb",
             });
-            self.framing = Framing::Opaque;
+            self.reader = Reader::Opaque;
             self.facts.unread = true;
         }
     }
@@ -207,37 +216,39 @@ impl Observer {
         out: &mut VecDeque<Bytes>,
         progress: &mut dyn Progress,
     ) {
-        let mut framing = std::mem::replace(&mut self.framing, Framing::Opaque);
-        match &mut framing {
-            Framing::Events(events) => {
-                let editable = events.is_held();
+        let mut reader = std::mem::replace(&mut self.reader, Reader::Opaque);
+        match &mut reader {
+            Reader::Events(events) => {
+                let (framing, editable) = (events.framing(), events.is_held());
                 events.take(chunk, out, |event| {
-                    self.read_event(&event, editable, progress)
+                    self.read_event(event, framing, editable, progress)
                 });
             },
-            Framing::Document(document) if last && document.is_empty() => {
+            Reader::Document(document) if last && document.is_empty() => {
                 // The usual case: all of it in one piece, read where it lies.
                 self.read_body(chunk);
                 return;
             },
-            Framing::Document(document) => document.keep(chunk),
-            Framing::Opaque => {},
+            Reader::Document(document) => document.keep(chunk),
+            Reader::Opaque => {},
         }
-        self.framing = framing;
+        self.reader = reader;
     }
 
     fn read_rest(&mut self, out: &mut VecDeque<Bytes>, progress: &mut dyn Progress) {
-        match std::mem::replace(&mut self.framing, Framing::Opaque) {
-            Framing::Events(mut events) => {
-                let editable = events.is_held();
-                events.end(out, |event| self.read_event(&event, editable, progress));
+        match std::mem::replace(&mut self.reader, Reader::Opaque) {
+            Reader::Events(mut events) => {
+                let (framing, editable) = (events.framing(), events.is_held());
+                events.end(out, |event| {
+                    self.read_event(event, framing, editable, progress)
+                });
             },
-            Framing::Document(document) => match document.scanner {
+            Reader::Document(document) => match document.scanner {
                 Some(scanner) => self.read_body(&scanner.finish().document),
                 None if document.kept.is_empty() => {},
                 None => self.read_body(&document.kept),
             },
-            Framing::Opaque => {},
+            Reader::Opaque => {},
         }
     }
 
@@ -247,29 +258,46 @@ impl Observer {
 
     fn read_event(
         &mut self,
-        event: &Whole<'_>,
+        event: Whole<'_>,
+        framing: Framing,
         editable: bool,
         progress: &mut dyn Progress,
     ) -> Verdict {
-        let event = match *event {
-            Whole::Bytes(bytes) => sse::parse(bytes),
-            Whole::Reduced(document) => Some(Event::data(document)),
+        let event = match event {
+            Whole::Bytes(bytes) => framing.parse(bytes),
+            Whole::Unfinished(bytes) => framing.parse(bytes).or_else(|_broken_off| {
+                self.partial.get_or_insert("stream event");
+                Ok(None)
+            }),
+            Whole::Reduced(event) => Ok(Some(event)),
+            Whole::Damaged => return self.lose("event with a wrong checksum"),
+            Whole::Lost => return self.lose("stream is not framed as its content type says"),
         };
-        let Some(event) = event else {
-            return Verdict::Pass;
+        let event = match event {
+            Ok(Some(event)) => event,
+            Ok(None) => return Verdict::Pass,
+            Err(Malformed) => return self.lose("stream event"),
         };
         self.ask(&event, "stream event");
         // Most events come before any usage does, and need no second look.
         let may_be_asked = self.drop_usage && self.facts.usage.is_reported();
         if may_be_asked && self.dialect.is_asked_usage(&event) {
-            self.left_usage = !editable;
-            return Verdict::Drop;
+            let drops = framing.can_lose_events();
+            self.left_usage = !(editable && drops);
+            return if drops { Verdict::Drop } else { Verdict::Pass };
         }
         if progress.may_go_on(&self.facts) {
             Verdict::Pass
         } else {
             Verdict::Cut
         }
+    }
+
+    /// Something passes that was not read.
+    fn lose(&mut self, what: &'static str) -> Verdict {
+        self.partial.get_or_insert(what);
+        self.facts.unread = true;
+        Verdict::Pass
     }
 }
 
@@ -294,12 +322,9 @@ impl Document {
 }
 
 /// Decided by the response: the answer to a request for a stream may be a plain error.
-fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        let prefix = value.get(..b"text/event-stream".len()).unwrap_or_default();
-        prefix.eq_ignore_ascii_case(b"text/event-stream")
-    })
+fn framing(dialect: &dyn Dialect, operation: &Operation, headers: &HeaderMap) -> Option<Framing> {
+    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    dialect.framing(operation, content_type)
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use crate::{
     call::refusal::{Reason, Refusal},
-    provider::dialect::{Cut, CutStyle},
+    provider::{
+        dialect::{Cut, CutStyle},
+        wire::framing::Framing,
+    },
 };
 
 /// A refusal as an error body.
@@ -29,6 +32,9 @@ pub(super) fn error(refusal: &Refusal, request_id: &str) -> Value {
 /// as if its tokens had run out. Before a message has begun, there is nothing but the error event.
 pub(super) fn cut(cut: &Cut<'_>) -> String {
     let mut text = String::new();
+    if cut.framing != Framing::Sse {
+        return text;
+    }
     let mut push = |event: Value| {
         let kind = event
             .get("type")

@@ -1,10 +1,11 @@
 //! What we say in Google's words: refusals, and the last chunk of a stream that we end.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
     call::refusal::{Reason, Refusal},
-    provider::dialect::{Cut, CutStyle},
+    provider::dialect::{Cut, CutStyle, Event},
 };
 
 /// A refusal as an error body. It names no time to retry after: clients read that in the headers.
@@ -32,12 +33,12 @@ pub(super) fn error(status: u16, refusal: &Refusal) -> Value {
 }
 
 /// The last chunk of a stream that is ended early.
-pub(super) fn cut(cut: &Cut<'_>) -> String {
+pub(super) fn cut(cut: &Cut<'_>) -> Bytes {
     let chunk = match cut.style {
         CutStyle::Graceful => last_chunk(cut),
         CutStyle::Error => error(cut.refusal.reason.status(), cut.refusal),
     };
-    format!("data: {chunk}\r\n\r\n")
+    cut.end(&[Event::data(chunk.to_string().as_bytes())])
 }
 
 fn last_chunk(cut: &Cut<'_>) -> Value {

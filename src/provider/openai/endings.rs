@@ -10,7 +10,10 @@ use crate::{
         refusal::{Reason, Refusal},
         usage::Usage,
     },
-    provider::dialect::{Cut, CutStyle},
+    provider::{
+        dialect::{Cut, CutStyle},
+        wire::framing::Framing,
+    },
 };
 
 /// A refusal as an error body.
@@ -32,6 +35,9 @@ pub(super) fn error(refusal: &Refusal) -> Value {
 
 /// The last events of a stream that is ended early.
 pub(super) fn cut(op: &Operation, cut: &Cut<'_>) -> Bytes {
+    if cut.framing != Framing::Sse {
+        return Bytes::new();
+    }
     let responses = [operations::RESPONSES, operations::RETRIEVE].contains(op);
     let text = match (cut.style, responses) {
         (CutStyle::Graceful, true) => super::responses_end::graceful(cut),

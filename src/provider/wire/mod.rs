@@ -1,8 +1,12 @@
-//! What lies under every dialect: JSON read in place, events, compressed bodies, bodies too large
-//! to hold.
+//! What lies under every dialect: JSON read in place, events in each framing, compressed bodies,
+//! bodies too large to hold.
 
+mod array;
 pub mod encoding;
+mod event_stream;
+pub mod framing;
 pub mod json;
+mod lines;
 pub mod media;
 pub mod scan;
 pub mod sse;

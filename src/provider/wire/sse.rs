@@ -90,6 +90,7 @@ pub fn parse(bytes: &[u8]) -> Option<Event<'_>> {
         name: name.filter(|name| !name.is_empty()),
         data,
         whole: false,
+        fault: false,
     })
 }
 

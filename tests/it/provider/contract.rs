@@ -11,6 +11,7 @@ use tollgate::{
     provider::{
         Cut, CutStyle, DIALECTS, Dialect, Event, StreamState,
         wire::{
+            framing::Framing,
             scan::Scanner,
             sse::{Splitter, parse},
         },
@@ -302,6 +303,8 @@ fn cut_everywhere(style: CutStyle, check: impl Fn(&Fixture, &[Event<'_>], &Respo
                     asks_usage,
                     facts: &read.facts,
                     state: &read.state,
+                    framing: Framing::Sse,
+                    begun: true,
                 },
             );
             let pieces = events(&text);

@@ -8,6 +8,7 @@ use crate::support::{Answer, Sandbox, sandbox::Span};
 
 /// The same stream in each dialect in which a request need not set a limit: path and request.
 fn streams() -> Vec<(&'static str, Value)> {
+    let contents = json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]});
     vec![
         ("/v1/chat/completions", chat_stream()),
         (
@@ -16,7 +17,11 @@ fn streams() -> Vec<(&'static str, Value)> {
         ),
         (
             "/v1beta/models/gemini-2.0-flash:streamGenerateContent?alt=sse",
-            json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}),
+            contents.clone(),
+        ),
+        (
+            "/v1beta/models/gemini-2.0-flash:streamGenerateContent",
+            contents,
         ),
     ]
 }
@@ -50,7 +55,12 @@ async fn a_stream_that_crosses_its_limit_ends_as_if_it_were_out_of_tokens() {
     for (path, body) in streams() {
         let sandbox = Sandbox::new(&priced("budgets: {daily: 0.022}"));
         let (answer, _) = cut(&sandbox, path, &body).await;
-        let (data, text) = (answer.data(), answer.text());
+        let text = answer.text();
+        let data = if path.ends_with("Content") {
+            serde_json::from_str(text).unwrap()
+        } else {
+            answer.data()
+        };
         let last = data.last().unwrap();
         if path.contains("chat") {
             assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
