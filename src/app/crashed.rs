@@ -1,23 +1,83 @@
-//! Spans of calls that were in flight when the last run was killed. Each has the id that it was
-//! admitted with, so that a destination that has it already can tell.
+//! Spans that the last run did not get to keep when it was killed: of calls that were in flight,
+//! and of calls that had ended while their spans were still on their way to the store. Each has the
+//! id that it was admitted with, so that a destination that has it already can tell.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use crate::{
+    base::{clock::Timestamp, id::SpanId},
     call::{
-        outcome::{Decision, End, Status},
-        span::Span,
-        usage::{Usage, UsageSource},
+        outcome::{End, Status},
+        span::{Span, Value},
+        usage::UsageSource,
     },
-    ledger::Crashed,
+    ledger::{BooksError, Call, Crashed, Ended, Ledger},
+    store::{ROWS_BEFORE_A_CRASH, StoreError, Writer},
 };
 
 /// The operations that spans of ours are named after.
 const OPERATIONS: [&str; 4] = ["chat", "embeddings", "generate_content", "text_completion"];
 
+/// Attribute: the span was written from the ledger, which knows less of a call than its own span.
+const RECOVERED: &str = "tollgate.recovered";
+
+/// So many calls in a row whose spans are in the store: what came before them is there too, since
+/// spans are stored in the order in which calls end.
+const ENOUGH: usize = 1_000;
+
+/// How many spans of the store are looked at first: more only if some are missing.
+const FIRST_LOOK: i64 = 8_192;
+
+/// How many spans are written at once.
+const BATCH: usize = 4_096;
+
+/// The store and the ledger cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CompareError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Books(#[from] BooksError),
+}
+
 /// The span of a call that never came to its end.
 pub(super) fn span(crashed: Crashed) -> Span {
-    let Crashed { call, charged, .. } = crashed;
+    Span {
+        status: Status::Error,
+        end: End::Crashed,
+        // When it ended is not known.
+        duration: Duration::ZERO,
+        usage_source: UsageSource::Ceiling,
+        cost: crashed.charged.usd,
+        error_type: Some(Box::from("tollgate_killed")),
+        ..journalled(crashed.call)
+    }
+}
+
+/// The span of a call that ended.
+fn recovered(ended: Ended) -> Span {
+    let Ended {
+        call,
+        charge,
+        ending,
+    } = ended;
+    Span {
+        span_id: ending.span_id,
+        status: ending.status,
+        end: ending.end,
+        duration: ending.duration,
+        response_model: ending.model,
+        usage: ending.usage,
+        usage_source: charge.source,
+        cost: ending.cost,
+        http_status: ending.http_status,
+        attributes: vec![(RECOVERED, Value::Bool(true))],
+        ..journalled(call)
+    }
+}
+
+/// What the journal says of any call.
+fn journalled(call: Call) -> Span {
     let operation = call
         .operation
         .and_then(|name| OPERATIONS.into_iter().find(|known| **known == *name));
@@ -28,33 +88,54 @@ pub(super) fn span(crashed: Crashed) -> Span {
         request_id: call.request_id,
         kind: call.kind,
         operation,
-        start: call.start,
-        // When it ended is not known.
-        duration: Duration::ZERO,
-        first_chunk: None,
-        status: Status::Error,
-        end: End::Crashed,
         provider: call.provider,
         request_model: call.model,
-        response_model: None,
-        response_id: None,
-        finish_reasons: Vec::new(),
-        tool_calls: Vec::new(),
-        stream: false,
         labels: call.labels,
-        usage: Usage::NONE,
-        usage_source: UsageSource::Ceiling,
-        cost: charged.usd,
-        decision: Decision::Admitted,
-        blocked_by: None,
-        http_status: None,
         method: Box::from("POST"),
-        server_address: Arc::from(""),
-        path: Box::from(""),
-        error_type: Some(Box::from("tollgate_killed")),
-        edits: Vec::new(),
-        partial: None,
-        events: Vec::new(),
-        attributes: Vec::new(),
+        ..Span::begun(call.start)
     }
+}
+
+/// Writes the spans that the store lacks of calls that ended in the last run, if they began at
+/// `oldest` or later. Returns how many.
+///
+/// # Errors
+/// One of the two cannot be read or written: the next start tries again.
+pub(super) fn recover(
+    ledger: &Ledger,
+    store: &mut Writer,
+    oldest: Timestamp,
+) -> Result<usize, CompareError> {
+    let mut missing = missing(ledger, &store.latest(FIRST_LOOK)?, oldest)?;
+    if !missing.is_empty() {
+        missing = self::missing(ledger, &store.latest(ROWS_BEFORE_A_CRASH)?, oldest)?;
+    }
+    missing.reverse();
+    let count = missing.len();
+    for spans in missing.chunks(BATCH) {
+        let lines: Vec<String> = spans.iter().map(Span::to_json).collect();
+        store.append(spans.iter().zip(lines.iter().map(String::as_str)))?;
+    }
+    ledger.spans_were_compared(u64::try_from(count).unwrap_or(u64::MAX))?;
+    Ok(count)
+}
+
+/// The spans that are not among `known`, the last one first.
+fn missing(
+    ledger: &Ledger,
+    known: &HashSet<SpanId>,
+    oldest: Timestamp,
+) -> Result<Vec<Span>, BooksError> {
+    let mut missing = Vec::new();
+    let mut in_a_row = 0;
+    ledger.ended(|ended| {
+        if known.contains(&ended.ending.span_id) || ended.call.start < oldest {
+            in_a_row += 1;
+        } else {
+            in_a_row = 0;
+            missing.push(recovered(ended));
+        }
+        in_a_row < ENOUGH
+    })?;
+    Ok(missing)
 }

@@ -134,6 +134,7 @@ impl Gauges {
             ("record_lost", ledger.lost),
             ("refusal_not_noted", ledger.refused_unnoted),
             ("books_failed", ledger.books_down),
+            ("span_recovered", ledger.spans_recovered),
             ("hold_unsettled", purse.unsettled),
             ("overrun", purse.overruns),
         ];

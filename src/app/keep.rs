@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::StartError;
+use super::{StartError, crashed};
 use crate::{
-    base::clock::Clock,
+    base::clock::{Clock, Timestamp},
     config::Config,
     ledger::{Awaited, ClaimError, Crashed, Ledger, Memory, Owner},
     policy::{Journal, JournalDown},
@@ -66,13 +66,42 @@ pub(super) fn open(
         Err(error) if needed => return Err(error.into()),
         Err(error) => tracing::warn!(%error, "Running without a ledger"),
     }
+    let was_there = config.store.file().exists();
     match Writer::open(&config.store) {
-        Ok(writer) => kept.store = Some(writer),
+        Ok(mut writer) => {
+            if let Some(ledger) = &kept.ledger {
+                // A store that is made now never had what the ledger tells of.
+                let from = if was_there {
+                    config.store.keeps_from(clock.wall())
+                } else {
+                    clock.wall()
+                };
+                complete(&mut writer, ledger, from);
+            }
+            kept.store = Some(writer);
+        },
         Err(error) => {
             tracing::warn!(%error, "Running without a store: spans go to processors only");
         },
     }
     Ok(kept)
+}
+
+/// Writes the spans of calls since `from` that a kill kept from the store.
+fn complete(store: &mut Writer, ledger: &Ledger, from: Timestamp) {
+    match crashed::recover(ledger, store, from) {
+        Ok(0) => {},
+        Ok(spans) => tracing::warn!(
+            spans,
+            "The last run was killed before it had stored these spans: they were written from the \
+             ledger"
+        ),
+        Err(error) => tracing::warn!(
+            %error,
+            "The store cannot be compared with the ledger: it may lack the last spans of the last \
+             run"
+        ),
+    }
 }
 
 impl Kept {

@@ -18,7 +18,7 @@ use crate::{
     admin::{Admin, Face},
     base::clock::Clock,
     config::Config,
-    ledger::{ClaimError, LedgerError},
+    ledger::{ClaimError, Ledger, LedgerError},
     net::{config::Listen, listen},
     pipeline::{BuildContext, BuildError, Outlet, Pipeline},
     policy::{AdjustError, Budget, Purse},
@@ -316,10 +316,14 @@ fn start_pipeline(
         clock: Arc::clone(clock),
     })?;
     outlets.extend(further);
-    let store = kept
-        .store
-        .take()
-        .map(|writer| Outlet::store(writer, Arc::clone(clock)));
+    let settled = kept.ledger.as_ref().map(Ledger::writing_down);
+    let store = kept.store.take().map(|writer| {
+        Outlet::store(writer, Arc::clone(clock), move || {
+            if let Some(write_down) = &settled {
+                write_down();
+            }
+        })
+    });
     let pipeline = Pipeline::start(Vec::from_iter(store), outlets, Arc::clone(clock))?;
     for crashed in std::mem::take(&mut kept.crashed) {
         pipeline.offer(crashed::span(crashed));

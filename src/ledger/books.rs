@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, 
 
 use super::{
     coding::{unit_number, unit_numbered},
+    ended::{self, Ended},
     later::{self, Parked},
     posting::{Item, Posting},
 };
@@ -103,6 +104,7 @@ impl Books {
         let books = Self::with(db)?;
         books.db.execute_batch(SCHEMA)?;
         books.db.execute_batch(later::SCHEMA)?;
+        books.db.execute_batch(ended::SCHEMA)?;
         Ok(books)
     }
 
@@ -159,6 +161,21 @@ impl Books {
     /// Responses that were billed and may be fetched again, the oldest first.
     pub(super) fn billed(&self) -> Result<Vec<u64>, BooksError> {
         later::billed(&self.db)
+    }
+
+    /// Calls that ended since the last comparison, the last one first, as long as `more` says so.
+    pub(super) fn ended(&self, more: impl FnMut(Ended) -> bool) -> Result<(), BooksError> {
+        ended::visit(&self.db, more)
+    }
+
+    /// From now on only calls after batch `batch` are to be compared.
+    pub(super) fn compared(&self, batch: i64) -> Result<(), BooksError> {
+        ended::compared(&self.db, batch)
+    }
+
+    /// The number of the newest batch.
+    pub(super) fn newest(&self) -> Result<i64, BooksError> {
+        Ok(head(&self.db)?.0)
     }
 
     /// Whether the call's end is in the books, and as what body.

@@ -1,20 +1,23 @@
 //! The parts of a record as bytes, and back. Numbers are variable-length (7 bits a byte, the lowest
 //! first; signed ones zigzag), texts are their length and their bytes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::record::{Call, Post};
 use crate::{
     base::{
         clock::Timestamp,
         id::{RequestId, SpanId, TraceId},
+        money::Usd,
     },
     call::{
         labels::{Label, Labels, Source},
-        outcome::Kind,
-        usage::UsageSource,
+        outcome::{End, Kind, Status},
+        usage::{Usage, UsageSource},
     },
-    policy::{Adjustment, Change, CounterName, HoldId, Lines, Raise, Seen, Subject, Unit, Verdict},
+    policy::{
+        Adjustment, Change, CounterName, Ending, HoldId, Lines, Raise, Seen, Subject, Unit, Verdict,
+    },
 };
 
 const KINDS: [Kind; 8] = [
@@ -35,6 +38,19 @@ const SOURCES: [Source; 5] = [
     Source::Baggage,
     Source::Body,
     Source::Static,
+];
+const STATUSES: [Status; 4] = [
+    Status::Ok,
+    Status::Error,
+    Status::Blocked,
+    Status::Cancelled,
+];
+const ENDS: [End; 5] = [
+    End::Complete,
+    End::Client,
+    End::Upstream,
+    End::Cut,
+    End::Crashed,
 ];
 pub(super) const KNOWN: [UsageSource; 4] = [
     UsageSource::Reported,
@@ -140,6 +156,28 @@ impl Encoder<'_> {
                 self.byte(number_in(&VERDICTS, line.seen.verdict));
             }
         }
+    }
+
+    pub(super) fn ending(&mut self, ending: &Ending) {
+        self.fixed(&ending.span_id.bytes());
+        self.byte(number_in(&STATUSES, ending.status));
+        self.byte(number_in(&ENDS, ending.end));
+        self.unsigned(u64::try_from(ending.duration.as_micros()).unwrap_or(u64::MAX));
+        self.option(ending.http_status.map(u64::from), Self::unsigned);
+        // A name that long is none, and records shall be short.
+        let model = ending.model.as_deref();
+        self.option(model.filter(|name| name.len() <= 200), Self::text);
+        let usage = &ending.usage;
+        for count in [
+            usage.input,
+            usage.cache_read,
+            usage.cache_write,
+            usage.output,
+            usage.reasoning,
+        ] {
+            self.option(count, Self::unsigned);
+        }
+        self.option(ending.cost, |to, usd| to.signed(usd.nanos()));
     }
 
     pub(super) fn adjustment(&mut self, adjustment: &Adjustment) {
@@ -274,6 +312,29 @@ impl<'a> Decoder<'a> {
                     WithSeen::No => None,
                 },
             })
+        })
+    }
+
+    pub(super) fn ending(&mut self) -> Option<Ending> {
+        Some(Ending {
+            span_id: SpanId::from_bytes(self.fixed()?),
+            status: *STATUSES.get(usize::from(self.byte()?))?,
+            end: *ENDS.get(usize::from(self.byte()?))?,
+            duration: Duration::from_micros(self.unsigned()?),
+            http_status: match self.option(Self::unsigned)? {
+                Some(status) => Some(u16::try_from(status).ok()?),
+                None => None,
+            },
+            model: self.option(Self::text)?.map(Arc::from),
+            usage: Usage {
+                input: self.option(Self::unsigned)?,
+                cache_read: self.option(Self::unsigned)?,
+                cache_write: self.option(Self::unsigned)?,
+                output: self.option(Self::unsigned)?,
+                reasoning: self.option(Self::unsigned)?,
+                ..Usage::NONE
+            },
+            cost: self.option(Self::signed)?.map(Usd::from_nanos),
         })
     }
 

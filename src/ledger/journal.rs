@@ -48,7 +48,7 @@ pub(super) struct FileJournal {
     durability: Durability,
     on_down: OnLedgerDown,
     /// For reading what counters held; the keeper writes through a connection of its own.
-    books: Mutex<Books>,
+    pub(super) books: Mutex<Books>,
     tail: Mutex<Tail>,
     /// Wakes the keeper.
     pub(super) work: Condvar,
@@ -67,6 +67,7 @@ pub(super) struct Tallies {
     pub(super) lost: AtomicU64,
     pub(super) refused_unnoted: AtomicU64,
     pub(super) books_down: AtomicU64,
+    pub(super) spans_recovered: AtomicU64,
 }
 
 /// The segment that is written to.
@@ -195,6 +196,16 @@ impl FileJournal {
             tail.asleep = false;
             self.work.notify_one();
         }
+    }
+
+    /// Writes what is noted.
+    pub(super) fn write_noted(&self) {
+        let mut tail = self.tail.lock();
+        if !tail.pending.is_empty() {
+            // Its failure is counted and logged; what is noted stays noted.
+            let _position = self.append(&mut tail, None);
+        }
+        drop(tail);
     }
 
     /// Writes what is noted, begins a new segment if this one is longer than `longest` bytes, and

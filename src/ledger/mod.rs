@@ -10,6 +10,7 @@
 mod books;
 mod coding;
 mod config;
+mod ended;
 mod journal;
 mod keeper;
 mod later;
@@ -53,6 +54,7 @@ use crate::{
 
 pub use books::{BooksError, Hash, Verified};
 pub use config::{Config, Durability, OnLedgerDown};
+pub use ended::Ended;
 pub use later::{Awaited, MAX_BILLED};
 pub use memory::Memory;
 pub use owner::{ClaimError, Owner};
@@ -65,6 +67,8 @@ pub use view::View;
 pub struct Ledger {
     journal: Arc<FileJournal>,
     reported: Arc<AtomicBool>,
+    /// The last batch of the books from before this run.
+    before: i64,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -121,6 +125,8 @@ pub struct Counts {
     pub refused_unnoted: u64,
     /// Times that the books could not be read or written; what they miss is in the journal.
     pub books_down: u64,
+    /// Spans that the last run did not get to keep, and that were written from the ledger.
+    pub spans_recovered: u64,
 }
 
 impl Ledger {
@@ -132,6 +138,7 @@ impl Ledger {
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Self, Recovery), LedgerError> {
         let (journal, keeper, recovery) = assemble(config, clock)?;
         let reported = keeper.reported();
+        let before = journal.books.lock().newest()?;
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || keeper.run())
@@ -142,6 +149,7 @@ impl Ledger {
         let ledger = Self {
             journal,
             reported,
+            before,
             keeper: Some(thread),
         };
         Ok((ledger, recovery))
@@ -159,6 +167,34 @@ impl Ledger {
         self.reported.store(true, Relaxed);
     }
 
+    /// Shows `more` the calls that ended before this run and were not compared with their spans yet,
+    /// the last one first, as long as it says so; the last 100,000 at most. To be asked before there
+    /// are calls.
+    ///
+    /// # Errors
+    /// The books cannot be read.
+    pub fn ended(&self, more: impl FnMut(Ended) -> bool) -> Result<(), BooksError> {
+        self.journal.books.lock().ended(more)
+    }
+
+    /// To be called once the calls that [`ended`](Self::ended) shows have their spans, of which
+    /// `written` had to be written from here: a later start does not compare them again.
+    ///
+    /// # Errors
+    /// The books cannot be written.
+    pub fn spans_were_compared(&self, written: u64) -> Result<(), BooksError> {
+        let tallies = &self.journal.tallies;
+        tallies.spans_recovered.fetch_add(written, Relaxed);
+        self.journal.books.lock().compared(self.before)
+    }
+
+    /// Writes down what has settled, at once: to be called before the spans of calls are kept, so
+    /// that there is no span of a call that the journal takes for unsettled.
+    pub fn writing_down(&self) -> impl Fn() + Send + Sync + use<> {
+        let journal = Arc::clone(&self.journal);
+        move || journal.write_noted()
+    }
+
     /// What was counted since the start.
     pub fn counts(&self) -> Counts {
         self.counting()()
@@ -174,6 +210,7 @@ impl Ledger {
                 lost: tallies.lost.load(Relaxed),
                 refused_unnoted: tallies.refused_unnoted.load(Relaxed),
                 books_down: tallies.books_down.load(Relaxed),
+                spans_recovered: tallies.spans_recovered.load(Relaxed),
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
         money::Usd,
     },
     call::{labels::Labels, outcome::Kind},
-    policy::{Adjustment, Charge, CounterName, Entry, HoldId, Seen},
+    policy::{Adjustment, Charge, CounterName, Ending, Entry, HoldId, Seen},
 };
 
 /// An entry, read back.
@@ -48,6 +48,9 @@ pub enum Record {
         charge: Charge,
         /// What was spent.
         lines: Vec<Post>,
+        /// How it ended; `None`: it has no span that shows this charge, or was journalled by a
+        /// version that did not say.
+        ending: Option<Ending>,
     },
     /// A call was accepted, and its answer is fetched later.
     Awaited {
@@ -155,6 +158,7 @@ pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
             admitted,
             charge,
             lines,
+            ending,
         } => {
             to.byte(SETTLED);
             to.fixed(&request_id.bytes());
@@ -164,6 +168,9 @@ pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
             to.option(charge.tokens, Encoder::unsigned);
             to.byte(number_in(&KNOWN, charge.source));
             to.lines(*lines, WithSeen::No);
+            if let Some(ending) = ending {
+                to.ending(ending);
+            }
         },
         Entry::Awaited {
             request_id,
@@ -225,6 +232,11 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
                 source: *KNOWN.get(usize::from(from.byte()?))?,
             },
             lines: from.lines(WithSeen::No)?,
+            ending: if from.0.is_empty() {
+                None
+            } else {
+                Some(from.ending()?)
+            },
         },
         AWAITED => Record::Awaited {
             request_id: RequestId::from_bytes(from.fixed()?),

@@ -12,13 +12,18 @@ use crate::{
 const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 
 impl Outlet {
-    /// The store, as the processor `store`.
-    pub fn store(writer: Writer, clock: Arc<dyn Clock>) -> Self {
+    /// The store, as the processor `store`. `before` is called before spans are written.
+    pub fn store(
+        writer: Writer,
+        clock: Arc<dyn Clock>,
+        before: impl Fn() + Send + 'static,
+    ) -> Self {
         let next_look = clock.mono();
         let keep = Keep {
             writer,
             clock,
             next_look,
+            before: Box::new(before),
         };
         Self::local("store", keep)
     }
@@ -28,6 +33,7 @@ struct Keep {
     writer: Writer,
     clock: Arc<dyn Clock>,
     next_look: Instant,
+    before: Box<dyn Fn() + Send>,
 }
 
 impl Processor for Keep {
@@ -35,6 +41,7 @@ impl Processor for Keep {
         &'a mut self,
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
+        (self.before)();
         let spans = batch.iter().map(|record| (&record.span, &*record.line));
         let result = self.writer.append(spans).map_err(|error| match error {
             StoreError::Damaged { .. } => DeliverError::Reject(error.into()),

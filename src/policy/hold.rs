@@ -8,7 +8,7 @@ use super::{
     journal::{Durable, Entry, Held, HoldId, JournalDown, Lines, Position},
     purse::{Purse, Report},
     rule::saturated,
-    subject::{Amounts, Charge, Subject},
+    subject::{Amounts, Charge, Ending, Subject},
     table::Claim,
     threshold::Crossing,
     wording::{self, Wording},
@@ -32,6 +32,7 @@ pub struct Hold {
     position: Position,
     /// The journal keeps it when the process ends.
     awaited: bool,
+    ending: Option<Ending>,
 }
 
 impl Hold {
@@ -52,6 +53,7 @@ impl Hold {
             claims,
             position: Position::default(),
             awaited: false,
+            ending: None,
         }
     }
 
@@ -182,6 +184,12 @@ impl Hold {
         }
     }
 
+    /// Says how the call ended, before it is settled or released: then its span can be written from
+    /// the journal, should it be lost. To be left out where no span shows the charge.
+    pub fn ends(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+    }
+
     /// Charges what the call cost, also above what it holds, and gives back the rest. Returns the
     /// thresholds that were crossed: a log line and a span event each.
     pub fn settle(mut self, charge: Charge) -> Vec<Crossing> {
@@ -233,6 +241,7 @@ impl Hold {
                 admitted: self.admitted,
                 charge,
                 lines: Lines::changes(&claims),
+                ending: self.ending.as_ref(),
             };
             if claims.iter().any(|claim| claim.change > claim.held()) {
                 // Lost, it would leave the call at less than its bill: this one cannot wait. If

@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive, pin::Pin, sync::Arc};
 
 use super::{
     counter::{Raise, Recalled, Seen, Unit},
-    subject::{Charge, Subject},
+    subject::{Charge, Ending, Subject},
     table::Claim,
 };
 use crate::base::{clock::Timestamp, id::RequestId};
@@ -124,6 +124,8 @@ pub enum Entry<'a> {
         charge: Charge,
         /// What is spent.
         lines: Lines<'a>,
+        /// How it ended; `None`: it has no span that shows this charge.
+        ending: Option<&'a Ending>,
     },
     /// A call was accepted, and its answer will be fetched later: what it holds stays held, also
     /// when the process ends, until it is settled.

@@ -60,7 +60,7 @@ pub use journal::{
 pub use listing::{Budget, Reach};
 pub use purse::Purse;
 pub use queue::Place;
-pub use subject::{Amounts, Charge, Subject};
+pub use subject::{Amounts, Charge, Ending, Subject};
 pub use tally::Counts;
 pub use threshold::{Crossing, Fraction, Level, Thresholds};
 pub use window::Window;

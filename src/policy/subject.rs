@@ -1,5 +1,7 @@
 //! The call that is asked about, and what it asks for.
 
+use std::{sync::Arc, time::Duration};
+
 use super::counter::Unit;
 use crate::{
     base::{
@@ -7,7 +9,11 @@ use crate::{
         id::{RequestId, SpanId, TraceId},
         money::Usd,
     },
-    call::{labels::Labels, outcome::Kind, usage::UsageSource},
+    call::{
+        labels::Labels,
+        outcome::{End, Kind, Status},
+        usage::{Usage, UsageSource},
+    },
 };
 
 /// The call that is asked about. It is journalled, so that its span can be written even if we are
@@ -80,4 +86,26 @@ pub struct Charge {
     pub tokens: Option<u64>,
     /// How that is known.
     pub source: UsageSource,
+}
+
+/// How a call ended, as far as its span says it and its charge does not. It is journalled, so that
+/// the span can be written even if we are killed between the call's end and that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The span that shows the charge: the call's own, or that of the call which fetched its answer.
+    pub span_id: SpanId,
+    /// How it went.
+    pub status: Status,
+    /// Who ended it.
+    pub end: End,
+    /// From its start to its end.
+    pub duration: Duration,
+    /// The HTTP status that the client got, if it got one.
+    pub http_status: Option<u16>,
+    /// The model that answered.
+    pub model: Option<Arc<str>>,
+    /// Its tokens: input, cache read and write, output, reasoning. Other parts are not journalled.
+    pub usage: Usage,
+    /// What the span says that it cost; `None` is unknown.
+    pub cost: Option<Usd>,
 }

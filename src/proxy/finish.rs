@@ -13,7 +13,7 @@ use crate::{
         span::{BUDGET_REMAINING, Event, Span, Value},
         usage::{Usage, UsageSource},
     },
-    policy::{Charge, Hold},
+    policy::{Charge, Ending, Hold},
     pricing::{Context, InputBound, Query, Tariff, likely_tokens, likely_usage},
 };
 
@@ -58,9 +58,18 @@ impl Exchange {
         }
         self.note_shyness(&facts);
         let account = self.account(end, &facts);
-        self.settle(&account.charge, &facts);
-        let duration = self.elapsed();
-        let span = self.span(end, duration, &account, &mut facts);
+        let ending = Ending {
+            span_id: self.trace.span_id,
+            status: self.status(end, &facts),
+            end,
+            duration: self.elapsed(),
+            http_status: self.http_status,
+            model: facts.model.take().map(Arc::from),
+            usage: account.usage,
+            cost: account.cost,
+        };
+        self.settle(&account.charge, &ending, &facts);
+        let span = self.span(ending, account.source, &mut facts);
         self.proxy.metrics.record(&span);
         self.proxy.pipeline.offer(span);
     }
@@ -275,7 +284,7 @@ impl Exchange {
         self.request.background && facts.pending && accepted && facts.id.is_some()
     }
 
-    fn settle(&mut self, charge: &Charge, facts: &ResponseFacts) {
+    fn settle(&mut self, charge: &Charge, ending: &Ending, facts: &ResponseFacts) {
         self.note_remaining(charge);
         let crossings = match (self.reservation.take(), self.earlier(facts)) {
             (Some(hold), None) if self.goes_on(facts) => {
@@ -283,17 +292,22 @@ impl Exchange {
                 self.proxy.later.keep(provider, facts.id.as_deref(), hold);
                 Vec::new()
             },
-            (own, Some(earlier)) => {
+            (own, Some(mut earlier)) => {
                 if let Some(own) = own {
                     own.release();
                 }
+                earlier.ends(ending.clone());
                 earlier.settle(*charge)
             },
-            (Some(own), None) if self.sent.is_none() => {
+            (Some(mut own), None) if self.sent.is_none() => {
+                own.ends(ending.clone());
                 own.release();
                 Vec::new()
             },
-            (Some(own), None) => own.settle(*charge),
+            (Some(mut own), None) => {
+                own.ends(ending.clone());
+                own.settle(*charge)
+            },
             (None, None) => Vec::new(),
         };
         for crossing in &crossings {
@@ -331,9 +345,8 @@ impl Exchange {
 
     fn span(
         &mut self,
-        end: End,
-        duration: Duration,
-        account: &Account,
+        ending: Ending,
+        usage_source: UsageSource,
         facts: &mut ResponseFacts,
     ) -> Span {
         let operation = self.route.operation;
@@ -342,7 +355,6 @@ impl Exchange {
             .as_ref()
             .map(|refusal| &refusal.by)
             .filter(|by| !by.is_empty());
-        let status = self.status(end, facts);
         let mut attributes = std::mem::take(&mut self.attributes);
         let mut put = |name, value: Option<Value>| {
             attributes.extend(value.map(|value| (name, value)));
@@ -375,34 +387,34 @@ impl Exchange {
         );
         Span {
             trace_id: self.trace.trace_id,
-            span_id: self.trace.span_id,
+            span_id: ending.span_id,
             parent_span_id: self.trace.parent,
             request_id: self.request_id,
             kind: operation.kind,
             operation: operation.gen_ai,
             start: self.start,
-            duration,
+            duration: ending.duration,
             first_chunk: self.first_chunk,
-            status,
-            end,
+            status: ending.status,
+            end: ending.end,
             provider: Arc::clone(&self.route.to.provider.name),
             request_model: self.request.model.take().map(Arc::from),
-            response_model: facts.model.take().map(Arc::from),
+            response_model: ending.model,
             response_id: facts.id.take(),
             finish_reasons: std::mem::take(&mut facts.finish_reasons),
             tool_calls: std::mem::take(&mut facts.tool_calls),
             stream: self.request.stream,
             labels: std::mem::take(&mut self.labels),
-            usage: account.usage,
-            usage_source: account.source,
-            cost: account.cost,
+            usage: ending.usage,
+            usage_source,
+            cost: ending.cost,
             decision: self.decision,
             blocked_by: blocked_by.map(|by| Box::from(&**by)),
-            http_status: self.http_status,
+            http_status: ending.http_status,
             method: Box::from(self.method.as_str()),
             server_address: Arc::clone(&self.route.to.server_address),
             path: Box::from(self.route.target.path()),
-            error_type: self.error_type(status, facts),
+            error_type: self.error_type(ending.status, facts),
             edits: std::mem::take(&mut self.edits),
             partial: self.partial,
             events: std::mem::take(&mut self.events),

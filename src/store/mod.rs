@@ -12,7 +12,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::base::units;
+use crate::base::{clock::Timestamp, units};
 
 mod blocks;
 mod reader;
@@ -21,7 +21,7 @@ mod schema;
 mod writer;
 
 pub use reader::{Filter, Reader, Stored};
-pub use writer::Writer;
+pub use writer::{ROWS_BEFORE_A_CRASH, Writer};
 
 /// The `store:` section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -44,6 +44,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What began before this is no longer kept at `now`.
+    pub fn keeps_from(&self, now: Timestamp) -> Timestamp {
+        if self.retention.is_zero() {
+            Timestamp::default()
+        } else {
+            now - self.retention
+        }
+    }
+
     /// The database file.
     pub fn file(&self) -> PathBuf {
         self.path.join("spans.db")

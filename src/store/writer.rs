@@ -18,7 +18,7 @@ use crate::{
 const EXPIRE_AT_ONCE: i64 = 4_096;
 
 /// How many of the last rows can hold the span of a call that a crash cut short.
-const ROWS_BEFORE_A_CRASH: i64 = 100_000;
+pub const ROWS_BEFORE_A_CRASH: i64 = 100_000;
 
 /// The store, open for writing. There is one in the process, and one process.
 #[derive(Debug)]
@@ -97,6 +97,15 @@ impl Writer {
         transaction.commit()
     }
 
+    /// The ids of the last spans, at most `count`.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports.
+    pub fn latest(&self, count: i64) -> Result<HashSet<SpanId>, StoreError> {
+        latest(&self.connection, self.next.saturating_sub(count))
+            .map_err(|source| StoreError::of(&self.path, source))
+    }
+
     /// Deletes the oldest spans that are over the retention, a few thousand at most; gives their
     /// number, and is called again soon if that is not zero.
     ///
@@ -143,14 +152,19 @@ fn is_known(
     known: &mut Option<HashSet<SpanId>>,
 ) -> rusqlite::Result<bool> {
     if known.is_none() {
-        let mut rows = transaction.prepare("SELECT span_id FROM spans WHERE id >= ?")?;
         let from = next.saturating_sub(ROWS_BEFORE_A_CRASH);
-        let ids = rows.query_map([from], |row| row.get(0).map(SpanId::from_bytes))?;
-        *known = Some(ids.collect::<rusqlite::Result<_>>()?);
+        *known = Some(latest(transaction, from)?);
     }
     Ok(known
         .as_ref()
         .is_some_and(|known| known.contains(&span.span_id)))
+}
+
+/// The ids of the spans from row `from` on.
+fn latest(connection: &Connection, from: i64) -> rusqlite::Result<HashSet<SpanId>> {
+    let mut rows = connection.prepare("SELECT span_id FROM spans WHERE id >= ?")?;
+    let ids = rows.query_map([from], |row| row.get(0).map(SpanId::from_bytes))?;
+    ids.collect()
 }
 
 fn insert(transaction: &Transaction<'_>, id: i64, span: &Span, line: &str) -> rusqlite::Result<()> {

@@ -132,6 +132,7 @@ def check(tollgate, mock, reserved):
     real = really_spent(mock)
     assert real <= spent <= real + reserved, (real, spent, reserved)
     assert spent == by_agent, "a call counts for all of its rules or for none"
+    wait_for("the store tells the same", lambda: stored(tollgate) == spent)
     return spent
 
 
@@ -139,6 +140,12 @@ def settled(tollgate):
     """Its counters, once no call holds any."""
     counters = tollgate.api("budgets")
     return all(Decimal(counter["reserved"]) == 0 for counter in counters) and counters
+
+
+def stored(tollgate):
+    """What the spans of all calls sum up to."""
+    groups = tollgate.api("report?since=1h&by=agent")
+    return sum(Decimal(group["cost_usd"]) for group in groups)
 
 
 def verify(directory, mock):

@@ -3,6 +3,7 @@
 
 mod awaited;
 mod damage;
+mod ended;
 mod proof;
 mod schedule;
 mod trouble;

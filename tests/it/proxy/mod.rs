@@ -9,6 +9,7 @@ mod cuts;
 mod departures;
 mod endings;
 mod heads;
+mod kills;
 mod later;
 mod limits;
 mod process;

@@ -16,15 +16,15 @@ use super::{chat, chat_stream, has_time};
 use crate::support::{Line, Upstream, client, sandbox::until};
 
 /// A running program; killed when it is dropped.
-struct Process {
+pub(super) struct Process {
     child: Child,
     /// Where its proxy listens.
-    addr: SocketAddr,
+    pub(super) addr: SocketAddr,
 }
 
 impl Process {
     /// Starts it in this directory with this configuration, and waits until it listens.
-    fn start(directory: &Path, yaml: &str) -> Self {
+    pub(super) fn start(directory: &Path, yaml: &str) -> Self {
         let mut child = command(directory, yaml)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -44,14 +44,14 @@ impl Process {
         Self { child, addr }
     }
 
-    fn signal(&self, name: &str) {
+    pub(super) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.unwrap().success());
     }
 
     /// Waits for its end.
-    async fn ended(&mut self) -> Option<i32> {
+    pub(super) async fn ended(&mut self) -> Option<i32> {
         let mut status = None;
         until("the program to end", || {
             status = self.child.try_wait().unwrap();
@@ -158,7 +158,7 @@ async fn a_wrong_price_file_ends_the_program() {
     assert!(said.contains("prices.json"), "{said}");
 }
 
-fn upstream(url: &str) -> String {
+pub(super) fn upstream(url: &str) -> String {
     format!("{LISTEN}upstream: {{proxy: none}}\nproviders: {{openai: {{base_url: '{url}'}}}}\n")
 }
 

@@ -1,0 +1,135 @@
+//! The real program is killed, and its store must tell the same as its ledger afterwards.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use tollgate::{
+    base::clock::{Clock as _, SystemClock},
+    call::tally::{Dimension, Sums, Tally},
+    ledger::View,
+    mock::{Mock, Options},
+    policy::Unit,
+    store::{Filter, Reader},
+};
+
+use super::{
+    chat, priced,
+    process::{Process, upstream},
+};
+use crate::support::{Line, client, sandbox::until};
+
+/// Calls of each run.
+const CALLS: usize = 12;
+
+fn configuration(mock: &Mock) -> String {
+    let budgets = "budgets: {rules: [{name: all, window: total, limit: {usd: 1000, tokens: 1000000, \
+                   requests: 1000000}}]}\n";
+    priced(&format!("{}{budgets}", upstream(&mock.url())))
+}
+
+/// What the ledger has of a unit: (spent, reserved).
+fn ledger(directory: &Path, unit: Unit) -> (i64, i64) {
+    let view = View::open(&directory.join("tollgate-data/journal")).unwrap();
+    let standings = view.standings(SystemClock.wall()).unwrap();
+    let of = standings
+        .iter()
+        .filter(|standing| standing.counter.unit == unit);
+    of.fold((0, 0), |(spent, reserved), standing| {
+        (spent + standing.spent, reserved + standing.reserved)
+    })
+}
+
+fn report(directory: &Path, by: &[Dimension]) -> Vec<Tally> {
+    let store = Reader::open(&directory.join("tollgate-data/spans.db")).unwrap();
+    store.report(&Filter::default(), by).unwrap()
+}
+
+fn sums(directory: &Path) -> Sums {
+    let mut all = report(directory, &[]);
+    all.pop().map(|tally| tally.sums).unwrap_or_default()
+}
+
+/// Calls until `count` calls in all are settled in the journal.
+async fn call(program: &Process, directory: &Path, count: usize) {
+    for number in 0..CALLS {
+        let agent = format!("agent-{}", number % 3);
+        let headers = [("x-tollgate-agent", &*agent)];
+        let answer = client::post(program.addr, "/v1/chat/completions", &headers, &chat()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let count = i64::try_from(count).unwrap();
+    until("the calls to be settled", || {
+        ledger(directory, Unit::Requests) == (count, 0)
+    })
+    .await;
+}
+
+async fn kill(mut program: Process) {
+    program.signal("KILL");
+    program.ended().await;
+}
+
+#[tokio::test]
+async fn spans_that_a_kill_took_are_written_again_from_the_ledger() {
+    let mock = Mock::start(Options::default()).unwrap();
+    let directory = TempDir::new().unwrap();
+    let yaml = configuration(&mock);
+    let mut lost = 0;
+    for run in 1..=4 {
+        let program = Process::start(directory.path(), &yaml);
+        assert_eq!(
+            sums(directory.path()).calls,
+            u64::try_from((run - 1) * CALLS).unwrap(),
+            "what the last run lost is there before the first call",
+        );
+        call(&program, directory.path(), run * CALLS).await;
+        kill(program).await;
+        let stored = usize::try_from(sums(directory.path()).calls).unwrap();
+        lost += run * CALLS - stored;
+    }
+    assert!(lost > 0, "no kill took any");
+
+    let program = Process::start(directory.path(), &yaml);
+    let sums = sums(directory.path());
+    let calls = u64::try_from(4 * CALLS).unwrap();
+    assert_eq!((sums.calls, sums.unknown_cost_calls), (calls, 0));
+    let (spent, _) = ledger(directory.path(), Unit::Usd);
+    assert_eq!(sums.cost_usd.nanos(), spent);
+    let (tokens, _) = ledger(directory.path(), Unit::Tokens);
+    let all = sums.input_tokens + sums.output_tokens;
+    assert_eq!(i64::try_from(all).unwrap(), tokens);
+    let agents = report(directory.path(), &[Dimension::Agent, Dimension::Model]);
+    assert_eq!(agents.len(), 3, "{agents:?}");
+    assert!(agents.iter().all(|agent| agent.sums.calls == calls / 3));
+    kill(program).await;
+}
+
+#[tokio::test]
+async fn calls_in_flight_and_calls_that_ended_make_one_sum_after_a_kill() {
+    let mock = Mock::start(Options::default()).unwrap();
+    let directory = TempDir::new().unwrap();
+    let yaml = configuration(&mock);
+    let program = Process::start(directory.path(), &yaml);
+    call(&program, directory.path(), CALLS).await;
+    let mut line = Line::connect(program.addr).await;
+    let body = chat().to_string();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-mock: hang=head\r\n";
+    let length = body.len();
+    line.send(format!("{head}content-length: {length}\r\n\r\n{body}"))
+        .await;
+    until("a call to be in flight", || {
+        ledger(directory.path(), Unit::Requests).1 == 1
+    })
+    .await;
+    kill(program).await;
+
+    let program = Process::start(directory.path(), &yaml);
+    let calls = u64::try_from(CALLS).unwrap() + 1;
+    until("its span", || sums(directory.path()).calls == calls).await;
+    let (spent, reserved) = ledger(directory.path(), Unit::Usd);
+    assert_eq!(
+        (sums(directory.path()).cost_usd.nanos(), 0),
+        (spent, reserved)
+    );
+    kill(program).await;
+}
