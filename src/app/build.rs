@@ -46,7 +46,6 @@ pub(super) fn live(
         identity: config.identity.clone(),
         limits: &config.limits,
         propagation: config.tracing.propagation.send,
-        idle: config.upstream.idle_timeout,
     }))
 }
 

@@ -157,7 +157,11 @@ impl Gauges {
         let emptied = self.proxy.live().pricing().cache_emptied();
         let held = [
             ("connections", connections),
-            ("calls", holdings.in_flight),
+            (
+                "calls",
+                holdings.in_flight.saturating_sub(holdings.unfinished),
+            ),
+            ("unfinished_requests", holdings.unfinished),
             (
                 "peeked_bytes",
                 usize::try_from(holdings.peeked_bytes).unwrap_or(usize::MAX),
@@ -173,6 +177,7 @@ impl Gauges {
         let bounds = [
             ("connections", self.limits.connections),
             ("calls", self.limits.in_flight),
+            ("unfinished_requests", self.limits.connections),
             ("peeked_bytes", self.limits.peek_total.as_usize()),
             ("counters", self.limits.counters),
         ];

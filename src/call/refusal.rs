@@ -51,6 +51,8 @@ pub enum Reason {
     BadRequest,
     /// No route has that path. 404.
     NotFound,
+    /// The client did not send its request in time. 408.
+    TooSlow,
     /// The request's headers are over the limit. 431.
     HeadersTooLarge,
     /// The provider could not be reached or broke off before it answered. 502.
@@ -70,6 +72,7 @@ impl Reason {
             Self::BadRequest => 400,
             Self::Denied => 403,
             Self::NotFound => 404,
+            Self::TooSlow => 408,
             Self::Exhausted | Self::Busy | Self::Rate => 429,
             Self::HeadersTooLarge => 431,
             Self::BadGateway => 502,

@@ -6,6 +6,7 @@ pub mod config;
 pub mod connect;
 pub mod listen;
 mod muted;
+pub mod pace;
 pub mod patience;
 mod pool;
 pub mod tls;

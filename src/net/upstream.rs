@@ -5,6 +5,7 @@
 //! `benches/compare`). Nobody drives an idle connection; it is looked at when it is taken.
 
 use std::{
+    error::Error as _,
     future::Future,
     pin::Pin,
     sync::{
@@ -29,6 +30,7 @@ use super::{
     body::Outgoing,
     connect::{ConnectError, Connector, Origin, Via},
     muted::Muted,
+    pace::Unfinished,
     pool::Pool,
 };
 use crate::base::clock::Instant;
@@ -64,6 +66,9 @@ pub enum UpstreamError {
     /// The connection broke after some of the request was written, and before an answer.
     #[error("the connection broke before the answer: {0}")]
     Broken(hyper::Error),
+    /// The request's own body did not come to its end.
+    #[error("the request was not sent whole: {0}")]
+    Request(hyper::Error),
     /// No head of a response within `upstream.first_byte_timeout`.
     #[error("no answer within {0:?} (upstream.first_byte_timeout)")]
     FirstByte(Duration),
@@ -79,6 +84,14 @@ impl UpstreamError {
     /// Whether the provider cannot have seen any of the request.
     pub const fn nothing_sent(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::NotSent)
+    }
+
+    /// Why the request's body did not come to its end, if that is what it was.
+    pub fn unfinished(&self) -> Option<&Unfinished> {
+        match self {
+            Self::Request(error) => error.source()?.downcast_ref(),
+            _ => None,
+        }
     }
 
     /// Whether it was a matter of time.
@@ -337,10 +350,10 @@ impl Driver {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut failed)) => {
                 let request = failed.take_message().map(Box::new);
-                let error = if request.is_some() {
-                    UpstreamError::NotSent
-                } else {
-                    UpstreamError::Broken(failed.into_error())
+                let error = match failed.into_error() {
+                    _ if request.is_some() => UpstreamError::NotSent,
+                    error if error.is_user() => UpstreamError::Request(error),
+                    error => UpstreamError::Broken(error),
                 };
                 Poll::Ready(Err(Failed { error, request }))
             },

@@ -15,8 +15,12 @@ use crate::{
 pub struct Limits {
     /// Connections from clients; further ones wait to be accepted.
     pub connections: usize,
-    /// Calls at once; further ones are answered 503.
+    /// Calls at once whose requests are there; further ones are answered 503.
     pub in_flight: usize,
+    /// How long a client may keep us waiting for the body of its request; then it is answered 408.
+    /// Each 500 bytes that come give back a second.
+    #[serde(with = "units::duration")]
+    pub body_wait: Duration,
     /// A request's head; more is answered 431.
     pub header_bytes: ByteSize,
     /// Header fields of a request; more is answered 431.
@@ -34,6 +38,7 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             in_flight: 4_096,
+            body_wait: Duration::from_mins(1),
             header_bytes: ByteSize::kib(64),
             headers: 256,
             peek: ByteSize::mib(4),

@@ -73,7 +73,7 @@ pub(super) struct Exchange {
     /// Further attributes of its span.
     pub(super) attributes: Vec<(&'static str, Value)>,
     /// Dropped last, so that a call counts as in flight until it is settled.
-    _in_flight: InFlight,
+    in_flight: InFlight,
     finished: bool,
 }
 
@@ -130,9 +130,17 @@ impl Exchange {
             error_type: None,
             events: Vec::new(),
             attributes: Vec::new(),
-            _in_flight: in_flight,
+            in_flight,
             finished: false,
         })
+    }
+
+    /// The request is there: from now on the call takes a place.
+    ///
+    /// # Errors
+    /// The house is full.
+    pub(super) fn take_off(&mut self) -> Result<(), Refusal> {
+        self.in_flight.take_off(self.live.places)
     }
 
     /// How long ago the request's head arrived.

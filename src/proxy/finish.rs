@@ -436,8 +436,10 @@ impl Exchange {
 
     /// `error.type`: the provider's type or code, our own word, or the status.
     fn error_type(&self, status: Status, facts: &mut ResponseFacts) -> Option<Box<str>> {
-        if status != Status::Error {
-            return None;
+        match status {
+            Status::Error => {},
+            Status::Cancelled => return self.error_type.map(Box::from),
+            Status::Ok | Status::Blocked => return None,
         }
         let theirs = facts
             .error
@@ -446,6 +448,7 @@ impl Exchange {
         let ours = || match self.refusal.as_ref().map(|refusal| refusal.reason) {
             Some(Reason::Timeout) => Some("timeout"),
             Some(Reason::BadGateway) => Some("upstream_unreachable"),
+            Some(Reason::TooSlow) => Some("request_timeout"),
             Some(_) => Some("_OTHER"),
             None => self.error_type,
         };

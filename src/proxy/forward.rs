@@ -13,7 +13,7 @@ use http::{
 use super::{exchange::Exchange, headers};
 use crate::{
     call::refusal::{Reason, Refusal},
-    net::{body::Outgoing, upstream::UpstreamError},
+    net::{body::Outgoing, pace::Unfinished, upstream::UpstreamError},
     provider::wire::encoding::{Decoder, Encoding},
 };
 
@@ -99,6 +99,21 @@ pub(super) fn is_signed(headers: &HeaderMap) -> bool {
         .get(AUTHORIZATION)
         .is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"));
     aws || DIGESTS.iter().any(|name| headers.contains_key(*name))
+}
+
+/// The request's body did not come to its end.
+pub(super) fn unfinished(exchange: &mut Exchange, error: &Unfinished) -> Refusal {
+    // Whatever the provider got of it was no request.
+    exchange.sent = None;
+    let reason = match error {
+        Unfinished::Slow(_) => Reason::TooSlow,
+        Unfinished::Broken(_) => {
+            exchange.client_left = true;
+            exchange.error_type = Some("client");
+            Reason::BadRequest
+        },
+    };
+    Refusal::new(reason, "", format!("Tollgate sent nothing on: {error}."))
 }
 
 /// What the client is told when no answer came.

@@ -7,6 +7,7 @@ use http::{HeaderValue, Uri, uri::PathAndQuery};
 
 use super::{
     config::{Identity, Limits},
+    flight::Places,
     peek::Bounds,
 };
 use crate::{
@@ -28,7 +29,7 @@ pub struct Live {
     pub(super) engine: Engine,
     pub(super) identity: Identity,
     pub(super) bounds: Bounds,
-    pub(super) in_flight: usize,
+    pub(super) places: Places,
     /// `tracing.propagation.send`.
     pub(super) propagation: Send,
     /// `budgets.status`.
@@ -68,8 +69,6 @@ pub struct Parts<'a> {
     pub limits: &'a Limits,
     /// `tracing.propagation.send`.
     pub propagation: Send,
-    /// `upstream.idle_timeout`: how long a client may be silent in the middle of a request.
-    pub idle: std::time::Duration,
 }
 
 impl Live {
@@ -83,7 +82,6 @@ impl Live {
             identity,
             limits,
             propagation,
-            idle,
         } = parts;
         let destinations = providers
             .iter()
@@ -99,9 +97,12 @@ impl Live {
             bounds: Bounds {
                 each: limits.peek.as_u64(),
                 total: limits.peek_total.as_u64(),
-                idle,
+                wait: limits.body_wait,
             },
-            in_flight: limits.in_flight,
+            places: Places {
+                flying: limits.in_flight,
+                reading: limits.connections,
+            },
             propagation,
             exhausted_status: budgets.status,
             cut_style: match budgets.cut {

@@ -54,6 +54,7 @@ use crate::{
     ledger::Awaited,
     net::{
         body::Outgoing,
+        pace::Paced,
         upstream::{Upstream, UpstreamBody, UpstreamError},
     },
     pipeline::Pipeline,
@@ -65,7 +66,7 @@ use flight::Flights;
 use interrupt::Interrupts;
 use later::Later;
 use observe::Observer;
-use peek::{Guarded, PeekError, Peeked, Room};
+use peek::{Guarded, Peeked, Room};
 use reply::Style;
 use tap::Tap;
 
@@ -93,8 +94,10 @@ pub struct Proxy {
 /// What the proxy holds now; each is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holdings {
-    /// Calls under way.
+    /// Calls under way, those included whose requests are not there yet.
     pub in_flight: usize,
+    /// Calls whose requests are not there yet.
+    pub unfinished: usize,
     /// Bytes of request bodies held before they are sent.
     pub peeked_bytes: u64,
     /// Bodies that were streamed since there was no room to hold them.
@@ -169,6 +172,7 @@ impl Proxy {
     pub fn holdings(&self) -> Holdings {
         Holdings {
             in_flight: self.flights.now(),
+            unfinished: self.flights.reading(),
             peeked_bytes: self.room.held(),
             peek_turned_away: self.room.turned_away(),
             awaited_responses: self.later.len(),
@@ -206,7 +210,7 @@ impl Worker {
         let live = proxy.live.load_full();
         let request_id = RequestId::new(start);
         let routed = route::route(&live, parts)
-            .and_then(|route| Ok((route, proxy.flights.enter(live.in_flight)?)));
+            .and_then(|route| Ok((route, proxy.flights.enter(live.places)?)));
         let (mut route, in_flight) = routed.map_err(|refusal| {
             proxy.metrics.turned_away(&refusal);
             let id = request_id.to_string();
@@ -248,8 +252,10 @@ impl Worker {
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let operation = exchange.route.operation;
         if operation.kind == Kind::Http || operation.spends == Spends::Nothing {
+            exchange.take_off()?;
             read_request(exchange, b"", false);
             admit::admit(exchange, None).await?;
+            let body = Paced::new(body, exchange.live.bounds.wait);
             let body = Outgoing::Stream(Box::pin(body.map_err(Into::into)));
             return self
                 .exchange(exchange, forward::Outbound::new(parts, body))
@@ -261,19 +267,14 @@ impl Worker {
                 trailers,
                 place,
             }) => {
+                exchange.take_off()?;
                 let outbound = self.prepare(exchange, parts, body, trailers).await?;
                 let sent = self.exchange(exchange, outbound).await;
                 drop(place);
                 sent
             },
             Ok(Peeked::Large { begun, rest }) => self.stream(exchange, parts, begun, rest).await,
-            Err(error @ PeekError::Idle(_)) => {
-                Err(Refusal::new(Reason::BadRequest, "", error.to_string()))
-            },
-            Err(error @ PeekError::Client(_)) => {
-                exchange.client_left = true;
-                Err(Refusal::new(Reason::BadRequest, "", error.to_string()))
-            },
+            Err(error) => Err(forward::unfinished(exchange, &error)),
         }
     }
 
@@ -329,7 +330,7 @@ impl Worker {
         exchange: &mut Exchange,
         parts: Parts,
         begun: Vec<Bytes>,
-        rest: Incoming,
+        rest: Paced<Incoming>,
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let encoded = parts.headers.contains_key(CONTENT_ENCODING);
         let wanted = exchange.route.dialect.wanted().request;
@@ -361,6 +362,7 @@ impl Worker {
         if let Some(answer) = early {
             exchange.sent = Some(self.proxy.clock.mono());
             let response = answer.map_err(|error| failed(exchange, &error))?;
+            exchange.take_off()?;
             // It did not wait for the end of the request: mostly an error, else still to be asked.
             if response.status().is_success() {
                 admit::admit(exchange, None).await?;
@@ -368,6 +370,7 @@ impl Worker {
             return Ok(response);
         }
         // A refusal drops `admit`, and so resets a request that was never whole.
+        exchange.take_off()?;
         admit::admit(exchange, None).await?;
         exchange.sent = Some(self.proxy.clock.mono());
         let _gone = admit.send(());
@@ -393,6 +396,9 @@ impl Worker {
 
 /// No answer came.
 fn failed(exchange: &mut Exchange, error: &UpstreamError) -> Refusal {
+    if let Some(error) = error.unfinished() {
+        return forward::unfinished(exchange, error);
+    }
     if error.nothing_sent() {
         exchange.sent = None;
     }

@@ -20,7 +20,10 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use crate::{
-    net::BoxError,
+    net::{
+        BoxError,
+        pace::{Paced, Unfinished},
+    },
     provider::wire::scan::{Reduced, Scanner},
 };
 
@@ -81,8 +84,8 @@ pub(super) struct Bounds {
     pub(super) each: u64,
     /// Of all bodies together, in bytes.
     pub(super) total: u64,
-    /// Between two frames from the client.
-    pub(super) idle: Duration,
+    /// How long one is waited for.
+    pub(super) wait: Duration,
 }
 
 /// What became of the body.
@@ -94,26 +97,22 @@ pub(super) enum Peeked {
         place: Place,
     },
     /// Too large: what was read so far, and the rest.
-    Large { begun: Vec<Bytes>, rest: Incoming },
-}
-
-/// The body did not come to its end: nothing was sent.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PeekError {
-    /// The client left or broke the framing.
-    #[error("the request's body broke off: {0}")]
-    Client(hyper::Error),
-    /// The client was silent for too long.
-    #[error("the request's body did not come to its end: no data for {0:?}")]
-    Idle(Duration),
+    Large {
+        begun: Vec<Bytes>,
+        rest: Paced<Incoming>,
+    },
 }
 
 /// Reads `body`, up to the bounds.
+///
+/// # Errors
+/// It did not come to its end; nothing was sent.
 pub(super) async fn peek(
-    mut body: Incoming,
+    body: Incoming,
     bounds: Bounds,
     room: &Arc<Room>,
-) -> Result<Peeked, PeekError> {
+) -> Result<Peeked, Unfinished> {
+    let mut body = Paced::new(body, bounds.wait);
     let mut place = Place::new(Arc::clone(room));
     let known = body.size_hint().exact();
     let fits = |bytes: u64| bytes <= bounds.each;
@@ -126,12 +125,10 @@ pub(super) async fn peek(
     }
     let (mut frames, mut read, mut trailers) = (Vec::new(), 0_u64, None);
     while !body.is_end_stream() {
-        let frame = match tokio::time::timeout(bounds.idle, body.frame()).await {
-            Ok(Some(frame)) => frame.map_err(PeekError::Client)?,
-            Ok(None) => break,
-            Err(_elapsed) => return Err(PeekError::Idle(bounds.idle)),
+        let Some(frame) = body.frame().await else {
+            break;
         };
-        match frame.into_data() {
+        match frame?.into_data() {
             Ok(bytes) => {
                 let more = bytes.len() as u64;
                 read += more;
@@ -172,7 +169,7 @@ fn joined(mut frames: Vec<Bytes>) -> Bytes {
 /// which frame is the last.
 pub(super) struct Guarded {
     begun: std::vec::IntoIter<Bytes>,
-    rest: Incoming,
+    rest: Paced<Incoming>,
     ahead: Option<Frame<Bytes>>,
     scanner: Option<Scanner>,
     scanned: Option<oneshot::Sender<Option<Reduced>>>,
@@ -190,7 +187,7 @@ pub(super) struct Guard {
 impl Guarded {
     pub(super) fn new(
         begun: Vec<Bytes>,
-        rest: Incoming,
+        rest: Paced<Incoming>,
         scanner: Option<Scanner>,
     ) -> (Self, Guard) {
         let (told, document) = oneshot::channel();
@@ -212,7 +209,7 @@ impl Guarded {
         )
     }
 
-    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         match self.begun.next() {
             Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             None => Pin::new(&mut self.rest).poll_frame(cx),

@@ -22,7 +22,7 @@ pub(super) fn error(refusal: &Refusal, request_id: &str) -> Value {
         Reason::HeadersTooLarge => "request_too_large",
         Reason::Overload | Reason::Ledger => "overloaded_error",
         Reason::BadGateway => "api_error",
-        Reason::Timeout => "timeout_error",
+        Reason::Timeout | Reason::TooSlow => "timeout_error",
     };
     let error = json!({"type": kind, "message": refusal.message});
     json!({"type": "error", "error": error, "request_id": request_id})

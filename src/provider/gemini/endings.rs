@@ -16,7 +16,7 @@ pub(super) fn error(status: u16, refusal: &Refusal) -> Value {
         Reason::BadRequest | Reason::HeadersTooLarge => "INVALID_ARGUMENT",
         Reason::NotFound => "NOT_FOUND",
         Reason::BadGateway | Reason::Overload | Reason::Ledger => "UNAVAILABLE",
-        Reason::Timeout => "DEADLINE_EXCEEDED",
+        Reason::Timeout | Reason::TooSlow => "DEADLINE_EXCEEDED",
     };
     let mut error = json!({"code": status, "message": refusal.message, "status": word});
     if refusal.reason == Reason::Exhausted

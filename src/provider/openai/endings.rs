@@ -27,6 +27,7 @@ pub(super) fn error(refusal: &Refusal) -> Value {
         Reason::NotFound => ("invalid_request_error", Some("unknown_url")),
         Reason::BadGateway => ("server_error", Some("bad_gateway")),
         Reason::Timeout => ("server_error", Some("timeout")),
+        Reason::TooSlow => ("invalid_request_error", Some("request_timeout")),
         Reason::Overload => ("server_error", Some("overloaded")),
         Reason::Ledger => ("server_error", Some("ledger_unavailable")),
     };

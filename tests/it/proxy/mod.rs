@@ -17,6 +17,7 @@ mod processors;
 mod rates;
 mod restarts;
 mod routes;
+mod slow_clients;
 mod streams;
 
 use serde_json::{Value, json};
