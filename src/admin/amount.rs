@@ -33,10 +33,7 @@ impl Amount {
 /// `$4.50`, `1,204 tokens`.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.unit, u64::try_from(self.count)) {
-            (Unit::Tokens, Ok(count)) => write!(f, "{} tokens", grouped(count)),
-            (unit, _) => f.pad(&amount_text(unit, self.count)),
-        }
+        f.pad(&amount_text(self.unit, self.count))
     }
 }
 

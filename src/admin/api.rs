@@ -86,7 +86,7 @@ pub(super) fn report(state: &State, query: Option<&str>) -> Result<Answer, Probl
     let rows = state.archive.report(&filter, &by)?;
     Ok(typed(
         "application/json",
-        report::render(&by, &rows, Format::Json),
+        report::render(&by, &rows, Format::Json, None),
     ))
 }
 

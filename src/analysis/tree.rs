@@ -3,7 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    base::{id::SpanId, money::Usd},
+    base::{
+        id::SpanId,
+        money::Usd,
+        text::{Side, cut_end, filled, width},
+    },
     call::{
         brief::Brief,
         line::{AGENT, DIM, Look, MONEY, clean, elapsed},
@@ -13,6 +17,44 @@ use crate::{
 
 /// The widest that branches and name get before the columns begin.
 const MOST_WIDTH: usize = 64;
+/// The least that a name gets, however little room there is.
+const LEAST_WIDTH: usize = 8;
+/// The least for how a span ended.
+const OUTCOME: usize = 9;
+
+/// Widths of the columns behind the name.
+struct Widths {
+    name: usize,
+    agent: usize,
+    tokens: usize,
+}
+
+const TOOK: usize = 6;
+const COST: usize = 12;
+const GAP: usize = 2;
+
+impl Widths {
+    /// What fits, if there is a limit; the widest branches and name are that wide.
+    fn new(room: Option<usize>, widest: usize) -> Self {
+        let mut widths = Self {
+            name: widest.min(MOST_WIDTH),
+            agent: 14,
+            tokens: 15,
+        };
+        if let Some(room) = room
+            && widths.before_outcome() + OUTCOME > room
+        {
+            (widths.agent, widths.tokens) = (10, 13);
+            let over = (widths.before_outcome() + OUTCOME).saturating_sub(room);
+            widths.name = widths.name.saturating_sub(over).max(LEAST_WIDTH);
+        }
+        widths
+    }
+
+    const fn before_outcome(&self) -> usize {
+        self.name + TOOK + self.agent + self.tokens + COST + 5 * GAP
+    }
+}
 
 /// A line of the tree before its columns are aligned.
 struct Node<'a> {
@@ -29,17 +71,21 @@ pub fn render(spans: &[Brief<'_>], look: &Look) -> String {
         return "No spans.\n".to_owned();
     };
     let nodes = nodes(spans);
-    let width = |node: &Node<'_>| node.branches.chars().count() + node.name.chars().count();
+    let wide = |node: &Node<'_>| width(&node.branches) + width(&node.name);
     let named = nodes.iter().filter(|node| node.span.is_some());
-    let column = named.map(width).max().unwrap_or(0).min(MOST_WIDTH);
+    let widths = Widths::new(look.room, named.map(wide).max().unwrap_or(0));
     let mut text = format!("trace {}  {}\n", first.trace_id, summary(spans, look));
     for node in &nodes {
         let line = match node.span {
             None => look.paint(DIM, &node.name).to_string(),
             Some(span) => {
-                let padding = column.saturating_sub(width(node));
-                let columns = columns(span, look);
-                format!("{}{:padding$}  {columns}", node.name, "")
+                let room = widths.name.saturating_sub(width(&node.branches));
+                let name = match look.room {
+                    Some(_) => cut_end(&node.name, room.max(LEAST_WIDTH)),
+                    None => node.name.clone(),
+                };
+                let name = filled(&name, room, Side::Left);
+                format!("{name}  {}", columns(span, look, &widths))
             },
         };
         let line = format!("{}{line}", look.paint(DIM, &node.branches));
@@ -74,20 +120,25 @@ fn summary(spans: &[Brief<'_>], look: &Look) -> String {
     .to_string()
 }
 
-fn columns(span: &Brief<'_>, look: &Look) -> String {
+fn columns(span: &Brief<'_>, look: &Look, widths: &Widths) -> String {
     let agent = clean(span.agent.as_deref().unwrap_or_default());
+    let agent = filled(&cut_end(&agent, widths.agent), widths.agent, Side::Left);
     let tokens = match (span.input, span.output) {
         (None, None) => String::new(),
         (input, output) => format!("{} → {}", input.unwrap_or(0), output.unwrap_or(0)),
     };
     let cost = span.cost.map(|cost| cost.short().to_string());
     [
-        format!("{:>6}", elapsed(span.duration)),
-        look.paint(AGENT, format!("{agent:<14}")).to_string(),
-        format!("{tokens:>15}"),
-        look.paint(MONEY, format!("{:>12}", cost.unwrap_or_default()))
+        format!("{:>TOOK$}", elapsed(span.duration)),
+        look.paint(AGENT, agent).to_string(),
+        filled(&tokens, widths.tokens, Side::Right),
+        look.paint(MONEY, format!("{:>COST$}", cost.unwrap_or_default()))
             .to_string(),
-        look.outcome(span),
+        look.outcome_within(
+            span,
+            look.room
+                .map(|room| room.saturating_sub(widths.before_outcome())),
+        ),
     ]
     .join("  ")
 }
@@ -203,6 +254,21 @@ span 1         812ms  support                120 → 45     $0.000625  ok
 span 5         812ms  support                120 → 45     $0.000625  ok
 "
         );
+    }
+
+    #[test]
+    fn a_tree_fits_the_terminal() {
+        let mut spans = spans(&[None, Some(1), Some(2)]);
+        spans[2].name = Cow::Borrowed("chat a-model-with-a-long-name");
+        spans[2].blocked_by = Some(Cow::Borrowed("budget.research"));
+        let look = Look {
+            room: Some(80),
+            ..Look::plain(TimeZone::UTC)
+        };
+        let text = render(&spans, &look);
+        let expected =
+            "   └─ chat a-model-…   812ms  support          120 → 45     $0.000625  cut by b…\n";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

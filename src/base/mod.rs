@@ -6,4 +6,5 @@ pub mod id;
 pub mod moment;
 pub mod money;
 pub mod secret;
+pub mod text;
 pub mod units;

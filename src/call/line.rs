@@ -9,8 +9,11 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;
 
-use super::{brief::Brief, outcome::Status, usage::UsageSource};
-use crate::base::money::Usd;
+use super::{brief::Brief, layout::Layout, outcome::Status, usage::UsageSource};
+use crate::base::{
+    money::Usd,
+    text::{Side, cut_end, filled, width},
+};
 
 /// How lines look.
 #[derive(Clone, Debug)]
@@ -25,6 +28,10 @@ pub struct Look {
     pub timing: bool,
     /// Whether tokens, cost and what is left of the budget are shown.
     pub tokens: bool,
+    /// How many characters of the request's id are shown where there is room; none for no id.
+    pub id: Option<usize>,
+    /// The width that a line should fit, in columns, if there is one.
+    pub room: Option<usize>,
 }
 
 impl Look {
@@ -36,6 +43,8 @@ impl Look {
             colors: false,
             timing: true,
             tokens: true,
+            id: None,
+            room: None,
         }
     }
 
@@ -47,61 +56,139 @@ impl Look {
 
     /// The time at which the span began.
     pub fn time(&self, span: &Brief<'_>) -> String {
+        self.time_as(span, if self.date { "%F %T" } else { "%T" })
+    }
+
+    fn time_as(&self, span: &Brief<'_>, format: &str) -> String {
         let at = span.start.to_jiff().to_zoned(self.zone.clone());
-        let format = if self.date { "%F %T" } else { "%T" };
         at.strftime(format).to_string()
     }
 
-    /// The span as one line, without the line's end.
+    /// The span as one line, without the line's end. It is no wider than there is room, as long as
+    /// no amount has to be cut for that.
     pub fn line(&self, span: &Brief<'_>) -> String {
-        let mut line = String::with_capacity(160);
-        // Writing to a String cannot fail.
-        let _ok = self.write(span, &mut line);
-        line.truncate(line.trim_end().len());
-        line
-    }
-
-    fn write(&self, span: &Brief<'_>, out: &mut String) -> fmt::Result {
-        let agent = column(span.agent.as_deref().unwrap_or("-"), 14);
-        let model = column(span.model.as_deref().unwrap_or(&span.name), 26);
-        write!(out, "{}  ", self.paint(DIM, self.time(span)))?;
-        write!(out, "{}  {model}  ", self.paint(AGENT, agent))?;
+        let layout = Layout::fitting(self);
+        let gap = layout.gap;
+        let mut line = Line::new(self.room);
+        let time = if layout.short_time && self.date {
+            self.time_as(span, "%m-%d %H:%M")
+        } else {
+            self.time(span)
+        };
+        line.add(self, DIM, &time, gap);
+        let agent = cell(span.agent.as_deref().unwrap_or("-"), layout.agent);
+        line.add(self, AGENT, &agent, gap);
+        let model = cell(span.model.as_deref().unwrap_or(&span.name), layout.model);
+        line.add(self, PLAIN, &model, gap);
+        let outcome = Self::words(span);
+        let mut numbers = Vec::new();
+        if self.tokens && layout.tokens > 0 {
+            numbers.push((PLAIN, tokens(span, layout.tokens)));
+        }
         if self.tokens {
-            write!(out, "{}  ", tokens(span))?;
-            write!(out, "{}  ", self.paint(MONEY, cost(span.cost)))?;
+            numbers.push((MONEY, cost(span.cost, layout.cost)));
         }
-        if self.timing {
-            write!(out, "{:>6}  ", elapsed(span.duration))?;
+        if self.timing && layout.took {
+            numbers.push((PLAIN, format!("{:>6}", elapsed(span.duration))));
         }
-        write!(out, "{}", self.outcome(span))?;
+        // What was stopped before it used anything has only its outcome to tell.
+        let used: usize = numbers.iter().map(|(_, text)| width(text) + gap).sum();
+        let unused = (span.input, span.output, span.cost.unwrap_or_default());
+        let id = self.id.map_or(0, |id| 2 + id);
+        if unused != (None, None, Usd::ZERO) || line.fits(used + width(&outcome) + id) {
+            for (style, text) in numbers {
+                line.add(self, style, &text, gap);
+            }
+        }
+        let outcome = match line.left() {
+            Some(room) => cut_end(&outcome, room),
+            None => outcome,
+        };
+        line.add(self, Self::style(span), &outcome, 2);
         if let Some(left) = span.remaining.filter(|_| self.tokens) {
-            let left = format!("{} left", left.short());
-            write!(out, "  {}", self.paint(DIM, left))?;
+            line.add_if_it_fits(self, DIM, &format!("{} left", left.short()));
         }
-        Ok(())
+        if let (Some(id), Some(length)) = (span.request_id, self.id) {
+            let id: String = id.to_string().chars().take(length).collect();
+            line.add_if_it_fits(self, DIM, &id);
+        }
+        line.text.truncate(line.text.trim_end().len());
+        line.text
     }
 
     /// How the span ended, in a few words.
     pub fn outcome(&self, span: &Brief<'_>) -> String {
+        self.outcome_within(span, None)
+    }
+
+    /// The same, in so many columns.
+    pub fn outcome_within(&self, span: &Brief<'_>, room: Option<usize>) -> String {
+        let words = Self::words(span);
+        let words = room.map_or_else(|| words.clone(), |room| cut_end(&words, room));
+        self.paint(Self::style(span), words).to_string()
+    }
+
+    fn words(span: &Brief<'_>) -> String {
         let by = |word: &str, name: &Option<Cow<'_, str>>| match name {
             Some(name) => format!("{word} {}", clean(name)),
             None => word.to_owned(),
         };
-        let words = match span.status {
+        match span.status {
             Status::Ok if span.blocked_by.is_some() => by("cut by", &span.blocked_by),
             Status::Ok => "ok".to_owned(),
             Status::Blocked => by("blocked by", &span.blocked_by),
             Status::Error => by("error", &span.error_type),
             Status::Cancelled => "cancelled".to_owned(),
-        };
-        let style = match span.status {
+        }
+    }
+
+    const fn style(span: &Brief<'_>) -> Style {
+        match span.status {
             Status::Ok if span.blocked_by.is_none() => GOOD,
             Status::Error => BAD,
             _ => WARNING,
-        };
-        self.paint(style, words).to_string()
+        }
     }
 }
+
+/// A line that grows, and how wide it is: colours take no columns.
+struct Line {
+    text: String,
+    width: usize,
+    room: Option<usize>,
+}
+
+impl Line {
+    fn new(room: Option<usize>) -> Self {
+        Self {
+            text: String::with_capacity(160),
+            width: 0,
+            room,
+        }
+    }
+
+    fn add(&mut self, look: &Look, style: Style, text: &str, gap: usize) {
+        // Writing to a String cannot fail.
+        let _ok = write!(self.text, "{}{:gap$}", look.paint(style, text), "");
+        self.width += width(text) + gap;
+    }
+
+    fn add_if_it_fits(&mut self, look: &Look, style: Style, text: &str) {
+        if self.fits(width(text)) {
+            self.add(look, style, text, 2);
+        }
+    }
+
+    fn left(&self) -> Option<usize> {
+        self.room.map(|room| room.saturating_sub(self.width))
+    }
+
+    fn fits(&self, more: usize) -> bool {
+        self.left().is_none_or(|left| more <= left)
+    }
+}
+
+const PLAIN: Style = Style::new();
 
 /// For what matters less.
 pub const DIM: Style = Style::new().dimmed();
@@ -130,27 +217,24 @@ pub fn clean(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// `text`, cut or filled up to `width` characters.
-fn column(text: &str, width: usize) -> String {
-    let text = clean(text);
-    if text.chars().count() <= width {
-        return format!("{text:<width$}");
-    }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}…")
+/// `text`, cut or filled up to `room` columns.
+fn cell(text: &str, room: usize) -> String {
+    filled(&cut_end(&clean(text), room), room, Side::Left)
 }
 
 /// `1,204 → 345`, aligned at the arrow; `~` marks what was not reported.
-fn tokens(span: &Brief<'_>) -> String {
+fn tokens(span: &Brief<'_>, room: usize) -> String {
+    let before = room.saturating_sub(3).div_ceil(2) + 1;
+    let after = room.saturating_sub(before + 3);
     let mark = match span.usage_source {
         UsageSource::Reported | UsageSource::Absent => "",
         UsageSource::Estimated | UsageSource::Ceiling => "~",
     };
     let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), grouped);
     match (span.input, span.output) {
-        (None, None) => format!("{:>19}", ""),
+        (None, None) => " ".repeat(room),
         (input, output) => format!(
-            "{:>9} → {:<7}",
+            "{:>before$} → {:<after$}",
             format!("{mark}{}", count(input)),
             count(output)
         ),
@@ -158,13 +242,15 @@ fn tokens(span: &Brief<'_>) -> String {
 }
 
 /// An amount whose points are below each other; nine decimals at most, and as many as it has.
-fn cost(cost: Option<Usd>) -> String {
+fn cost(cost: Option<Usd>, room: usize) -> String {
+    const DECIMALS: usize = 9;
+    let before = room.saturating_sub(DECIMALS + 1);
     let Some(cost) = cost else {
-        return format!("{:>5}{:10}", "?", "");
+        return format!("{:>before$}{:after$}", "?", "", after = DECIMALS + 1);
     };
     let text = cost.short().to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    format!("{whole:>5}.{fraction:<9}")
+    format!("{whole:>before$}.{fraction:<DECIMALS$}")
 }
 
 /// A number with commas between its thousands: `12,345`.
@@ -239,6 +325,41 @@ mod tests {
             line,
             "06:25:14  support         gpt-4o-2024-08-06           ok"
         );
+    }
+
+    #[test]
+    fn a_line_fits_the_terminal_and_keeps_its_amount() {
+        let span = example();
+        let shown = |room: usize, blocked: bool| {
+            let mut brief = Brief::from(&span);
+            if blocked {
+                brief.status = Status::Blocked;
+                brief.blocked_by = Some(Cow::Borrowed("budget.research"));
+                (brief.input, brief.output, brief.cost) = (None, None, Some(Usd::ZERO));
+            }
+            let look = Look {
+                id: Some(16),
+                room: Some(room),
+                ..Look::plain(TimeZone::UTC)
+            };
+            look.line(&brief)
+        };
+        assert_eq!(
+            shown(80, false),
+            "06:25:14 support   gpt-4o-2024-08-…     120 → 45   $0.000625     812ms ok"
+        );
+        assert_eq!(
+            shown(80, true),
+            "06:25:14 support   gpt-4o-2024-08-… blocked by budget.research  0303030303030303"
+        );
+        assert!(shown(100, false).ends_with("ok  0303030303030303"));
+        for room in 53..200 {
+            for blocked in [false, true] {
+                let line = shown(room, blocked);
+                assert!(width(&line) <= room, "{room}: {line}");
+                assert!(blocked || line.contains("$0.000625 "), "{room}: {line}");
+            }
+        }
     }
 
     #[test]

@@ -11,8 +11,11 @@ use crate::base::money::Usd;
 pub enum Dimension {
     /// The agent that called.
     Agent,
-    /// The model that answered, else the one asked for.
+    /// The model that was asked for, without regard to the dated version of it that answered;
+    /// another one that answered instead of it.
     Model,
+    /// The exact model that answered, else the one asked for.
+    Version,
     /// The provider that was called.
     Provider,
     /// The user that the call was for.
@@ -31,9 +34,10 @@ pub enum Dimension {
 
 impl Dimension {
     /// Every dimension, in the order in which they are listed to the user.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Agent,
         Self::Model,
+        Self::Version,
         Self::Provider,
         Self::User,
         Self::Project,
@@ -48,6 +52,7 @@ impl Dimension {
         match self {
             Self::Agent => Label::Agent.name(),
             Self::Model => "model",
+            Self::Version => "version",
             Self::Provider => "provider",
             Self::User => Label::User.name(),
             Self::Project => Label::Project.name(),

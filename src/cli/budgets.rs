@@ -1,16 +1,17 @@
 //! `tollgate budgets`: how much is left; `raise` and `reset` change it by hand.
 
-use std::io::Write as _;
+use std::io::{Write as _, stdout};
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
     Failure, Settings,
-    columns::table,
     owner::{self, segment},
+    terminal,
 };
 use crate::{
     admin::{Archive, BudgetRow, RaiseRequest, ResetRequest},
+    analysis::table::{Column, table},
     base::{
         clock::{Clock as _, SystemClock, Timestamp},
         moment,
@@ -158,29 +159,38 @@ fn print(config: &Config, rows: &[BudgetRow], now: Timestamp) -> Result<(), Fail
         return Ok(());
     }
     let lines = rows.iter().map(|row| {
-        [
+        let [spent, held] = row.shares();
+        vec![
             clean(&row.full_name()),
             row.limit.to_string(),
             row.window.clone(),
             row.spent.bare(),
             row.reserved.bare(),
             row.remaining.bare(),
-            bar(row.shares()),
+            format!("{}%", spent.saturating_add(held) / 10),
+            bar([spent, held]),
             row.resets_at
                 .map_or_else(|| "-".to_owned(), |at| resets(at, now)),
         ]
     });
-    let titles = [
-        "budget",
-        "#limit",
-        "a",
-        "#spent",
-        "#held",
-        "#left",
-        "used",
-        "resets in",
+    let columns = [
+        Column::text("budget"),
+        Column::number("limit"),
+        Column::text("a"),
+        Column::number("spent"),
+        Column::number("held"),
+        Column::number("left"),
+        Column::number("used").spare(1),
+        Column::text("").spare(3),
+        Column::text("resets in").spare(2),
     ];
-    write!(out, "{}", table(titles, lines.collect()))?;
+    for line in table(
+        &columns,
+        &lines.collect::<Vec<_>>(),
+        terminal::width(stdout()),
+    ) {
+        writeln!(out, "{line}")?;
+    }
     let path = config.ledger.path.display();
     writeln!(
         out,
@@ -199,7 +209,7 @@ fn resets(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Ten cells: spent, held, free; and how much of the limit is used, in percent.
+/// Ten cells: spent, held, free.
 fn bar([spent, held]: [u16; 2]) -> String {
     const CELLS: u16 = 10;
     let cells = |share: u16| share.saturating_mul(CELLS).saturating_add(999) / 1_000;
@@ -207,9 +217,7 @@ fn bar([spent, held]: [u16; 2]) -> String {
     let held_cells = cells(held).min(CELLS.saturating_sub(full));
     let free = CELLS.saturating_sub(full).saturating_sub(held_cells);
     let drawn = |cell: &str, count: u16| cell.repeat(usize::from(count));
-    let percent = spent.saturating_add(held) / 10;
-    let (full, held, free) = (drawn("█", full), drawn("▒", held_cells), drawn("░", free));
-    format!("{full}{held}{free} {percent:>3}%")
+    [drawn("█", full), drawn("▒", held_cells), drawn("░", free)].concat()
 }
 
 #[cfg(test)]
@@ -218,11 +226,11 @@ mod tests {
 
     #[test]
     fn a_bar_has_ten_cells_and_shows_the_least_that_is_used() {
-        assert_eq!(bar([0, 0]), "░░░░░░░░░░   0%");
-        assert_eq!(bar([1, 0]), "█░░░░░░░░░   0%");
-        assert_eq!(bar([500, 250]), "█████▒▒▒░░  75%");
-        assert_eq!(bar([1_000, 0]), "██████████ 100%");
-        assert_eq!(bar([950, 50]), "██████████ 100%");
+        assert_eq!(bar([0, 0]), "░░░░░░░░░░");
+        assert_eq!(bar([1, 0]), "█░░░░░░░░░");
+        assert_eq!(bar([500, 250]), "█████▒▒▒░░");
+        assert_eq!(bar([1_000, 0]), "██████████");
+        assert_eq!(bar([950, 50]), "██████████");
     }
 
     #[test]

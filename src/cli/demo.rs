@@ -297,7 +297,7 @@ fn costs(app: &App, stage: &Stage) -> Result<(), Failure> {
     let rows = rows.map_err(Failure::failed)?;
     let spans = total(&rows).cost_usd;
     heading("What it cost", "by the spans in the store")?;
-    put(&render(&by, &rows, Format::Table))?;
+    put(&render(&by, &rows, Format::Table, None))?;
     let budgets = app.budgets();
     let usd = || budgets.iter().filter(|budget| budget.unit == Unit::Usd);
     let ledger = usd().find(|budget| &*budget.name == EVERYTHING);

@@ -5,7 +5,6 @@
 
 mod budgets;
 mod check;
-mod columns;
 mod completions;
 mod demo;
 mod exec;
@@ -21,6 +20,7 @@ mod scratch;
 mod selection;
 mod settings;
 mod spans;
+mod terminal;
 mod why;
 
 use std::process::ExitCode;

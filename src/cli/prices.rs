@@ -1,13 +1,18 @@
 //! `tollgate prices`: what a model costs, and how that is known.
 
-use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{Write as _, stdout},
+};
 
 use anstyle::Style;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Failure, Settings, columns::table};
+use super::{Failure, Settings, terminal};
 use crate::{
+    analysis::table::{Column, table},
     app,
     base::{
         clock::{Clock as _, SystemClock, Timestamp},
@@ -186,16 +191,18 @@ fn detailed(model: &str, offer: &Offer) -> String {
             let price = Usd::from_nanos(price.nanos()).short();
             format!("{price} above {}", grouped(*above))
         });
-        [
+        vec![
             unit.name().replace('_', " "),
             each(unit, price.base()),
             tiers.collect::<Vec<_>>().join(", "),
         ]
     });
-    text.push_str(&table(
-        ["", "#price", "above so much input"],
-        rows.collect(),
-    ));
+    let columns = [
+        Column::text(""),
+        Column::number("price"),
+        Column::number("for long inputs"),
+    ];
+    text.push_str(&lines(&columns, &rows.collect::<Vec<_>>()));
     let window = offer.window.map_or_else(|| "not known".to_owned(), grouped);
     let most = grouped(offer.most_output);
     let source = &offer.source;
@@ -218,6 +225,12 @@ fn detailed(model: &str, offer: &Offer) -> String {
         }
     }
     text
+}
+
+/// A table as wide as the terminal.
+fn lines(columns: &[Column<'_>], rows: &[Vec<String>]) -> String {
+    let lines = table(columns, rows, terminal::width(stdout()));
+    format!("{}\n", lines.join("\n"))
 }
 
 /// A price as it is usually said: tokens by the million, everything else by the thousand.
@@ -245,7 +258,7 @@ fn compared(model: &str, offers: &[Offer]) -> String {
                 },
             )
         };
-        [
+        vec![
             offer.provider.clone(),
             price(Unit::Input),
             price(Unit::CacheRead),
@@ -253,10 +266,14 @@ fn compared(model: &str, offers: &[Offer]) -> String {
             offer.source.clone(),
         ]
     });
-    let rows = table(
-        ["provider", "#input", "#cached", "#output", "from"],
-        rows.collect(),
-    );
+    let columns = [
+        Column::text("provider"),
+        Column::number("input"),
+        Column::number("cached"),
+        Column::number("output"),
+        Column::text("from").spare(1),
+    ];
+    let rows = lines(&columns, &rows.collect::<Vec<_>>());
     let tiered = offers
         .iter()
         .any(|offer| offer.set.iter().any(|(_, price)| !price.tiers().is_empty()));

@@ -1,10 +1,10 @@
 //! `tollgate report`: what calls cost, by group.
 
-use std::io::Write as _;
+use std::io::{Write as _, stdout};
 
 use clap::Args;
 
-use super::{Failure, Settings, selection::Selection};
+use super::{Failure, Settings, selection::Selection, terminal};
 use crate::{
     admin::Archive,
     analysis::report::{self, Format},
@@ -22,8 +22,8 @@ pub(super) struct Command {
     settings: Settings,
     #[command(flatten)]
     selection: Selection,
-    /// What calls are grouped by: agent, model, provider, user, project, environment, session,
-    /// workflow, day
+    /// What calls are grouped by: agent, model, version (the exact model), provider, user, project,
+    /// environment, session, workflow, day
     #[arg(
         long,
         value_name = "LABELS",
@@ -44,7 +44,7 @@ impl Command {
         selection.since.get_or_insert_with(|| LAST.to_owned());
         let filter = selection.filter(SystemClock.wall())?;
         let rows = archive.report(&filter, &self.by)?;
-        let text = report::render(&self.by, &rows, self.format);
+        let text = report::render(&self.by, &rows, self.format, terminal::width(stdout()));
         write!(anstream::stdout(), "{text}")?;
         Ok(())
     }

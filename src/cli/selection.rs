@@ -36,7 +36,7 @@ pub(super) struct Selection {
     /// Of that workflow
     #[arg(long)]
     workflow: Option<String>,
-    /// Of that model: the one that answered, else the one asked for
+    /// Of that model, or that dated version of it
     #[arg(long)]
     model: Option<String>,
     /// Of that provider

@@ -1,11 +1,14 @@
 //! `tollgate spans`: the calls that were made, as lines, as JSON, or one trace as a tree.
 
-use std::{io::Write as _, time::Duration};
+use std::{
+    io::{Write as _, stdout},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
-use super::{Failure, Settings, selection::Selection};
+use super::{Failure, Settings, selection::Selection, terminal};
 use crate::{
     admin::Archive,
     analysis::tree,
@@ -13,10 +16,7 @@ use crate::{
         clock::{Clock as _, SystemClock},
         id::TraceId,
     },
-    call::{
-        brief::Brief,
-        line::{DIM, Look},
-    },
+    call::{brief::Brief, line::Look},
     store::{Filter, Stored},
 };
 
@@ -26,7 +26,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// Spans that are read at once while following.
 const BATCH: usize = 1_000;
 
-/// How much of a request's id is shown: enough to tell calls of one millisecond apart.
+/// How much of a request's id is shown, which `why` takes: enough to tell calls of one millisecond
+/// apart.
 const ID: usize = 16;
 
 /// The arguments of `tollgate spans`.
@@ -131,7 +132,7 @@ fn print(spans: &[Stored], format: Format) -> Result<(), Failure> {
                     date: day != today,
                     ..look.clone()
                 };
-                writeln!(out, "{}", line(&span, &look))?;
+                writeln!(out, "{}", look.line(&span))?;
             },
             // What cannot be read is shown as it is.
             (Format::Json, _) | (Format::Table, None) => writeln!(out, "{}", stored.line)?,
@@ -140,27 +141,20 @@ fn print(spans: &[Stored], format: Format) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// The span as a line, with the id that `why` takes.
-fn line(span: &Brief<'_>, look: &Look) -> String {
-    let line = look.line(&Brief {
+fn brief(stored: &Stored) -> Option<Brief<'static>> {
+    let brief = Brief::from_json(&stored.line).ok()?;
+    Some(Brief {
         // It was true when the call ended.
         remaining: None,
-        ..span.clone()
-    });
-    let Some(id) = span.request_id else {
-        return line;
-    };
-    let id: String = id.to_string().chars().take(ID).collect();
-    format!("{line}  {}", look.paint(DIM, id))
-}
-
-fn brief(stored: &Stored) -> Option<Brief<'static>> {
-    Brief::from_json(&stored.line).ok()
+        ..brief
+    })
 }
 
 fn look() -> Look {
     Look {
         colors: true,
+        id: Some(ID),
+        room: terminal::width(stdout()),
         ..Look::plain(TimeZone::system())
     }
 }

@@ -1,14 +1,15 @@
 //! `tollgate why`: what was decided about a call, and by what.
 
-use std::io::Write as _;
+use std::io::{Write as _, stdout};
 
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{Failure, Settings, columns::table};
+use super::{Failure, Settings, terminal};
 use crate::{
     admin::{Amount, Archive, ArchiveError, Charged, Decision, Why},
+    analysis::table::{Column, table},
     call::{
         brief::Brief,
         line::{DIM, GOOD, Look, WARNING, clean, elapsed, grouped},
@@ -182,7 +183,7 @@ fn decided(decision: &Decision, look: &Look) -> Vec<String> {
         } else {
             counter.asked.to_string()
         };
-        [
+        vec![
             clean(&name),
             shown(counter.limit),
             shown(counter.spent),
@@ -192,9 +193,17 @@ fn decided(decision: &Decision, look: &Look) -> Vec<String> {
             shown(counter.charged),
         ]
     });
-    let titles = ["budget", "#limit", "#spent", "#held", "#asked", "", "#cost"];
-    let rows = table(titles, rows.collect());
-    lines.extend(rows.lines().map(str::to_owned));
+    let columns = [
+        Column::text("budget"),
+        Column::number("limit"),
+        Column::number("spent"),
+        Column::number("held"),
+        Column::number("asked"),
+        Column::text(""),
+        Column::number("cost"),
+    ];
+    let rows: Vec<_> = rows.collect();
+    lines.extend(table(&columns, &rows, terminal::width(stdout())));
     lines.push(String::new());
     lines.extend(outcome(decision));
     lines

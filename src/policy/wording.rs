@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     base::{clock::Timestamp, money::Usd},
-    call::refusal::{Rate, Reason, Refusal},
+    call::{
+        line::grouped,
+        refusal::{Rate, Reason, Refusal},
+    },
 };
 
 /// How refusals are worded.
@@ -185,10 +188,11 @@ pub(super) fn down(down: JournalDown) -> Refusal {
 
 /// An amount with its unit.
 pub fn amount_text(unit: Unit, amount: i64) -> String {
+    let count = || u64::try_from(amount).map_or_else(|_| amount.to_string(), grouped);
     match unit {
         Unit::Usd => Usd::from_nanos(amount).short().to_string(),
-        Unit::Tokens => format!("{amount} tokens"),
-        Unit::Requests | Unit::Concurrent => format!("{amount} calls"),
+        Unit::Tokens => format!("{} tokens", count()),
+        Unit::Requests | Unit::Concurrent => format!("{} calls", count()),
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Filter {
     pub until: Option<Timestamp>,
     /// With those labels.
     pub labels: Vec<(Label, String)>,
-    /// Of that model.
+    /// Of that model, named exactly or as reports name it.
     pub model: Option<String>,
     /// Of that provider.
     pub provider: Option<String>,
@@ -206,7 +206,7 @@ impl Reader {
             add(&format!("{} = ?", label.name()), Value::Text(value.clone()));
         }
         if let Some(model) = &filter.model {
-            add("model = ?", Value::Text(model.clone()));
+            add("? IN (model, family)", Value::Text(model.clone()));
         }
         if let Some(provider) = &filter.provider {
             add("provider = ?", Value::Text(provider.clone()));

@@ -61,6 +61,8 @@ fn sql(by: &[Dimension], condition: &str) -> String {
 /// The SQL for a dimension's value.
 const fn column(by: Dimension) -> &'static str {
     match by {
+        Dimension::Model => "coalesce(family, model)",
+        Dimension::Version => "model",
         Dimension::Day => "date(start / 1000000, 'unixepoch')",
         named => named.name(),
     }

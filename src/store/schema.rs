@@ -16,7 +16,8 @@ const APPLICATION: i64 = 0x546f_6c6c;
 
 /// The steps from each format to the next; the number of steps is the format's. Steps are only ever
 /// added.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     -- What is filtered, grouped and summed. Times are microseconds, costs nano-dollars; null is
     -- unknown. The ids rise in the order in which spans ended.
     CREATE TABLE spans (
@@ -57,7 +58,12 @@ const STEPS: &[&str] = &["
         latest INTEGER NOT NULL,
         ids BLOB NOT NULL
     );
-"];
+",
+    "
+    -- The model that calls are summed up under; `model` is the exact one.
+    ALTER TABLE spans ADD COLUMN family TEXT;
+",
+];
 
 /// The format that this build writes.
 fn current() -> i64 {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::{Config, StoreError, blocks::Block, blocks::micros, schema};
 use crate::{
     base::{clock::Timestamp, id::SpanId, money::Usd},
-    call::{labels::Label, outcome::End, span::Span},
+    call::{labels::Label, model::family, outcome::End, span::Span},
 };
 
 /// The most rows that are deleted at once, so that appending never waits long.
@@ -172,7 +172,9 @@ fn insert(transaction: &Transaction<'_>, id: i64, span: &Span, line: &str) -> ru
     let count = |count: Option<u64>| count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
     let label = |label| span.labels.get(label);
     transaction
-        .prepare_cached("INSERT INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?
+        .prepare_cached(
+            "INSERT INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        )?
         .execute(params![
             id,
             micros(span.start),
@@ -197,6 +199,10 @@ fn insert(transaction: &Transaction<'_>, id: i64, span: &Span, line: &str) -> ru
             count(usage.reasoning),
             span.usage_source.name(),
             span.cost.map(Usd::nanos),
+            family(
+                span.request_model.as_deref(),
+                span.response_model.as_deref()
+            ),
         ])?;
     transaction
         .prepare_cached("INSERT INTO lines VALUES (?, ?)")?

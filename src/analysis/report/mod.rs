@@ -38,10 +38,11 @@ impl FromStr for Format {
     }
 }
 
-/// The report as text that ends with a line's end. `by` are the dimensions of the rows' groups.
-pub fn render(by: &[Dimension], rows: &[Tally], format: Format) -> String {
+/// The report as text that ends with a line's end. `by` are the dimensions of the rows' groups;
+/// `room` is the width that a table should fit, in columns, if there is one.
+pub fn render(by: &[Dimension], rows: &[Tally], format: Format, room: Option<usize>) -> String {
     match format {
-        Format::Table => table::render(by, rows),
+        Format::Table => table::render(by, rows, room),
         Format::Json => json::render(by, rows),
         Format::Csv => csv::render(by, rows),
     }

@@ -1,9 +1,10 @@
 //! A report as a table: numbers aligned, costs with as many decimals as the finest one needs, so
 //! that they visibly add up to the last line.
 
-use comfy_table::{CellAlignment, ContentLineStyle, LineStyle, Table, TableStyle};
-
-use super::total;
+use super::{
+    super::table::{Column as Shape, table},
+    total,
+};
 use crate::{
     base::money::Usd,
     call::{
@@ -17,6 +18,8 @@ struct Column {
     title: &'static str,
     count: fn(&Sums) -> u64,
     shown: Shown,
+    /// How soon it is left out where there is no room: the highest first, zero never.
+    spare: u8,
 }
 
 /// When a column is shown.
@@ -27,32 +30,28 @@ enum Shown {
 }
 
 const COLUMNS: [Column; 9] = [
-    column("calls", |sums| sums.calls, Shown::Always),
-    column("errors", |sums| sums.errors, Shown::IfAny),
-    column("blocked", |sums| sums.blocked, Shown::IfAny),
-    column("input", |sums| sums.input_tokens, Shown::Always),
-    column("cached", |sums| sums.cache_read_tokens, Shown::IfAny),
-    column("output", |sums| sums.output_tokens, Shown::Always),
-    column("thinking", |sums| sums.reasoning_tokens, Shown::IfAny),
-    column("estimated", |sums| sums.estimated_calls, Shown::IfAny),
-    column("unpriced", |sums| sums.unknown_cost_calls, Shown::IfAny),
+    column("calls", |sums| sums.calls, Shown::Always, 0),
+    column("errors", |sums| sums.errors, Shown::IfAny, 1),
+    column("blocked", |sums| sums.blocked, Shown::IfAny, 2),
+    column("input", |sums| sums.input_tokens, Shown::Always, 4),
+    column("cached", |sums| sums.cache_read_tokens, Shown::IfAny, 6),
+    column("output", |sums| sums.output_tokens, Shown::Always, 3),
+    column("thinking", |sums| sums.reasoning_tokens, Shown::IfAny, 7),
+    column("estimated", |sums| sums.estimated_calls, Shown::IfAny, 5),
+    // Below the table it is said again.
+    column("unpriced", |sums| sums.unknown_cost_calls, Shown::IfAny, 8),
 ];
 
-const fn column(title: &'static str, count: fn(&Sums) -> u64, shown: Shown) -> Column {
+const fn column(title: &'static str, count: fn(&Sums) -> u64, shown: Shown, spare: u8) -> Column {
     Column {
         title,
         count,
         shown,
+        spare,
     }
 }
 
-/// Rules above and below the rows, and none between.
-const STYLE: TableStyle = TableStyle::new()
-    .header_lines(ContentLineStyle::none())
-    .header_separator(LineStyle::none().fill('─'))
-    .content_lines(ContentLineStyle::none());
-
-pub(super) fn render(by: &[Dimension], rows: &[Tally]) -> String {
+pub(super) fn render(by: &[Dimension], rows: &[Tally], room: Option<usize>) -> String {
     if rows.is_empty() {
         return "No calls.\n".to_owned();
     }
@@ -69,28 +68,25 @@ pub(super) fn render(by: &[Dimension], rows: &[Tally]) -> String {
         numbers.push(cost(sums.cost_usd, decimals));
         numbers
     };
-    let mut table = Table::new();
-    table.load_style(STYLE);
-    let titles = columns.iter().map(|column| column.title).chain(["cost"]);
-    table.set_header(by.iter().map(|by| by.name()).chain(titles));
-    for row in rows {
-        let group = row.group.iter().map(|value| shown(value.as_deref()));
-        table.add_row(group.chain(numbers(&row.sums)));
-    }
+    let counts = columns
+        .iter()
+        .map(|column| Shape::number(column.title).spare(column.spare));
+    let shapes = by.iter().map(|by| Shape::text(by.name())).chain(counts);
+    let shapes: Vec<_> = shapes.chain([Shape::number("cost")]).collect();
+    let mut lines: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let group = row.group.iter().map(|value| shown(value.as_deref()));
+            group.chain(numbers(&row.sums)).collect()
+        })
+        .collect();
     let label = |place| if place == 0 { "total" } else { "" }.to_owned();
-    table.add_row((0..by.len()).map(label).chain(numbers(&total)));
-    for column in table.column_iter_mut().skip(by.len()) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    finished(&table, &total)
+    lines.push((0..by.len()).map(label).chain(numbers(&total)).collect());
+    finished(table(&shapes, &lines, room), &total)
 }
 
 /// The table with a rule above its last line, and a note if costs are missing from it.
-fn finished(table: &Table, total: &Sums) -> String {
-    let mut lines: Vec<String> = table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect();
+fn finished(mut lines: Vec<String>, total: &Sums) -> String {
     if let Some(rule) = lines.get(1).cloned() {
         lines.insert(lines.len().saturating_sub(1), rule);
     }
@@ -136,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_adds_up() {
-        let text = render(&BY, &rows());
+        let text = render(&BY, &rows(), None);
         let expected = " agent    model     calls  errors  blocked      input   cached  output  unpriced        cost
 ─────────────────────────────────────────────────────────────────────────────────────────────
  support  gpt-4o    1,204       2        0  1,500,000  900,000  45,210         0  $3.2500000
@@ -150,6 +146,16 @@ Not in the cost: 1 call without a known price (`pricing:` sets one).
     }
 
     #[test]
+    fn a_narrow_terminal_gets_fewer_columns_and_every_cent() {
+        let text = render(&BY, &rows(), Some(60));
+        let expected = " agent    model     calls  errors  blocked        cost
+───────────────────────────────────────────────────────
+ support  gpt-4o    1,204       2        0  $3.2500000
+";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
     fn columns_of_zeros_are_left_out() {
         let rows = [Tally {
             group: vec![Some("a\u{1b}[31m".to_owned())],
@@ -159,13 +165,13 @@ Not in the cost: 1 call without a known price (`pricing:` sets one).
                 ..Sums::default()
             },
         }];
-        let text = render(&[Dimension::User], &rows);
+        let text = render(&[Dimension::User], &rows, None);
         assert!(
             !text.contains("blocked") && !text.contains('\u{1b}'),
             "{text}"
         );
         assert!(text.contains("-$0.50"), "{text}");
-        assert_eq!(render(&[], &[]), "No calls.\n");
+        assert_eq!(render(&[], &[], None), "No calls.\n");
     }
 
     #[test]
@@ -174,7 +180,7 @@ Not in the cost: 1 call without a known price (`pricing:` sets one).
             group: Vec::new(),
             sums: total(&rows()),
         }];
-        let text = render(&[], &rows);
+        let text = render(&[], &rows, None);
         assert!(
             text.contains("1,207") && text.contains("$3.2500125"),
             "{text}"

@@ -9,9 +9,11 @@ use std::{
 };
 
 use anstyle::Style;
-use rustix::termios::tcgetwinsize;
 
-use super::{super::Failure, cast::HAND_OFF};
+use super::{
+    super::{Failure, terminal},
+    cast::HAND_OFF,
+};
 use crate::{
     base::money::Usd,
     call::{
@@ -41,15 +43,10 @@ pub(super) struct Stage {
 impl Stage {
     /// A stage that shows the spans of `store` from now on.
     pub(super) fn new(store: Reader) -> Result<Self, Failure> {
-        let columns = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
         Ok(Self {
             shown: store.last_id().map_err(Failure::failed)?,
             store,
-            width: if columns == 0 {
-                80
-            } else {
-                columns.clamp(60, 100)
-            },
+            width: terminal::width(io::stdout()).map_or(80, |columns| columns.clamp(60, 100)),
         })
     }
 

@@ -6,7 +6,7 @@ use std::{fmt::Display, io, path::Path, time::Duration};
 use anstyle::Style;
 use prometheus::{Registry, proto::MetricFamily};
 
-use super::super::Failure;
+use super::super::{Failure, terminal};
 use crate::{
     analysis::report::{Format, render, total},
     base::{clock::Timestamp, money::Usd},
@@ -111,7 +111,9 @@ impl Summary {
                 &format!("{calls} could not be stored and are in no figure here"),
             )?;
         }
-        write!(out, "{}", render(&self.by, &self.rows, Format::Table))?;
+        let room = terminal::width(io::stderr());
+        let table = render(&self.by, &self.rows, Format::Table, room);
+        write!(out, "{table}")?;
         let bold = Style::new().bold();
         self.budget(|what, is| writeln!(out, "{bold}{what:<10}{bold:#} {is}"))
     }

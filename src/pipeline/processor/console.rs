@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
+use rustix::termios::tcgetwinsize;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
@@ -91,6 +92,11 @@ pub(super) fn build(config: &Config, _context: &BuildContext) -> Result<Outlet, 
         colors: config.colorize && !plain,
         timing: config.include_timing,
         tokens: config.include_tokens,
+        id: None,
+        room: tcgetwinsize(io::stdout())
+            .map(|size| usize::from(size.ws_col))
+            .ok()
+            .filter(|columns| *columns > 0),
     };
     let console = Console::new(config, look, io::stdout());
     Ok(Outlet::local("console", console))

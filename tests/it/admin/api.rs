@@ -26,7 +26,8 @@ async fn spans_are_found_by_every_filter_and_followed() {
         ("?agent=b", 3),
         ("?agent=b&user=1", 1),
         ("?status=blocked", 1),
-        ("?model=gpt-4o", 1),
+        ("?model=gpt-4o", 4),
+        ("?model=gpt-4o-2024-08-06", 3),
         ("?provider=openai", 4),
         ("?provider=anthropic", 0),
         ("?since=1h", 4),
@@ -132,7 +133,7 @@ async fn a_report_adds_up_to_the_budget() {
     let sum: tollgate::base::money::Usd = costs.map(|cost| cost.parse().unwrap()).sum();
     assert_eq!(sum.nanos(), sandbox.spent("daily").await);
     let by = get(&sandbox, "/api/v1/report").await.json();
-    assert_eq!(by[0]["model"], "gpt-4o-2024-08-06");
+    assert_eq!(by[0]["model"], "gpt-4o");
     let answer = get(&sandbox, "/api/v1/report?by=agnet").await;
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("agent, model"), "{answer:?}");

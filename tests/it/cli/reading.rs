@@ -112,6 +112,36 @@ async fn what_a_run_has_kept_is_read_when_it_is_over() {
 }
 
 #[tokio::test]
+async fn what_is_shown_fits_the_terminal_and_is_whole_in_a_pipe() {
+    let sandbox = Sandbox::new(LIMITED);
+    let Kept { program, .. } = calls(&sandbox).await;
+    let _directory = sandbox.stop().await;
+    let widest = |columns: Option<&str>, arguments: &[&str]| {
+        let mut command = program.command(arguments);
+        if let Some(columns) = columns {
+            command.env("COLUMNS", columns);
+        }
+        let shown = done(Ran::from(command.output().unwrap()));
+        assert!(!shown.contains('\u{1b}'), "no colours in a pipe");
+        let widths = shown.lines().map(|line| line.chars().count());
+        (widths.max().unwrap(), shown)
+    };
+    for arguments in [
+        &["spans"][..],
+        &["budgets"],
+        &["report", "--by=agent,user,model,session"],
+    ] {
+        let (piped, whole) = widest(None, arguments);
+        for columns in ["80", "100"] {
+            let (width, shown) = widest(Some(columns), arguments);
+            assert!(width <= columns.parse().unwrap(), "{columns}: {shown}");
+            assert!(width <= piped, "{whole}");
+        }
+        assert!(whole.contains('$') && !whole.contains('…'), "{whole}");
+    }
+}
+
+#[tokio::test]
 async fn a_running_sidecar_is_asked_to_change_its_budgets() {
     let sandbox = Sandbox::new(LIMITED);
     let Kept { program, .. } = calls(&sandbox).await;

@@ -207,6 +207,72 @@ fn a_report_sums_calls_by_any_dimension() {
 }
 
 #[test]
+fn a_model_is_one_group_whether_it_answered_under_a_dated_name_or_was_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path());
+    let mut writer = Writer::open(&config).unwrap();
+    let answered = Span {
+        response_model: Some("gpt-4o-2024-08-06".into()),
+        ..call(NOON, "support")
+    };
+    let refused = Span {
+        status: Status::Blocked,
+        ..call(NOON, "support")
+    };
+    let other = Span {
+        response_model: Some("gpt-4.1".into()),
+        ..call(NOON, "support")
+    };
+    append(&mut writer, &[answered, refused, other]);
+    let reader = Reader::open(&config.file()).unwrap();
+    let groups = |filter: &Filter, by| {
+        let rows = reader.report(filter, &[by]).unwrap().into_iter();
+        let mut groups: Vec<_> = rows
+            .map(|row| (row.group[0].clone().unwrap(), row.sums.calls))
+            .collect();
+        groups.sort();
+        groups
+    };
+    let named = |names: &[(&str, u64)]| {
+        let names = names.iter();
+        names
+            .map(|(name, calls)| ((*name).to_owned(), *calls))
+            .collect::<Vec<_>>()
+    };
+    let all = Filter::default();
+    let by_model = named(&[("gpt-4.1", 1), ("gpt-4o", 2)]);
+    assert_eq!(groups(&all, Dimension::Model), by_model);
+    let by_version = named(&[("gpt-4.1", 1), ("gpt-4o", 1), ("gpt-4o-2024-08-06", 1)]);
+    assert_eq!(groups(&all, Dimension::Version), by_version);
+    for (model, calls) in [("gpt-4o", 2), ("gpt-4o-2024-08-06", 1)] {
+        let filter = Filter {
+            model: Some(model.to_owned()),
+            ..Filter::default()
+        };
+        assert_eq!(reader.latest(&filter, 9).unwrap().len(), calls, "{model}");
+    }
+}
+
+#[test]
+fn a_store_of_an_older_format_is_brought_up_to_date_and_keeps_its_spans() {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path());
+    let mut writer = Writer::open(&config).unwrap();
+    append(&mut writer, &[call(NOON, "support")]);
+    drop(writer);
+    let connection = rusqlite::Connection::open(config.file()).unwrap();
+    connection
+        .execute_batch("ALTER TABLE spans DROP COLUMN family; PRAGMA user_version = 1")
+        .unwrap();
+    drop(connection);
+    let mut writer = Writer::open(&config).unwrap();
+    append(&mut writer, &[call(NOON, "support")]);
+    let reader = Reader::open(&config.file()).unwrap();
+    let rows = reader.report(&Filter::default(), &[Dimension::Model]);
+    assert_eq!(rows.unwrap()[0].sums.calls, 2);
+}
+
+#[test]
 fn old_spans_are_deleted_a_part_at_a_time_and_counted() {
     let place = tempfile::tempdir().unwrap();
     let config = Config {
