@@ -86,6 +86,18 @@ pub struct InputSize {
     pub stored: bool,
 }
 
+impl InputSize {
+    /// Adds what another part of the input consists of.
+    pub fn add(&mut self, more: Self) {
+        self.text_bytes += more.text_bytes;
+        self.images = self.images.saturating_add(more.images);
+        self.media_bytes = self.media_bytes.saturating_add(more.media_bytes);
+        self.linked = self.linked.saturating_add(more.linked);
+        self.writes_cache |= more.writes_cache;
+        self.stored |= more.stored;
+    }
+}
+
 /// What a response said so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResponseFacts {

@@ -1,6 +1,6 @@
 //! Labels that a request's body carries, of several candidates the most telling.
 
-use super::wire::json::Json;
+use super::wire::json::{Ahead, Json};
 use crate::call::{facts::RequestFacts, labels::Label};
 
 /// Candidates for labels, each with its rank: the lowest of a label wins.
@@ -43,14 +43,18 @@ impl BodyLabels {
     }
 
     /// Adds what a metadata object holds.
-    pub(super) fn add_metadata(&mut self, metadata: Json<'_>) {
-        for (key, label) in METADATA {
-            self.add(
-                Rank::Metadata,
-                label,
-                metadata.get(key).and_then(Json::name_or_number),
-            );
+    pub(super) fn add_metadata<'a>(&mut self, metadata: Ahead<'_, 'a>) -> Json<'a> {
+        let mut found = METADATA.map(|(_, label)| (label, None));
+        let metadata = metadata.object(|key, value| {
+            let mut places = METADATA.iter().zip(&mut found);
+            if let Some((_, (_, place))) = places.find(|((name, _), _)| *name.as_bytes() == *key) {
+                *place = value.take().name_or_number();
+            }
+        });
+        for (label, value) in found {
+            self.add(Rank::Metadata, label, value);
         }
+        metadata
     }
 
     /// Hands over the winners.

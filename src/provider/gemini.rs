@@ -108,11 +108,11 @@ impl Dialect for Gemini {
             return None;
         }
         let document = Json::document(body);
-        let config = ["generationConfig", "generation_config"]
+        let (config, found) = ["generationConfig", "generation_config"]
             .into_iter()
-            .find(|name| document.get(name).is_some())
-            .unwrap_or("generationConfig");
-        match document.get(config).filter(|config| config.is_object()) {
+            .find_map(|name| Some((name, Some(document.get(name)?))))
+            .unwrap_or(("generationConfig", None));
+        match found.filter(|config| config.is_object()) {
             Some(within) => Splice::lower(body, within, &NAMES, limit),
             None => Splice::set(body, &[config, "maxOutputTokens"], &limit.to_string()),
         }

@@ -1,6 +1,6 @@
 //! The edit of a request: one run of bytes is replaced, all others stay as they are.
 
-use super::wire::json::{Entry, Json};
+use super::wire::json::Json;
 
 /// Replaces `remove` bytes at `at` by `insert`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +30,20 @@ impl Splice {
         let mut within = Json::document(body);
         let mut rest = path;
         while let [key, below @ ..] = rest {
-            if within.entries().any(|entry| entry.is_err()) {
-                return None;
-            }
-            match within.get(key) {
+            let mut found = None;
+            let is_empty = look(within, |name, value| {
+                if *name == *key.as_bytes() {
+                    found = Some(value);
+                }
+            })?;
+            match found {
                 Some(found) if below.is_empty() => return Some(Self::replace(found, value)),
                 Some(found) if found.is_object() => within = found,
                 Some(found) => return Some(Self::replace(found, &nested(below, value))),
-                None => return Some(Self::append(within, key, &nested(below, value))),
+                None => {
+                    let value = nested(below, value);
+                    return Some(Self::append(within, is_empty, key, &value));
+                },
             }
             rest = below;
         }
@@ -49,19 +55,19 @@ impl Splice {
     ///
     /// All of them, since which of two equal or equivalent keys counts is up to the provider.
     pub(super) fn lower(body: &[u8], within: Json<'_>, names: &[&str], limit: u64) -> Option<Self> {
-        let entries: Vec<_> = within.entries().collect::<Result<_, _>>().ok()?;
-        let is_named = |entry: &Entry<'_>| names.iter().any(|name| *name.as_bytes() == *entry.key);
-        let mut values = entries
-            .into_iter()
-            .filter(is_named)
-            .map(|entry| entry.value)
-            .peekable();
-        if values.peek().is_none() {
+        let (mut is_bounded, mut too_high) = (false, Vec::new());
+        let is_empty = look(within, |name, value| {
+            if names.iter().any(|known| *known.as_bytes() == *name) {
+                is_bounded = true;
+                if value.u64().is_none_or(|value| value > limit) {
+                    too_high.push(value);
+                }
+            }
+        })?;
+        if !is_bounded {
             let name = names.first()?;
-            return Some(Self::append(within, name, &limit.to_string()));
+            return Some(Self::append(within, is_empty, name, &limit.to_string()));
         }
-        let is_higher = |value: &Json<'_>| value.u64().is_none_or(|value| value > limit);
-        let too_high: Vec<_> = values.filter(is_higher).collect();
         let (first, last) = (too_high.first()?, too_high.last()?);
         let mut insert = Vec::new();
         let mut copied = first.at();
@@ -86,18 +92,24 @@ impl Splice {
     }
 
     /// Puts a field before the last brace of an object.
-    fn append(object: Json<'_>, key: &str, value: &str) -> Self {
-        let comma = if object.entries().next().is_some() {
-            ","
-        } else {
-            ""
-        };
+    fn append(object: Json<'_>, is_empty: bool, key: &str, value: &str) -> Self {
+        let comma = if is_empty { "" } else { "," };
         Self {
             at: object.end() - 1,
             remove: 0,
             insert: format!("{comma}\"{key}\":{value}").into_bytes(),
         }
     }
+}
+
+/// Looks at every field of an object. Whether it has none; `None` if it is no whole object.
+fn look<'a>(object: Json<'a>, mut each: impl FnMut(&[u8], Json<'a>)) -> Option<bool> {
+    let mut is_empty = true;
+    let read = object.object(|name, value| {
+        is_empty = false;
+        each(name, value.take());
+    });
+    read.ok().map(|()| is_empty)
 }
 
 /// `value` within an object for each name of `path`.

@@ -1,5 +1,7 @@
 //! Messages: answers, whole and as events.
 
+use std::borrow::Cow;
+
 use super::usage::{self, When};
 use crate::{
     call::{
@@ -9,7 +11,7 @@ use crate::{
     provider::{
         dialect::Event,
         state::{Open, StreamState},
-        wire::json::{Json, Unreadable},
+        wire::json::{Ahead, Json, Unreadable},
     },
 };
 
@@ -47,29 +49,26 @@ fn read_typed(
         },
         "content_block_start" => {
             if let Some(block) = fields.block {
-                state.begin_with(opened(block, fields.index));
-                read_block(block, fields.index, facts, state);
+                state.begin_with(block.opened(fields.index));
+                block.note(fields.index, facts, state);
             }
         },
         "content_block_stop" => state.end(fields.index),
         "content_block_delta" => {
-            let text = fields.delta.map(delta_text).unwrap_or_default();
-            facts.output_bytes += text;
-            state.templates.learn(data, text);
+            facts.output_bytes += fields.delta.written;
+            state.templates.learn(data, fields.delta.written);
         },
         "message_delta" => {
-            if let Some(delta) = fields.delta {
-                read_stop(delta, facts, state);
-            }
+            fields.delta.stop.note(facts, state);
             if let Some(found) = fields.usage {
-                usage::read(found, When::After, facts, state);
+                found.read(|found| usage::read(found, When::After, facts, state));
             }
         },
         "message_stop" => {
             state.open.clear();
             facts.complete = true;
         },
-        "error" => facts.error = fields.error.map(read_error),
+        "error" => facts.error = fields.error,
         // Legacy completions have no other events than these.
         "completion" => read_message(event, When::After, facts, state)?,
         _ => {},
@@ -80,32 +79,28 @@ fn read_typed(
 /// The fields of an event that matter.
 #[derive(Default)]
 struct Fields<'a> {
-    kind: Option<Box<str>>,
+    kind: Option<Cow<'a, str>>,
     index: u64,
     message: Option<Json<'a>>,
-    block: Option<Json<'a>>,
-    delta: Option<Json<'a>>,
+    block: Option<Block<'a>>,
+    delta: Delta<'a>,
     usage: Option<Json<'a>>,
-    error: Option<Json<'a>>,
+    error: Option<ErrorFacts>,
 }
 
 impl<'a> Fields<'a> {
     fn read(event: Json<'a>) -> Result<Self, Unreadable> {
         let mut fields = Self::default();
-        for entry in event.entries() {
-            let entry = entry?;
-            let value = entry.value;
-            match &*entry.key {
-                b"type" => fields.kind = value.name(),
-                b"index" => fields.index = value.u64().unwrap_or(0),
-                b"message" => fields.message = Some(value).filter(|value| value.is_object()),
-                b"content_block" => fields.block = Some(value),
-                b"delta" => fields.delta = Some(value),
-                b"usage" => fields.usage = Some(value),
-                b"error" => fields.error = Some(value),
-                _ => {},
-            }
-        }
+        event.object(|key, value| match key {
+            b"type" => fields.kind = value.take().str(),
+            b"index" => fields.index = value.take().u64().unwrap_or(0),
+            b"message" => fields.message = Some(value.take()).filter(|value| value.is_object()),
+            b"content_block" => fields.block = Some(Block::read(value)),
+            b"delta" => fields.delta = Delta::read(value),
+            b"usage" => fields.usage = Some(value.take()),
+            b"error" => fields.error = Some(read_error(value)),
+            _ => {},
+        })?;
         Ok(fields)
     }
 }
@@ -117,91 +112,147 @@ fn read_message(
     facts: &mut ResponseFacts,
     state: &mut StreamState,
 ) -> Result<(), Unreadable> {
-    for entry in message.entries() {
-        let entry = entry?;
-        let value = entry.value;
-        match &*entry.key {
-            b"id" => facts.id = value.name().or_else(|| facts.id.take()),
-            b"model" => facts.model = value.name().or_else(|| facts.model.take()),
-            b"usage" => usage::read(value, when, facts, state),
-            b"error" if value.is_object() => facts.error = Some(read_error(value)),
-            b"completion" => facts.output_bytes += value.text_bytes(),
-            b"content" => {
-                for (index, block) in (0..).zip(value.items()) {
-                    facts.output_bytes += written(block);
-                    read_block(block, index, facts, state);
-                }
-            },
-            _ => {},
-        }
-    }
-    read_stop(message, facts, state);
+    let mut stop = Stop::default();
+    message.object(|key, value| match key {
+        b"id" => facts.id = value.take().name().or_else(|| facts.id.take()),
+        b"model" => facts.model = value.take().name().or_else(|| facts.model.take()),
+        b"usage" => usage::read(value, when, facts, state),
+        b"error" if value.is_object() => facts.error = Some(read_error(value)),
+        b"completion" => facts.output_bytes += value.count(),
+        b"content" => {
+            let mut indexes = 0..;
+            value.items(|block| {
+                let block = Block::read(block);
+                facts.output_bytes += block.written();
+                block.note(indexes.next().unwrap_or(u64::MAX), facts, state);
+            });
+        },
+        _ => stop.field(key, value),
+    })?;
+    stop.note(facts, state);
     Ok(())
 }
 
-fn read_stop(within: Json<'_>, facts: &mut ResponseFacts, state: &mut StreamState) {
-    if let Some(reason) = within.get("stop_reason").and_then(Json::name) {
-        state.finish(facts, 0, &reason);
-    }
-    let detail = within.get("stop_sequence").and_then(Json::name);
-    facts.stop_detail = detail.or_else(|| facts.stop_detail.take());
+/// Why it stopped.
+#[derive(Default)]
+struct Stop<'a> {
+    reason: Option<Json<'a>>,
+    sequence: Option<Json<'a>>,
 }
 
-fn read_error(error: Json<'_>) -> ErrorFacts {
+impl<'a> Stop<'a> {
+    fn field(&mut self, key: &[u8], value: Ahead<'_, 'a>) {
+        match key {
+            b"stop_reason" => self.reason = Some(value.take()),
+            b"stop_sequence" => self.sequence = Some(value.take()),
+            _ => {},
+        }
+    }
+
+    fn note(&self, facts: &mut ResponseFacts, state: &mut StreamState) {
+        if let Some(reason) = self.reason.and_then(Json::name) {
+            state.finish(facts, 0, &reason);
+        }
+        let detail = self.sequence.and_then(Json::name);
+        facts.stop_detail = detail.or_else(|| facts.stop_detail.take());
+    }
+}
+
+fn read_error(error: Ahead<'_, '_>) -> ErrorFacts {
     const MAX_MESSAGE: usize = 4096;
-    ErrorFacts {
-        kind: error.get("type").and_then(Json::name),
-        code: error
-            .at_path(&["details", "error_code"])
-            .and_then(Json::name),
-        message: error
-            .get("message")
-            .and_then(|message| message.text_up_to(MAX_MESSAGE)),
-    }
-}
-
-fn opened(block: Json<'_>, index: u64) -> Open {
-    let kind = block.get("type").and_then(Json::name).unwrap_or_default();
-    let call = (&*kind == "tool_use").then(ToolCall::default);
-    Open {
-        index,
-        kind,
-        id: None,
-        call,
-    }
-}
-
-/// Notes the call that a block is.
-fn read_block(block: Json<'_>, index: u64, facts: &mut ResponseFacts, state: &mut StreamState) {
-    let kind = block.get("type").and_then(Json::name).unwrap_or_default();
-    let name = block.get("name").and_then(Json::name);
-    match &*kind {
-        "tool_use" => {
-            let id = block.get("id").and_then(Json::name);
-            state.call(facts, (0, index), id, name);
-        },
-        "server_tool_use" => state.server_call(facts, index, name.unwrap_or(kind)),
-        "mcp_tool_use" => state.server_call(facts, index, kind),
+    let mut found = ErrorFacts::default();
+    error.object(|key, value| match key {
+        b"type" => found.kind = value.take().name(),
+        b"details" => found.code = value.take().get("error_code").and_then(Json::name),
+        b"message" => found.message = value.take().text_up_to(MAX_MESSAGE),
         _ => {},
+    });
+    found
+}
+
+/// What a piece of a block, or the end of a message, brings.
+#[derive(Default)]
+struct Delta<'a> {
+    written: Text,
+    stop: Stop<'a>,
+}
+
+impl<'a> Delta<'a> {
+    fn read(delta: Ahead<'_, 'a>) -> Self {
+        let (mut text, mut json, mut thinking) = (None, None, None);
+        let mut stop = Stop::default();
+        delta.object(|key, value| match key {
+            b"text" => text = Some(value.count()),
+            b"partial_json" => json = Some(value.count()),
+            b"thinking" => thinking = Some(value.count()),
+            _ => stop.field(key, value),
+        });
+        let written = text.or(json).or(thinking).unwrap_or_default();
+        Self { written, stop }
     }
 }
 
-/// The text that a piece of a block brings.
-fn delta_text(delta: Json<'_>) -> Text {
-    let text = delta
-        .get("text")
-        .or_else(|| delta.get("partial_json"))
-        .or_else(|| delta.get("thinking"));
-    text.map(Json::text_bytes).unwrap_or_default()
+/// A content block, or the beginning of one.
+#[derive(Default)]
+struct Block<'a> {
+    kind: Option<Json<'a>>,
+    id: Option<Json<'a>>,
+    name: Option<Json<'a>>,
+    text: Option<Text>,
+    thinking: Option<Text>,
+    input: Option<Text>,
 }
 
-/// The text that the model wrote in a whole block.
-fn written(block: Json<'_>) -> Text {
-    let text = block
-        .get("text")
-        .or_else(|| block.get("thinking"))
-        .or_else(|| block.get("input"));
-    text.map(Json::text_bytes).unwrap_or_default()
+impl<'a> Block<'a> {
+    fn read(block: Ahead<'_, 'a>) -> Self {
+        let mut found = Self::default();
+        block.object(|key, value| match key {
+            b"type" => found.kind = Some(value.take()),
+            b"id" => found.id = Some(value.take()),
+            b"name" => found.name = Some(value.take()),
+            b"text" => found.text = Some(value.count()),
+            b"thinking" => found.thinking = Some(value.count()),
+            b"input" => found.input = Some(value.count()),
+            _ => {},
+        });
+        found
+    }
+
+    /// What is open while it is written.
+    fn opened(&self, index: u64) -> Open {
+        let kind = self.kind.and_then(Json::name).unwrap_or_default();
+        let call = (&*kind == "tool_use").then(ToolCall::default);
+        Open {
+            index,
+            kind,
+            id: None,
+            call,
+        }
+    }
+
+    /// Notes the call that it is.
+    fn note(&self, index: u64, facts: &mut ResponseFacts, state: &mut StreamState) {
+        let name = || self.name.and_then(Json::name);
+        let kind = self.kind.and_then(Json::str).unwrap_or_default();
+        match &*kind {
+            "tool_use" => {
+                let id = self.id.and_then(Json::name);
+                state.call(facts, (0, index), id, name());
+            },
+            "server_tool_use" => {
+                let name = name().unwrap_or_else(|| Box::from(&*kind));
+                state.server_call(facts, index, name);
+            },
+            "mcp_tool_use" => state.server_call(facts, index, Box::from(&*kind)),
+            _ => {},
+        }
+    }
+
+    /// The text that the model wrote in it.
+    fn written(&self) -> Text {
+        let text = self.text.or(self.thinking).or(self.input);
+        text.unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

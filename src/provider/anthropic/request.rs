@@ -1,14 +1,17 @@
 //! Requests of Anthropic's API: model, limits, labels and the size of the input.
 
+use std::borrow::Cow;
+
 use crate::{
     call::{
         facts::{InputSize, Operation, RequestFacts},
         labels::Label,
+        text::Text,
     },
     provider::{
         body_labels::{BodyLabels, Rank},
         wire::{
-            json::{Json, Unreadable},
+            json::{Ahead, Json, Unreadable},
             media::inline_bytes,
         },
     },
@@ -30,10 +33,22 @@ pub(super) fn read(
 
 fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
-    for entry in body.entries() {
-        let entry = entry?;
-        let value = entry.value;
-        match &*entry.key {
+    body.measure(|key, value| {
+        let value = match key {
+            b"messages" if value.is_array() => {
+                value.items(|item| message(item, &mut facts.input));
+                return;
+            },
+            b"system" => {
+                blocks(value, &mut facts.input);
+                return;
+            },
+            b"tools" => tools(value, &mut facts.tools),
+            _ => value.take(),
+        };
+        // Whatever is not known to be media counts as text.
+        facts.input.text_bytes += value.text();
+        match key {
             b"model" => facts.model = value.name(),
             b"stream" => facts.stream = value.is_true(),
             b"max_tokens" | b"max_tokens_to_sample" => facts.output_limit = value.u64(),
@@ -41,122 +56,147 @@ fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable>
             b"temperature" => facts.temperature = value.f64(),
             b"top_p" => facts.top_p = value.f64(),
             b"metadata" => {
-                labels.add(
-                    Rank::Field,
-                    Label::User,
-                    value.get("user_id").and_then(Json::name),
-                );
-                labels.add_metadata(value);
-            },
-            b"tools" => {
-                facts.tools = value.items().take(MAX_TOOLS).filter_map(tool).collect();
+                let user = value.get("user_id").and_then(Json::name);
+                labels.add(Rank::Field, Label::User, user);
+                value.read(|metadata| labels.add_metadata(metadata));
             },
             _ => {},
         }
-        measure(&entry.key, value, &mut facts.input);
-    }
+    })?;
     facts.input.writes_cache = memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
     labels.give(facts);
     Ok(())
 }
 
-fn tool(tool: Json<'_>) -> Option<Box<str>> {
-    tool.get("name").or_else(|| tool.get("type"))?.name()
+/// Names the tools.
+fn tools<'a>(tools: Ahead<'_, 'a>, names: &mut Vec<Box<str>>) -> Json<'a> {
+    let mut seen = 0;
+    names.clear();
+    tools.items(|tool| {
+        let (mut name, mut kind) = (None, None);
+        tool.object(|key, value| match key {
+            b"name" => name = Some(value.take()),
+            b"type" => kind = Some(value.take()),
+            _ => {},
+        });
+        seen += 1;
+        if seen <= MAX_TOOLS {
+            names.extend(name.or(kind).and_then(Json::name));
+        }
+    })
 }
 
-/// Adds one field of the body. Whatever is not known to be media counts as text.
-fn measure(key: &[u8], value: Json<'_>, size: &mut InputSize) {
-    match key {
-        b"messages" if value.is_array() => {
-            for message in value.items() {
-                size.text_bytes += message
-                    .get("role")
-                    .map(Json::text_bytes)
-                    .unwrap_or_default();
-                blocks(message.get("content"), size);
-            }
-        },
-        b"system" => blocks(Some(value), size),
-        _ => size.text_bytes += value.text_bytes(),
-    }
+fn message(message: Ahead<'_, '_>, size: &mut InputSize) {
+    message.object(|key, value| match key {
+        b"role" => size.text_bytes += value.take().text(),
+        b"content" => blocks(value, size),
+        _ => {},
+    });
 }
 
 /// A text, or a list of content blocks.
-fn blocks(content: Option<Json<'_>>, size: &mut InputSize) {
-    let Some(content) = content else {
-        return;
-    };
-    if !content.is_array() {
-        size.text_bytes += content.text_bytes();
-    }
-    for item in content.items() {
-        block(item, size);
+fn blocks(content: Ahead<'_, '_>, size: &mut InputSize) {
+    if content.is_array() {
+        content.items(|item| block(item, size));
+    } else {
+        size.text_bytes += content.take().text();
     }
 }
 
-fn block(block: Json<'_>, size: &mut InputSize) {
-    let kind = block.get("type").and_then(Json::str).unwrap_or_default();
-    match &*kind {
-        "image" => size.images += 1,
-        "document" => document(block, size),
-        "container_upload" => size.linked += 1,
-        "tool_result" => {
-            for item in block.get("content").into_iter().flat_map(Json::items) {
-                inner_block(item, size);
+fn block(block: Ahead<'_, '_>, size: &mut InputSize) {
+    let mut found = Block::default();
+    let mut results = InputSize::default();
+    let block = block.object(|key, value| match key {
+        b"type" => found.kind = Some(value.take()),
+        b"source" => found.source = Some(value.take()),
+        b"content" => {
+            results = InputSize::default();
+            let is_text = value.is_string();
+            let content = value.items(|item| inner_block(item, &mut results));
+            if is_text {
+                results.text_bytes = content.text();
             }
-            let texts = block.get("content").filter(|content| content.is_string());
-            size.text_bytes += texts.map(Json::text_bytes).unwrap_or_default();
-            size.text_bytes += block
-                .get("tool_use_id")
-                .map(Json::text_bytes)
-                .unwrap_or_default();
         },
-        _ => size.text_bytes += block.text_bytes(),
+        b"tool_use_id" => found.answers = value.take().text(),
+        _ => {},
+    });
+    match found.kind().as_deref() {
+        Some("container_upload") => size.linked += 1,
+        Some("tool_result") => {
+            size.add(results);
+            size.text_bytes += found.answers;
+        },
+        _ => found.measure(block, size),
     }
 }
 
 /// A block within a tool's result: those hold no further results.
-fn inner_block(block: Json<'_>, size: &mut InputSize) {
-    let kind = block.get("type").and_then(Json::str).unwrap_or_default();
-    match &*kind {
-        "image" => size.images += 1,
-        "document" => document(block, size),
-        _ => size.text_bytes += block.text_bytes(),
+fn inner_block(block: Ahead<'_, '_>, size: &mut InputSize) {
+    let mut found = Block::default();
+    let block = block.object(|key, value| match key {
+        b"type" => found.kind = Some(value.take()),
+        b"source" => found.source = Some(value.take()),
+        _ => {},
+    });
+    found.measure(block, size);
+}
+
+/// The fields of a block that say how large it is.
+#[derive(Default)]
+struct Block<'a> {
+    kind: Option<Json<'a>>,
+    source: Option<Json<'a>>,
+    /// The name of the call of which it is the result.
+    answers: Text,
+}
+
+impl<'a> Block<'a> {
+    fn kind(&self) -> Option<Cow<'a, str>> {
+        self.kind.and_then(Json::str)
+    }
+
+    /// Adds an image, a document, or whatever else as text.
+    fn measure(&self, block: Json<'_>, size: &mut InputSize) {
+        match self.kind().as_deref() {
+            Some("image") => size.images += 1,
+            Some("document") => document(block, self.source, size),
+            _ => size.text_bytes += block.text(),
+        }
     }
 }
 
-fn document(block: Json<'_>, size: &mut InputSize) {
-    let source = block.get("source");
-    let kind = source
-        .and_then(|source| source.get("type")?.str())
-        .unwrap_or_default();
-    match &*kind {
-        "base64" => {
-            let data = source.and_then(|source| source.get("data"));
-            size.media_bytes += data.and_then(inline_bytes).unwrap_or(0);
+fn document(block: Json<'_>, source: Option<Json<'_>>, size: &mut InputSize) {
+    let field = |name| source.and_then(|source| source.get(name));
+    match field("type").and_then(Json::str).as_deref() {
+        Some("base64") => {
+            size.media_bytes += field("data").and_then(inline_bytes).unwrap_or(0);
         },
-        "url" | "file" => size.linked += 1,
-        "content" => {
-            let content = source.and_then(|source| source.get("content"));
-            let texts = content.filter(|content| content.is_string());
-            size.text_bytes += texts.map(Json::text_bytes).unwrap_or_default();
-            for item in content.into_iter().flat_map(Json::items) {
-                leaf(item, size);
+        Some("url" | "file") => size.linked += 1,
+        Some("content") => {
+            let Some(content) = field("content") else {
+                return;
+            };
+            if content.is_string() {
+                size.text_bytes += content.text();
             }
+            content.read(|content| content.items(|item| leaf(item, size)));
         },
-        _ => size.text_bytes += block.text_bytes(),
+        _ => size.text_bytes += block.text(),
     }
 }
 
 /// A block that holds no others.
-fn leaf(block: Json<'_>, size: &mut InputSize) {
-    if block
-        .get("type")
-        .is_some_and(|kind| kind.raw() == b"\"image\"")
-    {
+fn leaf(block: Ahead<'_, '_>, size: &mut InputSize) {
+    let mut is_image = false;
+    let block = block.object(|key, value| {
+        if key == b"type" {
+            is_image = value.take().raw() == b"\"image\"";
+        }
+    });
+    if is_image {
         size.images += 1;
     } else {
-        size.text_bytes += block.text_bytes();
+        size.text_bytes += block.text();
     }
 }
 

@@ -4,7 +4,10 @@
 
 use crate::{
     call::{facts::ResponseFacts, usage::Usage},
-    provider::{state::StreamState, wire::json::Json},
+    provider::{
+        state::StreamState,
+        wire::json::{Ahead, Json},
+    },
 };
 
 /// When in a response usage is reported.
@@ -18,39 +21,34 @@ pub(super) enum When {
 
 /// Takes in a usage object: what it says replaces what was said before, field by field.
 pub(super) fn read(
-    usage: Json<'_>,
+    usage: Ahead<'_, '_>,
     when: When,
     facts: &mut ResponseFacts,
     state: &mut StreamState,
 ) {
     let mut found = Usage::NONE;
     let mut uncached = None;
-    let mut rounds = None;
-    for entry in usage.entries().map_while(Result::ok) {
-        let value = entry.value;
-        match &*entry.key {
-            b"input_tokens" => uncached = value.u64(),
-            b"cache_read_input_tokens" => found.cache_read = value.u64(),
-            b"cache_creation_input_tokens" => found.cache_write = value.u64(),
-            b"cache_creation" => lifetimes(value, &mut found),
-            b"output_tokens" if when == When::After => found.output = value.u64(),
-            b"output_tokens_details" => {
-                found.reasoning = value.get("thinking_tokens").and_then(Json::u64);
-            },
-            b"server_tool_use" => {
-                found.web_searches = value.get("web_search_requests").and_then(Json::u64);
-            },
-            b"service_tier" if !value.is_null() => facts.service_tier = value.name(),
-            b"speed" if !value.is_null() => facts.speed = value.name(),
-            b"iterations" => rounds = Some(value),
-            _ => {},
-        }
-    }
-    if let Some(sum) = rounds.and_then(sum_of_rounds)
-        && sum.total() > total(uncached, &found)
-    {
-        uncached = Some(sum.uncached);
-        found.update(&sum.usage);
+    let mut rounds = Rounds::default();
+    usage.object(|key, value| match key {
+        b"input_tokens" => uncached = value.take().u64(),
+        b"cache_read_input_tokens" => found.cache_read = value.take().u64(),
+        b"cache_creation_input_tokens" => found.cache_write = value.take().u64(),
+        b"cache_creation" => lifetimes(value, &mut found),
+        b"output_tokens" if when == When::After => found.output = value.take().u64(),
+        b"output_tokens_details" => {
+            found.reasoning = value.take().get("thinking_tokens").and_then(Json::u64);
+        },
+        b"server_tool_use" => {
+            found.web_searches = value.take().get("web_search_requests").and_then(Json::u64);
+        },
+        b"service_tier" => named(value, &mut facts.service_tier),
+        b"speed" => named(value, &mut facts.speed),
+        b"iterations" => rounds = sum_of_rounds(value),
+        _ => {},
+    });
+    if rounds.usage.output.is_some() && rounds.total() > total(uncached, &found) {
+        uncached = Some(rounds.uncached);
+        found.update(&rounds.usage);
     }
     state.uncached_input = uncached.or(state.uncached_input);
     facts.usage.update(&found);
@@ -64,9 +62,21 @@ pub(super) fn read(
     });
 }
 
-fn lifetimes(value: Json<'_>, found: &mut Usage) {
-    found.cache_write_5m = value.get("ephemeral_5m_input_tokens").and_then(Json::u64);
-    found.cache_write_1h = value.get("ephemeral_1h_input_tokens").and_then(Json::u64);
+/// Takes in a name, unless it is `null`.
+fn named(value: Ahead<'_, '_>, name: &mut Option<Box<str>>) {
+    let value = value.take();
+    if !value.is_null() {
+        *name = value.name();
+    }
+}
+
+fn lifetimes(value: Ahead<'_, '_>, found: &mut Usage) {
+    (found.cache_write_5m, found.cache_write_1h) = (None, None);
+    value.object(|key, value| match key {
+        b"ephemeral_5m_input_tokens" => found.cache_write_5m = value.take().u64(),
+        b"ephemeral_1h_input_tokens" => found.cache_write_1h = value.take().u64(),
+        _ => {},
+    });
 }
 
 fn total(uncached: Option<u64>, found: &Usage) -> u64 {
@@ -88,32 +98,32 @@ impl Rounds {
     }
 }
 
-fn sum_of_rounds(rounds: Json<'_>) -> Option<Rounds> {
+fn sum_of_rounds(rounds: Ahead<'_, '_>) -> Rounds {
     let mut sum = Rounds::default();
-    for round in rounds.items() {
-        let count = |name: &str| round.get(name).and_then(Json::u64);
+    rounds.items(|round| {
+        let mut one = Usage::NONE;
+        let mut uncached = None;
+        round.object(|key, value| match key {
+            b"input_tokens" => uncached = value.take().u64(),
+            b"cache_read_input_tokens" => one.cache_read = value.take().u64(),
+            b"cache_creation_input_tokens" => one.cache_write = value.take().u64(),
+            b"cache_creation" => lifetimes(value, &mut one),
+            b"output_tokens" => one.output = value.take().u64(),
+            _ => {},
+        });
         let add = |sum: &mut Option<u64>, more: Option<u64>| {
             if let Some(more) = more {
                 *sum = Some(sum.unwrap_or(0).saturating_add(more));
             }
         };
-        let mut written = Usage::NONE;
-        if let Some(value) = round.get("cache_creation") {
-            lifetimes(value, &mut written);
-        }
-        sum.uncached = sum
-            .uncached
-            .saturating_add(count("input_tokens").unwrap_or(0));
-        add(&mut sum.usage.cache_read, count("cache_read_input_tokens"));
-        add(
-            &mut sum.usage.cache_write,
-            count("cache_creation_input_tokens"),
-        );
-        add(&mut sum.usage.cache_write_5m, written.cache_write_5m);
-        add(&mut sum.usage.cache_write_1h, written.cache_write_1h);
-        add(&mut sum.usage.output, count("output_tokens"));
-    }
-    sum.usage.output.map(|_| sum)
+        sum.uncached = sum.uncached.saturating_add(uncached.unwrap_or(0));
+        add(&mut sum.usage.cache_read, one.cache_read);
+        add(&mut sum.usage.cache_write, one.cache_write);
+        add(&mut sum.usage.cache_write_5m, one.cache_write_5m);
+        add(&mut sum.usage.cache_write_1h, one.cache_write_1h);
+        add(&mut sum.usage.output, one.output);
+    });
+    sum
 }
 
 #[cfg(test)]
@@ -123,12 +133,8 @@ mod tests {
     fn usage(reports: &[(&str, When)]) -> Usage {
         let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
         for (report, when) in reports {
-            read(
-                Json::document(report.as_bytes()),
-                *when,
-                &mut facts,
-                &mut state,
-            );
+            let report = Json::document(report.as_bytes());
+            report.read(|report| read(report, *when, &mut facts, &mut state));
         }
         facts.usage
     }

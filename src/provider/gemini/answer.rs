@@ -2,11 +2,14 @@
 
 use super::usage;
 use crate::{
-    call::facts::{ErrorFacts, ResponseFacts},
+    call::{
+        facts::{ErrorFacts, ResponseFacts},
+        text::Text,
+    },
     provider::{
         dialect::Event,
         state::StreamState,
-        wire::json::{Json, Unreadable},
+        wire::json::{Ahead, Json, Unreadable},
     },
 };
 
@@ -29,9 +32,14 @@ pub(super) fn read(
 ) -> Result<(), Unreadable> {
     let document = Json::document(&event.data);
     if document.is_array() {
-        for chunk in document.items() {
-            read_chunk(chunk, holds, facts, state)?;
-        }
+        let mut read = Ok(());
+        document.read(|chunks| {
+            chunks.items(|chunk| {
+                let chunk = chunk.take();
+                read = read.and_then(|()| read_chunk(chunk, holds, facts, state));
+            })
+        });
+        read?;
     } else {
         read_chunk(document, holds, facts, state)?;
     }
@@ -47,94 +55,111 @@ fn read_chunk(
     facts: &mut ResponseFacts,
     state: &mut StreamState,
 ) -> Result<(), Unreadable> {
-    for entry in chunk.entries() {
-        let entry = entry?;
-        let value = entry.value;
-        match &*entry.key {
-            b"modelVersion" => facts.model = value.name().or_else(|| facts.model.take()),
-            b"responseId" => facts.id = value.name().or_else(|| facts.id.take()),
-            b"candidates" => {
-                for (position, candidate) in (0..).zip(value.items()) {
-                    read_candidate(candidate, position, facts, state);
-                }
-            },
-            b"promptFeedback" => {
-                let reason = value.get("blockReason").and_then(Json::name);
-                facts.stop_detail = reason.or_else(|| facts.stop_detail.take());
-            },
-            b"usageMetadata" => read_usage(value, holds, facts),
-            b"error" if value.is_object() => facts.error = Some(read_error(value)),
-            _ => {},
-        }
-    }
-    Ok(())
+    chunk.object(|key, value| match key {
+        b"modelVersion" => facts.model = value.take().name().or_else(|| facts.model.take()),
+        b"responseId" => facts.id = value.take().name().or_else(|| facts.id.take()),
+        b"candidates" => {
+            let mut positions = 0..;
+            value.items(|candidate| {
+                let position = positions.next().unwrap_or(u64::MAX);
+                read_candidate(candidate, position, facts, state);
+            });
+        },
+        b"promptFeedback" => {
+            let reason = value.take().get("blockReason").and_then(Json::name);
+            facts.stop_detail = reason.or_else(|| facts.stop_detail.take());
+        },
+        b"usageMetadata" => read_usage(value, holds, facts),
+        b"error" if value.is_object() => facts.error = Some(read_error(value)),
+        _ => {},
+    })
 }
 
-fn read_usage(value: Json<'_>, holds: Holds, facts: &mut ResponseFacts) {
-    let found = match holds {
+fn read_usage(value: Ahead<'_, '_>, holds: Holds, facts: &mut ResponseFacts) {
+    let report = match holds {
         Holds::Text => usage::read(value),
         Holds::Embeddings => usage::read_embedding(value),
     };
-    facts.usage.update(&found);
-    let tier = value.get("serviceTier").and_then(Json::name);
-    facts.service_tier = tier.or_else(|| facts.service_tier.take());
+    facts.usage.update(&report.usage);
+    facts.service_tier = report.tier.or_else(|| facts.service_tier.take());
 }
 
-fn read_error(error: Json<'_>) -> ErrorFacts {
+fn read_error(error: Ahead<'_, '_>) -> ErrorFacts {
     const MAX_MESSAGE: usize = 4096;
-    ErrorFacts {
-        kind: error.get("status").and_then(Json::name),
-        code: error.get("code").and_then(Json::name_or_number),
-        message: error
-            .get("message")
-            .and_then(|message| message.text_up_to(MAX_MESSAGE)),
-    }
+    let mut found = ErrorFacts::default();
+    error.object(|key, value| match key {
+        b"status" => found.kind = value.take().name(),
+        b"code" => found.code = value.take().name_or_number(),
+        b"message" => found.message = value.take().text_up_to(MAX_MESSAGE),
+        _ => {},
+    });
+    found
 }
 
 fn read_candidate(
-    candidate: Json<'_>,
+    candidate: Ahead<'_, '_>,
     position: u64,
     facts: &mut ResponseFacts,
     state: &mut StreamState,
 ) {
-    let index = candidate
-        .get("index")
-        .and_then(Json::u64)
-        .unwrap_or(position);
+    let (mut index, mut reason, mut calls) = (None, None, Vec::new());
+    candidate.object(|key, value| match key {
+        b"index" => index = value.take().u64(),
+        b"content" => {
+            value.object(|key, value| {
+                if key == b"parts" {
+                    value.items(|part| read_part(part, &mut calls, facts, state));
+                }
+            });
+        },
+        b"finishReason" => reason = Some(value.take()),
+        _ => {},
+    });
+    let index = index.unwrap_or(position);
     state.begin(index);
-    let parts = candidate.at_path(&["content", "parts"]);
-    for part in parts.into_iter().flat_map(Json::items) {
-        read_part(part, index, facts, state);
+    for (id, name) in calls {
+        // Calls come whole, and often without an id: each one is a new one.
+        let place = state.last_call(index).map_or(0, |last| last + 1);
+        state.call(facts, (index, place), id, name);
     }
-    if let Some(reason) = candidate.get("finishReason").and_then(Json::name) {
+    if let Some(reason) = reason.and_then(Json::name) {
         state.finish(facts, index, &reason);
     }
 }
 
-fn read_part(part: Json<'_>, candidate: u64, facts: &mut ResponseFacts, state: &mut StreamState) {
-    for entry in part.entries().map_while(Result::ok) {
-        let value = entry.value;
-        match &*entry.key {
-            b"text" => facts.output_bytes += value.text_bytes(),
-            b"functionCall" => {
-                // Calls come whole, and often without an id: each one is a new one.
-                let place = state.last_call(candidate).map_or(0, |last| last + 1);
-                let id = value.get("id").and_then(Json::name);
-                let name = value.get("name").and_then(Json::name);
-                facts.output_bytes += value.get("args").map(Json::text_bytes).unwrap_or_default();
-                state.call(facts, (candidate, place), id, name);
-            },
-            b"executableCode" => {
-                facts.output_bytes += value.get("code").map(Json::text_bytes).unwrap_or_default();
-                server_call(Box::from("executableCode"), facts, state);
-            },
-            b"toolCall" => {
-                let kind = value.get("toolType").and_then(Json::name);
-                server_call(kind.unwrap_or_else(|| Box::from("toolCall")), facts, state);
-            },
-            _ => {},
-        }
-    }
+/// A call's id and name.
+type Call = (Option<Box<str>>, Option<Box<str>>);
+
+fn read_part(
+    part: Ahead<'_, '_>,
+    calls: &mut Vec<Call>,
+    facts: &mut ResponseFacts,
+    state: &mut StreamState,
+) {
+    part.object(|key, value| match key {
+        b"text" => facts.output_bytes += value.count(),
+        b"functionCall" => {
+            let (mut id, mut name, mut written) = (None, None, Text::default());
+            value.object(|key, value| match key {
+                b"id" => id = value.take().name(),
+                b"name" => name = value.take().name(),
+                b"args" => written = value.count(),
+                _ => {},
+            });
+            facts.output_bytes += written;
+            calls.push((id, name));
+        },
+        b"executableCode" => {
+            let code = value.take().get("code");
+            facts.output_bytes += code.map(Json::text).unwrap_or_default();
+            server_call(Box::from("executableCode"), facts, state);
+        },
+        b"toolCall" => {
+            let kind = value.take().get("toolType").and_then(Json::name);
+            server_call(kind.unwrap_or_else(|| Box::from("toolCall")), facts, state);
+        },
+        _ => {},
+    });
 }
 
 fn server_call(kind: Box<str>, facts: &mut ResponseFacts, state: &mut StreamState) {

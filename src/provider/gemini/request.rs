@@ -2,13 +2,15 @@
 //!
 //! Google reads every field in two spellings, `maxOutputTokens` and `max_output_tokens`.
 
+use std::borrow::Cow;
+
 use super::operations;
 use crate::{
     call::facts::{InputSize, Operation, RequestFacts},
     provider::{
         body_labels::BodyLabels,
         wire::{
-            json::{Entry, Json, Unreadable},
+            json::{Ahead, Json, Unreadable},
             media::inline_bytes,
         },
     },
@@ -36,127 +38,155 @@ pub(super) fn read(
 
 fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
-    for entry in body.entries() {
-        let entry = entry?;
-        let value = entry.value;
-        match &*field(&entry) {
-            "generationConfig" => limits(value, facts),
-            "serviceTier" => facts.service_tier = value.name(),
-            "labels" => labels.add_metadata(value),
-            "cachedContent" => facts.input.stored |= value.name().is_some(),
-            "contents" if value.is_array() => {
-                value
-                    .items()
-                    .for_each(|item| content(item, &mut facts.input));
-            },
-            "contents" | "content" | "systemInstruction" => content(value, &mut facts.input),
-            "requests" => embeddings(value, &mut facts.input),
-            "tools" => {
-                facts.tools = value.items().flat_map(tools).take(MAX_TOOLS).collect();
-                facts.input.text_bytes += value.text_bytes();
-            },
-            _ => facts.input.text_bytes += value.text_bytes(),
-        }
-    }
+    body.measure(|key, value| match &*spelled(key) {
+        "generationConfig" => limits(value, facts),
+        "serviceTier" => facts.service_tier = value.take().name(),
+        "labels" => drop(labels.add_metadata(value)),
+        "cachedContent" => facts.input.stored |= value.take().name().is_some(),
+        "contents" if value.is_array() => {
+            value.items(|item| content(item, &mut facts.input));
+        },
+        "contents" | "content" | "systemInstruction" => content(value, &mut facts.input),
+        "requests" => embeddings(value, &mut facts.input),
+        "tools" => {
+            facts.tools.clear();
+            let tools = value.items(|item| tool(item, &mut facts.tools));
+            facts.tools.truncate(MAX_TOOLS);
+            facts.input.text_bytes += tools.text();
+        },
+        _ => facts.input.text_bytes += value.take().text(),
+    })?;
     labels.give(facts);
     Ok(())
 }
 
 /// A field's name in the first spelling.
-fn field(entry: &Entry<'_>) -> String {
-    let mut name = String::with_capacity(entry.key.len());
-    let mut upper = false;
-    for byte in &*entry.key {
-        if *byte == b'_' {
-            upper = true;
-        } else {
-            let letter = char::from(*byte);
-            name.push(if upper {
-                letter.to_ascii_uppercase()
-            } else {
-                letter
-            });
-            upper = false;
+fn spelled(name: &[u8]) -> Cow<'_, str> {
+    let name = String::from_utf8_lossy(name);
+    if !name.contains('_') {
+        return name;
+    }
+    let mut first = String::with_capacity(name.len());
+    for (place, word) in name.split('_').enumerate() {
+        match word.as_bytes() {
+            [letter, ..] if place > 0 && letter.is_ascii() => {
+                first.push(char::from(letter.to_ascii_uppercase()));
+                first.extend(word.get(1..));
+            },
+            _ => first.push_str(word),
         }
     }
-    name
+    Cow::Owned(first)
 }
 
-fn limits(config: Json<'_>, facts: &mut RequestFacts) {
-    for entry in config.entries().map_while(Result::ok) {
-        match &*field(&entry) {
-            "maxOutputTokens" => facts.output_limit = facts.output_limit.max(entry.value.u64()),
+fn limits(config: Ahead<'_, '_>, facts: &mut RequestFacts) {
+    config.object(|key, value| {
+        let value = value.take();
+        match &*spelled(key) {
+            "maxOutputTokens" => facts.output_limit = facts.output_limit.max(value.u64()),
             "candidateCount" => {
-                let count = entry.value.u64().unwrap_or(0);
-                facts.choices = u32::try_from(count).unwrap_or(u32::MAX);
+                facts.choices = u32::try_from(value.u64().unwrap_or(0)).unwrap_or(u32::MAX);
             },
-            "temperature" => facts.temperature = entry.value.f64(),
-            "topP" => facts.top_p = entry.value.f64(),
+            "temperature" => facts.temperature = value.f64(),
+            "topP" => facts.top_p = value.f64(),
             // A schema that the answer must follow.
-            _ => facts.input.text_bytes += entry.value.text_bytes(),
+            _ => facts.input.text_bytes += value.text(),
         }
-    }
+    });
 }
 
-/// The names of a tool's functions; for those that the provider runs, what it is.
-fn tools(tool: Json<'_>) -> Vec<Box<str>> {
-    let mut names = Vec::new();
-    for entry in tool.entries().map_while(Result::ok) {
-        if field(&entry) == "functionDeclarations" {
-            let functions = entry.value.items().take(MAX_TOOLS);
-            names.extend(functions.filter_map(|function| function.get("name")?.name()));
-        } else {
-            names.push(Box::from(field(&entry)));
+/// Adds the names of a tool's functions; for those that the provider runs, what it is.
+fn tool(tool: Ahead<'_, '_>, names: &mut Vec<Box<str>>) {
+    tool.object(|key, value| {
+        let key = spelled(key);
+        if names.len() >= MAX_TOOLS {
+            return;
         }
-    }
-    names
+        if key != "functionDeclarations" {
+            names.push(Box::from(key));
+            return;
+        }
+        value.items(|function| {
+            let mut name = None;
+            function.object(|key, value| {
+                if key == b"name" {
+                    name = value.take().name();
+                }
+            });
+            names.extend(name);
+        });
+    });
 }
 
-fn embeddings(requests: Json<'_>, size: &mut InputSize) {
-    for request in requests.items() {
-        match request.get("content") {
-            Some(inner) => content(inner, size),
-            None => size.text_bytes += request.text_bytes(),
+fn embeddings(requests: Ahead<'_, '_>, size: &mut InputSize) {
+    requests.items(|request| {
+        let mut inner = None;
+        let request = request.object(|key, value| {
+            if key == b"content" {
+                let mut size = InputSize::default();
+                content(value, &mut size);
+                inner = Some(size);
+            }
+        });
+        match inner {
+            Some(inner) => size.add(inner),
+            None => size.text_bytes += request.text(),
         }
-    }
+    });
 }
 
-fn content(content: Json<'_>, size: &mut InputSize) {
+fn content(content: Ahead<'_, '_>, size: &mut InputSize) {
     if !content.is_object() {
-        size.text_bytes += content.text_bytes();
+        size.text_bytes += content.take().text();
+        return;
     }
-    for entry in content.entries().map_while(Result::ok) {
-        if *entry.key == *b"parts" && entry.value.is_array() {
-            entry.value.items().for_each(|item| part(item, size));
-        } else if *entry.key == *b"parts" {
-            part(entry.value, size);
-        } else {
-            size.text_bytes += entry.value.text_bytes();
-        }
-    }
+    content.object(|key, value| match key {
+        b"parts" if value.is_array() => {
+            value.items(|item| part(item, size));
+        },
+        b"parts" => part(value, size),
+        _ => size.text_bytes += value.take().text(),
+    });
 }
 
-fn part(part: Json<'_>, size: &mut InputSize) {
+fn part(part: Ahead<'_, '_>, size: &mut InputSize) {
     if !part.is_object() {
-        size.text_bytes += part.text_bytes();
+        size.text_bytes += part.take().text();
+        return;
     }
-    for entry in part.entries().map_while(Result::ok) {
-        let value = entry.value;
-        match &*field(&entry) {
-            "inlineData" | "fileData" if is_image(value) => size.images += 1,
-            "inlineData" => {
-                size.media_bytes += value.get("data").and_then(inline_bytes).unwrap_or(0);
-            },
-            "fileData" => size.linked += 1,
-            _ => size.text_bytes += value.text_bytes(),
-        }
-    }
+    part.object(|key, value| match &*spelled(key) {
+        "inlineData" => match file(value) {
+            File::Image => size.images += 1,
+            File::Other(bytes) => size.media_bytes += bytes.unwrap_or(0),
+        },
+        "fileData" => match file(value) {
+            File::Image => size.images += 1,
+            File::Other(_) => size.linked += 1,
+        },
+        _ => size.text_bytes += value.take().text(),
+    });
 }
 
-fn is_image(media: Json<'_>) -> bool {
-    let kind = media.get("mimeType").or_else(|| media.get("mime_type"));
-    kind.and_then(Json::str)
-        .is_some_and(|kind| kind.starts_with("image/"))
+enum File {
+    Image,
+    /// Anything else, and its bytes if they are in the body.
+    Other(Option<u64>),
+}
+
+fn file(value: Ahead<'_, '_>) -> File {
+    let (mut kind, mut second, mut data) = (None, None, None);
+    value.object(|key, value| match key {
+        b"mimeType" => kind = Some(value.take()),
+        b"mime_type" => second = Some(value.take()),
+        b"data" => data = Some(value.take()),
+        _ => {},
+    });
+    let kind = kind.or(second).and_then(Json::str).unwrap_or_default();
+    if kind.starts_with("image/") {
+        File::Image
+    } else {
+        File::Other(data.and_then(inline_bytes))
+    }
 }
 
 #[cfg(test)]

@@ -1,50 +1,58 @@
 //! Token counts as Google reports them.
 
-use crate::{call::usage::Usage, provider::wire::json::Json};
+use crate::{call::usage::Usage, provider::wire::json::Ahead};
+
+/// What a usage object says.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// The counts.
+    pub(super) usage: Usage,
+    /// The service tier that is charged.
+    pub(super) tier: Option<Box<str>>,
+}
 
 /// Reads a usage object: thoughts are output besides the candidates, and what tools fetched is
 /// input besides the prompt.
-pub(super) fn read(usage: Json<'_>) -> Usage {
+pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
     let mut found = Usage::NONE;
+    let mut tier = None;
     let (mut prompt, mut fetched, mut written, mut total) = (None, None, None, None);
-    for entry in usage.entries().map_while(Result::ok) {
-        let value = entry.value;
-        match &*entry.key {
-            b"promptTokenCount" => prompt = value.u64(),
-            b"toolUsePromptTokenCount" => fetched = value.u64(),
-            b"candidatesTokenCount" => written = value.u64(),
-            b"thoughtsTokenCount" => found.reasoning = value.u64(),
-            b"cachedContentTokenCount" => found.cache_read = value.u64(),
-            b"totalTokenCount" => total = value.u64(),
-            b"promptTokensDetails" | b"promptTokenDetails" => {
-                let [audio, image, video] = by_modality(value);
-                (found.input_audio, found.input_image, found.input_video) = (audio, image, video);
-            },
-            b"candidatesTokensDetails" => {
-                let [audio, image, _] = by_modality(value);
-                (found.output_audio, found.output_image) = (audio, image);
-            },
-            b"cacheTokensDetails" => {
-                let [audio, image, _] = by_modality(value);
-                (found.cache_audio_read, found.cache_image_read) = (audio, image);
-            },
-            _ => {},
-        }
-    }
+    usage.object(|key, value| match key {
+        b"promptTokenCount" => prompt = value.take().u64(),
+        b"toolUsePromptTokenCount" => fetched = value.take().u64(),
+        b"candidatesTokenCount" => written = value.take().u64(),
+        b"thoughtsTokenCount" => found.reasoning = value.take().u64(),
+        b"cachedContentTokenCount" => found.cache_read = value.take().u64(),
+        b"totalTokenCount" => total = value.take().u64(),
+        b"serviceTier" => tier = value.take().name(),
+        b"promptTokensDetails" | b"promptTokenDetails" => {
+            let [audio, image, video] = by_modality(value);
+            (found.input_audio, found.input_image, found.input_video) = (audio, image, video);
+        },
+        b"candidatesTokensDetails" => {
+            let [audio, image, _] = by_modality(value);
+            (found.output_audio, found.output_image) = (audio, image);
+        },
+        b"cacheTokensDetails" => {
+            let [audio, image, _] = by_modality(value);
+            (found.cache_audio_read, found.cache_image_read) = (audio, image);
+        },
+        _ => {},
+    });
     found.input = sum(prompt, fetched);
     found.output = sum(written, found.reasoning);
     if let (Some(input), Some(total)) = (found.input, total) {
         // A count of zero is left out, and so was one that the total has.
         found.output = found.output.max(Some(total.saturating_sub(input)));
     }
-    found
+    Report { usage: found, tier }
 }
 
 /// Reads the usage of an embedding: there is no output.
-pub(super) fn read_embedding(usage: Json<'_>) -> Usage {
-    let mut found = read(usage);
-    found.output = found.input.map(|_| 0);
-    found
+pub(super) fn read_embedding(usage: Ahead<'_, '_>) -> Report {
+    let mut report = read(usage);
+    report.usage.output = report.usage.input.map(|_| 0);
+    report
 }
 
 fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
@@ -55,25 +63,34 @@ fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 }
 
 /// Counts of audio, images and video.
-fn by_modality(details: Json<'_>) -> [Option<u64>; 3] {
-    ["AUDIO", "IMAGE", "VIDEO"].map(|modality| {
-        let is_it = |detail: &Json<'_>| {
-            detail.get("modality").and_then(Json::str).as_deref() == Some(modality)
+fn by_modality(details: Ahead<'_, '_>) -> [Option<u64>; 3] {
+    let mut counts = [None; 3];
+    details.items(|detail| {
+        let (mut modality, mut count) = (None, None);
+        detail.object(|key, value| match key {
+            b"modality" => modality = value.take().str(),
+            b"tokenCount" => count = value.take().u64(),
+            _ => {},
+        });
+        let [audio, image, video] = &mut counts;
+        let place = match modality.as_deref() {
+            Some("AUDIO") => audio,
+            Some("IMAGE") => image,
+            Some("VIDEO") => video,
+            _ => return,
         };
-        details
-            .items()
-            .filter(is_it)
-            .filter_map(|detail| detail.get("tokenCount")?.u64())
-            .reduce(u64::saturating_add)
-    })
+        *place = sum(*place, count);
+    });
+    counts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::wire::json::Json;
 
     fn usage(text: &str) -> Usage {
-        read(Json::document(text.as_bytes()))
+        Json::document(text.as_bytes()).read(read).usage
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 use super::{fault, usage};
 use crate::{
-    call::{facts::ResponseFacts, text::Text},
+    call::{
+        facts::{ErrorFacts, ResponseFacts},
+        text::Text,
+    },
     provider::{
         dialect::Event,
         state::StreamState,
-        wire::json::{Json, Unreadable},
+        wire::json::{Ahead, Json, Unreadable},
     },
 };
-
-/// What a chunk without a choice, and with usage, looks like at a glance.
-const NO_CHOICES: &[u8] = b"\"choices\"";
 
 /// Reads a chunk, or a whole answer.
 pub(super) fn read(
@@ -29,14 +29,19 @@ pub(super) fn read(
         facts.output_bytes += only.text;
         return Ok(());
     }
+    let document = Json::document(&event.data);
     let mut chunk = Chunk {
         whole: event.whole,
         text: Text::default(),
         news: false,
+        is_error: false,
         facts,
         state,
     };
-    chunk.read(Json::document(&event.data))?;
+    document.object(|key, value| chunk.field(key, value))?;
+    if chunk.is_error {
+        chunk.error(document.read(fault::read));
+    }
     let (text, news) = (chunk.text, chunk.news);
     if event.whole {
         facts.complete = true;
@@ -49,90 +54,105 @@ pub(super) fn read(
 
 /// Whether a chunk has usage and no choice, as the one that `include_usage` asks for.
 pub(super) fn is_usage_alone(data: &[u8]) -> bool {
-    let near = |needle| memchr::memmem::find(data, needle).is_some();
-    if !near(NO_CHOICES) || !near(b"\"usage\"") {
-        return false;
-    }
-    let chunk = Json::document(data);
-    let no_choice = chunk
-        .get("choices")
-        .is_some_and(|choices| choices.is_array() && choices.items().next().is_none());
-    no_choice && chunk.get("usage").is_some_and(Json::is_object)
+    let (mut no_choice, mut has_usage) = (false, false);
+    let read = Json::document(data).object(|key, value| match key {
+        b"choices" => {
+            no_choice = value.is_array();
+            value.items(|_| no_choice = false);
+        },
+        b"usage" => has_usage = value.is_object(),
+        _ => {},
+    });
+    read.is_ok() && no_choice && has_usage
 }
 
 /// A chunk while it is read.
 struct Chunk<'a> {
     whole: bool,
-    /// Bytes of text in it.
+    /// The text in it.
     text: Text,
     /// It says more than text.
     news: bool,
+    /// It is itself an error.
+    is_error: bool,
     facts: &'a mut ResponseFacts,
     state: &'a mut StreamState,
 }
 
 impl Chunk<'_> {
-    fn read(&mut self, chunk: Json<'_>) -> Result<(), Unreadable> {
-        for entry in chunk.entries() {
-            let entry = entry?;
-            let value = entry.value;
-            match &*entry.key {
-                b"id" if self.facts.id.is_none() => {
-                    self.facts.id = value.name();
-                    self.news |= self.facts.id.is_some();
-                },
-                b"model" if self.facts.model.is_none() => {
-                    self.facts.model = value.name();
-                    self.news |= self.facts.model.is_some();
-                },
-                b"created" => self.state.created = self.state.created.or_else(|| value.u64()),
-                b"service_tier" if !value.is_null() => self.facts.service_tier = value.name(),
-                b"choices" => self.choices(value),
-                b"usage" => self.usage(Some(value)),
-                b"x_groq" => self.usage(value.get("usage")),
-                b"error" if fault::is_one(value) => {
-                    self.news = true;
-                    self.facts.error = Some(fault::read(value));
-                },
-                b"object" if value.raw() == b"\"error\"" => {
-                    self.news = true;
-                    self.facts.error = Some(fault::read(chunk));
-                },
-                _ => {},
-            }
-        }
-        Ok(())
-    }
-
-    fn usage(&mut self, value: Option<Json<'_>>) {
-        let Some(value) = value.filter(|value| value.is_object()) else {
-            return;
-        };
-        self.news = true;
-        self.facts.usage.update(&usage::read(value));
-        if let Some(cost) = value.get("cost").and_then(Json::name_or_number) {
-            self.facts.reported_cost = Some(cost);
+    fn field(&mut self, key: &[u8], value: Ahead<'_, '_>) {
+        match key {
+            b"id" if self.facts.id.is_none() => {
+                self.facts.id = value.take().name();
+                self.news |= self.facts.id.is_some();
+            },
+            b"model" if self.facts.model.is_none() => {
+                self.facts.model = value.take().name();
+                self.news |= self.facts.model.is_some();
+            },
+            b"created" if self.state.created.is_none() => self.state.created = value.take().u64(),
+            b"service_tier" => {
+                let tier = value.take();
+                if !tier.is_null() {
+                    self.facts.service_tier = tier.name();
+                }
+            },
+            b"choices" => {
+                let mut positions = 0..;
+                value.items(|choice| {
+                    self.choice(choice, positions.next().unwrap_or(u64::MAX));
+                });
+            },
+            b"usage" => self.usage(value),
+            b"x_groq" => {
+                value.object(|key, value| {
+                    if key == b"usage" {
+                        self.usage(value);
+                    }
+                });
+            },
+            b"error" => self.error(fault::read(value)),
+            b"object" => self.is_error = value.take().raw() == b"\"error\"",
+            _ => {},
         }
     }
 
-    fn choices(&mut self, choices: Json<'_>) {
-        for (position, choice) in (0..).zip(choices.items()) {
-            self.choice(choice, position);
+    fn error(&mut self, error: Option<ErrorFacts>) {
+        if error.is_some() {
+            self.news = true;
+            self.facts.error = error;
         }
     }
 
-    fn choice(&mut self, choice: Json<'_>, position: u64) {
-        let index = choice.get("index").and_then(Json::u64).unwrap_or(position);
+    fn usage(&mut self, value: Ahead<'_, '_>) {
+        if value.is_object() {
+            let report = usage::read(value);
+            self.news = true;
+            self.facts.usage.update(&report.usage);
+            self.facts.reported_cost = report.cost.or_else(|| self.facts.reported_cost.take());
+        }
+    }
+
+    fn choice(&mut self, choice: Ahead<'_, '_>, position: u64) {
+        let (mut index, mut reason, mut pieces) = (None, None, Vec::new());
+        choice.object(|key, value| match key {
+            b"index" => index = value.take().u64(),
+            b"delta" | b"message" => self.message(value, key == b"message", &mut pieces),
+            b"text" => self.text += written(value),
+            b"finish_reason" => reason = Some(value.take()),
+            b"usage" => self.usage(value),
+            _ => {},
+        });
+        let index = index.unwrap_or(position);
         self.news |= self.state.begin(index);
-        for entry in choice.entries().map_while(Result::ok) {
-            let value = entry.value;
-            match &*entry.key {
-                b"delta" | b"message" => self.message(value, index, *entry.key == *b"message"),
-                b"text" => self.text += written(value),
-                b"finish_reason" => self.finish(value, index),
-                b"usage" => self.usage(Some(value)),
-                _ => {},
-            }
+        for piece in pieces {
+            self.news = true;
+            let place = piece.place(self.state.last_call(index));
+            self.state
+                .call(self.facts, (index, place), piece.id, piece.name);
+        }
+        if let Some(reason) = reason {
+            self.finish(reason, index);
         }
     }
 
@@ -146,70 +166,127 @@ impl Chunk<'_> {
         }
     }
 
-    fn message(&mut self, message: Json<'_>, choice: u64, whole: bool) {
-        for entry in message.entries().map_while(Result::ok) {
-            let value = entry.value;
-            match &*entry.key {
-                b"content" | b"refusal" | b"reasoning_content" | b"reasoning" => {
-                    self.text += written(value);
-                },
-                b"audio" => self.text += value.get("transcript").map(written).unwrap_or_default(),
-                b"tool_calls" => self.calls(value, choice, whole),
-                b"function_call" if value.is_object() => self.function(value, (choice, 0), None),
-                _ => {},
-            }
-        }
+    fn message(&mut self, message: Ahead<'_, '_>, whole: bool, pieces: &mut Vec<Piece>) {
+        message.object(|key, value| match key {
+            b"content" | b"refusal" | b"reasoning_content" | b"reasoning" => {
+                self.text += written(value);
+            },
+            b"audio" => {
+                value.object(|key, value| {
+                    if key == b"transcript" {
+                        self.text += written(value);
+                    }
+                });
+            },
+            b"tool_calls" => {
+                let mut positions = 0..;
+                value.items(|call| {
+                    let position = positions.next().unwrap_or(u64::MAX);
+                    self.call(call, position, whole, pieces);
+                });
+            },
+            b"function_call" if value.is_object() => {
+                let function = Function::read(value);
+                self.text += function.written;
+                pieces.extend(Piece::of(Some(0), 0, None, function.name));
+            },
+            _ => {},
+        });
     }
 
-    fn calls(&mut self, calls: Json<'_>, choice: u64, whole: bool) {
-        for (position, call) in (0..).zip(calls.items()) {
-            let at = self.place(call, choice, position, whole);
-            let id = call.get("id").and_then(Json::name);
-            if let Some(function) = call.get("function").or_else(|| call.get("custom")) {
-                self.function(function, (choice, at), id);
-            }
+    fn call(&mut self, call: Ahead<'_, '_>, position: u64, whole: bool, pieces: &mut Vec<Piece>) {
+        let (mut index, mut id, mut function, mut custom) = (None, None, None, None);
+        call.object(|key, value| match key {
+            b"index" => index = value.take().u64(),
+            b"id" => id = value.take().name(),
+            b"function" => function = Some(Function::read(value)),
+            b"custom" => custom = Some(Function::read(value)),
+            _ => {},
+        });
+        if let Some(function) = function.or(custom) {
+            let at = if whole { Some(position) } else { index };
+            self.text += function.written;
+            pieces.extend(Piece::of(at, position, id, function.name));
         }
     }
+}
 
-    /// The position of a call among those of its choice. Pieces in a stream carry it; where a
-    /// server leaves it out, a new id begins a new call.
-    fn place(&self, call: Json<'_>, choice: u64, position: u64, whole: bool) -> u64 {
-        let index = call.get("index").and_then(Json::u64);
-        if whole {
-            return position;
-        }
-        index.unwrap_or_else(|| {
-            let last = self.state.last_call(choice);
-            let has_id = call.get("id").and_then(Json::name).is_some();
-            match last {
-                Some(last) if has_id => last + 1,
-                Some(last) => last,
-                None => position,
-            }
+/// A tool call, or what a stream brings of one, until it is known which choice it is of.
+struct Piece {
+    /// Its place among the calls of its choice, where that is said.
+    at: Option<u64>,
+    /// Its place in its list.
+    position: u64,
+    id: Option<Box<str>>,
+    name: Option<Box<str>>,
+}
+
+impl Piece {
+    /// What there is to be noted, if anything is.
+    fn of(
+        at: Option<u64>,
+        position: u64,
+        id: Option<Box<str>>,
+        name: Option<Box<str>>,
+    ) -> Option<Self> {
+        (id.is_some() || name.is_some()).then_some(Self {
+            at,
+            position,
+            id,
+            name,
         })
     }
 
-    fn function(&mut self, function: Json<'_>, place: (u64, u64), id: Option<Box<str>>) {
-        let name = function.get("name").and_then(Json::name);
-        let arguments = function.get("arguments").or_else(|| function.get("input"));
-        self.text += arguments.map(written).unwrap_or_default();
-        if id.is_some() || name.is_some() {
-            self.news = true;
-            self.state.call(self.facts, place, id, name);
+    /// The place of the call among those of its choice, of which `last` is the last one. Pieces in
+    /// a stream carry it; where a server leaves it out, a new id begins a new call.
+    fn place(&self, last: Option<u64>) -> u64 {
+        self.at.unwrap_or_else(|| match last {
+            Some(last) if self.id.is_some() => last + 1,
+            Some(last) => last,
+            None => self.position,
+        })
+    }
+}
+
+/// What is called.
+struct Function {
+    name: Option<Box<str>>,
+    /// The text in its arguments.
+    written: Text,
+}
+
+impl Function {
+    fn read(function: Ahead<'_, '_>) -> Self {
+        let (mut name, mut arguments, mut input) = (None, None, None);
+        function.object(|key, value| match key {
+            b"name" => name = value.take().name(),
+            b"arguments" => arguments = Some(written(value)),
+            b"input" => input = Some(written(value)),
+            _ => {},
+        });
+        Self {
+            name,
+            written: arguments.or(input).unwrap_or_default(),
         }
     }
 }
 
 /// The text in a field that is a string, or a list of parts that have texts.
-fn written(value: Json<'_>) -> Text {
+fn written(value: Ahead<'_, '_>) -> Text {
     if value.is_string() || value.is_object() {
-        return value.text_bytes();
+        return value.count();
     }
-    value
-        .items()
-        .filter_map(|part| part.get("text").or_else(|| part.get("thinking")))
-        .map(Json::text_bytes)
-        .sum()
+    let mut written = Text::default();
+    value.items(|part| {
+        let (mut text, mut thinking) = (None, None);
+        part.object(|key, value| match key {
+            b"text" => text = Some(value.count()),
+            b"thinking" => thinking = Some(value.count()),
+            _ => {},
+        });
+        written += text.or(thinking).unwrap_or_default();
+    });
+    written
 }
 
 #[cfg(test)]

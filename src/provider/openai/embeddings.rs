@@ -11,17 +11,13 @@ use crate::{
 
 /// Reads a whole answer.
 pub(super) fn read(event: &Event<'_>, facts: &mut ResponseFacts) -> Result<(), Unreadable> {
-    for entry in Json::document(&event.data).entries() {
-        let entry = entry?;
-        let value = entry.value;
-        match &*entry.key {
-            b"id" => facts.id = value.name(),
-            b"model" => facts.model = value.name(),
-            b"usage" => facts.usage.update(&usage::read_embedding(value)),
-            b"error" if fault::is_one(value) => facts.error = Some(fault::read(value)),
-            _ => {},
-        }
-    }
+    Json::document(&event.data).object(|key, value| match key {
+        b"id" => facts.id = value.take().name(),
+        b"model" => facts.model = value.take().name(),
+        b"usage" => facts.usage.update(&usage::read_embedding(value)),
+        b"error" => facts.error = fault::read(value).or_else(|| facts.error.take()),
+        _ => {},
+    })?;
     facts.complete = true;
     Ok(())
 }

@@ -1,26 +1,29 @@
 //! Errors as `OpenAI` and its likes report them.
 
-use crate::{call::facts::ErrorFacts, provider::wire::json::Json};
+use crate::{call::facts::ErrorFacts, provider::wire::json::Ahead};
 
-/// Whether the value of an `error` field is one: not `null`, `false`, `""` or `{}`.
-pub(super) fn is_one(error: Json<'_>) -> bool {
-    error.name().is_some() || error.entries().next().is_some_and(|entry| entry.is_ok())
-}
+/// The longest message that is kept, in bytes.
+const MAX_MESSAGE: usize = 4096;
 
-/// Reads an error: an object with a message, or only the message.
-pub(super) fn read(error: Json<'_>) -> ErrorFacts {
-    const MAX_MESSAGE: usize = 4096;
+/// Reads the value of an `error` field, an object with a message or only the message; `None` if it
+/// says nothing: `null`, `false`, `""`, `{}`.
+pub(super) fn read(error: Ahead<'_, '_>) -> Option<ErrorFacts> {
     if error.is_string() {
-        return ErrorFacts {
-            message: error.text_up_to(MAX_MESSAGE),
+        let message = error.take().text_up_to(MAX_MESSAGE)?;
+        return Some(ErrorFacts {
+            message: Some(message),
             ..ErrorFacts::default()
-        };
+        });
     }
-    ErrorFacts {
-        kind: error.get("type").and_then(Json::name),
-        code: error.get("code").and_then(Json::name_or_number),
-        message: error
-            .get("message")
-            .and_then(|message| message.text_up_to(MAX_MESSAGE)),
-    }
+    let mut found = None;
+    error.object(|key, value| {
+        let fields = found.get_or_insert_with(ErrorFacts::default);
+        match key {
+            b"type" => fields.kind = value.take().name(),
+            b"code" => fields.code = value.take().name_or_number(),
+            b"message" => fields.message = value.take().text_up_to(MAX_MESSAGE),
+            _ => {},
+        }
+    });
+    found
 }

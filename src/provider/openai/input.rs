@@ -1,66 +1,67 @@
-//! The size of a request's input, as far as its bytes tell: an upper bound for its tokens.
+//! The size of a request's input, as far as its bytes tell: an upper bound for its tokens. Whatever
+//! is not known to be media counts as text that the model reads: names and punctuation that it does
+//! not read make up for the tokens around messages.
 
 use crate::{
     call::{facts::InputSize, text::Text},
-    provider::wire::{json::Json, media::inline_bytes},
+    provider::wire::{
+        json::{Ahead, Json},
+        media::inline_bytes,
+    },
 };
 
-/// Adds one field of the body. Whatever is not known to be media counts as text that the model
-/// reads: names and punctuation that it does not read make up for the tokens around messages.
-pub(super) fn measure(key: &[u8], value: Json<'_>, size: &mut InputSize) {
-    match key {
-        b"messages" | b"input" if value.is_array() => {
-            for item in value.items() {
-                message(item, size);
-            }
-        },
-        b"prompt" if value.is_object() => {
-            size.stored = true;
-            size.text_bytes += value.text_bytes();
-        },
-        _ => size.text_bytes += value.text_bytes(),
-    }
+/// Adds the messages, or the items of the input.
+pub(super) fn messages(list: Ahead<'_, '_>, size: &mut InputSize) {
+    list.items(|item| message(item, size));
 }
 
-fn message(message: Json<'_>, size: &mut InputSize) {
+fn message(message: Ahead<'_, '_>, size: &mut InputSize) {
     if !message.is_object() {
-        size.text_bytes += message.text_bytes();
+        size.text_bytes += message.take().text();
         return;
     }
-    let kind = message.get("type").and_then(Json::str).unwrap_or_default();
-    match &*kind {
-        "item_reference" => size.stored = true,
-        "image_generation_call" => size.images += 1,
+    let mut kind = None;
+    let mut own = InputSize::default();
+    message.object(|key, value| match key {
+        b"content" | b"output" if !value.is_string() => parts(value, &mut own),
         _ => {
-            for entry in message.entries().map_while(Result::ok) {
-                match &*entry.key {
-                    b"content" | b"output" if !entry.value.is_string() => parts(entry.value, size),
-                    key => {
-                        size.text_bytes += Text::of(key);
-                        size.text_bytes += entry.value.text_bytes();
-                    },
-                }
+            let value = value.take();
+            own.text_bytes += Text::of(key);
+            own.text_bytes += value.text();
+            if key == b"type" {
+                kind = Some(value);
             }
         },
+    });
+    match kind.and_then(Json::str).as_deref() {
+        Some("item_reference") => size.stored = true,
+        Some("image_generation_call") => size.images += 1,
+        _ => size.add(own),
     }
 }
 
 /// The parts of a message: a list of them, or a single one.
-fn parts(content: Json<'_>, size: &mut InputSize) {
+fn parts(content: Ahead<'_, '_>, size: &mut InputSize) {
     if content.is_object() {
         part(content, size);
-    }
-    for item in content.items() {
-        part(item, size);
+    } else {
+        content.items(|item| part(item, size));
     }
 }
 
-fn part(part: Json<'_>, size: &mut InputSize) {
-    let kind = part.get("type").and_then(Json::str).unwrap_or_default();
-    match &*kind {
-        "image_url" | "input_image" | "image" | "computer_screenshot" => size.images += 1,
-        "input_audio" | "file" | "input_file" | "video_url" | "input_video" => media(part, size),
-        _ => size.text_bytes += part.text_bytes(),
+fn part(part: Ahead<'_, '_>, size: &mut InputSize) {
+    let mut kind = None;
+    let part = part.object(|key, value| {
+        if key == b"type" {
+            kind = Some(value.take());
+        }
+    });
+    match kind.and_then(Json::str).as_deref() {
+        Some("image_url" | "input_image" | "image" | "computer_screenshot") => size.images += 1,
+        Some("input_audio" | "file" | "input_file" | "video_url" | "input_video") => {
+            media(part, size);
+        },
+        _ => size.text_bytes += part.text(),
     }
 }
 

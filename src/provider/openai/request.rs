@@ -8,7 +8,7 @@ use crate::{
     },
     provider::{
         body_labels::{BodyLabels, Rank},
-        wire::json::{Json, Unreadable},
+        wire::json::{Ahead, Json, Unreadable},
     },
 };
 
@@ -44,27 +44,43 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
     let mut labels = BodyLabels::default();
     let limits = operations::output_limits(op);
     let (mut answers, mut prompts) = (1, 1);
-    for entry in body.entries() {
-        let entry = entry?;
-        let value = entry.value;
-        match &*entry.key {
+    body.measure(|key, value| {
+        let value = match key {
+            b"messages" | b"input" if value.is_array() => {
+                input::messages(value, &mut facts.input);
+                return;
+            },
+            b"prompt" => {
+                facts.input.stored |= value.is_object();
+                let count = *op == operations::COMPLETIONS;
+                if count {
+                    prompt(value, &mut prompts)
+                } else {
+                    value.take()
+                }
+            },
+            b"metadata" => labels.add_metadata(value),
+            b"tools" | b"functions" => tools(value, &mut facts.tools),
+            _ => value.take(),
+        };
+        // Whatever is not known to be media counts as text that the model reads.
+        facts.input.text_bytes += value.text();
+        match key {
             b"n" | b"best_of" => answers = value.u64().unwrap_or(1).max(answers),
-            b"prompt" if *op == operations::COMPLETIONS => prompts = prompt_count(value),
             b"safety_identifier" => labels.add(Rank::Field, Label::User, value.name()),
             b"user" => labels.add(Rank::OldField, Label::User, value.name()),
-            b"metadata" => labels.add_metadata(value),
             b"conversation" => {
                 labels.add(Rank::Conversation, Label::Session, conversation(value));
+                facts.continues = facts.continues.take().or_else(|| conversation(value));
             },
             b"prompt_cache_key" => labels.add(Rank::CacheKey, Label::Session, value.name()),
             _ => {},
         }
-        if limits.iter().any(|name| *name.as_bytes() == *entry.key) {
+        if limits.iter().any(|name| *name.as_bytes() == *key) {
             facts.output_limit = facts.output_limit.max(value.u64());
         }
-        read_field(&entry.key, value, facts);
-        input::measure(&entry.key, value, &mut facts.input);
-    }
+        read_field(key, value, facts);
+    })?;
     facts.choices = u32::try_from(prompts.saturating_mul(answers)).unwrap_or(u32::MAX);
     facts.input.writes_cache = memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
     labels.give(facts);
@@ -85,10 +101,6 @@ fn read_field(key: &[u8], value: Json<'_>, facts: &mut RequestFacts) {
         b"previous_response_id" => {
             facts.continues = value.name().or_else(|| facts.continues.take());
         },
-        b"conversation" => facts.continues = facts.continues.take().or_else(|| conversation(value)),
-        b"tools" | b"functions" => {
-            facts.tools = value.items().take(MAX_TOOLS).filter_map(tool).collect();
-        },
         _ => {},
     }
 }
@@ -97,22 +109,47 @@ fn conversation(value: Json<'_>) -> Option<Box<str>> {
     value.name().or_else(|| value.get("id")?.name())
 }
 
-/// A tool's name; for those that the provider runs, what it is.
-fn tool(tool: Json<'_>) -> Option<Box<str>> {
-    let own = |tool: Json<'_>| tool.get("name")?.name();
-    let nested = tool.get("function").or_else(|| tool.get("custom"));
-    nested
-        .and_then(own)
-        .or_else(|| own(tool))
-        .or_else(|| tool.get("type")?.name())
+/// Names the tools.
+fn tools<'a>(tools: Ahead<'_, 'a>, names: &mut Vec<Box<str>>) -> Json<'a> {
+    let mut seen = 0;
+    names.clear();
+    tools.items(|item| {
+        seen += 1;
+        if seen <= MAX_TOOLS {
+            names.extend(tool(item));
+        }
+    })
 }
 
-/// How many prompts a legacy completion has: a list of texts, or of lists of tokens, is several.
-fn prompt_count(prompt: Json<'_>) -> u64 {
-    let several = prompt
-        .items()
-        .filter(|item| item.is_string() || item.is_array());
-    u64::try_from(several.count()).unwrap_or(u64::MAX).max(1)
+/// A tool's name; for those that the provider runs, what it is.
+fn tool(tool: Ahead<'_, '_>) -> Option<Box<str>> {
+    let (mut function, mut custom, mut name, mut kind) = (None, None, None, None);
+    let own = |nested: Ahead<'_, '_>| {
+        let mut name = None;
+        nested.object(|key, value| {
+            if key == b"name" {
+                name = value.take().name();
+            }
+        });
+        name
+    };
+    tool.object(|key, value| match key {
+        b"function" => function = Some(own(value)),
+        b"custom" => custom = Some(own(value)),
+        b"name" => name = Some(value.take()),
+        b"type" => kind = Some(value.take()),
+        _ => {},
+    });
+    let nested = function.or(custom).flatten();
+    nested.or_else(|| name?.name()).or_else(|| kind?.name())
+}
+
+/// Counts the prompts of a legacy completion: a list of texts, or of lists of tokens, is several.
+fn prompt<'a>(prompt: Ahead<'_, 'a>, count: &mut u64) -> Json<'a> {
+    let mut several = 0;
+    let prompt = prompt.items(|item| several += u64::from(item.is_string() || item.is_array()));
+    *count = several.max(1);
+    prompt
 }
 
 #[cfg(test)]

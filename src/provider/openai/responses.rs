@@ -1,16 +1,18 @@
 //! The Responses API: answers, whole, stored and as events.
 
+use std::borrow::Cow;
+
 use super::{fault, usage};
 use crate::{
     call::{
-        facts::{ResponseFacts, ToolCall},
+        facts::{ErrorFacts, ResponseFacts, ToolCall},
         text::Text,
         usage::Usage,
     },
     provider::{
         dialect::Event,
         state::{Open, StreamState},
-        wire::json::{Json, Unreadable},
+        wire::json::{Ahead, Json, Unreadable},
     },
 };
 
@@ -25,10 +27,10 @@ pub(super) fn read(
     }
     let document = Json::document(&event.data);
     if event.whole {
-        read_response(document, facts, state)?;
-        facts.pending = is_pending(document);
+        let response = read_response(document, facts, state)?;
+        facts.pending = response.is_pending();
         facts.complete = !facts.pending;
-        facts.output_bytes += document.get("output").map(written).unwrap_or_default();
+        facts.output_bytes += response.written;
         return Ok(());
     }
     if let Some(only) = state.templates.read(&event.data) {
@@ -52,24 +54,20 @@ fn read_typed(
     match (kind, fields.response) {
         ("response.output_item.added", _) => {
             if let Some(item) = fields.item {
-                state.begin_with(opened(item, fields.index));
-                read_item(item, fields.index, facts, state);
+                state.begin_with(item.opened(fields.index));
+                item.note(fields.index, facts, state);
             }
         },
         ("response.output_item.done", _) => {
             state.end(fields.index);
             if let Some(item) = fields.item {
-                read_item(item, fields.index, facts, state);
+                item.note(fields.index, facts, state);
             }
         },
-        ("error", _) => {
-            let error = event.get("error").filter(|error| fault::is_one(*error));
-            facts.error = Some(fault::read(error.unwrap_or(event)));
-        },
+        ("error", _) => facts.error = fields.error.or_else(|| event.read(fault::read)),
         (_, Some(response)) => {
-            read_response(response, facts, state)?;
-            let background = response.get("background").is_some_and(Json::is_true);
-            facts.pending = background && is_pending(response);
+            let response = read_response(response, facts, state)?;
+            facts.pending = response.background && response.is_pending();
             if is_last(kind) {
                 state.open.clear();
                 facts.complete = true;
@@ -81,7 +79,7 @@ fn read_typed(
         _ => {
             let is_text = kind.contains(".delta") && !kind.contains("audio.");
             let delta = fields.delta.filter(|_| is_text);
-            let text = delta.map(Json::text_bytes).unwrap_or_default();
+            let text = delta.map(Json::text).unwrap_or_default();
             facts.output_bytes += text;
             state.templates.learn(data, text);
         },
@@ -98,79 +96,92 @@ fn is_last(kind: &str) -> bool {
 /// The fields of an event that matter.
 #[derive(Default)]
 struct Fields<'a> {
-    kind: Option<Box<str>>,
+    kind: Option<Cow<'a, str>>,
     sequence: Option<u64>,
     index: u64,
-    item: Option<Json<'a>>,
+    item: Option<Item<'a>>,
     delta: Option<Json<'a>>,
     response: Option<Json<'a>>,
+    error: Option<ErrorFacts>,
 }
 
 impl<'a> Fields<'a> {
     fn read(event: Json<'a>) -> Result<Self, Unreadable> {
         let mut fields = Self::default();
-        for entry in event.entries() {
-            let entry = entry?;
-            let value = entry.value;
-            match &*entry.key {
-                b"type" => fields.kind = value.name(),
-                b"sequence_number" => fields.sequence = value.u64(),
-                b"output_index" => fields.index = value.u64().unwrap_or(0),
-                b"item" => fields.item = Some(value),
-                b"delta" => fields.delta = Some(value).filter(|delta| delta.is_string()),
-                b"response" => fields.response = Some(value).filter(|value| value.is_object()),
-                _ => {},
-            }
-        }
+        event.object(|key, value| match key {
+            b"type" => fields.kind = value.take().str(),
+            b"sequence_number" => fields.sequence = value.take().u64(),
+            b"output_index" => fields.index = value.take().u64().unwrap_or(0),
+            b"item" => fields.item = Some(Item::read(value)),
+            b"delta" => fields.delta = Some(value.take()).filter(|delta| delta.is_string()),
+            b"response" => fields.response = Some(value.take()).filter(|value| value.is_object()),
+            b"error" => fields.error = fault::read(value),
+            _ => {},
+        })?;
         Ok(fields)
     }
 }
 
-fn is_pending(response: Json<'_>) -> bool {
-    let status = response.get("status").and_then(Json::str);
-    matches!(status.as_deref(), Some("queued" | "in_progress"))
+/// What a response says that is not among its facts.
+#[derive(Default)]
+struct Response<'a> {
+    status: Option<Json<'a>>,
+    background: bool,
+    /// The text that the model wrote in the items of its output.
+    written: Text,
 }
 
-fn read_response(
-    response: Json<'_>,
+impl Response<'_> {
+    fn is_pending(&self) -> bool {
+        let status = self.status.and_then(Json::str);
+        matches!(status.as_deref(), Some("queued" | "in_progress"))
+    }
+}
+
+fn read_response<'a>(
+    response: Json<'a>,
     facts: &mut ResponseFacts,
     state: &mut StreamState,
-) -> Result<(), Unreadable> {
-    for entry in response.entries() {
-        let entry = entry?;
-        let value = entry.value;
-        match &*entry.key {
-            b"id" => facts.id = value.name().or_else(|| facts.id.take()),
-            b"model" => facts.model = value.name().or_else(|| facts.model.take()),
-            b"created_at" => state.created = value.u64().or(state.created),
-            b"service_tier" => {
-                facts.service_tier = value.name().or_else(|| facts.service_tier.take());
-            },
-            b"status" => facts.finish_reasons = value.name().into_iter().collect(),
-            b"incomplete_details" => {
-                facts.stop_detail = value.get("reason").and_then(Json::name);
-            },
-            b"error" if fault::is_one(value) => facts.error = Some(fault::read(value)),
-            b"usage" => read_usage(value, facts),
-            b"output" => {
-                for (index, item) in (0..).zip(value.items()) {
-                    read_item(item, index, facts, state);
-                }
-            },
-            _ => {},
-        }
-    }
-    Ok(())
+) -> Result<Response<'a>, Unreadable> {
+    let mut found = Response::default();
+    response.object(|key, value| match key {
+        b"id" => facts.id = value.take().name().or_else(|| facts.id.take()),
+        b"model" => facts.model = value.take().name().or_else(|| facts.model.take()),
+        b"created_at" => state.created = value.take().u64().or(state.created),
+        b"service_tier" => {
+            facts.service_tier = value.take().name().or_else(|| facts.service_tier.take());
+        },
+        b"status" => {
+            let status = value.take();
+            facts.finish_reasons = status.name().into_iter().collect();
+            found.status = Some(status);
+        },
+        b"background" => found.background = value.take().is_true(),
+        b"incomplete_details" => {
+            facts.stop_detail = value.take().get("reason").and_then(Json::name);
+        },
+        b"error" => facts.error = fault::read(value).or_else(|| facts.error.take()),
+        b"usage" => read_usage(value, facts),
+        b"output" => {
+            let mut indexes = 0..;
+            found.written = Text::default();
+            value.items(|item| {
+                let item = Item::read(item);
+                found.written += item.written;
+                item.note(indexes.next().unwrap_or(u64::MAX), facts, state);
+            });
+        },
+        _ => {},
+    })?;
+    Ok(found)
 }
 
-fn read_usage(value: Json<'_>, facts: &mut ResponseFacts) {
-    let found = usage::read(value);
-    if found != Usage::NONE {
-        facts.usage.update(&found);
+fn read_usage(value: Ahead<'_, '_>, facts: &mut ResponseFacts) {
+    let report = usage::read(value);
+    if report.usage != Usage::NONE {
+        facts.usage.update(&report.usage);
     }
-    if let Some(cost) = value.get("cost").and_then(Json::name_or_number) {
-        facts.reported_cost = Some(cost);
-    }
+    facts.reported_cost = report.cost.or_else(|| facts.reported_cost.take());
 }
 
 /// Whether an item is a call that the client must run.
@@ -186,49 +197,90 @@ fn is_client_call(kind: &str) -> bool {
     )
 }
 
-fn opened(item: Json<'_>, index: u64) -> Open {
-    let kind = item.get("type").and_then(Json::name).unwrap_or_default();
-    let call = is_client_call(&kind).then(|| ToolCall {
-        id: item.get("call_id").and_then(Json::name),
-        name: item.get("name").and_then(Json::name).unwrap_or_default(),
+/// An item of the output, or the beginning of one.
+#[derive(Default)]
+struct Item<'a> {
+    kind: Option<Json<'a>>,
+    id: Option<Json<'a>>,
+    call_id: Option<Json<'a>>,
+    name: Option<Json<'a>>,
+    /// The text that the model wrote in it.
+    written: Text,
+}
+
+impl<'a> Item<'a> {
+    fn read(item: Ahead<'_, 'a>) -> Self {
+        let mut found = Self::default();
+        let (mut arguments, mut input) = (None, None);
+        let (mut content, mut summary) = (Text::default(), Text::default());
+        item.object(|key, value| match key {
+            b"type" => found.kind = Some(value.take()),
+            b"id" => found.id = Some(value.take()),
+            b"call_id" => found.call_id = Some(value.take()),
+            b"name" => found.name = Some(value.take()),
+            b"arguments" => arguments = Some(value.count()),
+            b"input" => input = Some(value.count()),
+            b"content" => content = texts(value),
+            b"summary" => summary = texts(value),
+            _ => {},
+        });
+        found.written = content + summary + arguments.or(input).unwrap_or_default();
+        found
+    }
+
+    fn kind(&self) -> Option<Box<str>> {
+        self.kind.and_then(Json::name)
+    }
+
+    fn name(&self) -> Option<Box<str>> {
+        self.name.and_then(Json::name)
+    }
+
+    fn call_id(&self) -> Option<Box<str>> {
+        self.call_id.and_then(Json::name)
+    }
+
+    /// What is open while it is written.
+    fn opened(&self, index: u64) -> Open {
+        let kind = self.kind().unwrap_or_default();
+        let call = is_client_call(&kind).then(|| ToolCall {
+            id: self.call_id(),
+            name: self.name().unwrap_or_default(),
+        });
+        Open {
+            index,
+            kind,
+            id: self.id.and_then(Json::name),
+            call,
+        }
+    }
+
+    /// Notes the call that it is. Items are repeated when they are done and when all is: their
+    /// place among the output tells them apart.
+    fn note(&self, index: u64, facts: &mut ResponseFacts, state: &mut StreamState) {
+        let Some(kind) = self.kind.and_then(Json::str) else {
+            return;
+        };
+        if is_client_call(&kind) {
+            let name = self.name().unwrap_or_else(|| Box::from(&*kind));
+            state.call(facts, (0, index), self.call_id(), Some(name));
+        } else if kind.ends_with("_call") || kind == "mcp_list_tools" {
+            state.server_call(facts, index, self.kind().unwrap_or_default());
+        }
+    }
+}
+
+/// The text in a list of parts.
+fn texts(parts: Ahead<'_, '_>) -> Text {
+    let mut written = Text::default();
+    parts.items(|part| {
+        let (mut text, mut refusal) = (None, None);
+        part.object(|key, value| match key {
+            b"text" => text = Some(value.count()),
+            b"refusal" => refusal = Some(value.count()),
+            _ => {},
+        });
+        written += text.or(refusal).unwrap_or_default();
     });
-    Open {
-        index,
-        kind,
-        id: item.get("id").and_then(Json::name),
-        call,
-    }
-}
-
-/// Notes the call that an item is. Items are repeated when they are done and when all is: their
-/// place among the output tells them apart.
-fn read_item(item: Json<'_>, index: u64, facts: &mut ResponseFacts, state: &mut StreamState) {
-    let Some(kind) = item.get("type").and_then(Json::name) else {
-        return;
-    };
-    if is_client_call(&kind) {
-        let name = item.get("name").and_then(Json::name).unwrap_or(kind);
-        let id = item.get("call_id").and_then(Json::name);
-        state.call(facts, (0, index), id, Some(name));
-    } else if kind.ends_with("_call") || &*kind == "mcp_list_tools" {
-        state.server_call(facts, index, kind);
-    }
-}
-
-/// The text that the model wrote in the items of an answer.
-fn written(output: Json<'_>) -> Text {
-    let texts = |item: Json<'_>, list: &str| -> Text {
-        let parts = item.get(list).into_iter().flat_map(Json::items);
-        parts
-            .filter_map(|part| part.get("text").or_else(|| part.get("refusal")))
-            .map(Json::text_bytes)
-            .sum()
-    };
-    let of_item = |item: Json<'_>| -> Text {
-        let arguments = item.get("arguments").or_else(|| item.get("input"));
-        texts(item, "content")
-            + texts(item, "summary")
-            + arguments.map(Json::text_bytes).unwrap_or_default()
-    };
-    output.items().map(of_item).sum()
+    written
 }

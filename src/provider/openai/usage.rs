@@ -1,56 +1,63 @@
 //! Token counts as `OpenAI` and its likes report them.
 
-use crate::{call::usage::Usage, provider::wire::json::Json};
+use crate::{call::usage::Usage, provider::wire::json::Ahead};
+
+/// What a usage object says.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// The counts.
+    pub(super) usage: Usage,
+    /// What the provider says it costs, as it is spelt.
+    pub(super) cost: Option<Box<str>>,
+    total: Option<u64>,
+}
 
 /// Reads a usage object, of chat completions or of the Responses API, with the extra fields by
 /// which compatible servers say the same.
-pub(super) fn read(usage: Json<'_>) -> Usage {
-    let mut found = Usage::NONE;
-    let mut total = None;
+pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
+    let mut report = Report::default();
+    let found = &mut report.usage;
     let mut reasoning_apart = None;
     let mut hidden_cache = None;
-    for entry in usage.entries().map_while(Result::ok) {
-        let count = entry.value.u64();
-        match &*entry.key {
-            b"prompt_tokens" | b"input_tokens" => found.input = count.or(found.input),
-            b"completion_tokens" | b"output_tokens" => found.output = count.or(found.output),
-            b"total_tokens" => total = count,
-            b"prompt_tokens_details" | b"input_tokens_details" => {
-                input_details(entry.value, &mut found);
-            },
-            b"completion_tokens_details" | b"output_tokens_details" => {
-                output_details(entry.value, &mut found);
-            },
-            b"cached_tokens" | b"prompt_cache_hit_tokens" | b"cache_read_input_tokens" => {
-                hidden_cache = hidden_cache.or(count);
-            },
-            b"reasoning_tokens" => reasoning_apart = count,
-            b"num_search_queries" => found.web_searches = count,
-            _ => {},
-        }
-    }
+    usage.object(|key, value| match key {
+        b"prompt_tokens" | b"input_tokens" => found.input = value.take().u64().or(found.input),
+        b"completion_tokens" | b"output_tokens" => {
+            found.output = value.take().u64().or(found.output);
+        },
+        b"total_tokens" => report.total = value.take().u64(),
+        b"prompt_tokens_details" | b"input_tokens_details" => input_details(value, found),
+        b"completion_tokens_details" | b"output_tokens_details" => output_details(value, found),
+        b"cached_tokens" | b"prompt_cache_hit_tokens" | b"cache_read_input_tokens" => {
+            hidden_cache = hidden_cache.or_else(|| value.take().u64());
+        },
+        b"reasoning_tokens" => reasoning_apart = value.take().u64(),
+        b"num_search_queries" => found.web_searches = value.take().u64(),
+        b"cost" => report.cost = value.take().name_or_number(),
+        _ => {},
+    });
     found.cache_read = found.cache_read.or(hidden_cache);
     found.reasoning = found.reasoning.or(reasoning_apart);
-    if let (Some(input), Some(output), Some(total)) = (found.input, found.output, total) {
+    if let (Some(input), Some(output), Some(total)) = (found.input, found.output, report.total) {
         // Some servers leave hidden reasoning out of the output, but not out of the total that
         // they bill by.
         found.output = Some(output.max(total.saturating_sub(input)));
     }
-    found
+    report
 }
 
 /// Reads the usage of an embedding: there is no output, and some report only a total.
-pub(super) fn read_embedding(usage: Json<'_>) -> Usage {
-    let mut found = read(usage);
-    found.input = found.input.or_else(|| usage.get("total_tokens")?.u64());
+pub(super) fn read_embedding(usage: Ahead<'_, '_>) -> Usage {
+    let report = read(usage);
+    let mut found = report.usage;
+    found.input = found.input.or(report.total);
     found.output = found.input.map(|_| 0);
     found
 }
 
-fn input_details(details: Json<'_>, found: &mut Usage) {
-    for entry in details.entries().map_while(Result::ok) {
-        let count = entry.value.u64();
-        match &*entry.key {
+fn input_details(details: Ahead<'_, '_>, found: &mut Usage) {
+    details.object(|key, value| {
+        let count = value.take().u64();
+        match key {
             b"cached_tokens" => found.cache_read = count,
             b"cache_write_tokens" => found.cache_write = count,
             b"audio_tokens" => found.input_audio = count,
@@ -58,27 +65,28 @@ fn input_details(details: Json<'_>, found: &mut Usage) {
             b"video_tokens" => found.input_video = count,
             _ => {},
         }
-    }
+    });
 }
 
-fn output_details(details: Json<'_>, found: &mut Usage) {
-    for entry in details.entries().map_while(Result::ok) {
-        let count = entry.value.u64();
-        match &*entry.key {
+fn output_details(details: Ahead<'_, '_>, found: &mut Usage) {
+    details.object(|key, value| {
+        let count = value.take().u64();
+        match key {
             b"reasoning_tokens" => found.reasoning = count,
             b"audio_tokens" => found.output_audio = count,
             b"image_tokens" => found.output_image = count,
             _ => {},
         }
-    }
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::wire::json::Json;
 
     fn usage(text: &str) -> Usage {
-        read(Json::document(text.as_bytes()))
+        Json::document(text.as_bytes()).read(read).usage
     }
 
     #[test]
@@ -132,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_embedding_has_no_output() {
-        let found = read_embedding(Json::document(br#"{"total_tokens":8}"#));
+        let found = Json::document(br#"{"total_tokens":8}"#).read(read_embedding);
         assert_eq!(found, Usage::text(8, 0));
     }
 }

@@ -2,6 +2,9 @@
 
 use super::json::Json;
 
+/// How far into a URL its scheme can reach. Base64, which has no colon, may go on for megabytes.
+const MAX_SCHEME: usize = 32;
+
 /// The bytes that a base64 string or a `data:` URL stands for; `None` for any other URL, and where
 /// there is nothing.
 pub fn inline_bytes(value: Json<'_>) -> Option<u64> {
@@ -9,7 +12,7 @@ pub fn inline_bytes(value: Json<'_>) -> Option<u64> {
     let data = if inner.starts_with(b"data:") {
         let comma = memchr::memchr(b',', inner)?;
         inner.get(comma + 1..)?
-    } else if memchr::memmem::find(inner, b"://").is_some() {
+    } else if memchr::memmem::find(inner.get(..MAX_SCHEME).unwrap_or(inner), b"://").is_some() {
         return None;
     } else {
         inner

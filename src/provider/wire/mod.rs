@@ -2,12 +2,14 @@
 //! bodies too large to hold.
 
 mod array;
+mod cursor;
 pub mod encoding;
 mod event_stream;
 pub mod framing;
 pub mod json;
 mod lines;
 pub mod media;
+mod quoted;
 pub mod scan;
 pub mod sse;
 pub mod template;

@@ -6,7 +6,7 @@
 //! what it was worth, and only the text in it is counted. This knows nothing of any dialect and
 //! cannot mistake one event for another, since every byte outside the holes is compared.
 
-use super::json::{string_end, unescaped};
+use super::quoted::Quoted;
 use crate::call::text::Text;
 
 /// Names of fields whose strings are text that the model wrote.
@@ -105,16 +105,19 @@ impl Template {
         for (fixed, hole) in &self.fixed {
             rest = rest.strip_prefix(&**fixed)?;
             let len = match hole {
-                Hole::Text | Hole::Padding => string_end(rest, 0)?,
-                Hole::Sequence => digits(rest),
+                Hole::Text => {
+                    let string = Quoted::read(rest, 0)?;
+                    found.text += string.text();
+                    string.inner.len()
+                },
+                Hole::Padding => Quoted::read(rest, 0)?.inner.len(),
+                Hole::Sequence => {
+                    let number = rest.get(..digits(rest))?;
+                    found.sequence = std::str::from_utf8(number).ok()?.parse().ok();
+                    number.len()
+                },
             };
-            let (inside, after) = rest.split_at_checked(len)?;
-            match hole {
-                Hole::Text => found.text += unescaped(inside),
-                Hole::Padding => {},
-                Hole::Sequence => found.sequence = std::str::from_utf8(inside).ok()?.parse().ok(),
-            }
-            rest = after;
+            rest = rest.get(len..)?;
         }
         (*rest == *self.end).then_some(found)
     }
@@ -125,9 +128,8 @@ impl Template {
 fn next_hole(event: &[u8], mut at: usize) -> Option<(Hole, usize, usize)> {
     loop {
         at += memchr::memchr(b'"', event.get(at..)?)?;
-        let end = string_end(event, at + 1)?;
-        let key = event.get(at + 1..end)?;
-        at = end + 1;
+        let key = Quoted::read(event, at + 1)?.inner;
+        at += key.len() + 2;
         // A string that no colon follows is a value.
         let value = event.get(at..)?;
         let Some(value) = value.strip_prefix(b":") else {
@@ -146,7 +148,8 @@ fn next_hole(event: &[u8], mut at: usize) -> Option<(Hole, usize, usize)> {
             continue;
         };
         if event.get(start) == Some(&b'"') {
-            return Some((hole, start + 1, string_end(event, start + 1)?));
+            let inside = Quoted::read(event, start + 1)?.inner;
+            return Some((hole, start + 1, start + 1 + inside.len()));
         }
     }
 }
