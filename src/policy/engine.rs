@@ -250,9 +250,12 @@ impl Engine {
             let Some(requests) = &rule.requests else {
                 continue;
             };
-            if let Err(wait) = requests.take(values, elapsed) {
-                let refusal = wording::too_fast(rule, values, requests.per_minute(), wait);
-                return Err(Refused::at_once(refusal, hold.cancel()));
+            match requests.take(values, elapsed) {
+                Ok(taken) => hold.takes(taken),
+                Err(wait) => {
+                    let refusal = wording::too_fast(rule, values, requests.per_minute(), wait);
+                    return Err(Refused::at_once(refusal, hold.cancel()));
+                },
             }
         }
         if let Err(down) = hold.journal(subject) {

@@ -7,6 +7,7 @@ use super::{
     counter::Unit,
     journal::{Durable, Entry, Held, HoldId, JournalDown, Lines, Position},
     purse::{Purse, Report},
+    rate::Taken,
     rule::saturated,
     subject::{Amounts, Charge, Ending, Subject},
     table::Claim,
@@ -33,6 +34,8 @@ pub struct Hold {
     /// The journal keeps it when the process ends.
     awaited: bool,
     ending: Option<Ending>,
+    /// Requests a minute that it was granted.
+    taken: Vec<Taken>,
 }
 
 impl Hold {
@@ -54,6 +57,7 @@ impl Hold {
             position: Position::default(),
             awaited: false,
             ending: None,
+            taken: Vec::new(),
         }
     }
 
@@ -103,8 +107,14 @@ impl Hold {
         Ok(())
     }
 
+    /// Takes charge of a request that was granted.
+    pub(super) fn takes(&mut self, taken: Taken) {
+        self.taken.push(taken);
+    }
+
     /// Gives everything back, as if it had never been: only before it is journalled.
     pub(super) fn cancel(mut self) -> Vec<Claim> {
+        self.give_back_requests();
         let mut claims = std::mem::take(&mut self.claims);
         for claim in &mut claims {
             claim.change = 0;
@@ -206,6 +216,7 @@ impl Hold {
 
     /// Gives everything back: no byte of the request was sent.
     pub fn release(mut self) {
+        self.give_back_requests();
         for claim in &mut self.claims {
             claim.change = 0;
         }
@@ -215,6 +226,10 @@ impl Hold {
             source: UsageSource::Absent,
         };
         self.finish(nothing, Report::Now);
+    }
+
+    fn give_back_requests(&mut self) {
+        self.taken.drain(..).for_each(Taken::give_back);
     }
 
     /// Charges all that it holds, since what the call cost will never be known.

@@ -301,3 +301,59 @@ fn a_rule_without_a_limit_or_with_another_s_name_is_an_error() {
             .has_budgets()
     );
 }
+
+#[test]
+fn a_refused_call_eats_no_money_tokens_concurrency_or_requests() {
+    let purse = Purse::new(Arc::new(Memory), 1_000);
+    let budgets = config(json!({"max_wait": 0, "rules": [
+        {"name": "all", "window": "total", "limit": {"usd": 100, "tokens": 100_000, "requests": 50}},
+        {"name": "mine", "per": ["agent"], "window": "total", "limit": {"usd": 50}}]}));
+    let limits = rates(json!([
+        {"name": "wide", "requests_per_minute": 5, "tokens_per_minute": 50_000, "concurrent": 9},
+        {"name": "narrow", "per": ["user"], "requests_per_minute": 1},
+        {"name": "team", "per": ["project"], "requests_per_minute": 3}]));
+    let engine = Engine::build(&budgets, &limits, &[], &purse, None).unwrap();
+    let user = |user| {
+        labels(&[
+            (Label::User, user),
+            (Label::Project, "p"),
+            (Label::Agent, "a"),
+        ])
+    };
+    let (one, two) = (user("1"), user("2"));
+    let standings = || {
+        let mut standings = engine.purse().standings();
+        standings.sort_by(|a, b| a.counter.cmp(&b.counter));
+        standings
+    };
+
+    ask(&engine, &one, "1", NOW)
+        .unwrap()
+        .settle(charge("1", 1_000));
+    let before = standings();
+    for _ in 0..40 {
+        // `wide` grants it, `narrow` does not: neither may count it.
+        let refused = ask(&engine, &one, "1", NOW).unwrap_err();
+        assert_eq!(refused.refusal().by, "rate.narrow");
+        // Money is asked first.
+        let refused = ask(&engine, &two, "50", NOW).unwrap_err();
+        assert_eq!(refused.refusal().by, "budget.mine");
+        // Of a call of which no byte was sent nothing is left either.
+        ask(&engine, &two, "1", NOW).unwrap().release();
+    }
+    assert_eq!(standings(), before);
+    // All that the refused ones did not eat is there: two more of the project's three requests.
+    let held = ask(&engine, &two, "1", NOW).unwrap();
+    let last = ask(&engine, &user("3"), "1", NOW).unwrap();
+    let refused = ask(&engine, &user("4"), "1", NOW).unwrap_err();
+    assert_eq!(refused.refusal().by, "rate.team");
+    let others = |user| labels(&[(Label::User, user), (Label::Agent, "b")]);
+    let calls: Vec<_> = ["5", "6"]
+        .map(|user| ask(&engine, &others(user), "1", NOW).unwrap())
+        .into();
+    let refused = ask(&engine, &others("7"), "1", NOW).unwrap_err();
+    assert_eq!(refused.refusal().by, "rate.wide");
+    for hold in calls.into_iter().chain([held, last]) {
+        hold.settle(charge("1", 1_000));
+    }
+}

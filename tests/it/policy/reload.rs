@@ -61,7 +61,9 @@ fn a_request_rate_goes_on_over_an_edit_that_leaves_it_alone() {
     };
     let nobody = Labels::default();
     let before = build(1, 10_000, None);
-    ask(&before, &nobody, "0", NOW).unwrap().release();
+    ask(&before, &nobody, "0", NOW)
+        .unwrap()
+        .settle(charge("0", 0));
     let same = build(1, 20_000, Some(&before));
     assert!(ask(&same, &nobody, "0", NOW).is_err());
     let other = build(2, 20_000, Some(&same));
