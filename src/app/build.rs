@@ -45,7 +45,7 @@ pub(super) fn live(
         budgets: &config.budgets,
         identity: config.identity.clone(),
         limits: &config.limits,
-        propagation: config.tracing.propagation.send,
+        propagation: config.tracing.propagation.clone(),
     }))
 }
 

@@ -26,7 +26,7 @@ mod worker;
 use queue::Queue;
 use worker::{Orders, Worker};
 
-pub use config::{Buffering, Config, Content, Propagation, Sampling, Send};
+pub use config::{Buffering, Config, Content, Format as TraceFormat, Propagation, Sampling, Send};
 pub use delivery::Delivery;
 pub use processor::{
     BoxError, BoxFuture, BuildContext, BuildError, DeliverError, Processor, ProcessorConfig, Upkeep,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, Uri,
+    HeaderMap, HeaderName, HeaderValue, Request, Uri,
     header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH},
     request::Parts,
 };
@@ -63,12 +63,9 @@ impl Outbound {
         *request.method_mut() = parts.method;
         *request.uri_mut() = Uri::from(route.target.clone());
         *request.headers_mut() = headers::to_upstream(parts.headers, route.to.host_header());
-        // What a signature may cover stays as it is.
-        if !is_signed(request.headers()) {
-            exchange
-                .trace
-                .propagate(exchange.live.propagation, request.headers_mut());
-        }
+        exchange
+            .trace
+            .propagate(&exchange.live.propagation, request.headers_mut(), covers);
         if let Some(length) = edited_length
             && let Some(declared) = request.headers_mut().get_mut(CONTENT_LENGTH)
         {
@@ -101,6 +98,26 @@ pub(super) fn is_signed(headers: &HeaderMap) -> bool {
     aws || DIGESTS.iter().any(|name| headers.contains_key(*name))
 }
 
+/// Whether the client has signed this header: AWS Signature Version 4, HTTP Message Signatures
+/// (RFC 9421).
+fn covers(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let texts = |name: HeaderName| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+    let aws = texts(AUTHORIZATION).any(|value| {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let named = text
+            .split_once("SignedHeaders=")
+            .map_or("", |(_, list)| list);
+        let mut named = named.split([',', ' ']).next().unwrap_or("").split(';');
+        text.starts_with("AWS4-") && named.any(|signed| name.as_str() == signed)
+    });
+    aws || texts(HeaderName::from_static("signature-input")).any(|value| {
+        let quoted = format!("\"{name}\"");
+        value
+            .windows(quoted.len())
+            .any(|part| part == quoted.as_bytes())
+    })
+}
+
 /// The request's body did not come to its end.
 pub(super) fn unfinished(exchange: &mut Exchange, error: &Unfinished) -> Refusal {
     // Whatever the provider got of it was no request.
@@ -130,4 +147,22 @@ pub(super) fn failure(exchange: &Exchange, error: &UpstreamError) -> Refusal {
         "",
         format!("Tollgate got no answer from {provider} ({host}): {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_signature_names_is_covered_by_it() {
+        let aws = "AWS4-HMAC-SHA256 Credential=AK/20260101/us-east-1/bedrock/aws4_request, \
+                   SignedHeaders=b3;host;x-amz-date, Signature=traceparent";
+        let rfc = "sig1=(\"@method\" \"b3\" \"content-digest\");created=1;keyid=\"k\"";
+        for (name, value) in [("authorization", aws), ("signature-input", rfc)] {
+            let name = HeaderName::from_static(name);
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            assert!(covers(&headers, &HeaderName::from_static("b3")));
+            assert!(!covers(&headers, &HeaderName::from_static("traceparent")));
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     call::refusal::{Reason, Refusal},
     net::connect::Origin,
-    pipeline::Send,
+    pipeline::Propagation,
     policy::{self, Cut, Engine, Unbounded, Unmetered},
     pricing::Pricing,
     provider::{BaseUrl, CutStyle, Provider, Providers},
@@ -30,8 +30,8 @@ pub struct Live {
     pub(super) identity: Identity,
     pub(super) bounds: Bounds,
     pub(super) places: Places,
-    /// `tracing.propagation.send`.
-    pub(super) propagation: Send,
+    /// `tracing.propagation`.
+    pub(super) propagation: Propagation,
     /// `budgets.status`.
     pub(super) exhausted_status: u16,
     /// `budgets.cut`.
@@ -67,8 +67,8 @@ pub struct Parts<'a> {
     pub identity: Identity,
     /// `limits:`.
     pub limits: &'a Limits,
-    /// `tracing.propagation.send`.
-    pub propagation: Send,
+    /// `tracing.propagation`.
+    pub propagation: Propagation,
 }
 
 impl Live {

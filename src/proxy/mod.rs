@@ -232,7 +232,7 @@ impl Worker {
         Ok(Exchange::begin(Beginning {
             proxy: Arc::clone(proxy),
             request_id,
-            trace: trace::Context::of(&parts.headers),
+            trace: trace::Context::of(&parts.headers, &live.propagation.formats),
             start,
             began,
             method: parts.method.clone(),

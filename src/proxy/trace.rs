@@ -1,15 +1,15 @@
 //! Trace context: which trace a call belongs to, and what the provider and the client are told.
-//! W3C Trace Context, level 1 (`traceparent`) and 2 (`traceresponse`).
+
+mod wire;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     base::id::{SpanId, TraceId},
-    pipeline::Send,
+    pipeline::{Propagation, Send, TraceFormat},
 };
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// W3C Trace Context, level 2.
 const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// Where a call stands in its trace.
@@ -24,18 +24,18 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Continues the client's trace, or begins one.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// Continues the client's trace, as the first of `formats` says that is there, or begins one.
+    pub(super) fn of(headers: &HeaderMap, formats: &[TraceFormat]) -> Self {
         let span_id = SpanId::random();
-        let sent = headers
-            .get(TRACEPARENT)
-            .and_then(|value| parse(value.to_str().ok()?));
+        let sent = formats
+            .iter()
+            .find_map(|format| wire::read(*format, headers));
         match sent {
-            Some((trace_id, parent, flags)) => Self {
-                trace_id,
+            Some(sent) => Self {
+                trace_id: sent.trace_id,
                 span_id,
-                parent: Some(parent),
-                flags,
+                parent: Some(sent.span_id),
+                flags: sent.flags,
             },
             None => Self {
                 trace_id: TraceId::random(),
@@ -46,20 +46,44 @@ impl Context {
         }
     }
 
-    /// What the provider is told: our span in the place of the client's, where the client sent one
-    /// (`if_present`); on every call (`always`); nothing (`never`).
-    pub(super) fn propagate(&self, send: Send, headers: &mut HeaderMap) {
-        match (send, headers.get_mut(TRACEPARENT)) {
-            // Rare, so that the order of what follows may suffer.
-            (Send::Never, _) => {
-                headers.remove(TRACEPARENT);
-                headers.remove(TRACESTATE);
-            },
-            (_, Some(place)) if self.parent.is_some() => *place = self.header(),
-            (Send::Always, None) => {
-                headers.insert(TRACEPARENT, self.header());
-            },
-            _ => {},
+    /// What the provider is told: our span in the place of the client's, in every format in which
+    /// the client told of this trace (`if_present`); where it told of none, in the preferred one
+    /// (`always`); nothing (`never`). Headers that `is_signed` stay as they are.
+    pub(super) fn propagate(
+        &self,
+        propagation: &Propagation,
+        headers: &mut HeaderMap,
+        is_signed: impl Fn(&HeaderMap, &HeaderName) -> bool,
+    ) {
+        let Propagation { formats, send } = propagation;
+        if *send == Send::Never {
+            for name in wire::ALL.into_iter().flat_map(wire::names) {
+                // Rare, so that the order of what follows may suffer.
+                if headers.contains_key(name) && !is_signed(headers, name) {
+                    headers.remove(name);
+                }
+            }
+            return;
+        }
+        let is_free = |format, headers: &HeaderMap| {
+            let mut names = wire::names(format).iter();
+            !names.any(|name| is_signed(headers, name))
+        };
+        if self.parent.is_some() {
+            for format in formats {
+                let sent = wire::read(*format, headers);
+                let same = sent.is_some_and(|sent| sent.trace_id == self.trace_id);
+                if same && is_free(*format, headers) {
+                    wire::replace(*format, headers, self.span_id);
+                }
+            }
+        } else if *send == Send::Always {
+            let format = formats.first().copied().unwrap_or(TraceFormat::W3c);
+            let mut names = wire::names(format).iter();
+            // What the client said wrongly stays its own affair.
+            if !names.any(|name| headers.contains_key(name)) {
+                wire::add(format, headers, self);
+            }
         }
     }
 
@@ -76,54 +100,83 @@ impl Context {
     }
 }
 
-/// Trace, span and flags. Later versions may append fields; `ff` is forbidden.
-fn parse(text: &str) -> Option<(TraceId, SpanId, u8)> {
-    let mut fields = text.trim().split('-');
-    let version = fields.next()?;
-    let trace_id = fields.next()?;
-    let span_id = fields.next()?;
-    let flags = fields.next()?;
-    let hex = |text: &str| {
-        (text.len() == 2
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
-        .then(|| u8::from_str_radix(text, 16).ok())
-        .flatten()
-    };
-    let version = hex(version)?;
-    if version == 0xff || (version == 0 && fields.next().is_some()) {
-        return None;
-    }
-    Some((trace_id.parse().ok()?, span_id.parse().ok()?, hex(flags)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TRACEPARENT: &str = "traceparent";
     const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const SAME_B3: &str = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1";
+    const OTHER: &str = "463ac35c9f6413ad48485a3953bb6124:a2fb4a1d1a96d312:0:1";
 
-    fn headers(traceparent: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(TRACEPARENT, HeaderValue::from_static(traceparent))])
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = lines.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        pairs.collect()
+    }
+
+    fn settings(send: Send) -> Propagation {
+        Propagation {
+            send,
+            ..Propagation::default()
+        }
+    }
+
+    fn read(headers: &HeaderMap) -> Context {
+        Context::of(headers, &Propagation::default().formats)
+    }
+
+    fn pass(context: &Context, send: Send, headers: &mut HeaderMap) {
+        context.propagate(&settings(send), headers, |_, _| false);
     }
 
     #[test]
     fn a_valid_header_is_continued_with_our_span() {
-        let mut headers = headers(VALID);
-        let context = Context::of(&headers);
+        let mut headers = headers(&[(TRACEPARENT, VALID)]);
+        let context = read(&headers);
         assert_eq!(
             context.trace_id.to_string(),
             "0af7651916cd43dd8448eb211c80319c"
         );
         assert_eq!(context.parent.unwrap().to_string(), "b7ad6b7169203331");
-        context.propagate(Send::IfPresent, &mut headers);
-        let sent = headers[TRACEPARENT].to_str().unwrap();
-        let ours = context.span_id;
-        assert_eq!(
-            sent,
-            format!("00-0af7651916cd43dd8448eb211c80319c-{ours}-01")
-        );
+        pass(&context, Send::IfPresent, &mut headers);
+        assert_eq!(headers[TRACEPARENT], context.header());
+    }
+
+    #[test]
+    fn all_that_tell_of_the_same_trace_are_continued_and_others_pass() {
+        let lines = [
+            ("uber-trace-id", OTHER),
+            ("b3", SAME_B3),
+            (TRACEPARENT, VALID),
+        ];
+        let mut all = headers(&lines);
+        let context = read(&all);
+        pass(&context, Send::IfPresent, &mut all);
+        assert_eq!(all[TRACEPARENT], context.header());
+        let b3 = format!("{}-{}-1", context.trace_id, context.span_id);
+        assert_eq!(all["b3"], b3);
+        assert_eq!(all["uber-trace-id"], OTHER);
+
+        // What is preferred decides, and what is not read passes.
+        let all = headers(&lines);
+        let context = Context::of(&all, &[TraceFormat::Jaeger, TraceFormat::W3c]);
+        assert_eq!(context.parent.unwrap().to_string(), "a2fb4a1d1a96d312");
+        let context = Context::of(&all, &[]);
+        assert_eq!(context.parent, None);
+    }
+
+    #[test]
+    fn what_is_signed_stays_as_it_is() {
+        for send in [Send::IfPresent, Send::Never] {
+            let mut all = headers(&[(TRACEPARENT, VALID), ("b3", SAME_B3)]);
+            let context = read(&all);
+            context.propagate(&settings(send), &mut all, |_, name| name == TRACEPARENT);
+            assert_eq!(all[TRACEPARENT], VALID);
+            assert_ne!(all.get("b3"), Some(&HeaderValue::from_static(SAME_B3)));
+        }
     }
 
     #[test]
@@ -138,37 +191,51 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-+1",
         ] {
-            let mut headers = headers(invalid);
-            let context = Context::of(&headers);
-            assert_eq!(context.parent, None, "{invalid}");
-            context.propagate(Send::IfPresent, &mut headers);
-            assert_eq!(headers[TRACEPARENT], invalid);
+            for send in [Send::IfPresent, Send::Always] {
+                let mut headers = headers(&[(TRACEPARENT, invalid)]);
+                let context = read(&headers);
+                assert_eq!(context.parent, None, "{invalid}");
+                pass(&context, send, &mut headers);
+                assert_eq!(headers[TRACEPARENT], invalid);
+            }
         }
     }
 
     #[test]
     fn the_provider_is_told_always_or_never_if_that_is_configured() {
         let mut untold = HeaderMap::new();
-        let context = Context::of(&untold);
-        context.propagate(Send::IfPresent, &mut untold);
+        let context = read(&untold);
+        pass(&context, Send::IfPresent, &mut untold);
         assert!(untold.is_empty());
-        context.propagate(Send::Always, &mut untold);
-        assert_eq!(untold[TRACEPARENT], context.header());
-        context.propagate(Send::Never, &mut untold);
-        assert!(untold.is_empty());
+        for (format, name) in [
+            (TraceFormat::W3c, TRACEPARENT),
+            (TraceFormat::B3, "b3"),
+            (TraceFormat::Jaeger, "uber-trace-id"),
+        ] {
+            let always = Propagation {
+                formats: vec![format],
+                send: Send::Always,
+            };
+            context.propagate(&always, &mut untold, |_, _| false);
+            let told = Context::of(&untold, &[format]);
+            assert_eq!(told.trace_id, context.trace_id, "{name}");
+            assert_eq!(told.parent, Some(context.span_id), "{name}");
+            pass(&context, Send::Never, &mut untold);
+            assert!(untold.is_empty(), "{name}");
+        }
     }
 
     #[test]
     fn a_later_version_may_say_more() {
         let later = "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-else";
-        assert!(parse(later).is_some());
+        assert!(read(&headers(&[(TRACEPARENT, later)])).parent.is_some());
     }
 
     #[test]
     fn a_provider_s_own_traceresponse_is_kept() {
         let mut headers = HeaderMap::new();
         headers.insert(TRACERESPONSE, HeaderValue::from_static("theirs"));
-        Context::of(&HeaderMap::new()).answer(&mut headers);
+        read(&HeaderMap::new()).answer(&mut headers);
         assert_eq!(headers[TRACERESPONSE], "theirs");
     }
 }

@@ -163,6 +163,37 @@ async fn trace_context_is_continued_only_where_the_client_sent_it() {
 }
 
 #[tokio::test]
+async fn trace_context_goes_on_in_the_client_s_own_format() {
+    let (trace, theirs) = ("463ac35c9f6413ad48485a3953bb6124", "a2fb4a1d1a96d312");
+    let sandbox = Sandbox::new("");
+    for (name, sent) in [
+        ("b3", format!("{trace}-{theirs}-1")),
+        ("uber-trace-id", format!("{trace}:{theirs}:0:1")),
+    ] {
+        let headers = [(name, sent.as_str())];
+        let answer = sandbox
+            .post_with("/v1/chat/completions", &headers, &chat())
+            .await;
+        let span = sandbox.span(&answer).await;
+        assert_eq!(span.field("trace_id"), trace, "{name}");
+        assert_eq!(span.field("parent_span_id"), theirs, "{name}");
+        let own = span.field("span_id").as_str().unwrap();
+        let requests = sandbox.mock.requests();
+        let passed = &requests.last().unwrap().headers;
+        assert_eq!(passed[name], sent.replace(theirs, own));
+        assert!(!passed.contains_key("traceparent"));
+    }
+    // What a signature covers passes as it came.
+    let sent = format!("{trace}-{theirs}-1");
+    let signed = "AWS4-HMAC-SHA256 Credential=c, SignedHeaders=b3;host, Signature=s";
+    let headers = [("b3", sent.as_str()), ("authorization", signed)];
+    sandbox
+        .post_with("/v1/chat/completions", &headers, &chat())
+        .await;
+    assert_eq!(sandbox.mock.requests()[2].headers["b3"], sent);
+}
+
+#[tokio::test]
 async fn too_many_and_too_long_headers_are_answered_431() {
     let sandbox = Sandbox::new("limits: {headers: 20, header_bytes: 16KiB}");
     let many = "x-y: z\r\n".repeat(21);
