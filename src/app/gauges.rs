@@ -17,6 +17,7 @@ use crate::{
     net::upstream::Upstream,
     pipeline::Pipeline,
     policy::{Budget, Unit},
+    pricing::Estimator,
     proxy::{Proxy, config::Limits},
 };
 
@@ -167,6 +168,7 @@ impl Gauges {
                 usize::try_from(holdings.peeked_bytes).unwrap_or(usize::MAX),
             ),
             ("awaited_responses", holdings.awaited_responses),
+            ("estimated_models", holdings.estimated_models),
             ("counters", purse.counters),
             ("waiting_calls", purse.waiting),
             ("idle_upstream_connections", idle),
@@ -180,6 +182,7 @@ impl Gauges {
             ("unfinished_requests", self.limits.connections),
             ("peeked_bytes", self.limits.peek_total.as_usize()),
             ("counters", self.limits.counters),
+            ("estimated_models", Estimator::MAX_MODELS),
         ];
         for (what, bound) in bounds {
             metrics.bound.with_label_values(&[what]).set(whole(bound));
@@ -190,6 +193,8 @@ impl Gauges {
             ("waiting_calls", purse.turned_away),
             ("idle_upstream_connections", overflow),
             ("prices", emptied),
+            ("estimated_models", holdings.estimated_left_out),
+            ("estimates", holdings.estimates_missed),
         ];
         for (what, count) in over {
             metrics.over.with_label_values(&[what]).inc_by(count);

@@ -63,6 +63,18 @@ pub struct RequestFacts {
 }
 
 impl RequestFacts {
+    /// Whether the input is text, and all of it is in the body: nothing that the provider adds for
+    /// tools, media or what it stores.
+    pub const fn is_text_alone(&self) -> bool {
+        let input = &self.input;
+        input.images == 0
+            && input.media_bytes == 0
+            && input.linked == 0
+            && !input.stored
+            && self.tools.is_empty()
+            && self.continues.is_none()
+    }
+
     /// The number of choices, at least one.
     pub fn choices(&self) -> u64 {
         u64::from(self.choices.max(1))

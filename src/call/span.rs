@@ -111,6 +111,10 @@ pub enum Value {
     Texts(Vec<Box<str>>),
 }
 
+/// Attribute: what budgets were charged, as `tollgate.cost.usd` is written; only where that is not
+/// the cost: an estimate counts against limits as the most that it can be.
+pub const BUDGET_CHARGED: &str = "tollgate.budget.charged.usd";
+
 /// Attribute: the least that any budget of the call had left after it, as `tollgate.cost.usd` is
 /// written.
 pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";

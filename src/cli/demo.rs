@@ -301,13 +301,20 @@ fn costs(app: &App, stage: &Stage) -> Result<(), Failure> {
     let budgets = app.budgets();
     let usd = || budgets.iter().filter(|budget| budget.unit == Unit::Usd);
     let ledger = usd().find(|budget| &*budget.name == EVERYTHING);
-    if ledger.map(|budget| Usd::from_nanos(budget.spent)) != Some(spans) {
+    let charged = stage.charged();
+    if ledger.map(|budget| Usd::from_nanos(budget.spent)) != Some(charged) || charged < spans {
         return Err(Failure::failed(format!(
-            "the spans cost {} and the ledger says otherwise: please report this",
-            exact(spans)
+            "the spans were charged {} and the ledger says otherwise: please report this",
+            exact(charged)
         )));
     }
     heading("Budgets", "by the ledger, and the same to the nano-dollar")?;
+    if charged > spans {
+        stage.remark(&format!(
+            "plus {}: a stream that is cut counts as the most that it can have cost",
+            exact(charged - spans)
+        ))?;
+    }
     for budget in usd() {
         let [limit, spent, left] =
             [budget.limit, budget.spent, budget.remaining].map(Usd::from_nanos);

@@ -1,13 +1,14 @@
 //! The most that a request can cost, and what it likely does.
 //!
 //! Tokens of text are bounded by its bytes: the tokenizers of all providers fall back to one token
-//! a byte and never make more. What surrounds messages costs tokens too; the names and punctuation
-//! that are counted as text though no model reads them make up for it.
+//! a byte and never make more; what was learned of a model ([`Rate`]) bounds them closer. What
+//! surrounds messages costs tokens too; the names and punctuation that are counted as text though no
+//! model reads them make up for it.
 
-use super::{models::Limits, tariff::Tariff, unit::Unit};
+use super::{estimator::Rates, learned::Rate, models::Limits, tariff::Tariff, unit::Unit};
 use crate::{
     base::money::{Bill, PerMillion, Usd},
-    call::{facts::RequestFacts, usage::Usage},
+    call::{facts::RequestFacts, text::Text, usage::Usage},
 };
 
 /// The most input tokens that a request can have.
@@ -37,6 +38,16 @@ impl InputBound {
     /// Media in the body count a token a byte: audio has at most 32 tokens a second and video some
     /// 300, far below their bytes; a document's text may be compressed, but then the window holds.
     pub fn of(facts: &RequestFacts, limits: &Limits, recorded: Option<u64>) -> Self {
+        Self::learned(facts, limits, recorded, &Rate::UNKNOWN)
+    }
+
+    /// The same, where the text has no more tokens than `rate` says.
+    pub fn learned(
+        facts: &RequestFacts,
+        limits: &Limits,
+        recorded: Option<u64>,
+        rate: &Rate,
+    ) -> Self {
         let input = &facts.input;
         let window = limits.window.unwrap_or(UNKNOWN_WINDOW);
         let refers = facts.continues.is_some() || input.stored;
@@ -53,7 +64,8 @@ impl InputBound {
             TOOLS_OVERHEAD
         };
         let images = u64::from(input.images).saturating_mul(limits.image);
-        let text = input.text_bytes.bytes.saturating_add(OVERHEAD + tools);
+        let text = rate.estimate(input.text_bytes).most;
+        let text = text.saturating_add(OVERHEAD + tools);
         let other = images
             .saturating_add(input.media_bytes)
             .saturating_add(unseen);
@@ -96,28 +108,37 @@ impl InputBound {
     }
 }
 
-/// How many input tokens a request likely has: for calls whose usage the provider never says.
-pub fn likely_input(facts: &RequestFacts, recorded: Option<u64>) -> u64 {
+/// The usage of a call whose provider never said it, or not all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guess {
+    /// What is the most likely.
+    pub likely: Usage,
+    /// The most that it can have been, as far as [`Rate`] knows.
+    pub most: Usage,
+}
+
+impl Guess {
+    /// How far the truth can be above what is likely, in tokens.
+    pub fn error_bound(&self) -> u64 {
+        self.most.total().saturating_sub(self.likely.total())
+    }
+}
+
+/// The usage of a call with this request to a model with these limits and rates, of which `output`
+/// was read.
+pub fn guess(facts: &RequestFacts, limits: &Limits, rates: &Rates, output: Text) -> Guess {
     const IMAGE: u64 = 1_000;
     const BYTES_OF_MEDIA: u64 = 100; // a page of PDF, a second of speech: hundreds of bytes a token
+    let text = rates.input.estimate(facts.input.text_bytes).likely;
     let images = u64::from(facts.input.images).saturating_mul(IMAGE);
     let media = facts.input.media_bytes / BYTES_OF_MEDIA;
-    let refers = facts.continues.is_some() || facts.input.stored;
-    let unseen = recorded.filter(|_| refers).unwrap_or(0);
-    [images, media, unseen].into_iter().fold(
-        likely_tokens(facts.input.text_bytes.bytes),
-        u64::saturating_add,
-    )
-}
-
-/// How many tokens so many bytes of text likely are: four bytes each, as in English.
-pub const fn likely_tokens(bytes: u64) -> u64 {
-    bytes.div_ceil(4)
-}
-
-/// The usage of a call whose provider never said it: estimated from what was read.
-pub fn likely_usage(facts: &RequestFacts, recorded: Option<u64>, output_bytes: u64) -> Usage {
-    Usage::text(likely_input(facts, recorded), likely_tokens(output_bytes))
+    let input = text.saturating_add(images).saturating_add(media);
+    let most = InputBound::learned(facts, limits, None, &rates.input).tokens();
+    let output = rates.output.estimate(output);
+    Guess {
+        likely: Usage::text(input.min(most), output.likely),
+        most: Usage::text(most, output.most),
+    }
 }
 
 impl Tariff {
@@ -172,7 +193,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::{facts::InputSize, text::Text},
+        call::facts::InputSize,
         pricing::{
             models,
             price::{Price, Prices},
@@ -299,12 +320,16 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_takes_four_bytes_for_a_token() {
+    fn a_guess_takes_four_bytes_for_a_token_and_says_how_wrong_it_can_be() {
         let request = facts(InputSize {
             text_bytes: Text::unknown(401),
             ..InputSize::default()
         });
-        assert_eq!(likely_usage(&request, None, 80), Usage::text(101, 20));
+        let limits = Limits::of("gpt-4o");
+        let guess = guess(&request, &limits, &Rates::default(), Text::unknown(80));
+        assert_eq!(guess.likely, Usage::text(101, 20));
+        assert_eq!(guess.most, Usage::text(401 + OVERHEAD, 80));
+        assert_eq!(guess.error_bound(), 300 + OVERHEAD + 60);
     }
 
     prop_compose! {

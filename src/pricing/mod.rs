@@ -7,6 +7,8 @@
 mod book;
 mod config;
 mod estimate;
+mod estimator;
+mod learned;
 mod lookup;
 mod models;
 mod overrides;
@@ -17,7 +19,9 @@ mod written;
 
 pub use book::{Book, BookError, Context};
 pub use config::{Config, UnknownModel};
-pub use estimate::{InputBound, likely_input, likely_tokens, likely_usage};
+pub use estimate::{Guess, InputBound, guess};
+pub use estimator::{Counted, Estimator, Rates};
+pub use learned::{Estimate, Rate};
 pub use lookup::{Explanation, Pricing, Query};
 pub use models::Limits;
 pub use price::{Price, Prices};

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     call::{
-        facts::Spends,
+        facts::{RequestFacts, Spends},
         outcome::{Decision, Kind},
         refusal::{Reason, Refusal},
         span::Value,
     },
     policy::{Amounts, Engine, Hold, Matched, Subject, Unbounded, Unmetered},
-    pricing::{Context, InputBound, Query, UnknownModel},
+    pricing::{Context, InputBound, Limits, Query, Rate, UnknownModel},
     provider::Splice,
 };
 
@@ -77,6 +77,7 @@ pub(super) async fn admit(
         Spends::Unknown => Ask::of(Amounts::of(crate::base::money::Usd::ZERO, 0)),
         Spends::Tokens => {
             exchange.reservation.worth = worth(exchange, &matched)?;
+            exchange.reservation.margin = live.cut_margin;
             tokens(exchange, &mut matched, body)?
         },
     };
@@ -88,6 +89,7 @@ pub(super) async fn admit(
     exchange.reservation.output = ask.output;
     exchange.reservation.in_steps = ask.in_steps;
     exchange.reservation.most = ask.most;
+    exchange.reservation.soft = ask.soft;
     if let Some(durable) = durable
         && durable.await.is_err()
     {
@@ -160,10 +162,18 @@ fn worth(exchange: &Exchange, matched: &Matched) -> Result<Worth, Refusal> {
     let (request, pricing) = (&exchange.request, &exchange.live.pricing);
     let query = query(exchange);
     let limits = pricing.limits(&query);
-    let input = InputBound::of(request, &limits, None);
+    // Only what our own cut can make up for is bounded by what was learned, instead of by bytes.
+    let (input, output) = if goes_in_steps(request, &limits) {
+        let rates = exchange.rates();
+        let input = InputBound::learned(request, &limits, None, &rates.input);
+        (input, rates.output)
+    } else {
+        (InputBound::of(request, &limits, None), Rate::UNKNOWN)
+    };
     if !matched.counts_usd() {
         return Ok(Worth {
             input,
+            output,
             ..Worth::default()
         });
     }
@@ -185,7 +195,13 @@ fn worth(exchange: &Exchange, matched: &Matched) -> Result<Worth, Refusal> {
         tariff: tariff.or_else(|| stand_in.clone()),
         stand_in,
         input,
+        output,
     })
+}
+
+/// Whether nothing but our cut bounds the output, which is then set aside step by step.
+const fn goes_in_steps(request: &RequestFacts, limits: &Limits) -> bool {
+    request.output_limit.is_none() && request.stream && !limits.thinks_unseen
 }
 
 /// What a call that makes tokens asks for.
@@ -206,7 +222,7 @@ fn tokens(
         return Ok(ask(0));
     }
     let limits = live.pricing.limits(&query(exchange));
-    let in_steps = request.output_limit.is_none() && request.stream && !limits.thinks_unseen;
+    let in_steps = goes_in_steps(request, &limits);
     let most = request
         .output_limit
         .unwrap_or(limits.output)

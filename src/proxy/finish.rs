@@ -1,54 +1,18 @@
-//! The end of a call: what it is charged, and the span that it becomes. See the table in the
-//! README of what each ending charges.
+//! The end of a call: it is settled, and becomes a span.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use super::{exchange::Exchange, later::Later, observe::Observer, reserve};
+use super::{account::Account, exchange::Exchange, later::Later, observe::Observer, reserve};
 use crate::{
-    base::money::Usd,
     call::{
         facts::{ResponseFacts, Spends},
         outcome::{Decision, End, Status},
         refusal::Reason,
-        span::{BUDGET_REMAINING, Event, Span, Value},
-        usage::{Usage, UsageSource},
+        span::{BUDGET_CHARGED, BUDGET_REMAINING, Event, Span, Value},
+        usage::UsageSource,
     },
     policy::{Charge, Ending, Hold},
-    pricing::{Context, InputBound, Query, Tariff, likely_tokens, likely_usage},
 };
-
-/// What a call is charged, and what its span says of that.
-struct Account {
-    usage: Usage,
-    source: UsageSource,
-    /// `None`: unknown.
-    cost: Option<Usd>,
-    charge: Charge,
-}
-
-impl Account {
-    const fn nothing() -> Self {
-        let charge = Charge {
-            usd: Some(Usd::ZERO),
-            tokens: Some(0),
-            source: UsageSource::Absent,
-        };
-        Self {
-            usage: Usage::NONE,
-            source: UsageSource::Absent,
-            cost: Some(Usd::ZERO),
-            charge,
-        }
-    }
-
-    /// It may have cost something that cannot be known.
-    const fn unknown() -> Self {
-        Self {
-            cost: None,
-            ..Self::nothing()
-        }
-    }
-}
 
 impl Exchange {
     /// Ends the call: settles what it holds, and offers its span. Does nothing the second time.
@@ -58,6 +22,8 @@ impl Exchange {
         }
         self.note_shyness(&facts);
         let account = self.account(end, &facts);
+        self.learn(end, &account, &facts);
+        self.note_estimate(&account);
         let ending = Ending {
             span_id: self.trace.span_id,
             status: self.status(end, &facts),
@@ -88,11 +54,6 @@ impl Exchange {
         self.finish(end, std::mem::take(&mut observer.facts));
     }
 
-    /// What a stream that is cut now will be charged; its last events say so.
-    pub(super) fn usage_of_cut(&self, facts: &ResponseFacts) -> Usage {
-        self.broken_off(facts, self.live.cut_margin)
-    }
-
     /// A provider that refuses to be asked for usage is not asked again until the next start.
     fn note_shyness(&self, facts: &ResponseFacts) {
         let message = facts
@@ -112,176 +73,6 @@ impl Exchange {
                  usage of its streams is estimated"
             );
         }
-    }
-
-    fn account(&self, end: End, facts: &ResponseFacts) -> Account {
-        let refused_or_unsent = self.sent.is_none();
-        // The provider's word: our own status, where it gave no answer, says nothing of its bill.
-        let failed = self.answered && self.http_status.is_some_and(|status| status >= 400);
-        match self.route.operation.spends {
-            _ if refused_or_unsent => Account::nothing(),
-            Spends::Nothing => Account::nothing(),
-            Spends::Unknown if failed => Account::nothing(),
-            Spends::Unknown => Account::unknown(),
-            Spends::Once if !self.bills_stored(facts) => Account::nothing(),
-            Spends::Tokens | Spends::Once => self.metered(end, facts, failed),
-        }
-    }
-
-    fn metered(&self, end: End, facts: &ResponseFacts, failed: bool) -> Account {
-        // The usage of a stream is final at its last event; what could not be read may hide that.
-        let hidden = facts.unread && self.request.stream && !facts.complete;
-        let reported = facts.usage.is_reported() && !hidden;
-        if reported && (end == End::Complete || failed) {
-            return self.priced(facts, &facts.usage, UsageSource::Reported);
-        }
-        if failed {
-            return Account::nothing();
-        }
-        // What was not read is not nothing: its output is as unknown as that of no answer.
-        if !self.answered || (facts.unread && !reported) {
-            return self.unanswered(facts.unread);
-        }
-        match end {
-            _ if self.goes_on(facts) => Account::unknown(),
-            End::Complete if facts.error.is_some() => {
-                self.priced(facts, &self.broken_off(facts, 0), UsageSource::Estimated)
-            },
-            End::Complete => self.unreported(facts),
-            // What is no stream was made whole before any of it was sent.
-            _ if !self.request.stream && !reported => self.unanswered(false),
-            End::Cut | End::Client | End::Upstream | End::Crashed => {
-                let usage = self.broken_off(facts, self.live.cut_margin);
-                self.priced(facts, &usage, UsageSource::Estimated)
-            },
-        }
-    }
-
-    /// The answer came whole, and said nothing of usage: the estimate on the span, its upper bound
-    /// against budgets.
-    fn unreported(&self, facts: &ResponseFacts) -> Account {
-        let usage = likely_usage(&self.request, None, facts.output_bytes.bytes);
-        let mut account = self.priced(facts, &usage, UsageSource::Estimated);
-        let input = self
-            .reservation
-            .input_tokens()
-            .max(usage.input.unwrap_or(0));
-        let most = Usage::text(input, facts.output_bytes.bytes);
-        account.charge = self.priced(facts, &most, UsageSource::Estimated).charge;
-        account
-    }
-
-    /// What was seen of a stream that did not come to its end: usage as far as it was reported,
-    /// what we counted where it was not.
-    fn broken_off(&self, facts: &ResponseFacts, margin: u64) -> Usage {
-        let counted = likely_tokens(facts.output_bytes.bytes).saturating_add(margin);
-        let mut usage = likely_usage(&self.request, None, facts.output_bytes.bytes);
-        usage.update(&facts.usage);
-        // Counts in the middle of a stream are stubs, or of the part that is over.
-        usage.output = Some(facts.usage.output.unwrap_or(0).max(counted));
-        usage
-    }
-
-    /// The request was sent, and no answer came, or not the whole of it, or none that we can read:
-    /// its input, and what the model can have made in that time.
-    fn unanswered(&self, unread: bool) -> Account {
-        // Steps are kept by a cut, and what cannot be read is not cut: it may have passed them.
-        let unkept = unread && self.reservation.is_in_steps();
-        let time = self.sent.map_or(Duration::ZERO, |sent| {
-            self.proxy.clock.mono().saturating_duration_since(sent)
-        });
-        let speed = u64::from(self.route.to.provider.max_tokens_per_second);
-        let made = u64::try_from(time.as_micros())
-            .unwrap_or(u64::MAX)
-            .saturating_mul(speed)
-            .div_ceil(1_000_000);
-        let (input, most) = match self.reservation.most_output() {
-            Some(_) if unkept => (self.reservation.input_tokens(), self.bounds().1),
-            Some(most) => (self.reservation.input_tokens(), most),
-            // No budget asked for a bound.
-            None => self.bounds(),
-        };
-        // What was to be made later is made whether or not anyone waits.
-        let made = if self.request.background {
-            most
-        } else {
-            made.min(most)
-        };
-        let usage = Usage::text(input, made);
-        let held = self.reservation.held();
-        let facts = ResponseFacts::default();
-        let mut account = self.priced(&facts, &usage, UsageSource::Ceiling);
-        if unkept {
-            return account;
-        }
-        if let (Some(usd), Some(held)) = (&mut account.charge.usd, held.usd) {
-            *usd = (*usd).min(held);
-            account.cost = Some(*usd);
-        }
-        if let (Some(tokens), Some(held)) = (&mut account.charge.tokens, held.tokens) {
-            *tokens = (*tokens).min(held);
-        }
-        account
-    }
-
-    /// The most input and output tokens that the request can have.
-    fn bounds(&self) -> (u64, u64) {
-        let limits = self
-            .live
-            .pricing
-            .limits(&self.query(&ResponseFacts::default()));
-        let input = InputBound::of(&self.request, &limits, None).tokens();
-        let each = self.request.output_limit.unwrap_or(limits.output);
-        (input, each.saturating_mul(self.request.choices()))
-    }
-
-    fn priced(&self, facts: &ResponseFacts, usage: &Usage, source: UsageSource) -> Account {
-        let tariff = self.tariff(facts);
-        let cost = tariff.and_then(|tariff| tariff.bill(usage).ok());
-        // Without a price budgets are charged what stands for it, or the reservation.
-        let usd = cost.or_else(|| self.reservation.stand_in()?.bill(usage).ok());
-        Account {
-            usage: *usage,
-            source,
-            cost,
-            charge: Charge {
-                usd,
-                tokens: Some(usage.total()),
-                source,
-            },
-        }
-    }
-
-    fn tariff(&self, facts: &ResponseFacts) -> Option<Arc<Tariff>> {
-        self.live.pricing.tariff(&self.query(facts))
-    }
-
-    fn query<'a>(&'a self, facts: &'a ResponseFacts) -> Query<'a> {
-        Query {
-            provider: &self.route.to.provider.name,
-            path: self.route.target.path(),
-            response_model: facts.model.as_deref(),
-            request_model: self.request.model.as_deref(),
-            at: self.start,
-            context: Context {
-                service_tier: facts.service_tier.as_deref(),
-                speed: facts.speed.as_deref(),
-                ..Context::default()
-            },
-        }
-    }
-
-    /// Whether this read of a stored response is the one that is billed.
-    fn bills_stored(&self, facts: &ResponseFacts) -> bool {
-        let id = facts.id.as_deref().or(self.request.response_id.as_deref());
-        let done = facts.usage.is_reported() && !facts.pending;
-        done && id.is_some_and(|id| self.proxy.later.bill_once(&self.route.to.provider.name, id))
-    }
-
-    /// Whether the work goes on elsewhere: the answer will be fetched by its id.
-    fn goes_on(&self, facts: &ResponseFacts) -> bool {
-        let accepted = self.http_status.is_some_and(|status| status < 400);
-        self.request.background && facts.pending && accepted && facts.id.is_some()
     }
 
     fn settle(&mut self, charge: &Charge, ending: &Ending, facts: &ResponseFacts) {
@@ -332,6 +123,22 @@ impl Exchange {
                 None
             },
             _ => None,
+        }
+    }
+
+    /// How far an estimate can be off, and what budgets are charged because of that.
+    fn note_estimate(&mut self, account: &Account) {
+        if let Some(tokens) = account.error_bound {
+            let name = "tollgate.usage.error_bound";
+            self.attributes.push((name, Value::Int(tokens)));
+        }
+        let in_dollars = self.reservation.held().usd.is_some();
+        let charged = account.charge.usd.filter(|_| in_dollars);
+        if let (Some(cost), Some(charged)) = (account.cost, charged)
+            && cost != charged
+        {
+            let text = Value::Text(charged.to_string().into_boxed_str());
+            self.attributes.push((BUDGET_CHARGED, text));
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! `serve` → `route` → `identify` → `peek` → `admit` (what is set aside: `reserve`) → `forward` →
 //! `tap`, in which `observe` reads what passes (`events`), until its end or an `interrupt` →
-//! `finish`. One [`Exchange`] goes along the whole way; `reply` words every refusal.
+//! `finish` (`account`: what it is charged). One [`Exchange`] goes along the whole way; `reply`
+//! words every refusal.
 
+mod account;
 mod admit;
 mod body;
 pub mod config;
@@ -59,6 +61,7 @@ use crate::{
     },
     pipeline::Pipeline,
     policy::JournalDown,
+    pricing::Estimator,
     provider::{OpenAi, wire::scan::Scanner},
 };
 use exchange::{Beginning, Exchange};
@@ -85,6 +88,8 @@ pub struct Proxy {
     interrupts: Arc<Interrupts>,
     room: Arc<Room>,
     later: Later,
+    /// How many tokens texts of each model have.
+    estimator: Estimator,
     /// Providers that refused `stream_options`: they are not asked for usage again.
     shy: DashSet<Arc<str>>,
     /// The process is about to end: calls that end now are cut by us.
@@ -106,6 +111,12 @@ pub struct Holdings {
     pub awaited_responses: usize,
     /// Providers that are no longer asked for usage in streams.
     pub not_asked_for_usage: usize,
+    /// Models whose tokens are estimated by what was learned of them.
+    pub estimated_models: usize,
+    /// Calls nothing was learned from, since there are too many models.
+    pub estimated_left_out: u64,
+    /// Calls that had more tokens than was estimated at most.
+    pub estimates_missed: u64,
 }
 
 /// One worker: its own connections to providers.
@@ -134,6 +145,7 @@ impl Proxy {
             interrupts: Arc::default(),
             room: Arc::default(),
             later,
+            estimator: Estimator::default(),
             shy: DashSet::new(),
             leaving: AtomicBool::new(false),
         }
@@ -177,6 +189,9 @@ impl Proxy {
             peek_turned_away: self.room.turned_away(),
             awaited_responses: self.later.len(),
             not_asked_for_usage: self.shy.len(),
+            estimated_models: self.estimator.models(),
+            estimated_left_out: self.estimator.left_out(),
+            estimates_missed: self.estimator.missed(),
         }
     }
 

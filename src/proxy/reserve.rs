@@ -6,7 +6,7 @@ use crate::{
     base::{clock::Timestamp, money::Usd},
     call::{facts::ResponseFacts, refusal::Refusal},
     policy::{Amounts, Crossing, Hold},
-    pricing::{InputBound, Tariff},
+    pricing::{InputBound, Rate, Tariff},
 };
 
 /// Output tokens that are set aside at a time for a stream that nothing else bounds.
@@ -29,6 +29,11 @@ pub(super) struct Reservation {
     pub(super) in_steps: bool,
     /// The most output that the model can make of the call, of all choices together.
     pub(super) most: u64,
+    /// Output tokens that the provider may make and bill beyond what was read, before it notices
+    /// that we left.
+    pub(super) margin: u64,
+    /// The call can cost more than is set aside, and is let go on all the same.
+    pub(super) soft: bool,
 }
 
 /// What a call's tokens are worth at most.
@@ -39,6 +44,8 @@ pub(super) struct Worth {
     /// What budgets are charged by if the call turns out to have no price.
     pub(super) stand_in: Option<Arc<Tariff>>,
     pub(super) input: InputBound,
+    /// What the output that was read has in tokens.
+    pub(super) output: Rate,
 }
 
 impl Worth {
@@ -95,6 +102,23 @@ impl Reservation {
         self.in_steps
     }
 
+    /// What of a charge that is only estimated, `most`, counts against a limit: at most what is held,
+    /// which the provider or our cut has kept it to, unless even what it likely is, is more.
+    pub(super) fn within<T: Ord>(
+        &self,
+        most: Option<T>,
+        likely: Option<T>,
+        held: Option<T>,
+    ) -> Option<T> {
+        match held {
+            Some(held) if !self.soft => most.map(|most| match likely {
+                Some(likely) => most.min(held.max(likely)),
+                None => most.min(held),
+            }),
+            _ => most,
+        }
+    }
+
     /// The prices that stand in for unknown ones.
     pub(super) fn stand_in(&self) -> Option<&Tariff> {
         self.worth.stand_in.as_deref()
@@ -119,8 +143,9 @@ impl Reservation {
         Ok(())
     }
 
-    /// Sets more aside when what was read comes near to what is held. Tokens are counted by the
-    /// bytes of output, which there are never fewer of.
+    /// Sets more aside when what was read comes near to what is held. What was read counts as the
+    /// most tokens that it can have by [`Rate`], and the margin, so that a stream that is cut is
+    /// charged no more than it held.
     ///
     /// # Errors
     /// More was read than is held, and no more can be had.
@@ -129,10 +154,10 @@ impl Reservation {
         else {
             return Ok(());
         };
-        let read = facts
-            .output_bytes
-            .bytes
-            .max(facts.usage.output.unwrap_or(0));
+        let read = self.worth.output.estimate(facts.output_bytes).most;
+        let read = read
+            .max(facts.usage.output.unwrap_or(0))
+            .saturating_add(self.margin);
         if read.saturating_add(AHEAD) <= reserved {
             return Ok(());
         }

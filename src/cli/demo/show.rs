@@ -36,6 +36,8 @@ const COLUMN: usize = 12;
 pub(super) struct Stage {
     store: Reader,
     shown: i64,
+    /// What budgets were charged, by the spans that were shown.
+    charged: Usd,
     /// Columns of the terminal.
     width: usize,
 }
@@ -46,6 +48,7 @@ impl Stage {
         Ok(Self {
             shown: store.last_id().map_err(Failure::failed)?,
             store,
+            charged: Usd::ZERO,
             width: terminal::width(io::stdout()).map_or(80, |columns| columns.clamp(60, 100)),
         })
     }
@@ -96,14 +99,32 @@ impl Stage {
         for stored in self.store.first(&filter, MOST).map_err(Failure::failed)? {
             self.shown = stored.id;
             let brief = Brief::from_json(&stored.line).map_err(Failure::failed)?;
+            self.charged += charged(&stored.line, &brief)?;
             put(&span(&brief))?;
         }
         Ok(())
     }
 
+    /// What budgets were charged, by the spans that were shown.
+    pub(super) const fn charged(&self) -> Usd {
+        self.charged
+    }
+
     /// The store.
     pub(super) const fn store(&self) -> &Reader {
         &self.store
+    }
+}
+
+/// What budgets were charged for a call: what it cost, where its span does not say more.
+fn charged(line: &str, brief: &Brief<'_>) -> Result<Usd, Failure> {
+    let span: serde_json::Value = serde_json::from_str(line).map_err(Failure::failed)?;
+    match span.pointer("/attributes/tollgate.budget.charged.usd") {
+        Some(said) => {
+            let said = said.as_str().unwrap_or_default();
+            said.parse().map_err(Failure::failed)
+        },
+        None => Ok(brief.cost.unwrap_or_default()),
     }
 }
 

@@ -68,11 +68,17 @@ async fn check(sandbox: &Sandbox, calls: usize) -> Vec<Value> {
         .map(|span| span["span_id"].as_str().unwrap())
         .collect();
     assert_eq!(ids.len(), calls);
-    let costs = spans.iter().map(|span| {
-        let cost = span["attributes"]["tollgate.cost.usd"].as_str().unwrap();
-        cost.replace('.', "").parse::<i64>().unwrap()
+    let charges = spans.iter().map(|span| {
+        let amount = |name: &str| {
+            let amount = span["attributes"][name].as_str()?;
+            Some(amount.replace('.', "").parse::<i64>().unwrap())
+        };
+        let cost = amount("tollgate.cost.usd").unwrap();
+        let charged = amount("tollgate.budget.charged.usd").unwrap_or(cost);
+        assert!(charged >= cost, "{span:#}");
+        charged
     });
-    assert_eq!(costs.sum::<i64>(), spent);
+    assert_eq!(charges.sum::<i64>(), spent);
     let holdings = sandbox.app.holdings();
     assert_eq!((holdings.in_flight, holdings.peeked_bytes), (0, 0));
     assert!(sandbox.metric("tollgate_in_flight").abs() < 0.5);
@@ -168,9 +174,17 @@ async fn a_client_that_leaves_is_charged_input_what_it_got_and_a_margin() {
     let input = span.get("gen_ai.usage.input_tokens").as_i64().unwrap();
     assert!(output > 100 && input > 0, "{output} {input}");
     assert_eq!(
-        sandbox.spent("daily").await,
+        span.nanos("tollgate.cost.usd"),
         input * 2_500 + output * 10_000
     );
+    // Budgets are charged the most that it can have had: of a model of which nothing is known, a
+    // token for each byte that was read, and the margin.
+    let spent = sandbox.spent("daily").await;
+    assert_eq!(span.nanos("tollgate.budget.charged.usd"), spent);
+    let error = span.get("tollgate.usage.error_bound").as_i64().unwrap();
+    let read = output - 100;
+    assert!(error >= 3 * read, "{error} {read}");
+    assert!(spent > (output + 3 * read) * 10_000, "{spent}");
 }
 
 #[tokio::test]
