@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use prometheus::Registry;
 
-use super::{Kept, StartError};
+use super::Kept;
 use crate::{
     admin::{Adjust, Archive, Program, State},
     base::{
@@ -48,11 +48,13 @@ pub(super) struct Control {
 /// Subjects of the configuration's summary about which the sockets know better.
 const LISTENERS: [&str; 3] = ["proxy", "admin", "health"];
 
-/// What the configuration says.
-#[derive(Default)]
-pub(super) struct Configured {
-    pub(super) summary: Vec<(&'static str, String)>,
-    pub(super) refused: Option<String>,
+/// The configuration in force.
+struct Configured {
+    summary: Vec<(&'static str, String)>,
+    file: Option<String>,
+    since: Timestamp,
+    /// When a later one was refused, and why.
+    refused: Option<(Timestamp, String)>,
 }
 
 /// Notices failures of the ledger.
@@ -79,9 +81,10 @@ impl Control {
             let addresses = addresses.iter();
             addresses.map(move |address| (what, format!("http://{address}")))
         });
+        let since = clock.wall();
         Self {
             listening: listening.collect(),
-            started: clock.wall(),
+            started: since,
             clock,
             proxy,
             purse,
@@ -94,6 +97,8 @@ impl Control {
             }),
             configured: Mutex::new(Configured {
                 summary: config.summary(),
+                file: None,
+                since,
                 refused: None,
             }),
         }
@@ -146,18 +151,28 @@ impl Control {
         self.leaving.store(true, Relaxed);
     }
 
-    /// Another configuration is in force, or could not be put in force.
-    pub(super) fn reloaded(&self, result: Result<&Config, &StartError>) {
+    /// The file that the configuration is from.
+    pub(super) fn configured_by(&self, file: &str) {
+        self.configured.lock().file = Some(file.to_owned());
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn reloaded(&self, config: &Config) {
         let mut configured = self.configured.lock();
-        match result {
-            Ok(config) => {
-                *configured = Configured {
-                    summary: config.summary(),
-                    refused: None,
-                };
-            },
-            Err(error) => configured.refused = Some(error.to_string()),
-        }
+        configured.summary = config.summary();
+        configured.since = self.clock.wall();
+        configured.refused = None;
+    }
+
+    /// Another configuration could not be put in force.
+    pub(super) fn refused(&self, error: String) {
+        self.configured.lock().refused = Some((self.clock.wall(), error));
+    }
+
+    /// Since when the configuration is in force, and whether an edit of it was refused since.
+    pub(super) fn configuration(&self) -> (Timestamp, bool) {
+        let configured = self.configured.lock();
+        (configured.since, configured.refused.is_some())
     }
 
     /// Whether the ledger fails, if calls are then treated so.
@@ -182,8 +197,11 @@ impl Program for Control {
 
     fn warnings(&self) -> Vec<String> {
         let refused = self.configured.lock().refused.clone();
-        let refused = refused.map(|error| {
-            format!("the edited configuration cannot be used, the old one stays: {error}")
+        let refused = refused.map(|(at, error)| {
+            let at = shown(at);
+            format!(
+                "the configuration was edited and refused at {at}, the one before stays: {error}"
+            )
         });
         let ledger = self.ledger_fails(false).then(|| {
             "the ledger's journal cannot be written; calls pass, as ledger.on_ledger_down says"
@@ -201,6 +219,9 @@ impl Program for Control {
         let mut about = vec![("up for", up), ("in flight", flying)];
         about.extend(self.listening.iter().cloned());
         let configured = self.configured.lock();
+        let file = configured.file.as_deref().unwrap_or("built-in defaults");
+        let since = shown(configured.since);
+        about.push(("config", format!("{file}, in force since {since}")));
         let others = configured.summary.iter();
         let others = others.filter(|(what, _)| !LISTENERS.contains(what));
         about.extend(others.cloned());
@@ -226,6 +247,11 @@ impl Program for Control {
             Adjust::Reset => live.engine().reset(name, who, now),
         }
     }
+}
+
+/// A moment on the status page.
+fn shown(at: Timestamp) -> String {
+    at.to_jiff().strftime("%F %T UTC").to_string()
 }
 
 impl LedgerWatch {

@@ -53,6 +53,8 @@ struct Metrics {
     upstream: IntCounterVec,
     ready: IntGauge,
     started: IntGauge,
+    configured: IntGauge,
+    refused: IntGauge,
 }
 
 /// Both, as Prometheus' registry wants them.
@@ -206,6 +208,9 @@ impl Gauges {
         metrics.ready.set(i64::from(is_ready));
         let started = self.control.started().as_secs();
         metrics.started.set(whole(started));
+        let (since, refused) = self.control.configuration();
+        metrics.configured.set(whole(since.as_secs()));
+        metrics.refused.set(i64::from(refused));
         for upstream in &self.upstreams {
             let counts = upstream.counts();
             for (event, count) in [("opened", counts.opened), ("resent", counts.resent)] {
@@ -271,13 +276,21 @@ impl Metrics {
                 "tollgate_start_time_seconds",
                 "When the process was started, since the Unix epoch.",
             )?,
+            configured: IntGauge::new(
+                "tollgate_config_in_force_since_seconds",
+                "When the configuration was put in force, since the Unix epoch.",
+            )?,
+            refused: IntGauge::new(
+                "tollgate_config_refused",
+                "Whether the configuration was edited since and could not be put in force.",
+            )?,
         })
     }
 
     /// Everything, in the order in which it is told.
     fn all(&self) -> Vec<&dyn Collector> {
         let budgets = self.budgets.iter().map(|gauge| -> &dyn Collector { gauge });
-        let others: [&dyn Collector; 11] = [
+        let others: [&dyn Collector; 13] = [
             &self.overrun,
             &self.spans,
             &self.queued,
@@ -289,6 +302,8 @@ impl Metrics {
             &self.upstream,
             &self.ready,
             &self.started,
+            &self.configured,
+            &self.refused,
         ];
         budgets.chain(others).collect()
     }

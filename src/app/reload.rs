@@ -1,7 +1,7 @@
 //! An edited configuration: what can change while calls are under way, changes; the rest says that
 //! it needs a restart.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use super::{App, StartError, build};
 use crate::{config::Config, pipeline::BuildContext};
@@ -17,8 +17,22 @@ impl App {
     /// Something cannot be built as it is written.
     pub async fn reload(&mut self, config: Config) -> Result<(), StartError> {
         let done = self.put_in_force(config).await;
-        self.control.reloaded(done.as_ref().map(|()| &self.config));
+        match &done {
+            Ok(()) => self.control.reloaded(&self.config),
+            Err(error) => self.refuse(error),
+        }
         done
+    }
+
+    /// Notes for the status page and the metrics that the file was edited and cannot be put in
+    /// force: `error` says why, and where in it.
+    pub fn refuse(&self, error: &dyn Display) {
+        self.control.refused(error.to_string());
+    }
+
+    /// Notes for the status page which file the configuration is from.
+    pub fn configured_by(&self, file: &str) {
+        self.control.configured_by(file);
     }
 
     async fn put_in_force(&mut self, config: Config) -> Result<(), StartError> {

@@ -56,6 +56,9 @@ async fn run(loaded: Loaded, path: Option<&Path>, log: &LogHandle) -> Result<(),
         _ => None,
     };
     let mut app = App::start(config, Arc::new(SystemClock))?;
+    if let Some(document) = &document {
+        app.configured_by(document.name());
+    }
     greet(&app, document.as_ref())?;
     serve(&mut app, watch, &mut signals, log).await;
     tracing::info!("Leaving: no new calls; those under way may finish");
@@ -80,9 +83,17 @@ async fn serve(app: &mut App, mut watch: Option<Watch>, signals: &mut Signals, l
             () = app.keep_house() => return,
             loaded = edited => loaded,
         };
-        log.set_level(loaded.config.log.level);
-        if let Err(error) = app.reload(loaded.config).await {
-            tracing::error!(%error, "The edited configuration cannot be used; the old one stays");
+        match loaded {
+            Ok(Loaded { config, .. }) => {
+                log.set_level(config.log.level);
+                if let Err(error) = app.reload(config).await {
+                    tracing::error!(%error, "The edited configuration cannot be used; the old one stays");
+                }
+            },
+            Err(error) => {
+                tracing::error!(%error, "The edited configuration is wrong; the old one stays");
+                app.refuse(&error);
+            },
         }
     }
 }

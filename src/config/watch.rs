@@ -1,4 +1,4 @@
-//! Waits for the next good configuration: the file was edited, or SIGHUP came.
+//! Waits for the next configuration: the file was edited, or SIGHUP came.
 //!
 //! The directory is watched, not the file: editors replace files, and Kubernetes swaps the link
 //! `..data` beside it. What counts in the end is whether the text differs from the last one, so
@@ -75,23 +75,21 @@ impl Watch {
         })
     }
 
-    /// Waits for the next configuration that is good and returns it. One that is bad is logged,
-    /// with its places, and the present one goes on. To be cancelled only for good: what was
-    /// noticed by then is forgotten.
-    pub async fn next(&mut self, sources: &Sources<'_>) -> Loaded {
+    /// Waits for the next configuration. To be cancelled only for good: what was noticed by then is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// What was written is wrong, or the file cannot be read any more; each is said once.
+    pub async fn next(&mut self, sources: &Sources<'_>) -> Result<Loaded, LoadError> {
         loop {
-            let Some(text) = self.changed().await else {
-                continue;
-            };
-            match parse(&self.path.display().to_string(), &text, sources) {
-                Ok(loaded) => return loaded,
-                Err(error) => kept(&error),
+            if let Some(text) = self.changed().await {
+                return parse(&self.path.display().to_string(), &text?, sources);
             }
         }
     }
 
     /// The new text, once there may be one.
-    async fn changed(&mut self) -> Option<String> {
+    async fn changed(&mut self) -> Option<Result<String, LoadError>> {
         let asked = tokio::select! {
             _permit = timeout(LOOK, self.stirred.notified()) => false,
             _signal = self.hangup.recv() => true,
@@ -104,15 +102,13 @@ impl Watch {
             Ok(text) if asked || text != self.seen => {
                 self.unreadable = false;
                 self.seen.clone_from(&text);
-                Some(text)
+                Some(Ok(text))
             },
             Ok(_) => None,
             Err(source) => {
-                if asked || !std::mem::replace(&mut self.unreadable, true) {
-                    let path = self.path.clone();
-                    kept(&LoadError::Unreadable { path, source });
-                }
-                None
+                let said = std::mem::replace(&mut self.unreadable, true);
+                let path = self.path.clone();
+                (asked || !said).then_some(Err(LoadError::Unreadable { path, source }))
             },
         }
     }
@@ -143,11 +139,4 @@ fn watch(path: &Path, stirred: &Arc<Notify>) -> notify::Result<RecommendedWatche
     })?;
     watcher.watch(directory, RecursiveMode::NonRecursive)?;
     Ok(watcher)
-}
-
-fn kept(error: &LoadError) {
-    tracing::error!(
-        error = %error,
-        "The configuration was edited and is wrong; going on with the last good one"
-    );
 }

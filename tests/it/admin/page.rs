@@ -1,7 +1,7 @@
 //! The status page.
 
 use super::{LIMITED, chat, get, stored};
-use crate::support::Sandbox;
+use crate::support::{Sandbox, sandbox::configuration};
 
 #[tokio::test]
 async fn the_page_shows_what_goes_on_and_runs_nothing() {
@@ -33,6 +33,36 @@ async fn the_page_shows_what_goes_on_and_runs_nothing() {
     ] {
         assert!(page.contains(part), "no {part} in {page}");
     }
+}
+
+#[tokio::test]
+async fn a_refused_edit_of_the_configuration_is_shown_until_a_good_one_comes() {
+    let mut sandbox = Sandbox::new("");
+    sandbox.app.configured_by("tollgate.yaml");
+    let metric = "tollgate_config_refused";
+    let page = get(&sandbox, "/").await;
+    assert!(
+        page.text().contains("tollgate.yaml, in force since 20"),
+        "{}",
+        page.text()
+    );
+    assert!(!page.text().contains("refused at"), "{}", page.text());
+    assert!(sandbox.metric(metric).abs() < f64::EPSILON);
+
+    sandbox
+        .app
+        .refuse(&"tollgate.yaml:3:5: limits.peek: <nothing>");
+    let page = get(&sandbox, "/").await;
+    let says = "the one before stays: tollgate.yaml:3:5: limits.peek: &lt;nothing&gt;";
+    assert!(page.text().contains(says), "{}", page.text());
+    assert!(page.text().contains("class='state good'>ready"));
+    assert!((sandbox.metric(metric) - 1.0).abs() < f64::EPSILON);
+
+    let config = configuration("", sandbox.directory.path(), &sandbox.mock.url());
+    sandbox.app.reload(config).await.unwrap();
+    let page = get(&sandbox, "/").await;
+    assert!(!page.text().contains("refused at"), "{}", page.text());
+    assert!(sandbox.metric(metric).abs() < f64::EPSILON);
 }
 
 #[tokio::test]
