@@ -21,6 +21,8 @@ pub(super) struct Error {
 pub(super) enum Kind {
     /// A sentence.
     Message(String),
+    /// The same, with advice.
+    Advised(String, String),
     /// A key that nobody knows, and those that are known.
     UnknownKey(String, &'static [&'static str]),
     /// A word that is none of those that are known.
@@ -36,6 +38,22 @@ impl Error {
     }
 }
 
+/// Adds advice to an error about the node itself; one about a part of it has other reasons.
+fn advised<T>(
+    result: Result<T, Error>,
+    node: &Node,
+    advice: impl FnOnce() -> String,
+) -> Result<T, Error> {
+    result.map_err(|mut error| {
+        if error.at.is_none_or(|at| at == node.id)
+            && let Kind::Message(message) = error.kind
+        {
+            error.kind = Kind::Advised(message, advice());
+        }
+        error
+    })
+}
+
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
         Self { at: None, kind }
@@ -47,7 +65,7 @@ impl std::error::Error for Error {}
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Message(message) => f.write_str(message),
+            Kind::Message(message) | Kind::Advised(message, _) => f.write_str(message),
             Kind::UnknownKey(key, _) => write!(f, "unknown key `{key}`"),
             Kind::UnknownWord(word, _) => write!(f, "`{word}` is not one of the possible values"),
             Kind::MissingKey(key) => write!(f, "`{key}` is missing"),
@@ -71,6 +89,9 @@ impl de::Error for Error {
             "a sequence" => "a list".to_owned(),
             "a map" => "a mapping".to_owned(),
             other if other.starts_with("struct ") => "a mapping".to_owned(),
+            other if other.starts_with("internally tagged enum ") => {
+                "a mapping with the key `type`".to_owned()
+            },
             other => other.to_owned(),
         };
         Kind::Message(format!("expected {expected}, found {}", Found(found))).into()
@@ -269,7 +290,14 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             // `rules:` with everything below it commented out.
             return visitor.visit_seq(List([].iter()));
         }
-        self.visit(visitor, self.is_typed())
+        let result = self.visit(visitor, self.is_typed());
+        match &self.value {
+            Value::List(_) => result,
+            Value::Scalar(_) => advised(result, self, || "write a list, like [a, b]".to_owned()),
+            Value::Map(_) => advised(result, self, || {
+                "begin each item of a list with `- `".to_owned()
+            }),
+        }
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -305,15 +333,17 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _fields: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        if matches!(self.value, Value::List(_)) {
+        let result = match &self.value {
+            Value::Map(_) => return self.deserialize_map(visitor),
             // Derived visitors would take a list for the fields in their order.
-            let error: Error = de::Error::invalid_type(Unexpected::Seq, &"a map");
-            return Err(error.at(self.id));
-        }
-        self.deserialize_map(visitor)
+            Value::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &"a map")),
+            Value::Scalar(_) => self.deserialize_map(visitor),
+        };
+        let known = || format!("possible keys: {}", fields.join(", "));
+        advised(result, self, known).map_err(|error| error.at(self.id))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

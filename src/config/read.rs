@@ -62,7 +62,8 @@ fn retyped<T: DeserializeOwned>(root: &Node, error: &Error) -> Option<Node> {
     helps.then_some(retyped)
 }
 
-/// Whether `error` is there only because of what was left out: a key is missed where one was taken.
+/// Whether `error` is there only because of what was left out: it is about the whole of something
+/// that has lost a part.
 fn follows(root: &Node, rest: &Node, error: &Error) -> bool {
     let children = |tree| {
         error
@@ -70,7 +71,7 @@ fn follows(root: &Node, rest: &Node, error: &Error) -> bool {
             .and_then(|id| Node::find(tree, id))
             .map(Node::children)
     };
-    matches!(error.kind, Kind::MissingKey(_)) && children(root) != children(rest)
+    children(root) != children(rest)
 }
 
 /// `error` at the innermost value that causes it.
@@ -133,6 +134,7 @@ fn explained(root: &Node, error: &Error) -> Problem {
     let problem = Problem::error(path, message).at(place);
     match &error.kind {
         Kind::Message(_) | Kind::MissingKey(_) => problem,
+        Kind::Advised(_, advice) => problem.help(advice),
         Kind::UnknownKey(written, known) => with_known(problem, written, known, "keys"),
         Kind::UnknownWord(written, known) => with_known(problem, written, known, "values"),
     }
@@ -290,7 +292,7 @@ mod tests {
                 "f:4:5: on: expected true or false, found \"yes\"",
                 "f:5:8: color: `gren` is not one of the possible values; did you mean `green`? \
                  Possible values: red, green",
-                "f:6:1: list: expected a list, found a mapping",
+                "f:6:1: list: expected a list, found a mapping; begin each item of a list with `- `",
             ]
         );
     }
@@ -312,6 +314,24 @@ mod tests {
                 "f:9:48: parts[5].deep.b: expected a whole number, found \"x\"",
             ]
         );
+    }
+
+    #[test]
+    fn another_shape_is_explained_in_the_words_of_the_file() {
+        let text = "parts: [console, {type: file, directory: [x]}, 5, ~]\nlist: a\n";
+        let tagged = "expected a mapping with the key `type`, found";
+        assert_eq!(
+            problems(text),
+            [
+                &format!("f:1:9: parts[0]: {tagged} \"console\""),
+                "f:1:31: parts[1].directory: expected text, found a list",
+                &format!("f:1:48: parts[2]: {tagged} 5"),
+                &format!("f:1:51: parts[3]: {tagged} nothing"),
+                "f:2:7: list: expected a list, found \"a\"; write a list, like [a, b]",
+            ]
+        );
+        let root = problems("5");
+        assert!(root[0].contains("possible keys: size, count"), "{root:?}");
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
     let mut not_negative = |path: String, limit: Option<Usd>| {
         if limit.is_some_and(|limit| limit < Usd::ZERO) {
             problems.push(
-                Problem::error(path, "is below zero")
+                Problem::error(path, "a limit cannot be below zero")
                     .help("0 lets nothing through that costs anything"),
             );
         }

@@ -358,6 +358,8 @@ impl<'t> Reader<'t> {
             problem.help("within { } and [ ], quote what has variables in it: \"${NAME}\"")
         } else if line.is_some_and(|line| line.contains('\t')) {
             problem.help("YAML is indented with spaces, not with tabs")
+        } else if error.info().contains("did not find expected key") {
+            problem.help("keys of one mapping begin in the same column")
         } else {
             problem
         }

@@ -157,7 +157,7 @@ impl Provider {
             Some(Err(problem)) => wrong("base_url", problem),
             None if self.base.is_none() => wrong(
                 "base_url",
-                "missing: say where it is, like https://llm.example.com".to_owned(),
+                "it is missing: say where the provider is, like https://llm.example.com".to_owned(),
             ),
             None => {},
         }
