@@ -5,13 +5,15 @@
 use std::{collections::HashMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
 use ring::digest;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, Row, Statement, Transaction, params,
+};
 
 use super::{
     coding::{unit_number, unit_numbered},
     ended::{self, Ended},
     later::{self, Parked},
-    posting::{Item, Posting},
+    posting::{Item, Key, Posting},
 };
 use crate::{
     base::{clock::Timestamp, id::RequestId},
@@ -132,17 +134,31 @@ impl Books {
         let number = last + 1;
         let mut hash = chain(&before);
         let mut taken = Vec::new();
+        // Most calls were never awaited: that is asked once, and not of each.
+        let mut awaited = later::any(&batch)?;
+        let mut entries = batch.prepare_cached(ENTER)?;
         for item in items {
             match item {
                 Item::Over(posting) => {
-                    if enter(&batch, number, &mut hash, posting)? {
+                    let before = if awaited {
+                        later::leave(&batch, posting.key)?
+                    } else {
+                        None
+                    };
+                    let body = posting.body_after(before);
+                    if enter(&mut entries, number, posting, &body)? {
+                        link(&mut hash, posting.key, posting.at, &body);
                         taken.push(posting);
                     }
                 },
-                Item::Parked(call) => later::park(&batch, call)?,
+                Item::Parked(call) => {
+                    later::park(&batch, call)?;
+                    awaited = true;
+                },
                 Item::Billed(response) => later::bill(&batch, *response)?,
             }
         }
+        drop(entries);
         add(&batch, &taken)?;
         if !taken.is_empty() {
             batch
@@ -351,13 +367,8 @@ pub(super) fn chain(before: &Hash) -> digest::Context {
 }
 
 /// Adds an entry to a batch's hash.
-pub(super) fn link(
-    hash: &mut digest::Context,
-    request: RequestId,
-    hold: HoldId,
-    at: Timestamp,
-    body: &[u8],
-) {
+pub(super) fn link(hash: &mut digest::Context, key: Key, at: Timestamp, body: &[u8]) {
+    let (request, hold) = key;
     hash.update(&request.bytes());
     hash.update(&hold.0.to_le_bytes());
     hash.update(&at.as_nanos().to_le_bytes());
@@ -365,30 +376,24 @@ pub(super) fn link(
     hash.update(body);
 }
 
-/// Makes a posting an entry of batch `number`, after what is kept of its call; false if it is one.
+const ENTER: &str =
+    "INSERT OR IGNORE INTO entries(batch, request, hold, at, body) VALUES (?, ?, ?, ?, ?)";
+
+/// Makes a posting an entry of batch `number`; false if it is one.
 fn enter(
-    batch: &Transaction<'_>,
+    entries: &mut Statement<'_>,
     number: i64,
-    hash: &mut digest::Context,
     posting: &Posting,
+    body: &[u8],
 ) -> Result<bool, BooksError> {
     let (request, hold) = posting.key;
-    let body = posting.body_after(later::leave(batch, posting.key)?);
-    let new = batch
-        .prepare_cached(
-            "INSERT OR IGNORE INTO entries(batch, request, hold, at, body)
-             VALUES (?, ?, ?, ?, ?)",
-        )?
-        .execute(params![
-            number,
-            request.bytes(),
-            hold.0.cast_signed(),
-            time(posting.at),
-            body
-        ])?;
-    if new == 1 {
-        link(hash, request, hold, posting.at, &body);
-    }
+    let new = entries.execute(params![
+        number,
+        request.bytes(),
+        hold.0.cast_signed(),
+        time(posting.at),
+        body
+    ])?;
     Ok(new == 1)
 }
 

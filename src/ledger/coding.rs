@@ -282,6 +282,49 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Passes over a call; gives its name. As [`Self::call`], it fails for what is no call.
+    pub(super) fn skip_call(&mut self) -> Option<RequestId> {
+        let request_id = RequestId::from_bytes(self.fixed()?);
+        self.fixed::<{ 8 + 16 }>()?;
+        self.option(Self::fixed::<8>)?;
+        self.time()?;
+        KINDS.get(usize::from(self.byte()?))?;
+        self.option(Self::text)?;
+        self.text()?;
+        self.option(Self::text)?;
+        while let Some(number) = self.byte()?.checked_sub(1) {
+            Label::ALL.get(usize::from(number))?;
+            SOURCES.get(usize::from(self.byte()?))?;
+            self.text()?;
+        }
+        Some(request_id)
+    }
+
+    /// Passes over lines. As [`Self::lines`], it fails for what is none.
+    pub(super) fn skip_lines(&mut self, with_seen: WithSeen) -> Option<()> {
+        for _ in 0..self.unsigned()? {
+            self.counter_bytes()?;
+            self.time()?;
+            self.signed()?;
+            if with_seen == WithSeen::Yes {
+                self.signed()?;
+                self.signed()?;
+                self.signed()?;
+                VERDICTS.get(usize::from(self.byte()?))?;
+            }
+        }
+        Some(())
+    }
+
+    /// The bytes of a counter's name.
+    pub(super) fn counter_bytes(&mut self) -> Option<&'a [u8]> {
+        let all = self.0;
+        self.text()?;
+        self.text()?;
+        unit_numbered(self.byte()?)?;
+        all.get(..all.len().checked_sub(self.0.len())?)
+    }
+
     pub(super) fn counter(&mut self) -> Option<CounterName> {
         Some(CounterName {
             identity: Arc::from(self.text()?),

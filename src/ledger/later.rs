@@ -83,6 +83,12 @@ pub(super) fn park(db: &Connection, call: &Parked) -> Result<(), BooksError> {
     Ok(())
 }
 
+/// Whether any call is awaited.
+pub(super) fn any(db: &Connection) -> Result<bool, BooksError> {
+    let any = "SELECT EXISTS(SELECT 1 FROM awaited)";
+    Ok(db.prepare_cached(any)?.query_row((), |row| row.get(0))?)
+}
+
 /// Takes a call out that is over now: its records, if it was there.
 pub(super) fn leave(db: &Connection, key: Key) -> Result<Option<Vec<u8>>, BooksError> {
     let mut leave =

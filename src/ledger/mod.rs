@@ -291,9 +291,9 @@ fn recover(
         if settled || parked.iter().any(|parked| parked.key == *key) {
             continue;
         }
-        if let Some(call) = &open.call {
+        if let Some(call) = open.call() {
             recovery.crashed.push(Crashed {
-                call: call.clone(),
+                call,
                 admitted: open.at,
                 charged: open.amounts(),
             });
@@ -318,9 +318,10 @@ fn is_settled(body: &[u8]) -> bool {
 impl Open {
     /// What the call holds: every counter of a unit holds the same.
     fn amounts(&self) -> Amounts {
+        let held = self.held();
         let sum = |unit| {
             let mut sums: BTreeMap<&CounterName, i64> = BTreeMap::new();
-            for post in self.held.iter().filter(|post| post.counter.unit == unit) {
+            for post in held.iter().filter(|post| post.counter.unit == unit) {
                 let sum = sums.entry(&post.counter).or_default();
                 *sum = sum.saturating_add(post.amount);
             }

@@ -11,7 +11,7 @@ use ring::digest;
 
 use super::{
     later::Parked,
-    record::{self, Call, Post, Record},
+    record::{self, Call, Glance, Post, Record},
     segment,
 };
 use crate::{
@@ -52,10 +52,7 @@ pub(super) enum Item {
 /// A call that was admitted and is not over, as far as the journal says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Open {
-    pub(super) call: Option<Call>,
     pub(super) at: Timestamp,
-    /// What it holds.
-    pub(super) held: Vec<Post>,
     /// Its records, as frames.
     pub(super) body: Vec<u8>,
     /// The segments that its records are in.
@@ -68,56 +65,52 @@ pub(super) struct Reader {
     pub(super) open: HashMap<Key, Open>,
     /// Frames that were whole but hold no record that we know.
     pub(super) unknown: u64,
+    /// Counters by their names as bytes: they recur, and a copy of a name costs more than all else.
+    names: HashMap<Box<[u8]>, CounterName>,
 }
+
+/// The most names that are remembered; beyond, all are forgotten.
+const MAX_NAMES: usize = 10_000;
 
 impl Reader {
     /// Takes the next record, from segment `number`. Returns what comes of it for the books.
     pub(super) fn take(&mut self, payload: &[u8], number: u64) -> Option<Item> {
+        match record::glance(payload) {
+            None => {
+                self.unknown += 1;
+                None
+            },
+            Some(Glance::Admitted(key, at)) => {
+                self.noted(key, payload, number).at = at;
+                None
+            },
+            Some(Glance::Grown(key)) => {
+                self.noted(key, payload, number);
+                None
+            },
+            Some(Glance::Settled(key, admitted, lines)) => {
+                let mut open = self.open.remove(&key).unwrap_or_default();
+                append(&mut open.body, payload);
+                Some(Item::Over(Posting {
+                    key,
+                    at: admitted,
+                    body: open.body,
+                    totals: self.totals(lines),
+                    raises: Vec::new(),
+                }))
+            },
+            Some(Glance::Other) => self.take_rare(payload),
+        }
+    }
+
+    fn take_rare(&mut self, payload: &[u8]) -> Option<Item> {
         let Some(record) = record::decode(payload) else {
             self.unknown += 1;
             return None;
         };
         match record {
-            Record::Admitted {
-                call,
-                hold,
-                at,
-                lines,
-            } => {
-                let open = self.noted((call.request_id, hold), payload, number);
-                open.call = Some(call);
-                open.at = at;
-                open.held.extend(lines);
-                None
-            },
-            Record::Grown {
-                request_id,
-                hold,
-                lines,
-            } => {
-                let open = self.noted((request_id, hold), payload, number);
-                open.held.extend(lines);
-                None
-            },
-            Record::Settled {
-                request_id,
-                hold,
-                admitted,
-                lines,
-                ..
-            } => {
-                let key = (request_id, hold);
-                let mut open = self.open.remove(&key).unwrap_or_default();
-                append(&mut open.body, payload);
-                let posting = Posting {
-                    key,
-                    at: admitted,
-                    body: open.body,
-                    totals: totals(&lines),
-                    raises: Vec::new(),
-                };
-                Some(Item::Over(posting))
-            },
+            // Taken at a glance.
+            Record::Admitted { .. } | Record::Grown { .. } | Record::Settled { .. } => None,
             Record::Awaited {
                 request_id,
                 hold,
@@ -150,6 +143,31 @@ impl Reader {
         }
     }
 
+    /// What a settlement's lines say. One counter may stand in several: they are added in the end.
+    fn totals(&mut self, lines: &[u8]) -> Vec<Total> {
+        let mut totals = Vec::with_capacity(4);
+        for (name, cell, amount) in record::posts(lines) {
+            let Some(counter) = self.counter(name) else {
+                continue;
+            };
+            totals.push((counter, cell, amount));
+        }
+        totals
+    }
+
+    /// The counter of a name as bytes.
+    fn counter(&mut self, name: &[u8]) -> Option<CounterName> {
+        if let Some(known) = self.names.get(name) {
+            return Some(known.clone());
+        }
+        let counter = record::counter(name)?;
+        if self.names.len() >= MAX_NAMES {
+            self.names.clear();
+        }
+        self.names.insert(Box::from(name), counter.clone());
+        Some(counter)
+    }
+
     fn noted(&mut self, key: Key, payload: &[u8], number: u64) -> &mut Open {
         let open = self.open.entry(key).or_default();
         append(&mut open.body, payload);
@@ -161,13 +179,32 @@ impl Reader {
 }
 
 impl Open {
+    /// The call, if its admission is among the records.
+    pub(super) fn call(&self) -> Option<Call> {
+        let records = records_in(&self.body).unwrap_or_default();
+        records.into_iter().find_map(|record| match record {
+            Record::Admitted { call, .. } => Some(call),
+            _ => None,
+        })
+    }
+
+    /// What it holds.
+    pub(super) fn held(&self) -> Vec<Post> {
+        let records = records_in(&self.body).unwrap_or_default();
+        let lines = records.into_iter().map(|record| match record {
+            Record::Admitted { lines, .. } | Record::Grown { lines, .. } => lines,
+            _ => Vec::new(),
+        });
+        lines.flatten().collect()
+    }
+
     /// The posting of a call whose end will never be known: it is charged all that it held.
     pub(super) fn at_ceiling(&self, key: Key) -> Posting {
         Posting {
             key,
             at: self.at,
             body: self.body.clone(),
-            totals: totals(&self.held),
+            totals: totals(&self.held()),
             raises: Vec::new(),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::coding::{Decoder, Encoder, KNOWN, WithSeen, number_in};
+use super::{
+    coding::{Decoder, Encoder, KNOWN, WithSeen, number_in},
+    posting::Key,
+};
 use crate::{
     base::{
         clock::Timestamp,
@@ -205,6 +208,65 @@ pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
             to.adjustment(adjustment);
         },
     }
+}
+
+/// What moving a record into the books needs to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Glance<'a> {
+    /// [`Record::Admitted`], and when.
+    Admitted(Key, Timestamp),
+    /// [`Record::Grown`].
+    Grown(Key),
+    /// [`Record::Settled`], when it was admitted, and its lines, to be read by [`posts`].
+    Settled(Key, Timestamp, &'a [u8]),
+    /// Any other: rare enough to be read whole.
+    Other,
+}
+
+/// As [`decode`], for the records that every call leaves, without making a copy of their parts.
+pub(super) fn glance(bytes: &[u8]) -> Option<Glance<'_>> {
+    let mut from = Decoder(bytes);
+    let seen = match from.byte()? {
+        ADMITTED => {
+            let request_id = from.skip_call()?;
+            let (hold, at) = (from.hold()?, from.time()?);
+            from.skip_lines(WithSeen::Yes)?;
+            Glance::Admitted((request_id, hold), at)
+        },
+        GROWN => {
+            let request_id = RequestId::from_bytes(from.fixed()?);
+            let hold = from.hold()?;
+            from.skip_lines(WithSeen::No)?;
+            Glance::Grown((request_id, hold))
+        },
+        SETTLED => {
+            let request_id = RequestId::from_bytes(from.fixed()?);
+            let (hold, admitted) = (from.hold()?, from.time()?);
+            from.option(Decoder::signed)?;
+            from.option(Decoder::unsigned)?;
+            KNOWN.get(usize::from(from.byte()?))?;
+            let lines = from.0;
+            from.skip_lines(WithSeen::No)?;
+            if !from.0.is_empty() {
+                from.ending()?;
+            }
+            Glance::Settled((request_id, hold), admitted, lines)
+        },
+        _ => return Some(Glance::Other),
+    };
+    from.0.is_empty().then_some(seen)
+}
+
+/// The lines of a settlement, each with its counter's name as bytes, the cell and the amount.
+pub(super) fn posts(lines: &[u8]) -> impl Iterator<Item = (&[u8], Timestamp, i64)> {
+    let mut from = Decoder(lines);
+    let count = from.unsigned().unwrap_or(0);
+    (0..count).map_while(move |_| Some((from.counter_bytes()?, from.time()?, from.signed()?)))
+}
+
+/// The counter of a name as bytes.
+pub(super) fn counter(bytes: &[u8]) -> Option<CounterName> {
+    Decoder(bytes).counter()
 }
 
 /// The record in `bytes`; `None` if they are not one.

@@ -69,7 +69,7 @@ fn batch_hash(
         let body: Vec<u8> = row.get(4)?;
         let request = RequestId::from_bytes(row.get(1)?);
         let hold = HoldId(hold.cast_unsigned());
-        link(&mut hash, request, hold, timestamp(at), &body);
+        link(&mut hash, (request, hold), timestamp(at), &body);
         let totals = Posting::totals_in(&body).ok_or(BooksError::Entry(row.get(0)?))?;
         for (counter, cell, amount) in totals {
             let sum = sums.entry((counter, time(cell))).or_default();

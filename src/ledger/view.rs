@@ -12,7 +12,7 @@ use super::{
     books::{Books, BooksError, Hash, Verified},
     books_in,
     later::Parked,
-    posting::{Item, Key, Posting, Reader, records_in},
+    posting::{Item, Key, Open, Posting, Reader, records_in},
     record::Record,
     segment::{self, Frames},
 };
@@ -147,7 +147,7 @@ impl View {
                 of(counter, *cell, &|standing| standing.raises.push(*raise));
             }
         }
-        for post in self.reader.open.values().flat_map(|open| &open.held) {
+        for post in self.reader.open.values().flat_map(Open::held) {
             of(&post.counter, post.cell, &|standing| {
                 standing.reserved += post.amount;
             });

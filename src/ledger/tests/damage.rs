@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{posting::Total, record::decode, *};
+use super::{
+    posting::Total,
+    record::{Glance, decode, glance},
+    *,
+};
 
 /// The bytes of a journal with every kind of call in it, and its records.
 pub(super) fn journal() -> (Vec<u8>, Vec<Vec<u8>>) {
@@ -126,5 +130,32 @@ fn a_start_over_a_torn_journal_goes_on_in_a_new_segment() {
             assert_eq!(again.stands(), (expected(&records[..number]) + 1, 0));
         }
         end += 9 + record.len();
+    }
+}
+
+#[test]
+fn a_glance_takes_for_a_record_what_reading_it_whole_does() {
+    let (_, mut records) = journal();
+    let (rig, _) = rig(TempDir::new().unwrap());
+    let mut hold = rig.admit(1).unwrap();
+    hold.ends(ended::ending(1));
+    hold.settle(cost(1));
+    rig.journal.flush(u64::MAX);
+    let bytes = segment::read(rig.dir.path(), 1, 0, None).unwrap();
+    records.extend(Frames::of(&bytes).map(<[u8]>::to_vec));
+    let agree = |bytes: &[u8]| match glance(bytes) {
+        Some(Glance::Other) => {},
+        seen => assert_eq!(seen.is_some(), decode(bytes).is_some(), "{bytes:?}"),
+    };
+    for record in &records {
+        assert!(!matches!(glance(record), None | Some(Glance::Other)));
+        for at in 0..record.len() {
+            agree(&record[..at]);
+            for flip in [0x01, 0x7f, 0x80, 0xff] {
+                let mut damaged = record.clone();
+                damaged[at] ^= flip;
+                agree(&damaged);
+            }
+        }
     }
 }

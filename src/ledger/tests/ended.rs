@@ -9,7 +9,7 @@ use crate::{
     policy::Ending,
 };
 
-fn ending(number: u8) -> Ending {
+pub(super) fn ending(number: u8) -> Ending {
     Ending {
         span_id: SpanId::from_bytes([number; 8]),
         status: Status::Cancelled,
