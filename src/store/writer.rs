@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Statement, Transaction, params};
 
 use super::{Config, StoreError, blocks::Block, blocks::micros, schema};
 use crate::{
@@ -85,15 +85,19 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         let mut known = None;
+        let mut rows = transaction.prepare_cached(ROW)?;
+        let mut lines = transaction.prepare_cached(LINE)?;
         for (span, line) in spans {
             if span.end == End::Crashed && is_known(&transaction, self.next, span, &mut known)? {
                 continue;
             }
-            insert(&transaction, self.next, span, line)?;
+            insert(&mut rows, self.next, span)?;
+            lines.execute(params![self.next, line])?;
             self.open.add_span(self.next, span);
             self.next += 1;
             self.open.seal_if_full(&transaction)?;
         }
+        drop((rows, lines));
         transaction.commit()
     }
 
@@ -167,45 +171,41 @@ fn latest(connection: &Connection, from: i64) -> rusqlite::Result<HashSet<SpanId
     ids.collect()
 }
 
-fn insert(transaction: &Transaction<'_>, id: i64, span: &Span, line: &str) -> rusqlite::Result<()> {
+const ROW: &str = "INSERT INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const LINE: &str = "INSERT INTO lines VALUES (?, ?)";
+
+fn insert(rows: &mut Statement<'_>, id: i64, span: &Span) -> rusqlite::Result<()> {
     let usage = &span.usage;
     let count = |count: Option<u64>| count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
     let label = |label| span.labels.get(label);
-    transaction
-        .prepare_cached(
-            "INSERT INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        )?
-        .execute(params![
-            id,
-            micros(span.start),
-            i64::try_from(span.duration.as_micros()).unwrap_or(i64::MAX),
-            span.trace_id.bytes(),
-            span.span_id.bytes(),
-            span.request_id.bytes(),
-            span.kind.name(),
-            span.status.name(),
-            (!span.provider.is_empty()).then_some(&*span.provider),
-            span.model(),
-            label(Label::Agent),
-            label(Label::User),
-            label(Label::Project),
-            label(Label::Environment),
-            label(Label::Session),
-            label(Label::Workflow),
-            count(usage.input),
-            count(usage.cache_read),
-            count(usage.cache_write),
-            count(usage.output),
-            count(usage.reasoning),
-            span.usage_source.name(),
-            span.cost.map(Usd::nanos),
-            family(
-                span.request_model.as_deref(),
-                span.response_model.as_deref()
-            ),
-        ])?;
-    transaction
-        .prepare_cached("INSERT INTO lines VALUES (?, ?)")?
-        .execute(params![id, line])?;
+    rows.execute(params![
+        id,
+        micros(span.start),
+        i64::try_from(span.duration.as_micros()).unwrap_or(i64::MAX),
+        span.trace_id.bytes(),
+        span.span_id.bytes(),
+        span.request_id.bytes(),
+        span.kind.name(),
+        span.status.name(),
+        (!span.provider.is_empty()).then_some(&*span.provider),
+        span.model(),
+        label(Label::Agent),
+        label(Label::User),
+        label(Label::Project),
+        label(Label::Environment),
+        label(Label::Session),
+        label(Label::Workflow),
+        count(usage.input),
+        count(usage.cache_read),
+        count(usage.cache_write),
+        count(usage.output),
+        count(usage.reasoning),
+        span.usage_source.name(),
+        span.cost.map(Usd::nanos),
+        family(
+            span.request_model.as_deref(),
+            span.response_model.as_deref()
+        ),
+    ])?;
     Ok(())
 }
