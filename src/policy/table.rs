@@ -120,6 +120,9 @@ impl Table {
 
     /// Finds the claim's counter; false if it is not there.
     pub(super) fn find(&self, claim: &mut Claim) -> bool {
+        if self.is_at_its_place(claim) {
+            return true;
+        }
         let Some(key) = self.key(claim) else {
             return false;
         };
@@ -128,6 +131,18 @@ impl Table {
         };
         claim.place = *place;
         true
+    }
+
+    /// Whether the claim was looked up before, and its counter is still where it was: then there is
+    /// no key to be made.
+    fn is_at_its_place(&self, claim: &Claim) -> bool {
+        let found = self.counters.get(claim.place).and_then(Option::as_ref);
+        found.is_some_and(|counter| {
+            counter.unit == claim.unit
+                && counter.window == claim.window
+                && counter.values == claim.values
+                && counter.rule.identity == claim.rule.identity
+        })
     }
 
     fn key(&self, claim: &Claim) -> Option<Key> {
