@@ -6,6 +6,17 @@ use serde::{Serialize, Serializer};
 
 use super::clock::Timestamp;
 
+/// A byte as two lower-case hexadecimal digits.
+pub fn hex(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|digit| {
+        if digit < 10 {
+            b'0' + digit
+        } else {
+            b'a' + digit - 10
+        }
+    })
+}
+
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
@@ -24,18 +35,21 @@ macro_rules! hex_id {
             }
         }
 
+        impl $name {
+            /// Its digits: lower-case hexadecimal, as it is printed.
+            pub fn digits(self) -> [u8; $bytes * 2] {
+                let mut text = [0_u8; $bytes * 2];
+                for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(self.0) {
+                    *pair = hex(byte);
+                }
+                text
+            }
+        }
+
         /// Lower-case hexadecimal.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                let mut text = [0_u8; $bytes * 2];
-                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-                    let digits = [byte >> 4, byte & 15].map(|n| DIGITS.get(usize::from(n)));
-                    for (place, digit) in pair.iter_mut().zip(digits) {
-                        *place = digit.copied().unwrap_or(b'0');
-                    }
-                }
-                f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+                f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
             }
         }
 

@@ -233,7 +233,7 @@ impl Exchange {
     /// The headers that every response gets.
     pub(super) fn mark<B>(&self, response: &mut Response<B>) {
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::try_from(self.request_id.to_string()) {
+        if let Ok(id) = HeaderValue::from_bytes(&self.request_id.digits()) {
             headers.insert(REQUEST_ID, id);
         }
         self.trace.answer(headers);

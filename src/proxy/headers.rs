@@ -63,14 +63,18 @@ pub(super) fn to_upstream(headers: HeaderMap, host: &HeaderValue) -> HeaderMap {
 pub(super) fn to_client(headers: HeaderMap) -> HeaderMap {
     let upgrade = is_upgrade(&headers);
     let named = Named::by(&headers);
+    let kept = |name: &HeaderName| match *name {
+        CONNECTION | UPGRADE => upgrade,
+        _ => !is_hop_by_hop(name) && !named.has(name),
+    };
+    // The usual case; to make another map costs more than to look.
+    if headers.keys().all(kept) {
+        return headers;
+    }
     // Two of ours follow.
     let mut out = HeaderMap::with_capacity(headers.len() + 2);
     each(headers, |name, value| {
-        let kept = match *name {
-            CONNECTION | UPGRADE => upgrade,
-            _ => !is_hop_by_hop(name) && !named.has(name),
-        };
-        if kept {
+        if kept(name) {
             out.append(name.clone(), value);
         }
     });

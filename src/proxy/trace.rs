@@ -5,7 +5,7 @@ mod wire;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    base::id::{SpanId, TraceId},
+    base::id::{SpanId, TraceId, hex},
     pipeline::{Propagation, Send, TraceFormat},
 };
 
@@ -95,8 +95,16 @@ impl Context {
     }
 
     fn header(&self) -> HeaderValue {
-        let text = format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, self.flags);
-        HeaderValue::try_from(text).unwrap_or_else(|_never| HeaderValue::from_static(""))
+        // Without formatting, since every response gets one.
+        let mut text = Vec::with_capacity(64);
+        text.extend_from_slice(b"00-");
+        text.extend_from_slice(&self.trace_id.digits());
+        text.push(b'-');
+        text.extend_from_slice(&self.span_id.digits());
+        text.push(b'-');
+        text.extend_from_slice(&hex(self.flags));
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+            .unwrap_or_else(|_never| HeaderValue::from_static(""))
     }
 }
 
