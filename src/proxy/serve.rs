@@ -1,9 +1,9 @@
 //! One connection of a client: HTTP/1.1 or HTTP/2 with prior knowledge, one service call a request.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, fmt::Display, pin::Pin, sync::Arc};
 
 use http::{Request, Response, Version};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -28,6 +28,16 @@ pub async fn serve(
     limits: &Limits,
     draining: impl Future<Output = ()>,
 ) {
+    tokio::pin!(draining);
+    let begins = tokio::time::timeout(HEAD_PATIENCE, may_be_http2(&socket));
+    let may_be_http2 = tokio::select! {
+        begins = begins => match begins {
+            Ok(Ok(begins)) => begins,
+            // It is gone, or says nothing.
+            _ => return,
+        },
+        () = &mut draining => return,
+    };
     let in_request = InRequest::default();
     let socket = TokioIo::new(Patient::new(socket, HEAD_PATIENCE, in_request.clone()));
     let service = service_fn(move |request: Request<Incoming>| {
@@ -46,13 +56,27 @@ pub async fn serve(
             Ok::<Response<ResponseBody>, Infallible>(response)
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
     let header_bytes = usize::try_from(limits.header_bytes.as_u64()).unwrap_or(usize::MAX);
+    let buffer = header_bytes.max(MIN_BUFFER);
+    if !may_be_http2 {
+        let mut builder = http1::Builder::new();
+        builder
+            .max_headers(limits.headers)
+            .max_buf_size(buffer)
+            // The provider's own date passes.
+            .auto_date_header(false);
+        let connection = builder.serve_connection(socket, service).with_upgrades();
+        drive(connection, draining, |connection| {
+            connection.graceful_shutdown();
+        })
+        .await;
+        return;
+    }
+    let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .max_headers(limits.headers)
-        .max_buf_size(header_bytes.max(MIN_BUFFER))
-        // The provider's own date passes.
+        .max_buf_size(buffer)
         .auto_date_header(false);
     builder
         .http2()
@@ -61,11 +85,37 @@ pub async fn serve(
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
         .auto_date_header(false);
     let connection = builder.serve_connection_with_upgrades(socket, service);
+    drive(connection, draining, |connection| {
+        connection.graceful_shutdown();
+    })
+    .await;
+}
+
+/// Whether the first bytes of a connection can be those of HTTP/2. To look costs a system call a
+/// connection; to let hyper find out costs it a second buffer, for as long as it is open, and
+/// passes every later byte through one more layer.
+async fn may_be_http2(socket: &TcpStream) -> std::io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut first = [0; PREFACE.len()];
+    let length = socket.peek(&mut first).await?;
+    let first = first.get(..length).unwrap_or_default();
+    // What is cut short within it is left to hyper, which waits for more.
+    Ok(PREFACE.starts_with(first))
+}
+
+/// Serves until the connection has ended.
+async fn drive<C, E: Display>(
+    connection: C,
+    draining: impl Future<Output = ()>,
+    leave: fn(Pin<&mut C>),
+) where
+    C: Future<Output = Result<(), E>>,
+{
     tokio::pin!(connection, draining);
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = &mut draining => {
-            connection.as_mut().graceful_shutdown();
+            leave(connection.as_mut());
             connection.await
         },
     };
