@@ -17,7 +17,7 @@ pub enum Outgoing {
     Whole(Option<Bytes>),
     /// All of it and what follows it. Of unknown length on the wire, since only a body in chunks
     /// has room for trailers.
-    Trailed(Option<Bytes>, Option<HeaderMap>),
+    Trailed(Option<Bytes>, Option<Box<HeaderMap>>),
     /// Frames as they come.
     Stream(Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>),
 }
@@ -51,7 +51,7 @@ impl Body for Outgoing {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Trailed(bytes, trailers) => {
                 let data = bytes.take().map(Frame::data);
-                let frame = data.or_else(|| trailers.take().map(Frame::trailers));
+                let frame = data.or_else(|| trailers.take().map(|it| Frame::trailers(*it)));
                 Poll::Ready(frame.map(Ok))
             },
             Self::Stream(body) => body.as_mut().poll_frame(cx),

@@ -142,26 +142,27 @@ impl Upstream {
         mut request: Request<Outgoing>,
         mut sending: impl FnMut(),
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        if let Some(mut driver) = self.idle(origin) {
+        let mut pooled = self.idle(origin);
+        loop {
+            let is_new = pooled.is_none();
+            let mut driver = match pooled.take() {
+                Some(driver) => driver,
+                // On the heap, since it is large, and every call would have room for it.
+                None => Box::pin(self.open(origin)).await?,
+            };
+            if let Some(via) = driver.via.clone() {
+                through_proxy(&mut request, origin, via);
+            }
             sending();
             match driver.exchange(request, self.patience.first_byte).await {
                 Ok(response) => return Ok(self.wrap(origin, driver, response)),
                 Err(Failed {
                     request: Some(unsent),
                     ..
-                }) => request = *unsent,
+                }) if !is_new => request = *unsent,
                 Err(Failed { error, .. }) => return Err(error),
             }
             self.resent.fetch_add(1, Relaxed);
-        }
-        let mut driver = self.open(origin).await?;
-        if let Some(via) = driver.via.clone() {
-            through_proxy(&mut request, origin, via);
-        }
-        sending();
-        match driver.exchange(request, self.patience.first_byte).await {
-            Ok(response) => Ok(self.wrap(origin, driver, response)),
-            Err(Failed { error, .. }) => Err(error),
         }
     }
 

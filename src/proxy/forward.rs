@@ -38,7 +38,7 @@ impl Outbound {
     pub(super) fn whole(parts: Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
         let body = match trailers {
             None => Outgoing::whole(body),
-            Some(trailers) => Outgoing::Trailed(Some(body), Some(trailers)),
+            Some(trailers) => Outgoing::Trailed(Some(body), Some(Box::new(trailers))),
         };
         Self::new(parts, body)
     }
@@ -91,11 +91,16 @@ pub(super) fn plain<'a>(headers: &HeaderMap, body: &'a Bytes) -> Option<Cow<'a, 
 
 /// Whether the client has signed or digested the body, so that no byte of it may change.
 pub(super) fn is_signed(headers: &HeaderMap) -> bool {
-    const DIGESTS: [&str; 4] = ["content-digest", "digest", "content-md5", "signature-input"];
+    const DIGESTS: [HeaderName; 4] = [
+        HeaderName::from_static("content-digest"),
+        HeaderName::from_static("digest"),
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("signature-input"),
+    ];
     let aws = headers
         .get(AUTHORIZATION)
         .is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"));
-    aws || DIGESTS.iter().any(|name| headers.contains_key(*name))
+    aws || DIGESTS.iter().any(|name| headers.contains_key(name))
 }
 
 /// Whether the client has signed this header: AWS Signature Version 4, HTTP Message Signatures

@@ -288,7 +288,10 @@ impl Worker {
                 drop(place);
                 sent
             },
-            Ok(Peeked::Large { begun, rest }) => self.stream(exchange, parts, begun, rest).await,
+            // On the heap, as it is rare, and every call would have room for it.
+            Ok(Peeked::Large { begun, rest }) => {
+                Box::pin(self.stream(exchange, parts, begun, rest)).await
+            },
             Err(error) => Err(forward::unfinished(exchange, &error)),
         }
     }
