@@ -76,9 +76,10 @@ pub(super) async fn admit(
         // Stopped by a limit that is used up, else free to go.
         Spends::Unknown => Ask::of(Amounts::of(crate::base::money::Usd::ZERO, 0)),
         Spends::Tokens => {
-            exchange.reservation.worth = worth(exchange, &matched)?;
+            let limits = live.pricing.limits(&query(exchange));
+            exchange.reservation.worth = worth(exchange, &matched, &limits)?;
             exchange.reservation.margin = live.cut_margin;
-            tokens(exchange, &mut matched, body)?
+            tokens(exchange, &mut matched, &limits, body)?
         },
     };
     let hold = ask_in_turn(exchange, &live.engine, matched, ask.amounts).await?;
@@ -158,17 +159,16 @@ fn query(exchange: &Exchange) -> Query<'_> {
 }
 
 /// The prices and the input that the call cannot exceed.
-fn worth(exchange: &Exchange, matched: &Matched) -> Result<Worth, Refusal> {
+fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Worth, Refusal> {
     let (request, pricing) = (&exchange.request, &exchange.live.pricing);
     let query = query(exchange);
-    let limits = pricing.limits(&query);
     // Only what our own cut can make up for is bounded by what was learned, instead of by bytes.
-    let (input, output) = if goes_in_steps(request, &limits) {
+    let (input, output) = if goes_in_steps(request, limits) {
         let rates = exchange.rates();
-        let input = InputBound::learned(request, &limits, None, &rates.input);
+        let input = InputBound::learned(request, limits, None, &rates.input);
         (input, rates.output)
     } else {
-        (InputBound::of(request, &limits, None), Rate::UNKNOWN)
+        (InputBound::of(request, limits, None), Rate::UNKNOWN)
     };
     if !matched.counts_usd() {
         return Ok(Worth {
@@ -208,6 +208,7 @@ const fn goes_in_steps(request: &RequestFacts, limits: &Limits) -> bool {
 fn tokens(
     exchange: &Exchange,
     matched: &mut Matched,
+    limits: &Limits,
     body: Option<&Bytes>,
 ) -> Result<Ask, Refusal> {
     let (request, live) = (&exchange.request, &exchange.live);
@@ -221,8 +222,7 @@ fn tokens(
     if exchange.route.operation.kind == Kind::Embedding {
         return Ok(ask(0));
     }
-    let limits = live.pricing.limits(&query(exchange));
-    let in_steps = goes_in_steps(request, &limits);
+    let in_steps = goes_in_steps(request, limits);
     let most = request
         .output_limit
         .unwrap_or(limits.output)

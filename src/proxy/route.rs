@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Version, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Version, request::Parts, uri::PathAndQuery};
 
 use super::live::{Destination, Live};
 use crate::{
@@ -38,7 +38,7 @@ pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
     Ok(Route {
         dialect,
         operation,
-        target: to.target(rest, head.uri.query())?,
+        target: to.target(&head.uri, rest)?,
         to,
         segment: segment.map(Box::from),
     })
@@ -90,6 +90,9 @@ fn named(path: &str) -> Option<(&str, &str)> {
     Some((name, if rest.is_empty() { "/" } else { rest }))
 }
 
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
 /// The provider whose dialect a bare path or a header gives away.
 fn marked(path: &str, headers: &HeaderMap) -> Option<&'static str> {
     let under = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
@@ -100,11 +103,11 @@ fn marked(path: &str, headers: &HeaderMap) -> Option<&'static str> {
     let verb_on_model = path
         .strip_prefix("/v1/models/")
         .is_some_and(|rest| rest.contains(':'));
-    if headers.contains_key("anthropic-version") || is("/v1/messages") || is("/v1/complete") {
+    if headers.contains_key(ANTHROPIC_VERSION) || is("/v1/messages") || is("/v1/complete") {
         Some("anthropic")
     } else if under(&["/v1beta/", "/upload/v1beta/"])
         || verb_on_model
-        || headers.contains_key("x-goog-api-key")
+        || headers.contains_key(GOOGLE_KEY)
     {
         Some("gemini")
     } else if under(&["/v1/projects/", "/v1beta1/projects/"]) {
