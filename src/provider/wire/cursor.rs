@@ -263,7 +263,7 @@ impl<'a> Cursor<'a> {
     fn key(&mut self) -> Option<Cow<'a, [u8]>> {
         let start = self.at;
         let string = self.string()?;
-        if !string.is_escaped() {
+        if !string.is_escaped {
             return Some(Cow::Borrowed(string.inner));
         }
         let quoted = self.raw.get(start - 1..self.at)?;

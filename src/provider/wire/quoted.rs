@@ -9,61 +9,60 @@ use crate::call::text::Text;
 pub(super) struct Quoted<'a> {
     /// What stands between the quotes, as it is spelt.
     pub(super) inner: &'a [u8],
-    /// Its escapes, as if they were text.
-    spelling: Text,
-    /// What they stand for.
-    meaning: Text,
+    /// Whether it has escapes.
+    pub(super) is_escaped: bool,
 }
 
 impl<'a> Quoted<'a> {
     /// The string that begins at `from`; `None` if it has no end.
     pub(super) fn read(raw: &'a [u8], from: usize) -> Option<Self> {
-        let (mut spelling, mut meaning) = (Text::default(), Text::default());
         let mut at = from;
+        let mut is_escaped = false;
         loop {
             at = quote_or_backslash(raw, at)?;
-            let [first, rest @ ..] = raw.get(at..)? else {
-                return None;
-            };
-            if *first == b'"' {
-                return Some(Self {
-                    inner: raw.get(from..at)?,
-                    spelling,
-                    meaning,
-                });
+            if raw.get(at) == Some(&b'"') {
+                let inner = raw.get(from..at)?;
+                return Some(Self { inner, is_escaped });
             }
-            match rest {
-                [b'u', digits @ ..] if let Some(text) = escaped(digits) => {
-                    spelling += Text::of(rest.get(..5)?);
-                    meaning += text;
-                    at += 6;
-                },
-                [letter, ..] => {
-                    spelling += Text::of(&[*letter]);
-                    meaning.bytes += 1;
-                    at += 2;
-                },
-                [] => return None,
-            }
-            spelling.bytes += 1;
+            is_escaped = true;
+            at += 2;
         }
-    }
-
-    /// Whether it has escapes.
-    pub(super) const fn is_escaped(&self) -> bool {
-        self.spelling.bytes > 0
     }
 
     /// The text that it stands for. A lone half of a surrogate pair, which some servers send when
     /// they cut a text between two events, counts as half the pair.
-    pub(super) fn text(&self) -> Text {
+    pub(super) fn text(self) -> Text {
         let spelt = Text::of(self.inner);
+        if !self.is_escaped {
+            return spelt;
+        }
+        let (mut spelling, mut meaning) = (Text::default(), Text::default());
+        let mut rest = self.inner;
+        while let Some(at) = memchr::memchr(b'\\', rest) {
+            spelling.bytes += 1;
+            rest = rest.get(at + 1..).unwrap_or_default();
+            let taken = match rest {
+                [b'u', digits @ ..] if let Some(text) = escaped(digits) => {
+                    spelling += Text::of(rest.get(..5).unwrap_or_default());
+                    meaning += text;
+                    5
+                },
+                [letter, ..] => {
+                    spelling.bytes += 1;
+                    spelling.plain += u64::from(letter.is_ascii_lowercase());
+                    meaning.bytes += 1;
+                    1
+                },
+                [] => 0,
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+        }
         let resolved = Text {
-            bytes: spelt.bytes.saturating_sub(self.spelling.bytes),
-            plain: spelt.plain.saturating_sub(self.spelling.plain),
+            bytes: spelt.bytes.saturating_sub(spelling.bytes),
+            plain: spelt.plain.saturating_sub(spelling.plain),
             wide: spelt.wide,
         };
-        resolved + self.meaning
+        resolved + meaning
     }
 }
 
