@@ -16,7 +16,7 @@ use super::Kept;
 use crate::{
     admin::{Adjust, Archive, Program, State},
     base::{
-        clock::{Clock, Instant, Timestamp},
+        clock::{Clock, Timestamp},
         units::show_duration,
     },
     config::Config,
@@ -25,10 +25,6 @@ use crate::{
     policy::{AdjustError, Budget, Purse, Reach, Standing},
     proxy::Proxy,
 };
-
-/// How long a failure of the ledger makes us unready: as long as there is traffic it is found
-/// again, and without any nobody would ever find that it is over.
-const LEDGER_TROUBLE: Duration = Duration::from_secs(30);
 
 /// The running program, as the admin listener sees it.
 pub(super) struct Control {
@@ -57,13 +53,11 @@ struct Configured {
     refused: Option<(Timestamp, String)>,
 }
 
-/// Notices failures of the ledger.
+/// Tells of failures of the ledger.
 struct LedgerWatch {
     counts: Box<dyn Fn() -> ledger::Counts + Send + Sync>,
     /// Whether calls are refused when it fails.
     blocks: bool,
-    /// Failures that were seen, and when there was a new one.
-    seen: Mutex<(u64, Option<Instant>)>,
 }
 
 impl Control {
@@ -93,7 +87,6 @@ impl Control {
             ledger: ledger.map(|ledger| LedgerWatch {
                 counts: Box::new(ledger.counting()),
                 blocks: config.ledger.on_ledger_down == OnLedgerDown::Block,
-                seen: Mutex::default(),
             }),
             configured: Mutex::new(Configured {
                 summary: config.summary(),
@@ -179,7 +172,7 @@ impl Control {
     fn ledger_fails(&self, blocks: bool) -> bool {
         let ledger = self.ledger.as_ref();
         let ledger = ledger.filter(|ledger| ledger.blocks == blocks);
-        ledger.is_some_and(|ledger| ledger.is_failing(self.clock.mono()))
+        ledger.is_some_and(|ledger| (ledger.counts)().failing)
     }
 }
 
@@ -252,17 +245,4 @@ impl Program for Control {
 /// A moment on the status page.
 fn shown(at: Timestamp) -> String {
     at.to_jiff().strftime("%F %T UTC").to_string()
-}
-
-impl LedgerWatch {
-    fn is_failing(&self, now: Instant) -> bool {
-        let down = (self.counts)().down;
-        let mut seen = self.seen.lock();
-        if down > seen.0 {
-            *seen = (down, Some(now));
-        }
-        let (_, last) = *seen;
-        drop(seen);
-        last.is_some_and(|last| now.duration_since(last) < LEDGER_TROUBLE)
-    }
 }

@@ -135,7 +135,6 @@ impl Gauges {
         let events = [
             ("write_failed", ledger.down),
             ("record_lost", ledger.lost),
-            ("refusal_not_noted", ledger.refused_unnoted),
             ("books_failed", ledger.books_down),
             ("span_recovered", ledger.spans_recovered),
             ("hold_unsettled", purse.unsettled),
@@ -183,20 +182,30 @@ impl Gauges {
             ("calls", self.limits.in_flight),
             ("unfinished_requests", self.limits.connections),
             ("peeked_bytes", self.limits.peek_total.as_usize()),
+            ("awaited_responses", holdings.most_awaited),
             ("counters", self.limits.counters),
             ("estimated_models", Estimator::MAX_MODELS),
+            ("waiting_calls", purse.most_waiting),
         ];
         for (what, bound) in bounds {
             metrics.bound.with_label_values(&[what]).set(whole(bound));
         }
         let over = [
             ("peeked_bytes", holdings.peek_turned_away),
+            ("awaited_responses", holdings.awaited_turned_away),
             ("counters", purse.overflowed),
             ("waiting_calls", purse.turned_away),
             ("idle_upstream_connections", overflow),
             ("prices", emptied),
             ("estimated_models", holdings.estimated_left_out),
             ("estimates", holdings.estimates_missed),
+            (
+                "noted_refusals",
+                self.control
+                    .ledger_counts()
+                    .unwrap_or_default()
+                    .refused_unnoted,
+            ),
         ];
         for (what, count) in over {
             metrics.over.with_label_values(&[what]).inc_by(count);

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -64,6 +64,8 @@ pub(super) struct FileJournal {
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
     pub(super) down: AtomicU64,
+    /// The last attempt to write has failed.
+    pub(super) failing: AtomicBool,
     pub(super) lost: AtomicU64,
     pub(super) refused_unnoted: AtomicU64,
     pub(super) books_down: AtomicU64,
@@ -162,11 +164,13 @@ impl FileJournal {
         match written {
             Ok(()) => {
                 tail.pending.clear();
+                self.tallies.failing.store(false, Relaxed);
                 Ok(tail.base + tail.length)
             },
             Err(error) => {
                 tail.pending.truncate(noted);
                 self.tallies.down.fetch_add(1, Relaxed);
+                self.tallies.failing.store(true, Relaxed);
                 self.warn(tail, &error);
                 Err(JournalDown)
             },
@@ -206,6 +210,17 @@ impl FileJournal {
             let _position = self.append(&mut tail, None);
         }
         drop(tail);
+    }
+
+    /// Whether the last attempt to write has failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.tallies.failing.load(Relaxed)
+    }
+
+    /// Finds out whether it can be written again, so that nobody has to send a call for that.
+    pub(super) fn try_out(&self) {
+        let failing = self.tail.lock().try_out(&self.dir).is_err();
+        self.tallies.failing.store(failing, Relaxed);
     }
 
     /// Writes what is noted, begins a new segment if this one is longer than `longest` bytes, and
@@ -276,6 +291,17 @@ impl Tail {
             awaited: self.awaited,
             stop: self.stop,
         }
+    }
+
+    /// Writes a block, and takes it back.
+    fn try_out(&mut self, dir: &Path) -> io::Result<()> {
+        if self.broken {
+            self.begin(dir)?;
+        }
+        let mut file = &*self.file;
+        let written = file.write_all(&[0; 4096]);
+        self.broken = self.file.set_len(self.length).is_err();
+        written
     }
 
     /// Appends `pending` as a whole or not at all.

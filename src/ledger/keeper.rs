@@ -101,7 +101,7 @@ impl Keeper {
     /// Works until told to stop.
     pub(super) fn run(mut self) {
         while self.turn().is_continue() {
-            let idle = self.is_caught_up() && self.old.is_empty();
+            let idle = self.is_caught_up() && self.old.is_empty() && !self.journal.is_failing();
             self.journal.rest((!idle).then_some(TICK));
         }
     }
@@ -119,6 +119,9 @@ impl Keeper {
         }
         if due(self.last_check) {
             self.last_check = now;
+            if self.journal.is_failing() {
+                self.journal.try_out();
+            }
             self.checkpoint(&mark);
             self.remove();
         }

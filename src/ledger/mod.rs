@@ -119,6 +119,9 @@ pub struct Crashed {
 pub struct Counts {
     /// Entries that could not be written when they should have been.
     pub down: u64,
+    /// Whether the last attempt to write one has failed. Where nothing else is to be written, the
+    /// ledger finds out by itself, several times a second, when it is over.
+    pub failing: bool,
     /// Settlements and refusals that were lost, since nothing could be written for long.
     pub lost: u64,
     /// Refused calls that were not noted for `why`, since there were too many in a second.
@@ -207,6 +210,7 @@ impl Ledger {
             let tallies = &journal.tallies;
             Counts {
                 down: tallies.down.load(Relaxed),
+                failing: tallies.failing.load(Relaxed),
                 lost: tallies.lost.load(Relaxed),
                 refused_unnoted: tallies.refused_unnoted.load(Relaxed),
                 books_down: tallies.books_down.load(Relaxed),

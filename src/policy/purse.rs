@@ -390,6 +390,7 @@ impl Purse {
         Counts {
             counters,
             waiting,
+            most_waiting: Waiting::MOST,
             ..self.tallies.counts()
         }
     }

@@ -9,8 +9,10 @@ use super::{counter::Unit, table::Claim};
 pub struct Counts {
     /// Counters in memory; at most `limits.counters`.
     pub counters: usize,
-    /// Calls that wait for a busy counter; at most 4,096.
+    /// Calls that wait for a busy counter.
     pub waiting: usize,
+    /// The most of them.
+    pub most_waiting: usize,
     /// Admissions that were counted under `overflow`, since there were too many counters.
     pub overflowed: u64,
     /// Holds that were dropped without being settled, and so charged in full.

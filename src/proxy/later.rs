@@ -4,7 +4,10 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,7 @@ use crate::{
 };
 
 /// Responses whose end is awaited; beyond, the hold is charged at once.
-const MAX_KEPT: usize = 10_000;
+pub(super) const MAX_KEPT: usize = 10_000;
 
 /// How long the end of a response is awaited; then its whole reservation is charged.
 const PATIENCE: Duration = Duration::from_hours(24);
@@ -29,6 +32,8 @@ const PATIENCE: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub(super) struct Later {
     purse: Arc<Purse>,
+    /// Calls that found no room to be kept.
+    turned_away: AtomicU64,
     /// What accepted calls hold.
     kept: DashMap<(Box<str>, Box<str>), Hold>,
     billed: Mutex<Billed>,
@@ -62,6 +67,7 @@ impl Later {
     pub(super) fn new(purse: Arc<Purse>) -> Self {
         Self {
             purse,
+            turned_away: AtomicU64::new(0),
             kept: DashMap::new(),
             billed: Mutex::default(),
         }
@@ -103,12 +109,18 @@ impl Later {
     /// Keeps a hold until the end of its response is seen. With too many of them, or without an id,
     /// it is charged in full at once, as it is when it is dropped.
     pub(super) fn keep(&self, provider: &str, id: Option<&str>, mut hold: Hold) {
-        if let Some(id) = id
-            && self.kept.len() < MAX_KEPT
-        {
+        let Some(id) = id else { return };
+        if self.kept.len() < MAX_KEPT {
             hold.await_response(provider, id);
             self.insert(provider, id, hold);
+        } else {
+            self.turned_away.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Calls that found no room to be kept.
+    pub(super) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Relaxed)
     }
 
     fn insert(&self, provider: &str, id: &str, hold: Hold) {

@@ -109,6 +109,10 @@ pub struct Holdings {
     pub peek_turned_away: u64,
     /// Responses accepted for later whose end is awaited.
     pub awaited_responses: usize,
+    /// The most of them.
+    pub most_awaited: usize,
+    /// Calls charged in full at once, since too many responses were awaited.
+    pub awaited_turned_away: u64,
     /// Providers that are no longer asked for usage in streams.
     pub not_asked_for_usage: usize,
     /// Models whose tokens are estimated by what was learned of them.
@@ -188,6 +192,8 @@ impl Proxy {
             peeked_bytes: self.room.held(),
             peek_turned_away: self.room.turned_away(),
             awaited_responses: self.later.len(),
+            most_awaited: later::MAX_KEPT,
+            awaited_turned_away: self.later.turned_away(),
             not_asked_for_usage: self.shy.len(),
             estimated_models: self.estimator.models(),
             estimated_left_out: self.estimator.left_out(),

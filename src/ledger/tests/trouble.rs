@@ -1,10 +1,15 @@
 //! A journal that cannot be written.
 
+use std::time::Duration;
+
 use super::{
     super::journal::{FileJournal, NOTED},
     *,
 };
-use crate::policy::{Adjustment, Entry, JournalDown};
+use crate::{
+    base::clock::SystemClock,
+    policy::{Adjustment, Entry, JournalDown},
+};
 
 fn journal(dir: &Path, on_down: OnLedgerDown) -> FileJournal {
     let config = Config {
@@ -75,6 +80,49 @@ fn a_journal_that_cannot_be_written_refuses_and_goes_on_in_a_new_segment() {
     fs::rename(&moved, &dir).unwrap();
     journal.write(&Entry::Adjusted(&entry("kept"))).unwrap();
     assert_eq!(names(&dir, 2), ["noted", "kept"]);
+}
+
+#[test]
+fn that_it_can_be_written_again_is_found_without_a_call() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("journal");
+    fs::create_dir(&dir).unwrap();
+    let journal = journal(&dir, OnLedgerDown::Block);
+    assert!(!journal.is_failing());
+    journal.fill_the_disk();
+    let moved = parent.path().join("gone");
+    fs::rename(&dir, &moved).unwrap();
+    let refused = journal.write(&Entry::Adjusted(&entry("lost")));
+    assert_eq!(refused, Err(JournalDown));
+    journal.try_out();
+    assert!(journal.is_failing(), "nothing has changed");
+    fs::rename(&moved, &dir).unwrap();
+    journal.try_out();
+    assert!(!journal.is_failing());
+    assert_eq!(journal.tallies.down.load(Relaxed), 1);
+    // Nothing is left of the attempt.
+    journal.write(&Entry::Adjusted(&entry("after"))).unwrap();
+    assert_eq!(names(&dir, 2), ["after"]);
+}
+
+#[test]
+fn whoever_asks_is_told_so_within_a_second() {
+    let dir = TempDir::new().unwrap();
+    let config = Config {
+        path: dir.path().to_owned(),
+        ..Config::default()
+    };
+    let (ledger, _) = Ledger::open(&config, Arc::new(SystemClock)).unwrap();
+    ledger.journal.fill_the_disk();
+    let refused = ledger.journal.write(&Entry::Adjusted(&entry("lost")));
+    assert_eq!(refused, Err(JournalDown));
+    let began = SystemClock.mono();
+    while ledger.counts().failing {
+        std::thread::yield_now();
+        let waited = SystemClock.mono().duration_since(began);
+        assert!(waited < Duration::from_secs(10), "it is never found");
+    }
+    assert_eq!(ledger.counts().down, 1);
 }
 
 #[test]

@@ -105,6 +105,16 @@ async fn metrics_tell_of_budgets_spans_and_bounds() {
     assert!(same(value("tollgate_held{what=\"counters\"}"), 2.0));
     assert!(same(value("tollgate_bound{what=\"calls\"}"), 4_096.0));
     assert!(same(value("tollgate_ready"), 1.0));
+    for (what, bound) in [("awaited_responses", 10_000.0), ("waiting_calls", 4_096.0)] {
+        let bounded = value(&format!("tollgate_bound{{what=\"{what}\"}}"));
+        assert!(same(bounded, bound), "{what} {bounded}");
+        let over = value(&format!("tollgate_over_bound_total{{what=\"{what}\"}}"));
+        assert!(same(over, 0.0), "{what} {over}");
+    }
+    // It may happen, and there is a bound to it.
+    let unnoted = value("tollgate_over_bound_total{what=\"noted_refusals\"}");
+    assert!(same(unnoted, 0.0));
+    assert!(!answer.text().contains("refusal_not_noted"));
 }
 
 #[tokio::test]
