@@ -86,7 +86,9 @@ fn adjust(
     state.program.adjust(name, change, &who).map_err(|error| {
         let status = match error {
             AdjustError::NoSuchRule(..) => StatusCode::NOT_FOUND,
-            AdjustError::Whose(..) | AdjustError::NoUsd(_) => StatusCode::BAD_REQUEST,
+            AdjustError::Whose(..) | AdjustError::NoUsd(_) | AdjustError::TooMuch(_) => {
+                StatusCode::BAD_REQUEST
+            },
             AdjustError::Down(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Problem::new(status, error.to_string())

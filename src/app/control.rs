@@ -224,7 +224,7 @@ impl Program for Control {
 
     fn budgets(&self, kept: &[Standing]) -> Vec<Budget> {
         let live = self.proxy.live();
-        let standings = self.purse.standings();
+        let standings = self.purse.standings(self.clock.wall());
         live.engine().budgets(&standings, kept, self.clock.wall())
     }
 

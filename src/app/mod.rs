@@ -194,7 +194,7 @@ impl App {
     /// Every budget in its present window: the counters that calls have touched since the start.
     pub fn budgets(&self) -> Vec<Budget> {
         let live = self.proxy.live();
-        let standings = self.purse.standings();
+        let standings = self.purse.standings(self.clock.wall());
         live.engine().budgets(&standings, &[], self.clock.wall())
     }
 

@@ -2,7 +2,13 @@
 //! and a hash chain over the batches in which entries came. A posting is taken once, however often
 //! it is brought.
 
-use std::{collections::HashMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use ring::digest;
 use rusqlite::{
@@ -52,6 +58,19 @@ pub enum BooksError {
     /// SQLite says no.
     #[error("the ledger's books: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// They are no books, or damaged ones.
+    #[error(
+        "{path}: the ledger's books are damaged ({source}); put a sound copy in the place of this \
+         file and those beside it that begin with its name, or move all of them away: then budgets \
+         count from what is still in the journal on",
+        path = path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
     /// They were written by a later version.
     #[error(
         "the ledger's books have format {0}, which this version does not know: update Tollgate"
@@ -73,6 +92,26 @@ pub enum BooksError {
     /// An entry cannot be read.
     #[error("the ledger's entry {0} cannot be read")]
     Entry(i64),
+}
+
+impl BooksError {
+    /// Tells damage of the books at `path` from everything else that SQLite may complain about.
+    pub(super) fn of(self, path: &Path) -> Self {
+        match self {
+            Self::Sqlite(source)
+                if matches!(
+                    source.sqlite_error_code(),
+                    Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
+                ) =>
+            {
+                Self::Damaged {
+                    path: path.to_owned(),
+                    source,
+                }
+            },
+            other => other,
+        }
+    }
 }
 
 /// What a verification found in order.

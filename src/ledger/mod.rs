@@ -246,9 +246,14 @@ fn assemble(
         source,
     };
     owner::private_dir(dir).map_err(unusable)?;
-    let mut books = Books::open(&books_in(dir))?;
+    let path = books_in(dir);
+    let mut books = Books::open(&path).map_err(|error| error.of(&path))?;
     let old = segment::list(dir).map_err(unusable)?;
-    let recovery = recover(config, &old, &mut books, clock.wall())?;
+    let recovery = recover(config, &old, &mut books, clock.wall());
+    let recovery = recovery.map_err(|error| match error {
+        LedgerError::Books(error) => LedgerError::Books(error.of(&path)),
+        other @ LedgerError::Unusable { .. } => other,
+    })?;
     let number = old.last().map_or(1, |last| last.saturating_add(1));
     let reading = Books::open(&books_in(dir))?;
     let journal = FileJournal::create(number, reading, Arc::clone(&clock), config);

@@ -11,7 +11,7 @@ use super::{
     table::Claim,
     window::Window,
 };
-use crate::base::clock::Timestamp;
+use crate::base::{clock::Timestamp, money::Usd};
 
 /// A budget cannot be changed by hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,13 @@ pub enum AdjustError {
     /// The rule does not count money, so that there is nothing to raise.
     #[error("the budget `{0}` has no limit in US dollars")]
     NoUsd(String),
+    /// With the raise the limit would be more than can be counted.
+    #[error(
+        "the budget `{0}` cannot be raised by that much: with its limit of now that is more than \
+         the {max} US dollars which can be counted; nothing was changed",
+        max = Usd::MAX.short()
+    )]
+    TooMuch(String),
     /// It could not be journalled.
     #[error("{0}; nothing was changed")]
     Down(#[from] JournalDown),
@@ -51,6 +58,10 @@ impl Engine {
         let mut claim = Claim::on(&rule, Unit::Usd, &values, now);
         // In memory first, or it would be recalled with the raise and then raised again.
         let _spent = self.purse.spent_by_cell(&mut claim, now)?;
+        let limit = self.purse.raised_limit(&claim, now);
+        if limit.checked_add(raise.amount).is_none() {
+            return Err(AdjustError::TooMuch(rule.name.to_string()));
+        }
         // A rolling window has no end: one length from now is as long as the present one lasts.
         let end = match rule.calendar.window() {
             Window::Rolling(length) => Some(now + length),

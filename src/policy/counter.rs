@@ -194,7 +194,7 @@ impl Counter {
         self.rule.thresholds.cutoff.of(raised)
     }
 
-    fn raised_limit(&self, now: Timestamp) -> i64 {
+    pub(super) fn raised_limit(&self, now: Timestamp) -> i64 {
         self.raises
             .iter()
             .filter(|raise| raise.until.is_none_or(|until| now < until))

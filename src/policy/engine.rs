@@ -265,20 +265,22 @@ impl Engine {
     }
 
     /// Holds again what a call held that was accepted in an earlier run and is not settled yet.
-    /// Rules that are no longer there count it no more.
+    /// Where its rule is no longer there nothing limits by it, but its bill is still entered under
+    /// that rule's identity: the money is in the ledger, and counts should the rule come back.
     ///
     /// # Errors
     /// What a counter held before cannot be known, and calls shall not pass without.
     pub fn restore(&self, held: &Held, now: Timestamp) -> Result<Hold, JournalDown> {
         let claim = |(counter, cell, amount): &(CounterName, Timestamp, i64)| {
             let mut rules = self.rules.iter().filter(|rule| rule.is_budget());
-            let rule = rules.find(|rule| rule.identity == counter.identity)?;
-            let mut claim = Claim::on(rule, counter.unit, &counter.values, *cell);
+            let rule = rules.find(|rule| rule.identity == counter.identity);
+            let rule = rule.map_or_else(|| Arc::new(Rule::gone(&counter.identity)), Arc::clone);
+            let mut claim = Claim::on(&rule, counter.unit, &counter.values, *cell);
             claim.cell = *cell;
             claim.ask = Some(*amount);
-            Some(claim)
+            claim
         };
-        let mut claims: Vec<_> = held.parts.iter().filter_map(claim).collect();
+        let mut claims: Vec<_> = held.parts.iter().map(claim).collect();
         self.purse.hold_again(&mut claims, now)?;
         Ok(Hold::restored(
             Arc::clone(&self.purse),

@@ -267,6 +267,16 @@ impl Purse {
         wait
     }
 
+    /// The limit of the claim's counter with the raises that hold; as written if it is not in memory.
+    pub(super) fn raised_limit(&self, claim: &Claim, now: Timestamp) -> i64 {
+        let mut table = self.table.lock();
+        let limit = table
+            .at(claim.place)
+            .map(|(counter, _)| counter.raised_limit(now));
+        drop(table);
+        limit.unwrap_or_else(|| claim.rule.limit(claim.unit))
+    }
+
     /// What was spent, by cell, in the claim's counter: what a reset gives back.
     pub(super) fn spent_by_cell(
         &self,
@@ -373,9 +383,11 @@ impl Purse {
         self.journal.recall(&CounterName::of(claim), cells)
     }
 
-    /// Every budget counter in memory.
-    pub fn standings(&self) -> Vec<Standing> {
+    /// Every budget counter in memory, as it stands now: what has left a rolling window is not in it,
+    /// whether or not there were calls since.
+    pub fn standings(&self, now: Timestamp) -> Vec<Standing> {
         let mut table = self.table.lock();
+        table.tell(now);
         let budgets = table.all().filter(|counter| counter.rule.is_budget());
         let standings = budgets.map(Counter::standing).collect();
         drop(table);

@@ -103,6 +103,27 @@ impl Rule {
         }
     }
 
+    /// Stands in for a budget rule that is no longer there: it counts what calls still hold under its
+    /// identity, so that their bills are entered there, and limits nothing.
+    pub(super) fn gone(identity: &Arc<str>) -> Self {
+        let units = [Unit::Usd, Unit::Tokens, Unit::Requests];
+        Self {
+            name: Arc::from(name_in(identity)),
+            kind: RuleKind::Budget,
+            identity: Arc::clone(identity),
+            matcher: Matcher::new(&Match::default()),
+            per: Vec::new(),
+            calendar: Calendar::new(Window::Total, TimeZone::UTC),
+            limits: units.map(|unit| (unit, i64::MAX)).into(),
+            on_exhausted: OnExhausted::Shadow,
+            missing: Missing::default(),
+            thresholds: Thresholds::default(),
+            max_wait: Duration::ZERO,
+            no_values: Arc::from(""),
+            requests: None,
+        }
+    }
+
     pub(super) const fn is_budget(&self) -> bool {
         matches!(self.kind, RuleKind::Budget)
     }

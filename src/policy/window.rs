@@ -253,6 +253,14 @@ mod tests {
     }
 
     #[test]
+    fn zones_are_known_where_the_system_has_none() {
+        let built_in = jiff::tz::TimeZoneDatabase::bundled();
+        for name in ["Europe/Berlin", "Asia/Kolkata", "America/New_York"] {
+            assert!(built_in.get(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
     fn hours_follow_the_clock_on_the_wall() {
         let kolkata = calendar(Window::Hour, "Asia/Kolkata");
         let hour = kolkata.at(at("2026-11-25T15:10:00Z"));

@@ -77,7 +77,7 @@ impl Exchange {
 
     fn settle(&mut self, charge: &Charge, ending: &Ending, facts: &ResponseFacts) {
         self.note_remaining(charge);
-        let crossings = match (self.reservation.take(), self.earlier(facts)) {
+        let crossings = match (self.reservation.take(), self.earlier(charge, facts)) {
             (Some(hold), None) if self.goes_on(facts) => {
                 let provider = &self.route.to.provider.name;
                 self.proxy.later.keep(provider, facts.id.as_deref(), hold);
@@ -113,11 +113,11 @@ impl Exchange {
 
     /// What was kept for the response whose end this call shows: that is settled then, and not what
     /// the call itself holds. An answer that is billed now is not billed again when it is fetched.
-    fn earlier(&self, facts: &ResponseFacts) -> Option<Hold> {
+    fn earlier(&self, charge: &Charge, facts: &ResponseFacts) -> Option<Hold> {
         let (later, provider) = (&self.proxy.later, &self.route.to.provider.name);
         let id = facts.id.as_deref()?;
         match self.route.operation.spends {
-            Spends::Once if !facts.pending => later.take(provider, id),
+            Spends::Once if ends_it(charge, facts) => later.take(provider, id),
             Spends::Tokens if !self.goes_on(facts) && Later::may_be_fetched(id) => {
                 later.bill_once(provider, id);
                 None
@@ -266,5 +266,45 @@ impl Exchange {
                     .map(|status| status.to_string().into_boxed_str())
             })
             .or_else(|| Some(Box::from("_OTHER")))
+    }
+}
+
+/// Whether a read of a stored response settles what is held for it. One that shows usage which
+/// another read was billed does not, if it comes in first: the bill belongs to what is held.
+fn ends_it(charge: &Charge, facts: &ResponseFacts) -> bool {
+    let billed_elsewhere = facts.usage.is_reported() && charge.source == UsageSource::Absent;
+    !facts.pending && !billed_elsewhere
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::money::Usd, call::usage::Usage};
+
+    #[test]
+    fn of_two_reads_that_cross_the_one_that_bills_settles_what_is_held() {
+        let done = ResponseFacts {
+            usage: Usage::text(30, 40),
+            ..ResponseFacts::default()
+        };
+        let bill = Charge {
+            usd: Some(Usd::from_nanos(475_000)),
+            tokens: Some(70),
+            source: UsageSource::Reported,
+        };
+        let again = Charge {
+            usd: Some(Usd::ZERO),
+            tokens: Some(0),
+            source: UsageSource::Absent,
+        };
+        assert!(ends_it(&bill, &done));
+        assert!(!ends_it(&again, &done));
+        // Cancelled, failed: nothing is billed, and nobody else will.
+        assert!(ends_it(&again, &ResponseFacts::default()));
+        let pending = ResponseFacts {
+            pending: true,
+            ..ResponseFacts::default()
+        };
+        assert!(!ends_it(&again, &pending));
     }
 }

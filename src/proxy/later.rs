@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn stands(engine: &Engine) -> (i64, i64) {
-        let standing = engine.purse().standings().remove(0);
+        let standing = engine.purse().standings(NOW).remove(0);
         (standing.spent, standing.reserved)
     }
 
@@ -276,7 +276,7 @@ mod tests {
     fn a_bill_of_what_is_still_kept_was_lost_and_is_billed_again() {
         let engine = engine();
         hold(&engine).release();
-        let counter = engine.purse().standings().remove(0).counter;
+        let counter = engine.purse().standings(NOW).remove(0).counter;
         let awaited = Awaited {
             provider: "openai".into(),
             response: "resp_1".into(),

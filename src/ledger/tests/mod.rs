@@ -95,7 +95,7 @@ impl Rig {
         if let Some(hold) = self.admit(0) {
             hold.release();
         }
-        let standings = self.engine.purse().standings();
+        let standings = self.engine.purse().standings(NOW);
         let stands = (standings[0].spent, standings[0].reserved);
         assert_eq!(standings.len(), 3);
         for standing in &standings {

@@ -214,7 +214,7 @@ impl World {
     }
 
     fn check(&self, step: Step) {
-        for standing in self.rig.engine.purse().standings() {
+        for standing in self.rig.engine.purse().standings(NOW) {
             let stands = (standing.spent, standing.reserved);
             let (spent, held) = (self.model.spent, self.model.held());
             assert_eq!(stands, (spent, held), "after {step:?}");

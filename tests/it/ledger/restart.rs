@@ -128,6 +128,62 @@ fn why_tells_every_counter_that_was_looked_at() {
     assert_eq!(lines[1].seen.unwrap().verdict, Verdict::Busy);
 }
 
+#[test]
+fn damaged_books_refuse_to_start_and_what_the_message_says_helps() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let rules = json!({"daily": 10, "max_wait": 0});
+    let nobody = Labels::default();
+    let (ledger, _) = open(dir.path());
+    let engine = engine_over(rules.clone(), ledger.journal());
+    ask(&engine, &nobody, "2", NOW)
+        .unwrap()
+        .settle(charge("2", 1));
+    drop((engine, ledger));
+    crash(dir.path(), copy.path());
+    let books = dir.path().join("journal/books.sqlite");
+    let sound = fs::read(&books).unwrap();
+    let damaged = vec![0x55; sound.len()];
+    fs::write(&books, &damaged).unwrap();
+
+    let config = Config {
+        path: dir.path().join("journal"),
+        ..Config::default()
+    };
+    let clock = || Arc::new(TestClock::at(NOW));
+    let error = Ledger::open(&config, clock()).unwrap_err().to_string();
+    assert!(error.contains("books.sqlite"), "{error}");
+    assert!(error.contains("sound copy"), "{error}");
+    assert_eq!(fs::read(&books).unwrap(), damaged, "nothing was touched");
+
+    // A sound copy has all of it; without one, counting begins anew.
+    let left = |dir: &Path| {
+        let (ledger, _) = open(dir);
+        let engine = engine_over(rules.clone(), ledger.journal());
+        let hold = ask(&engine, &nobody, "1", NOW).unwrap();
+        hold.release();
+        stands(&engine, "", NOW).0
+    };
+    let away = dir.path().join("away");
+    fs::create_dir(&away).unwrap();
+    for file in fs::read_dir(dir.path().join("journal")).unwrap() {
+        let file = file.unwrap();
+        if file
+            .file_name()
+            .to_str()
+            .unwrap()
+            .starts_with("books.sqlite")
+        {
+            fs::rename(file.path(), away.join(file.file_name())).unwrap();
+        }
+    }
+    assert_eq!(left(copy.path()), 2_000_000_000);
+    fs::write(&books, &sound).unwrap();
+    assert_eq!(left(dir.path()), 2_000_000_000);
+    fs::remove_file(&books).unwrap();
+    assert_eq!(left(dir.path()), 0);
+}
+
 /// Copies what is on disk at this moment.
 pub(super) fn crash(from: &Path, to: &Path) {
     let to = to.join("journal");

@@ -103,7 +103,7 @@ pub(crate) fn ask(
 
 /// (spent, reserved) of the only budget, or of the one of `values`.
 pub(crate) fn stands(engine: &Engine, values: &str, now: Timestamp) -> (i64, i64) {
-    let budgets = engine.budgets(&engine.purse().standings(), &[], now);
+    let budgets = engine.budgets(&engine.purse().standings(now), &[], now);
     let found = budgets.iter().find(|budget| *budget.values == *values);
     found.map_or((0, 0), |budget| (budget.spent, budget.reserved))
 }

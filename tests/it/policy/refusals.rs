@@ -322,7 +322,7 @@ fn a_refused_call_eats_no_money_tokens_concurrency_or_requests() {
     };
     let (one, two) = (user("1"), user("2"));
     let standings = || {
-        let mut standings = engine.purse().standings();
+        let mut standings = engine.purse().standings(NOW);
         standings.sort_by(|a, b| a.counter.cmp(&b.counter));
         standings
     };

@@ -103,7 +103,7 @@ fn raises_and_resets_change_the_present_window_only() {
         .unwrap()
         .settle(charge("1", 1));
     assert!(ask(&engine, &nobody, "0.1", soon).is_err());
-    let budgets = engine.budgets(&engine.purse().standings(), &[], soon);
+    let budgets = engine.budgets(&engine.purse().standings(soon), &[], soon);
     let shown: Vec<_> = budgets
         .iter()
         .map(|budget| {
@@ -122,4 +122,21 @@ fn raises_and_resets_change_the_present_window_only() {
             ("per_user", "user=42", 2_000_000_000, 0)
         ]
     );
+}
+
+#[test]
+fn a_raise_to_more_than_can_be_counted_is_refused() {
+    let engine = engine(json!({"daily": 5_000_000_000_u64}));
+    let error = engine
+        .raise("daily", raise("5000000000", None), "me", NOW)
+        .unwrap_err();
+    assert!(error.to_string().contains("can be counted"), "{error}");
+    engine
+        .raise("daily", raise("4000000000", None), "me", NOW)
+        .unwrap();
+    engine
+        .raise("daily", raise("4000000000", None), "me", NOW)
+        .unwrap_err();
+    let budgets = engine.budgets(&engine.purse().standings(NOW), &[], NOW);
+    assert_eq!(budgets[0].limit, usd("9000000000").nanos());
 }

@@ -61,7 +61,7 @@ fn a_growth_is_all_or_none() {
     other.release();
     hold.grow(amounts("1", 0), NOW).unwrap();
     assert_eq!(hold.held().usd, Some(usd("3")));
-    let budgets = engine.budgets(&engine.purse().standings(), &[], NOW);
+    let budgets = engine.budgets(&engine.purse().standings(NOW), &[], NOW);
     assert!(
         budgets
             .iter()
@@ -83,4 +83,46 @@ fn idle_counters_leave_memory_only_when_the_ledger_knows_them() {
         (6_000_000_000, 0),
         "memory alone forgets nothing"
     );
+}
+
+#[test]
+fn a_day_ends_at_its_zone_s_midnight_also_when_the_clocks_are_turned() {
+    // The last instant of a day, in three zones, and over both changes of clocks.
+    for (zone, midnight) in [
+        ("Asia/Kolkata", "2026-11-25T18:30:00Z"),
+        ("America/New_York", "2026-11-26T05:00:00Z"),
+        ("Pacific/Auckland", "2026-11-25T11:00:00Z"),
+        ("Europe/Berlin", "2026-03-28T23:00:00Z"),
+        ("Europe/Berlin", "2026-03-29T22:00:00Z"),
+        ("Europe/Berlin", "2026-10-24T22:00:00Z"),
+        ("Europe/Berlin", "2026-10-25T23:00:00Z"),
+    ] {
+        let midnight: jiff::Timestamp = midnight.parse().unwrap();
+        let midnight = Timestamp::from_secs(midnight.as_second().unsigned_abs());
+        let engine = engine(json!({"daily": 1, "timezone": zone, "max_wait": 0}));
+        let nobody = Labels::default();
+        let before = midnight - Duration::from_nanos(1);
+        let spend = |now| ask(&engine, &nobody, "1", now).map(|hold| hold.settle(charge("1", 1)));
+        assert!(spend(before).is_ok(), "{zone} before {midnight}");
+        assert!(spend(before).is_err(), "{zone} before {midnight}");
+        assert!(spend(midnight).is_ok(), "{zone} at {midnight}");
+        assert!(
+            spend(midnight + Duration::from_hours(22)).is_err(),
+            "{zone}"
+        );
+    }
+}
+
+#[test]
+fn what_has_left_a_rolling_window_is_not_shown_though_nobody_calls() {
+    let engine = engine(json!({"rules": [{"name": "r", "window": "1h", "limit": {"usd": 10}}]}));
+    let nobody = Labels::default();
+    ask(&engine, &nobody, "6", NOW)
+        .unwrap()
+        .settle(charge("6", 1));
+    assert_eq!(
+        stands(&engine, "", NOW + Duration::from_mins(58)).0,
+        6_000_000_000
+    );
+    assert_eq!(stands(&engine, "", NOW + Duration::from_hours(1)), (0, 0));
 }

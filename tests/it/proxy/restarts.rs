@@ -117,3 +117,18 @@ async fn an_answer_that_came_at_once_is_not_billed_again_when_it_is_fetched_afte
     assert_eq!(status(&sandbox.get(&path).await), "completed");
     assert_eq!(sandbox.spent("daily").await, bill);
 }
+
+#[tokio::test]
+async fn a_bill_whose_rule_is_gone_by_then_is_entered_all_the_same() {
+    let sandbox = Sandbox::new(&budgets());
+    let path = accept(&sandbox).await;
+    let sandbox = sandbox.restarted(&priced("budgets: {monthly: 5.00}")).await;
+    assert_eq!(status(&sandbox.get(&path).await), "in_progress");
+    let done = sandbox.get(&path).await;
+    assert_eq!(status(&done), "completed");
+    // The rule that did not admit it is not billed for it.
+    assert_eq!(sandbox.spent("monthly").await, 0);
+    let sandbox = sandbox.restarted(&budgets()).await;
+    sandbox.get(&path).await;
+    assert_eq!(sandbox.spent("daily").await, bill(&done));
+}
