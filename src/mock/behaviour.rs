@@ -87,8 +87,16 @@ pub struct Bytewise {
     pub pad: u64,
     /// A last event of this many bytes that never ends; zero: none.
     pub unending: u64,
+    /// A byte order mark before a stream's first event.
+    pub bom: bool,
+    /// A comment before each event of a stream.
+    pub comments: bool,
     /// Content coding, whether or not the client accepts it.
     pub encoding: Option<Encoding>,
+    /// The body ends after so many bytes, coded or not, as if that were all.
+    pub shorten: Option<u64>,
+    /// One bit of this byte of the body is wrong.
+    pub flip: Option<u64>,
     /// Bytes of each write, whatever the events; absent: a write an event.
     pub chunk: Option<usize>,
 }
@@ -111,6 +119,8 @@ pub enum Encoding {
     Gzip,
     /// `deflate` (zlib, as RFC 9110 says)
     Deflate,
+    /// `br`, made of blocks that are not compressed
+    Brotli,
     /// `zstd`
     Zstd,
 }
@@ -121,6 +131,7 @@ impl Encoding {
         match self {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
+            Self::Brotli => "br",
             Self::Zstd => "zstd",
         }
     }
@@ -190,7 +201,9 @@ impl Behaviour {
     /// | `polls` | `2`: a background response is found running twice |
     /// | `newline` | `lf` `crlf` `cr` |
     /// | `pad` `unending` | bytes: longer JSON; an event without end |
-    /// | `encoding` | `gzip` `deflate` `zstd` |
+    /// | `bom` `comments` | `1`: a byte order mark before the stream, a comment before each event |
+    /// | `encoding` | `gzip` `deflate` `br` `zstd` |
+    /// | `shorten` `flip` | a number of body bytes: it ends there; a bit is wrong there |
     /// | `chunk` | bytes a write |
     /// | `hang` `truncate` `reset` | `head`, or a number of body bytes |
     /// | `close` `interim` `content-length` `trailer` | `1`; `103`; bytes; `name:value`, repeatable |
@@ -246,7 +259,11 @@ impl Behaviour {
             "newline" => some(&mut bytes.newline, newline(value)),
             "pad" => put(&mut bytes.pad, value.parse().ok()),
             "unending" => put(&mut bytes.unending, value.parse().ok()),
+            "bom" => put(&mut bytes.bom, Some(true)),
+            "comments" => put(&mut bytes.comments, Some(true)),
             "encoding" => some(&mut bytes.encoding, encoding(value)),
+            "shorten" => some(&mut bytes.shorten, value.parse().ok()),
+            "flip" => some(&mut bytes.flip, value.parse().ok()),
             "chunk" => some(&mut bytes.chunk, value.parse().ok().filter(|n| *n > 0)),
             _ => return Err(Wrong::Key),
         };
@@ -325,9 +342,9 @@ fn newline(text: &str) -> Option<Newline> {
 }
 
 fn encoding(text: &str) -> Option<Encoding> {
-    [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd]
-        .into_iter()
-        .find(|encoding| encoding.name() == text)
+    use Encoding::{Brotli, Deflate, Gzip, Zstd};
+    let all = [Gzip, Deflate, Brotli, Zstd];
+    all.into_iter().find(|encoding| encoding.name() == text)
 }
 
 #[cfg(test)]
@@ -360,7 +377,7 @@ mod tests {
             ("status", "9999"),
             ("gap", "ten"),
             ("hang", "tail"),
-            ("encoding", "br"),
+            ("encoding", "compress"),
             ("chunk", "0"),
             ("usage", "some"),
             ("header", "no colon"),

@@ -13,6 +13,7 @@ mod answer;
 mod anthropic;
 mod behaviour;
 mod chat;
+mod coding;
 mod conversation;
 mod embeddings;
 mod fast;

@@ -3,17 +3,14 @@
 use std::{collections::VecDeque, io::Write, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use flate2::{
-    Compression,
-    write::{GzEncoder, ZlibEncoder},
-};
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 
 use super::{
-    behaviour::{Behaviour, Bytewise, Encoding, Newline},
+    behaviour::{Behaviour, Bytewise, Newline},
+    coding::encoded,
     json::Json,
 };
 
@@ -134,6 +131,12 @@ pub(super) fn shape(payload: Payload, behaviour: &Behaviour, headers: &mut Heade
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
         pieces = encoded(&pieces, encoding);
     }
+    if let Some(end) = settings.shorten {
+        cut(&mut pieces, end);
+    }
+    if let Some(at) = settings.flip {
+        flip(&mut pieces, at);
+    }
     if let Some(size) = settings.chunk {
         pieces = rechunked(pieces, size);
     }
@@ -155,6 +158,26 @@ pub(super) fn cut(pieces: &mut VecDeque<Piece>, len: u64) {
         room -= piece.len();
         piece.len() > 0
     });
+}
+
+/// Makes one bit of the byte at `at` wrong.
+fn flip(pieces: &mut VecDeque<Piece>, at: u64) {
+    let mut at = at;
+    for piece in pieces {
+        if at >= piece.len() {
+            at -= piece.len();
+            continue;
+        }
+        if let Piece::Bytes(bytes) = piece {
+            let mut wrong = bytes.to_vec();
+            let byte = usize::try_from(at).ok().and_then(|at| wrong.get_mut(at));
+            if let Some(byte) = byte {
+                *byte ^= 1;
+            }
+            *bytes = wrong.into();
+        }
+        return;
+    }
 }
 
 /// An object with a first member `padding` that makes it `pad` bytes longer (13 at least).
@@ -181,6 +204,15 @@ fn filler(len: u64) -> Piece {
 
 /// Events with these line ends. JSON text has no line end inside, so each `\n` is one of ours.
 fn lines(events: Vec<Bytes>, newline: Newline, settings: &Bytewise) -> VecDeque<Piece> {
+    let mut events = events;
+    if settings.comments {
+        for event in &mut events {
+            *event = [b": \"a comment\"\n", &**event].concat().into();
+        }
+    }
+    if settings.bom {
+        events.insert(0, Bytes::from_static(b"\xef\xbb\xbf"));
+    }
     let mut pieces: VecDeque<_> = match newline {
         Newline::Lf => events.into_iter().map(Piece::Bytes).collect(),
         Newline::CrLf => replaced(&events, b"\r\n"),
@@ -208,58 +240,8 @@ fn replaced(events: &[Bytes], newline: &[u8]) -> VecDeque<Piece> {
     events.iter().map(with).collect()
 }
 
-/// The pieces compressed as one body, flushed after each, so that each can be read as it comes.
-fn encoded(pieces: &VecDeque<Piece>, encoding: Encoding) -> VecDeque<Piece> {
-    let level = Compression::fast();
-    match encoding {
-        Encoding::Gzip => squeeze(GzEncoder::new(Vec::new(), level), pieces),
-        Encoding::Deflate => squeeze(ZlibEncoder::new(Vec::new(), level), pieces),
-        Encoding::Zstd => zstd::Encoder::new(Vec::new(), 1)
-            .map(|encoder| squeeze(encoder, pieces))
-            .unwrap_or_default(), // Only for want of memory.
-    }
-}
-
-/// An encoder that writes into a vector; so its writes do not fail.
-trait Squeeze: Write {
-    /// What it has written since the last call.
-    fn take(&mut self) -> Vec<u8>;
-    /// Ends the body, and gives what [`Squeeze::take`] did not.
-    fn end(self) -> Vec<u8>;
-}
-
-macro_rules! squeeze {
-    ($($encoder:ty),*) => {$(
-        impl Squeeze for $encoder {
-            fn take(&mut self) -> Vec<u8> {
-                std::mem::take(self.get_mut())
-            }
-
-            fn end(self) -> Vec<u8> {
-                self.finish().unwrap_or_default()
-            }
-        }
-    )*};
-}
-squeeze!(
-    GzEncoder<Vec<u8>>,
-    ZlibEncoder<Vec<u8>>,
-    zstd::Encoder<'static, Vec<u8>>
-);
-
-fn squeeze(mut encoder: impl Squeeze, pieces: &VecDeque<Piece>) -> VecDeque<Piece> {
-    let mut out = VecDeque::new();
-    for piece in pieces {
-        if write(&mut encoder, piece).is_ok() {
-            out.push_back(Piece::Bytes(encoder.take().into()));
-        }
-    }
-    out.push_back(Piece::Bytes(encoder.end().into()));
-    out.retain(|piece| piece.len() > 0);
-    out
-}
-
-fn write(to: &mut impl Write, piece: &Piece) -> std::io::Result<()> {
+/// Writes a piece out.
+pub(super) fn write(to: &mut impl Write, piece: &Piece) -> std::io::Result<()> {
     match piece {
         Piece::Bytes(bytes) => to.write_all(bytes)?,
         Piece::Repeat(block, len) => {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
-    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH},
+    header::{AUTHORIZATION, CONTENT_LENGTH},
     request::Parts,
 };
 
@@ -14,7 +14,7 @@ use super::{exchange::Exchange, headers};
 use crate::{
     call::refusal::{Reason, Refusal},
     net::{body::Outgoing, pace::Unfinished, upstream::UpstreamError},
-    provider::wire::encoding::{Decoder, Encoding},
+    provider::wire::encoding::Decoder,
 };
 
 /// A request on its way out.
@@ -77,14 +77,13 @@ impl Outbound {
 
 /// The body as text to read: decoded on the side if it is encoded; `None` if it cannot be.
 pub(super) fn plain<'a>(headers: &HeaderMap, body: &'a Bytes) -> Option<Cow<'a, [u8]>> {
-    let Some(named) = headers.get(CONTENT_ENCODING) else {
+    let Some(mut decoder) = Decoder::of(headers).ok()? else {
         return Some(Cow::Borrowed(body));
     };
-    let encoding = Encoding::from_header(named.to_str().ok()?)?;
     let mut plain = Vec::new();
-    let mut decoder = Decoder::new(encoding);
     decoder
         .feed(body, &mut |piece| plain.extend_from_slice(piece))
+        .and_then(|()| decoder.finish())
         .ok()?;
     Some(Cow::Owned(plain))
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header::CONTENT_ENCODING, header::CONTENT_TYPE};
+use http::{HeaderMap, header::CONTENT_TYPE};
 
 use super::events::{Events, Verdict, Whole};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     provider::{
         Dialect, Event, StreamState,
         wire::{
-            encoding::{Decoder, Encoding, GaveUp},
+            encoding::{Decoder, GaveUp},
             framing::{Framing, Malformed},
             scan::{Scanner, Wanted},
         },
@@ -77,18 +77,12 @@ impl Observer {
         headers: &HeaderMap,
         edited: bool,
     ) -> Self {
-        let encoding = match headers.get(CONTENT_ENCODING) {
-            None => Some(Encoding::Identity),
-            Some(named) => named.to_str().ok().and_then(Encoding::from_header),
-        };
-        let decoder = encoding
-            .filter(|encoding| *encoding != Encoding::Identity)
-            .map(Decoder::new);
+        let decoder = Decoder::of(headers);
         let wanted = dialect.wanted().response;
-        let reader = if encoding.is_none() {
+        let reader = if decoder.is_err() {
             Reader::Opaque
         } else if let Some(framing) = framing(dialect, operation, headers) {
-            let held = edited && decoder.is_none();
+            let held = edited && matches!(decoder, Ok(None));
             Reader::Events(Events::new(framing, held, wanted))
         } else {
             Reader::Document(Document {
@@ -106,11 +100,11 @@ impl Observer {
                 ..ResponseFacts::default()
             },
             state: StreamState::default(),
-            partial: unread.then_some("content-encoding"),
+            partial: unread.then(|| name(GaveUp::Unknown)),
             drop_usage: false,
             left_usage: false,
             faulty: false,
-            decoder,
+            decoder: decoder.ok().flatten(),
             reader,
         }
     }
@@ -157,6 +151,9 @@ impl Observer {
         let editable = self.is_editable();
         let mut left = VecDeque::new();
         self.read_rest(&mut left, progress);
+        if let Some(Err(reason)) = self.decoder.as_ref().map(Decoder::finish) {
+            self.partial.get_or_insert(name(reason));
+        }
         if editable {
             out.append(&mut left);
         }
@@ -199,14 +196,15 @@ impl Observer {
         let outcome = decoder.feed(chunk, &mut |piece| plain.extend_from_slice(piece));
         self.read_plain(&Bytes::from(plain), last, out, progress);
         if let Err(reason) = outcome {
-            self.partial = Some(match reason {
-                GaveUp::Damaged => "compressed body is damaged",
-                GaveUp::TooLarge => "compressed body is too large",
-                GaveUp::Bomb => "compressed body is a bomb",
-            });
-            self.reader = Reader::Opaque;
-            self.facts.unread = true;
+            self.give_up(reason);
         }
+    }
+
+    /// What comes is not read any further.
+    fn give_up(&mut self, reason: GaveUp) {
+        self.partial = Some(name(reason));
+        self.reader = Reader::Opaque;
+        self.facts.unread = true;
     }
 
     fn read_plain(
@@ -318,6 +316,17 @@ impl Document {
             self.kept = Vec::new();
             self.scanner = Some(scanner);
         }
+    }
+}
+
+/// What a span says of it.
+const fn name(reason: GaveUp) -> &'static str {
+    match reason {
+        GaveUp::Unknown => "content-encoding",
+        GaveUp::Damaged => "compressed body is damaged",
+        GaveUp::BrokeOff => "compressed body broke off",
+        GaveUp::TooLarge => "compressed body is too large",
+        GaveUp::Bomb => "compressed body is a bomb",
     }
 }
 
