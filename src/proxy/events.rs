@@ -37,8 +37,13 @@ pub(super) enum Verdict {
 pub(super) enum Whole<'a> {
     /// All its bytes.
     Bytes(&'a [u8]),
-    /// The bytes that there are of one that the stream ended in.
-    Unfinished(&'a [u8]),
+    /// The stream ended in its midst.
+    Unfinished {
+        /// What there is of it.
+        bytes: &'a [u8],
+        /// No event has passed before it.
+        is_first: bool,
+    },
     /// It was too large: its data is the scanner's reduced document.
     Reduced(Event<'a>),
     /// Its checksum is wrong.
@@ -165,7 +170,11 @@ impl Events {
                 Found::End(length) => (length, false),
                 Found::Damaged(length) => (length, true),
                 Found::Lost => {
-                    read(Whole::Lost);
+                    if read(Whole::Lost) == Verdict::Cut && self.mode == Mode::Held {
+                        push(out, chunk.slice(pass.min(at)..at));
+                        self.mode = Mode::Cut;
+                        return;
+                    }
                     return self.lose(&chunk.slice(pass..), out);
                 },
             };
@@ -215,7 +224,10 @@ impl Events {
         let verdict = match self.oversize.take() {
             Some(oversize) => oversize.finish(read),
             None if tail.is_empty() => return,
-            None => read(Whole::Unfinished(&tail)),
+            None => read(Whole::Unfinished {
+                bytes: &tail,
+                is_first: !self.begun,
+            }),
         };
         if self.mode == Mode::Held && (verdict == Verdict::Pass || self.passed > 0) {
             push(out, tail.slice(self.passed.min(tail.len())..));

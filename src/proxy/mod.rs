@@ -62,7 +62,7 @@ use crate::{
     pipeline::Pipeline,
     policy::JournalDown,
     pricing::Estimator,
-    provider::{OpenAi, wire::scan::Scanner},
+    provider::OpenAi,
 };
 use exchange::{Beginning, Exchange};
 use flight::Flights;
@@ -356,10 +356,9 @@ impl Worker {
         begun: Vec<Bytes>,
         rest: Paced<Incoming>,
     ) -> Result<Response<UpstreamBody>, Refusal> {
-        let encoded = parts.headers.contains_key(CONTENT_ENCODING);
         let wanted = exchange.route.dialect.wanted().request;
-        let scanner = (!encoded).then(|| Scanner::new(wanted));
-        let (body, guard) = Guarded::new(begun, rest, scanner);
+        let reading = peek::Reading::of(&parts.headers, wanted);
+        let (body, guard) = Guarded::new(begun, rest, reading);
         let outbound = forward::Outbound::new(parts, Outgoing::Stream(Box::pin(body)));
         let peek::Guard { mut scanned, admit } = guard;
         let request = outbound.request(exchange);

@@ -12,7 +12,10 @@ use http::{HeaderMap, header::CONTENT_TYPE};
 
 use super::events::{Events, Verdict, Whole};
 use crate::{
-    call::facts::{Operation, ResponseFacts},
+    call::{
+        facts::{Operation, ResponseFacts},
+        text::Text,
+    },
     provider::{
         Dialect, Event, StreamState,
         wire::{
@@ -25,6 +28,9 @@ use crate::{
 
 /// The largest JSON body that is kept in order to read it whole, in bytes; a larger one is scanned.
 const MAX_JSON: usize = 8 * 1024 * 1024;
+
+/// What a span says of a stream that is none, or another kind of.
+const NOT_AS_TYPED: &str = "stream is not what its content type says";
 
 /// What reads one response.
 pub(super) struct Observer {
@@ -152,19 +158,22 @@ impl Observer {
         let mut left = VecDeque::new();
         self.read_rest(&mut left, progress);
         if let Some(Err(reason)) = self.decoder.as_ref().map(Decoder::finish) {
-            self.partial.get_or_insert(name(reason));
+            // Whatever could not be read could not for this reason.
+            self.partial = Some(name(reason));
         }
         if editable {
             out.append(&mut left);
         }
     }
 
-    /// Asks the dialect. A fault in what it makes of the bytes must never become a fault of the
+    /// Asks the dialect. All of what it cannot read may be text that the model wrote, if `counts`. A
+    /// fault in what it makes of the bytes must never become a fault of the
     /// call, nor lose any of them; after one it is not asked again.
-    fn ask(&mut self, event: &Event<'_>, what: &'static str) {
+    fn ask(&mut self, event: &Event<'_>, what: &'static str, counts: bool) {
         if self.faulty {
             return;
         }
+        let before = self.facts.output_bytes;
         let asked = catch_unwind(AssertUnwindSafe(|| {
             let (facts, state) = (&mut self.facts, &mut self.state);
             self.dialect.read_event(self.operation, event, facts, state)
@@ -173,6 +182,9 @@ impl Observer {
             Ok(Ok(())) => {},
             Ok(Err(_)) => {
                 self.partial.get_or_insert(what);
+                if counts {
+                    self.facts.output_bytes = before + Text::of(&event.data);
+                }
             },
             Err(_) => {
                 self.faulty = true;
@@ -196,15 +208,10 @@ impl Observer {
         let outcome = decoder.feed(chunk, &mut |piece| plain.extend_from_slice(piece));
         self.read_plain(&Bytes::from(plain), last, out, progress);
         if let Err(reason) = outcome {
-            self.give_up(reason);
+            self.reader = Reader::Opaque;
+            self.partial = None;
+            self.lose(name(reason), progress);
         }
-    }
-
-    /// What comes is not read any further.
-    fn give_up(&mut self, reason: GaveUp) {
-        self.partial = Some(name(reason));
-        self.reader = Reader::Opaque;
-        self.facts.unread = true;
     }
 
     fn read_plain(
@@ -251,7 +258,7 @@ impl Observer {
     }
 
     fn read_body(&mut self, body: &[u8]) {
-        self.ask(&Event::body(body), "response body");
+        self.ask(&Event::body(body), "response body", true);
     }
 
     fn read_event(
@@ -261,41 +268,60 @@ impl Observer {
         editable: bool,
         progress: &mut dyn Progress,
     ) -> Verdict {
-        let event = match event {
-            Whole::Bytes(bytes) => framing.parse(bytes),
-            Whole::Unfinished(bytes) => framing.parse(bytes).or_else(|_broken_off| {
+        // Where a stream breaks off in the midst of an event, that part is of no account.
+        let (bytes, counts) = match event {
+            Whole::Bytes(bytes) => (bytes, true),
+            Whole::Unfinished { bytes, is_first } => (bytes, is_first),
+            Whole::Reduced(event) => {
+                self.ask(&event, "stream event", true);
+                return self.judge(&event, framing, editable, progress);
+            },
+            Whole::Damaged => return self.lose("event with a wrong checksum", progress),
+            Whole::Lost => return self.lose(NOT_AS_TYPED, progress),
+        };
+        match framing.parse(bytes) {
+            Ok(Some(event)) => {
+                self.ask(&event, "stream event", counts);
+                return self.judge(&event, framing, editable, progress);
+            },
+            Ok(None) if framing.is_stray(bytes) => {
+                self.partial.get_or_insert(NOT_AS_TYPED);
+                if counts {
+                    self.facts.output_bytes += Text::of(bytes);
+                }
+            },
+            Ok(None) => {},
+            Err(Malformed) if counts => return self.lose("stream event", progress),
+            Err(Malformed) => {
                 self.partial.get_or_insert("stream event");
-                Ok(None)
-            }),
-            Whole::Reduced(event) => Ok(Some(event)),
-            Whole::Damaged => return self.lose("event with a wrong checksum"),
-            Whole::Lost => return self.lose("stream is not framed as its content type says"),
-        };
-        let event = match event {
-            Ok(Some(event)) => event,
-            Ok(None) => return Verdict::Pass,
-            Err(Malformed) => return self.lose("stream event"),
-        };
-        self.ask(&event, "stream event");
+            },
+        }
+        Verdict::Pass
+    }
+
+    /// What becomes of an event that was read.
+    fn judge(
+        &mut self,
+        event: &Event<'_>,
+        framing: Framing,
+        editable: bool,
+        progress: &mut dyn Progress,
+    ) -> Verdict {
         // Most events come before any usage does, and need no second look.
         let may_be_asked = self.drop_usage && self.facts.usage.is_reported();
-        if may_be_asked && self.dialect.is_asked_usage(&event) {
+        if may_be_asked && self.dialect.is_asked_usage(event) {
             let drops = framing.can_lose_events();
             self.left_usage = !(editable && drops);
             return if drops { Verdict::Drop } else { Verdict::Pass };
         }
-        if progress.may_go_on(&self.facts) {
-            Verdict::Pass
-        } else {
-            Verdict::Cut
-        }
+        verdict(progress.may_go_on(&self.facts))
     }
 
-    /// Something passes that was not read.
-    fn lose(&mut self, what: &'static str) -> Verdict {
+    /// Something was not read, and cannot be: it passes if all that it can cost may be spent.
+    fn lose(&mut self, what: &'static str, progress: &mut dyn Progress) -> Verdict {
         self.partial.get_or_insert(what);
         self.facts.unread = true;
-        Verdict::Pass
+        verdict(progress.may_go_on(&self.facts))
     }
 }
 
@@ -316,6 +342,14 @@ impl Document {
             self.kept = Vec::new();
             self.scanner = Some(scanner);
         }
+    }
+}
+
+const fn verdict(may_go_on: bool) -> Verdict {
+    if may_go_on {
+        Verdict::Pass
+    } else {
+        Verdict::Cut
     }
 }
 

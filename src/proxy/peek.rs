@@ -24,7 +24,10 @@ use crate::{
         BoxError,
         pace::{Paced, Unfinished},
     },
-    provider::wire::scan::{Reduced, Scanner},
+    provider::wire::{
+        encoding::Decoder,
+        scan::{Reduced, Scanner, Wanted},
+    },
 };
 
 /// How much of all requests together may be held at once, and how often a call found no room.
@@ -171,9 +174,42 @@ pub(super) struct Guarded {
     begun: std::vec::IntoIter<Bytes>,
     rest: Paced<Incoming>,
     ahead: Option<Frame<Bytes>>,
-    scanner: Option<Scanner>,
+    reading: Option<Reading>,
     scanned: Option<oneshot::Sender<Option<Reduced>>>,
     admitted: oneshot::Receiver<()>,
+}
+
+/// Reads a large body on its way.
+pub(super) struct Reading {
+    decoder: Option<Decoder>,
+    scanner: Scanner,
+}
+
+impl Reading {
+    /// Of a body that these headers describe; `None` if it is encoded in an unknown way.
+    pub(super) fn of(headers: &HeaderMap, wanted: Wanted) -> Option<Self> {
+        Some(Self {
+            decoder: Decoder::of(headers).ok()?,
+            scanner: Scanner::new(wanted),
+        })
+    }
+
+    /// Takes in the next bytes; `None` if they are not encoded as the headers say.
+    fn feed(mut self, bytes: &[u8]) -> Option<Self> {
+        let scanner = &mut self.scanner;
+        match &mut self.decoder {
+            Some(decoder) => decoder.feed(bytes, &mut |plain| scanner.feed(plain)).ok()?,
+            None => scanner.feed(bytes),
+        }
+        Some(self)
+    }
+
+    fn finish(self) -> Option<Reduced> {
+        if let Some(decoder) = &self.decoder {
+            decoder.finish().ok()?;
+        }
+        Some(self.scanner.finish())
+    }
 }
 
 /// The other end of a [`Guarded`] body.
@@ -188,7 +224,7 @@ impl Guarded {
     pub(super) fn new(
         begun: Vec<Bytes>,
         rest: Paced<Incoming>,
-        scanner: Option<Scanner>,
+        reading: Option<Reading>,
     ) -> (Self, Guard) {
         let (told, document) = oneshot::channel();
         let (admit, admitted) = oneshot::channel();
@@ -196,7 +232,7 @@ impl Guarded {
             begun: begun.into_iter(),
             rest,
             ahead: None,
-            scanner,
+            reading,
             scanned: Some(told),
             admitted,
         };
@@ -230,15 +266,15 @@ impl Body for Guarded {
             match ready!(this.next(cx)) {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Some(Ok(frame)) => {
-                    if let (Some(bytes), Some(scanner)) = (frame.data_ref(), &mut this.scanner) {
-                        scanner.feed(bytes);
+                    if let Some(bytes) = frame.data_ref() {
+                        this.reading = this.reading.take().and_then(|read| read.feed(bytes));
                     }
                     if let Some(before) = this.ahead.replace(frame) {
                         return Poll::Ready(Some(Ok(before)));
                     }
                 },
                 None => {
-                    let document = this.scanner.take().map(Scanner::finish);
+                    let document = this.reading.take().and_then(Reading::finish);
                     if let Some(scanned) = this.scanned.take() {
                         // Nobody listens any more: the call is over, and so is this body.
                         drop(scanned.send(document));

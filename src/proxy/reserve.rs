@@ -145,11 +145,14 @@ impl Reservation {
 
     /// Sets more aside when what was read comes near to what is held. What was read counts as the
     /// most tokens that it can have by [`Rate`], and the margin, so that a stream that is cut is
-    /// charged no more than it held.
+    /// charged no more than it held. Once something was not read, all is set aside.
     ///
     /// # Errors
     /// More was read than is held, and no more can be had.
     pub(super) fn keep_up(&mut self, facts: &ResponseFacts, now: Timestamp) -> Result<(), Refusal> {
+        if facts.unread {
+            return self.take_all(now);
+        }
         let (true, Some(reserved), Some(hold)) = (self.in_steps, self.output, &mut self.hold)
         else {
             return Ok(());

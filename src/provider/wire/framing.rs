@@ -82,6 +82,11 @@ impl Framing {
         }
     }
 
+    /// Whether bytes in which [`Framing::parse`] found nothing are no such stream's at all.
+    pub fn is_stray(self, bytes: &[u8]) -> bool {
+        self == Self::Sse && sse::is_stray(bytes)
+    }
+
     /// What is known of an event from its beginning, its data left out; and where in `begun` the
     /// data begins. For events that are too large to keep.
     pub fn open(self, begun: &[u8]) -> (Event<'_>, &[u8]) {

@@ -94,6 +94,14 @@ pub fn parse(bytes: &[u8]) -> Option<Event<'_>> {
     })
 }
 
+/// Whether bytes in which [`parse`] finds nothing have a line that no server-sent event has, so that
+/// they are something else.
+pub fn is_stray(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut lines = bytes.split(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.any(|line| !matches!(field(line).0, b"" | b"data" | b"event" | b"id" | b"retry"))
+}
+
 /// A line's name and value, without the one space that may follow the colon.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
     let Some(colon) = memchr::memchr(b':', line) else {
@@ -236,5 +244,20 @@ mod tests {
         assert_eq!(parse(b": OPENROUTER PROCESSING\n\n"), None);
         assert_eq!(parse(b"\r\n"), None);
         assert_eq!(parse(b"data\n\n").unwrap().data.len(), 0);
+    }
+
+    #[test]
+    fn what_is_no_event_at_all_is_told_from_one_without_data() {
+        for quiet in [
+            ": hi\n\n",
+            "\u{feff}\r\n",
+            "event: ping\rid: 3\r\r",
+            "retry: 5\n\n",
+        ] {
+            assert!(!is_stray(quiet.as_bytes()), "{quiet:?}");
+        }
+        for stray in ["{\"id\": \"x\"}", "<html>\n\n", "event: x\nno field\n\n"] {
+            assert!(is_stray(stray.as_bytes()), "{stray:?}");
+        }
     }
 }

@@ -27,7 +27,7 @@ fn pass_framed(
     let (mut out, mut read) = (VecDeque::new(), Vec::new());
     let mut judge = |event: Whole<'_>| {
         let bytes = match event {
-            Whole::Bytes(bytes) | Whole::Unfinished(bytes) => bytes.to_vec(),
+            Whole::Bytes(bytes) | Whole::Unfinished { bytes, .. } => bytes.to_vec(),
             Whole::Reduced(event) => event.data.into_owned(),
             Whole::Damaged | Whole::Lost => b"damage".to_vec(),
         };

@@ -68,6 +68,113 @@ async fn answers_that_cannot_be_read_pass_and_the_span_says_partial() {
     assert!(sandbox.spent("daily").await > 0);
 }
 
+/// What a stream may have in it and still be read: the facts are the same.
+#[tokio::test]
+async fn line_ends_marks_comments_codings_and_cuts_of_a_stream_change_nothing() {
+    for settings in [
+        "newline=crlf;chunk=1",
+        "newline=cr;chunk=7",
+        "bom=1;chunk=1",
+        "bom=1;comments=1;newline=crlf;chunk=3",
+        "encoding=gzip;chunk=5",
+        "encoding=br;chunk=1",
+        "encoding=zstd;comments=1;chunk=11",
+        "event-size=300000;events=2",
+    ] {
+        let sandbox = Sandbox::new(&priced(BUDGET));
+        let settings = format!("input=100;output=20;{settings}");
+        sandbox.mock.next_with(&settings).unwrap();
+        let answer = sandbox.post(PATH, &chat_stream()).await;
+        let span = sandbox.span(&answer).await;
+        let outcome = span.outcome();
+        assert_eq!(
+            outcome, "ok complete admitted reported 0.000450000",
+            "{settings}"
+        );
+        assert!(span.get("tollgate.partial").is_null(), "{settings}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_what_its_headers_say_passes_and_the_span_says_so() {
+    let damaged = "compressed body is damaged";
+    let stray = "stream is not what its content type says";
+    for (settings, stream, what) in [
+        ("header=content-encoding:gzip", false, damaged),
+        ("header=content-encoding:br", true, damaged),
+        ("header=content-encoding:zstd", true, damaged),
+        ("encoding=gzip;flip=40", true, damaged),
+        ("encoding=zstd;flip=0", false, damaged),
+        (
+            "encoding=gzip;shorten=60",
+            true,
+            "compressed body broke off",
+        ),
+        (
+            "encoding=br;shorten=200",
+            false,
+            "compressed body broke off",
+        ),
+        ("header=content-encoding:sdch", false, "content-encoding"),
+        ("header=content-type:text/event-stream", false, stray),
+        (
+            "header=content-type:application/x-ndjson",
+            true,
+            "stream event",
+        ),
+        (
+            "header=content-type:application/json",
+            true,
+            "response body",
+        ),
+        (
+            "header=content-type:application/vnd.amazon.eventstream",
+            true,
+            stray,
+        ),
+    ] {
+        let sandbox = Sandbox::new(&priced(BUDGET));
+        let body = if stream { chat_stream() } else { chat() };
+        sandbox.mock.next_with(settings).unwrap();
+        let answer = sandbox.post(PATH, &body).await;
+        let span = sandbox.span(&answer).await;
+        assert_eq!(answer.status, 200, "{settings}");
+        assert_eq!(span.get("tollgate.partial"), what, "{settings}");
+        assert!(
+            span.get("gen_ai.usage.output_tokens").is_null() || {
+                let source = span.get("tollgate.usage.source");
+                source == "estimated" || source == "ceiling"
+            }
+        );
+        // What was not read is not free: the answer's text alone is four tokens or more.
+        assert!(sandbox.spent("daily").await > 40_000, "{settings}");
+    }
+}
+
+#[tokio::test]
+async fn requests_are_read_in_every_coding_and_passed_as_they_are() {
+    let body = chat().to_string();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(body.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(body.as_bytes(), 1).unwrap();
+    let both = zstd::encode_all(&gzip[..], 1).unwrap();
+    for yaml in [BUDGET, "limits: {peek: 10B}\nbudgets: {daily: 5.00}"] {
+        for (encoding, coded) in [("gzip", &gzip), ("zstd", &zstd), ("gzip, zstd", &both)] {
+            let sandbox = Sandbox::new(&priced(yaml));
+            sandbox.mock.next_with("input=100;output=20").unwrap();
+            let headers = [("content-encoding", encoding)];
+            let sent = Bytes::from(coded.clone());
+            let addr = sandbox.addr();
+            let answer = client::call(addr, Method::POST, PATH, &headers, sent.clone()).await;
+            let span = sandbox.span(&answer).await;
+            assert_eq!(span.get("gen_ai.request.model"), "gpt-4o", "{encoding}");
+            assert!(span.get("tollgate.partial").is_null(), "{encoding}");
+            assert_eq!(sandbox.mock.requests()[0].body, sent);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_event_without_end_passes_in_bounded_memory() {
     for yaml in ["", BUDGET] {
