@@ -79,7 +79,7 @@ async fn line_ends_marks_comments_codings_and_cuts_of_a_stream_change_nothing() 
         "encoding=gzip;chunk=5",
         "encoding=br;chunk=1",
         "encoding=zstd;comments=1;chunk=11",
-        "event-size=300000;events=2",
+        "event-size=70000;events=2",
     ] {
         let sandbox = Sandbox::new(&priced(BUDGET));
         let settings = format!("input=100;output=20;{settings}");

@@ -85,7 +85,7 @@ impl Inflate {
             Stage::Kind(first @ None) => *first = Some(byte),
             Stage::Kind(Some(first)) => {
                 let start = [*first, byte];
-                let has_header = *first & 0x0f == 8 && u16::from_be_bytes(start) % 31 == 0;
+                let has_header = *first & 0x0f == 8 && u16::from_be_bytes(start).is_multiple_of(31);
                 self.stage = Stage::Data {
                     inflate: Decompress::new(has_header),
                     has_trailer: false,
