@@ -6,9 +6,11 @@
 //!
 //! Sources, read in November 2026: the model pages of OpenAI (developers.openai.com, Models),
 //! Anthropic (platform.claude.com, Models overview; Vision), Google (ai.google.dev, Models; Media
-//! resolution; the Gemini 4 guide for its default of 65,536), Cohere (docs.cohere.com, Models) and
-//! Mistral; for images, `OpenAI`'s guide "Images and vision". A window is the largest that any
-//! option of the request can buy.
+//! resolution; the Gemini 4 guide for its default of 65,536), Cohere (docs.cohere.com, Models;
+//! Command A Reasoning: 32,000) and Mistral; for images, `OpenAI`'s guide "Images and vision". Of
+//! Qwen and DeepSeek what gateways list (Vercel: 65,536 for Qwen3 Max, 128,000 for Qwen3.8 Max;
+//! Bifrost: 65,536 and a window of 1,048,576 for DeepSeek's reasoner), of Grok the default that xAI
+//! publishes for 4.3 (131,072). A window is the largest that any option of the request can buy.
 
 use crate::base::glob;
 
@@ -153,18 +155,28 @@ const ROWS: &[(&str, Limits)] = &[
     // Cohere and Mistral's models without a thinking mode; Mistral documents no limit but the window.
     ("command-r*", open(4_096, 131_072)),
     ("command-a-03-2025", open(8_192, 262_144)),
+    ("command-a-reasoning*", thinking(32_768, 262_144)),
     ("open-mistral*", open(131_072, 131_072)),
     ("open-mixtral*", open(65_536, 65_536)),
     ("mistral-large-2407", open(131_072, 131_072)),
     ("mistral-large-2411", open(131_072, 131_072)),
     ("codestral*", open(262_144, 262_144)),
     ("pixtral*", open(131_072, 131_072)),
+    ("magistral*", thinking(131_072, 131_072)),
+    ("mistral-*", thinking(262_144, 262_144)),
+    ("ministral*", thinking(262_144, 262_144)),
+    ("devstral*", thinking(262_144, 262_144)),
     // Open weights without a thinking mode; their hosts stop at the window.
     ("*r1-distill*", thinking(131_072, 131_072)),
     ("*nemotron*", thinking(131_072, 262_144)),
     ("*llama-3*", open(131_072, 131_072)),
     ("*llama3*", open(131_072, 131_072)),
-    ("deepseek-reasoner*", thinking(65_536, 131_072)),
+    ("deepseek-reasoner*", thinking(65_536, 1_048_576)),
+    ("deepseek*", thinking(65_536, 1_048_576)),
+    ("qwen3.*", thinking(131_072, 1_048_576)),
+    ("qwen*", thinking(65_536, 1_048_576)),
+    // xAI: the default where a request sets no limit.
+    ("grok*", thinking(131_072, 2_000_000)),
 ];
 
 #[cfg(test)]
@@ -198,6 +210,10 @@ mod tests {
             "gemini-2.5-flash-lite",
             "gemini-2.0-flash-thinking-exp",
             "deepseek-chat",
+            "mistral-medium-latest",
+            "command-a-reasoning-08-2025",
+            "grok-4.5",
+            "qwen/qwen3.8-max",
             "groq/deepseek-r1-distill-llama-70b",
             "nvidia/llama-3.1-nemotron-ultra-253b-v1",
             "something-new",

@@ -4,6 +4,7 @@
 //! data. The next dialect is one file and one line in [`DIALECTS`]; the next provider one line in
 //! `known.rs`, or in the configuration.
 
+mod abandoned;
 mod anthropic;
 mod body_labels;
 mod config;
@@ -17,6 +18,7 @@ mod splice;
 mod state;
 pub mod wire;
 
+pub use abandoned::Abandoned;
 pub use anthropic::Anthropic;
 pub use config::{Config, Price, ProviderConfig};
 pub use dialect::{Cut, CutStyle, Dialect, Event};

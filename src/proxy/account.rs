@@ -12,6 +12,7 @@ use crate::{
     },
     policy::Charge,
     pricing::{Context, Counted, Guess, InputBound, Limits, Query, Rates, Tariff, guess},
+    provider::Abandoned,
 };
 
 /// What a call is charged, and what its span says of that.
@@ -119,11 +120,15 @@ impl Exchange {
     /// what we counted where it was not, and a margin for what was on its way.
     fn broken_off(&self, facts: &ResponseFacts, margin: u64) -> Guess {
         let mut guess = self.guess(facts);
-        if self.limits().thinks_unseen {
-            // What was read is not all that was made.
-            let made = self.made_by_now().min(self.most_output());
-            guess.most.output = guess.most.output.max(Some(made));
-        }
+        // What was read is not all that was made.
+        let made = if Abandoned::by(&self.route.to.provider.name) == Abandoned::InFull {
+            self.most_output()
+        } else if self.limits().thinks_unseen {
+            self.made_by_now().min(self.most_output())
+        } else {
+            0
+        };
+        guess.most.output = guess.most.output.max(Some(made));
         for usage in [&mut guess.likely, &mut guess.most] {
             let counted = usage.output.unwrap_or(0).saturating_add(margin);
             usage.update(&facts.usage);

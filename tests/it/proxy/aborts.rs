@@ -188,6 +188,40 @@ async fn a_client_that_leaves_is_charged_input_what_it_got_and_a_margin() {
 }
 
 #[tokio::test]
+async fn a_provider_that_bills_in_full_what_a_client_left_is_charged_the_reservation() {
+    let mut spent = Vec::new();
+    for provider in ["bedrock", "other"] {
+        let yaml = format!(
+            "providers: {{{provider}: {{base_url: '{{mock}}', dialect: openai}}}}\n\
+             budgets: {{daily: 5.00}}"
+        );
+        let sandbox = Sandbox::new(&priced(&yaml));
+        let mut body = chat_stream();
+        body["max_tokens"] = 5_000.into();
+        let body = body.to_string();
+        let mut line = Line::connect(sandbox.addr()).await;
+        line.send(format!(
+            "POST /{provider}/v1/chat/completions HTTP/1.1\r\nhost: x\r\n\
+             x-mock: events=5;event-size=80;hang=1200\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+        line.head().await;
+        line.take(600).await;
+        drop(line);
+        let span = sandbox.only_span().await;
+        assert_eq!(span.get("tollgate.end"), "client");
+        spent.push(sandbox.spent("daily").await);
+        assert_eq!(
+            span.nanos("tollgate.budget.charged.usd"),
+            spent[spent.len() - 1]
+        );
+    }
+    assert!(spent[0] > 5_000 * 10_000, "{spent:?}");
+    assert!(spent[1] < 1_000 * 10_000, "{spent:?}");
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_after_the_last_event_has_had_all_of_it() {
     let sandbox = Sandbox::new(&priced("budgets: {daily: 5.00}"));
     let mut body = chat_stream();
