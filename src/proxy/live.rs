@@ -178,20 +178,12 @@ impl Destination {
         self.origin.host_header()
     }
 
-    /// The provider's own path and query for what a client asked for: `path`, which is the end of
-    /// that in `uri`, and the query there.
+    /// The provider's own path and query for what a client asked for. A copy: a part of the request
+    /// would keep all of the buffer that it was read into, for as long as the call takes.
     ///
     /// # Errors
     /// The two together are no valid target.
-    pub(super) fn target(&self, uri: &Uri, path: &str) -> Result<PathAndQuery, Refusal> {
-        let query = uri.query();
-        // The usual case is to be the same, which needs no copy.
-        if let Some(asked) = uri.path_and_query()
-            && path == asked.path()
-            && *self.provider.path(asked.as_str()) == *asked.as_str()
-        {
-            return Ok(asked.clone());
-        }
+    pub(super) fn target(&self, path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
         let asked = match query {
             Some(query) => format!("{path}?{query}"),
             None => path.to_owned(),

@@ -38,7 +38,7 @@ pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
     Ok(Route {
         dialect,
         operation,
-        target: to.target(&head.uri, rest)?,
+        target: to.target(rest, head.uri.query())?,
         to,
         segment: segment.map(Box::from),
     })
