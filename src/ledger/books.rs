@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use ring::digest;
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension as _, Row, Statement, Transaction, params,
 };
@@ -19,7 +18,8 @@ use super::{
     coding::{unit_number, unit_numbered},
     ended::{self, Ended},
     later::{self, Parked},
-    posting::{Item, Key, Posting},
+    posting::{Item, Posting},
+    verify::{chain, link},
 };
 use crate::{
     base::{clock::Timestamp, id::RequestId},
@@ -396,23 +396,6 @@ fn head(db: &Connection) -> Result<(i64, Hash), BooksError> {
         .query_row((), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     Ok(newest.unwrap_or((0, [0; 32])))
-}
-
-/// A hash that goes on from `before`.
-pub(super) fn chain(before: &Hash) -> digest::Context {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    hash.update(before);
-    hash
-}
-
-/// Adds an entry to a batch's hash.
-pub(super) fn link(hash: &mut digest::Context, key: Key, at: Timestamp, body: &[u8]) {
-    let (request, hold) = key;
-    hash.update(&request.bytes());
-    hash.update(&hold.0.to_le_bytes());
-    hash.update(&at.as_nanos().to_le_bytes());
-    hash.update(&u64::try_from(body.len()).unwrap_or(u64::MAX).to_le_bytes());
-    hash.update(body);
 }
 
 const ENTER: &str =

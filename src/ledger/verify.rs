@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
+use ring::digest;
 use rusqlite::Connection;
 
 use super::{
-    books::{BooksError, Hash, Verified, chain, counter_name, link, time, timestamp},
-    posting::Posting,
+    books::{BooksError, Hash, Verified, counter_name, time, timestamp},
+    posting::{Key, Posting},
 };
 use crate::{
-    base::id::RequestId,
+    base::{clock::Timestamp, id::RequestId},
     policy::{CounterName, HoldId},
 };
 
@@ -36,6 +37,23 @@ pub(super) fn verify(db: &Connection) -> Result<Verified, BooksError> {
     }
     compare(db, sums)?;
     Ok(verified)
+}
+
+/// A hash that goes on from `before`.
+pub(super) fn chain(before: &Hash) -> digest::Context {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(before);
+    hash
+}
+
+/// Adds an entry to a batch's hash.
+pub(super) fn link(hash: &mut digest::Context, key: Key, at: Timestamp, body: &[u8]) {
+    let (request, hold) = key;
+    hash.update(&request.bytes());
+    hash.update(&hold.0.to_le_bytes());
+    hash.update(&at.as_nanos().to_le_bytes());
+    hash.update(&u64::try_from(body.len()).unwrap_or(u64::MAX).to_le_bytes());
+    hash.update(body);
 }
 
 fn anchor(db: &Connection) -> Result<Hash, BooksError> {
