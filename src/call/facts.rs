@@ -23,6 +23,9 @@ pub enum Spends {
     Tokens,
     /// It reads a stored answer: metered, but billed once per response id however often it is read.
     Once,
+    /// It reads a file of answers, one a line, that were made earlier at the batch rate: each is
+    /// metered, and billed once however often the file is read.
+    Lines,
     /// It costs nothing (lists, counting, cancelling).
     Nothing,
     /// It may cost something that we cannot meter.
@@ -52,8 +55,10 @@ pub struct RequestFacts {
     pub continues: Option<Box<str>>,
     /// The answer will be made later and fetched by id.
     pub background: bool,
-    /// The id of the stored response that is read or cancelled.
+    /// The id of the stored response, or of the file of results, that is read or cancelled.
     pub response_id: Option<Box<str>>,
+    /// What the call will be billed by, where the answer may not say so.
+    pub unsaid: Option<Unsaid>,
     /// Names of the tools that the model may call; at most 128.
     pub tools: Vec<Box<str>>,
     /// `gen_ai.request.temperature`.
@@ -79,6 +84,15 @@ impl RequestFacts {
     pub fn choices(&self) -> u64 {
         u64::from(self.choices.max(1))
     }
+}
+
+/// What a call is billed by that the provider may never report: known from the request alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsaid {
+    /// What it likely is.
+    pub likely: Usage,
+    /// What it is at most.
+    pub most: Usage,
 }
 
 /// What bounds the number of input tokens from above.

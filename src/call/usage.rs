@@ -42,6 +42,12 @@ pub struct Usage {
     pub web_searches: Option<u64>,
     /// Searches in stored files that the provider ran and bills by the piece. Not tokens.
     pub file_searches: Option<u64>,
+    /// Seconds of audio that were read, the last one begun counted whole. Not tokens.
+    pub audio_seconds: Option<u64>,
+    /// Characters that were spoken. Not tokens.
+    pub characters: Option<u64>,
+    /// Images that were made and are billed by the piece. Not tokens.
+    pub images: Option<u64>,
 }
 
 impl Usage {
@@ -74,6 +80,9 @@ impl Usage {
         citation: None,
         web_searches: None,
         file_searches: None,
+        audio_seconds: None,
+        characters: None,
+        images: None,
     };
 
     /// Input and output tokens together; what a limit in tokens counts.
@@ -83,37 +92,54 @@ impl Usage {
             .saturating_add(self.output.unwrap_or(0))
     }
 
-    /// Whether a count of tokens was reported at all.
+    /// Whether what a call is billed by was reported at all: tokens, or the length of its audio.
     pub const fn is_reported(&self) -> bool {
-        self.input.is_some() || self.output.is_some()
+        self.input.is_some() || self.output.is_some() || self.audio_seconds.is_some()
     }
 
     /// Takes every field that `later` reports: a provider's later word replaces its earlier one
     /// and is never added to it.
     pub fn update(&mut self, later: &Self) {
-        let fields = [
-            (&mut self.input, later.input),
-            (&mut self.cache_read, later.cache_read),
-            (&mut self.cache_write, later.cache_write),
-            (&mut self.cache_write_5m, later.cache_write_5m),
-            (&mut self.cache_write_1h, later.cache_write_1h),
-            (&mut self.input_audio, later.input_audio),
-            (&mut self.input_image, later.input_image),
-            (&mut self.input_video, later.input_video),
-            (&mut self.cache_audio_read, later.cache_audio_read),
-            (&mut self.cache_image_read, later.cache_image_read),
-            (&mut self.output, later.output),
-            (&mut self.reasoning, later.reasoning),
-            (&mut self.output_audio, later.output_audio),
-            (&mut self.output_image, later.output_image),
-            (&mut self.output_video, later.output_video),
-            (&mut self.citation, later.citation),
-            (&mut self.web_searches, later.web_searches),
-            (&mut self.file_searches, later.file_searches),
-        ];
-        for (now, later) in fields {
+        for (now, later) in self.fields(later) {
             *now = later.or(*now);
         }
+    }
+
+    /// Adds the usage of another answer; what neither reports stays unknown.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in self.fields(other) {
+            *sum = match (*sum, more) {
+                (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+                (sum, more) => sum.or(more),
+            };
+        }
+    }
+
+    /// Each field, with the same one of `other`.
+    const fn fields<'a>(&'a mut self, other: &Self) -> [(&'a mut Option<u64>, Option<u64>); 21] {
+        [
+            (&mut self.input, other.input),
+            (&mut self.cache_read, other.cache_read),
+            (&mut self.cache_write, other.cache_write),
+            (&mut self.cache_write_5m, other.cache_write_5m),
+            (&mut self.cache_write_1h, other.cache_write_1h),
+            (&mut self.input_audio, other.input_audio),
+            (&mut self.input_image, other.input_image),
+            (&mut self.input_video, other.input_video),
+            (&mut self.cache_audio_read, other.cache_audio_read),
+            (&mut self.cache_image_read, other.cache_image_read),
+            (&mut self.output, other.output),
+            (&mut self.reasoning, other.reasoning),
+            (&mut self.output_audio, other.output_audio),
+            (&mut self.output_image, other.output_image),
+            (&mut self.output_video, other.output_video),
+            (&mut self.citation, other.citation),
+            (&mut self.web_searches, other.web_searches),
+            (&mut self.file_searches, other.file_searches),
+            (&mut self.audio_seconds, other.audio_seconds),
+            (&mut self.characters, other.characters),
+            (&mut self.images, other.images),
+        ]
     }
 }
 
@@ -166,5 +192,23 @@ mod tests {
             }
         );
         assert_eq!(usage.total(), 30);
+    }
+
+    #[test]
+    fn what_neither_of_two_answers_reports_is_unknown_in_their_sum() {
+        let mut sum = Usage {
+            cache_read: Some(4),
+            ..Usage::text(10, 1)
+        };
+        sum.add(&Usage {
+            images: Some(2),
+            ..Usage::text(5, 6)
+        });
+        let expected = Usage {
+            cache_read: Some(4),
+            images: Some(2),
+            ..Usage::text(15, 7)
+        };
+        assert_eq!(sum, expected);
     }
 }

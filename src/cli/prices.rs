@@ -236,11 +236,10 @@ fn lines(columns: &[Column<'_>], rows: &[Vec<String>]) -> String {
 /// A price as it is usually said: tokens by the million, everything else by the thousand.
 fn each(unit: Unit, price: PerMillion) -> String {
     let nanos = price.nanos();
-    match unit {
-        Unit::WebSearches | Unit::FileSearches | Unit::Requests => {
-            format!("{} a thousand", Usd::from_nanos(nanos / 1_000).short())
-        },
-        _ => Usd::from_nanos(nanos).short().to_string(),
+    if unit.per() == 1_000 {
+        format!("{} a thousand", Usd::from_nanos(nanos / 1_000).short())
+    } else {
+        Usd::from_nanos(nanos).short().to_string()
     }
 }
 

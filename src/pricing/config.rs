@@ -93,8 +93,9 @@ struct Plausible(Prices);
 impl<'de> Deserialize<'de> for Plausible {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let prices = Prices::deserialize(deserializer)?;
+        let by_the_piece = prices.iter().any(|(unit, _)| unit.is_piece());
         for unit in [Unit::Input, Unit::Output] {
-            if prices.get(unit).is_none() {
+            if prices.get(unit).is_none() && !by_the_piece {
                 return Err(de::Error::custom(format_args!(
                     "`{0}` is missing: a price needs `input` and `output`; write `{0}: 0` if it \
                      costs nothing",
@@ -169,6 +170,13 @@ mod tests {
     #[test]
     fn an_empty_section_is_the_default() {
         assert_eq!(read("{}").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn what_is_billed_by_the_piece_needs_no_price_of_tokens() {
+        let config = read("dall-e-3: {images: 40}\nmy-whisper: {audio_seconds: 0.1}").unwrap();
+        let price = config.models["dall-e-3"].get(Unit::Images).unwrap().base();
+        assert_eq!(price.nanos(), 40_000_000_000_000);
     }
 
     #[test]

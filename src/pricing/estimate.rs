@@ -20,6 +20,27 @@ pub struct InputBound {
     other: u64,
     /// Some of them may be written to the provider's cache, at the price of that.
     cached: bool,
+    /// What is billed by the piece, at most.
+    pieces: Pieces,
+}
+
+/// How much a call can have, at most, of what is billed by the piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pieces {
+    audio_seconds: u64,
+    characters: u64,
+    images: u64,
+}
+
+impl Pieces {
+    fn of(facts: &RequestFacts) -> Self {
+        let most = facts.unsaid.map(|unsaid| unsaid.most).unwrap_or_default();
+        Self {
+            audio_seconds: most.audio_seconds.unwrap_or(0),
+            characters: most.characters.unwrap_or(0),
+            images: most.images.unwrap_or(0),
+        }
+    }
 }
 
 /// What every request may have besides what is written in it: delimiters, a system prompt's head.
@@ -74,6 +95,7 @@ impl InputBound {
             text,
             other,
             cached,
+            pieces: Pieces::of(facts),
         };
         // A request that exceeds the window is refused by the provider, at no cost. Embeddings are
         // not one context: each of their texts may fill the window.
@@ -89,6 +111,11 @@ impl InputBound {
             text: tokens,
             other: 0,
             cached: true,
+            pieces: Pieces {
+                audio_seconds: 0,
+                characters: 0,
+                images: 0,
+            },
         }
     }
 
@@ -103,7 +130,7 @@ impl InputBound {
         Self {
             text: self.text.min(window - other),
             other,
-            cached: self.cached,
+            ..self
         }
     }
 }
@@ -155,11 +182,15 @@ impl Tariff {
             Unit::CacheWrite | Unit::CacheWrite1h => input.cached,
             other => other.is_input(),
         });
+        let piece = |wanted| self.dearest(total, |unit| unit == wanted);
         Bill::default()
             .with(input.text, text)
             .with(input.other, other)
             .with(output, self.dearest(total, Unit::is_output))
-            .with(1, self.dearest(total, |unit| unit == Unit::Requests))
+            .with(input.pieces.audio_seconds, piece(Unit::AudioSeconds))
+            .with(input.pieces.characters, piece(Unit::Characters))
+            .with(input.pieces.images, piece(Unit::Images))
+            .with(1, piece(Unit::Requests))
             .ceiling()
     }
 
@@ -361,7 +392,7 @@ mod tests {
                 output_audio: Some(spoken),
                 ..Usage::text(text + audio, plain + thought + spoken)
             };
-            let input = InputBound { text: text + slack, other: audio, cached: true };
+            let input = InputBound { text: text + slack, other: audio, cached: true, pieces: Pieces::default() };
             let worst = tariff.worst(&input, plain + thought + spoken + more);
             prop_assert!(tariff.bill(&usage).unwrap() <= worst);
         }

@@ -409,7 +409,7 @@ mod tests {
         assert!(pricing.tariff(&query("openai", None, None)).is_none());
         assert!(
             pricing
-                .tariff(&query("openai", None, Some("whisper-1")))
+                .tariff(&query("mistral", None, Some("mistral-ocr-2505")))
                 .is_none()
         );
         let ceiling = pricing
@@ -450,7 +450,7 @@ mod tests {
             .map(|(when, _)| when)
             .collect();
         assert_eq!(conditions[..2], ["always", "00:30 to 16:30 UTC"]);
-        let uncounted = pricing.explain(&query("openai", None, Some("whisper-1")));
+        let uncounted = pricing.explain(&query("mistral", None, Some("mistral-ocr-2505")));
         assert!(uncounted.tariff.is_none() && uncounted.in_book.unwrap().is_empty());
         let unknown = pricing.explain(&query("openai", None, Some("no-such-model")));
         assert!(unknown.tariff.is_none() && unknown.in_book.is_none());

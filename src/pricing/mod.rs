@@ -14,6 +14,7 @@ mod models;
 mod overrides;
 mod price;
 mod tariff;
+mod tools;
 mod unit;
 mod written;
 

@@ -108,6 +108,12 @@ const TILES: u64 = 1_445;
 const ROWS: &[(&str, Limits)] = &[
     ("*embed*", EMBEDDING),
     ("voyage-*", EMBEDDING),
+    // OpenAI's images and audio, billed by the piece, or by tokens that are no text.
+    ("dall-e*", EMBEDDING),
+    ("tts-1*", EMBEDDING),
+    ("*whisper*", EMBEDDING),
+    ("gpt-4o*-transcribe*", thinking(2_000, 16_000)),
+    ("gpt-4o*-tts*", thinking(32_768, 65_536)),
     // OpenAI. gpt-4o-mini counts 2,833 and 5,667 a tile for an image.
     ("gpt-4o-mini*", images(48_169, open(16_384, 128_000))),
     ("gpt-4o-2024-05-13*", images(TILES, open(4_096, 128_000))),

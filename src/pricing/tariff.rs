@@ -47,8 +47,8 @@ pub enum Origin {
 /// Why a usage has no cost: the cost is then unknown, which is not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BillError {
-    /// The number of input tokens is not known.
-    #[error("no input tokens were reported, so the call cannot be priced")]
+    /// Nothing was reported of what it is billed by.
+    #[error("nothing was reported of what the call is billed by, so it cannot be priced")]
     NotReported,
     /// The parts are more than the whole, so one of the two is wrong and nobody knows which.
     #[error("the reported parts of `{}` are more than its {count}, so the call cannot be priced", .whole.name())]
@@ -113,13 +113,24 @@ impl Tariff {
     /// with a price takes. A part that is not reported counts as none of it.
     ///
     /// # Errors
-    /// The cost is unknown: the input was not reported, or the parts are more than the whole. A
-    /// free tariff knows its cost without any usage.
+    /// The cost is unknown: what it is billed by was not reported (tokens of input, where any token
+    /// has a price), or the parts are more than the whole. A free tariff knows its cost without any
+    /// usage.
     pub fn bill(&self, usage: &Usage) -> Result<Usd, BillError> {
         if self.is_free() {
             return Ok(Usd::ZERO);
         }
-        let input = usage.input.ok_or(BillError::NotReported)?;
+        let by_tokens = |unit: Unit| unit.is_input() || unit.is_output();
+        let known = if self.prices.iter().any(|(unit, _)| by_tokens(unit)) {
+            usage.input.is_some()
+        } else {
+            let mut units = self.prices.iter();
+            units.any(|(unit, _)| unit.reported(usage).is_some())
+        };
+        if !known {
+            return Err(BillError::NotReported);
+        }
+        let input = usage.input.unwrap_or(0);
         let mut bill = Bill::default();
         let mut taken: [(Unit, u64); Unit::ALL.len()] = [(Unit::Requests, 0); Unit::ALL.len()];
         for ((unit, price), place) in self.prices.iter().zip(0..) {
@@ -138,6 +149,16 @@ impl Tariff {
             bill = bill.with(own, price.at(input));
         }
         Ok(bill.total())
+    }
+
+    /// The part of [`Tariff::bill`] that is fees for tools which the provider ran.
+    pub fn tool_fees(&self, usage: &Usage) -> Usd {
+        let fees = self.prices.iter().filter(|(unit, _)| unit.is_tool_fee());
+        let input = usage.input.unwrap_or(0);
+        let sum = fees.fold(Bill::default(), |sum, (unit, price)| {
+            sum.with(unit.reported(usage).unwrap_or(0), price.at(input))
+        });
+        sum.total()
     }
 }
 
@@ -269,6 +290,38 @@ mod tests {
         };
         let bill = tariff(&prices).bill(&usage);
         assert_eq!(bill, Ok(Usd::from_nanos(3 * 10_000_000 + 5_000_000)));
+    }
+
+    #[test]
+    fn what_is_not_billed_by_tokens_needs_none() {
+        let by_the_second = tariff(&[(Unit::AudioSeconds, "0.1")]);
+        let heard = |seconds| Usage {
+            audio_seconds: seconds,
+            ..Usage::NONE
+        };
+        assert_eq!(
+            by_the_second.bill(&heard(Some(9))),
+            Ok(Usd::from_nanos(900_000))
+        );
+        assert_eq!(
+            by_the_second.bill(&heard(None)),
+            Err(BillError::NotReported)
+        );
+        assert_eq!(
+            by_the_second.bill(&Usage::text(5, 5)),
+            Err(BillError::NotReported)
+        );
+        let by_the_image = tariff(&[(Unit::Images, "40")]);
+        let drawn = Usage {
+            images: Some(2),
+            ..Usage::NONE
+        };
+        assert_eq!(by_the_image.bill(&drawn), Ok(Usd::from_nanos(80_000_000)));
+        let by_the_call = tariff(&[(Unit::Requests, "40")]);
+        assert_eq!(
+            by_the_call.bill(&Usage::NONE),
+            Ok(Usd::from_nanos(40_000_000))
+        );
     }
 
     #[test]

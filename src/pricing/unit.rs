@@ -46,13 +46,19 @@ pub enum Unit {
     WebSearches,
     /// Searches in stored files that the provider ran. Priced per thousand.
     FileSearches,
+    /// Seconds of audio that were read. Priced per thousand.
+    AudioSeconds,
+    /// Characters that were spoken. Priced per thousand.
+    Characters,
+    /// Images that were made, where they are billed by the piece. Priced per thousand.
+    Images,
     /// The call itself. Priced per thousand.
     Requests,
 }
 
 impl Unit {
     /// Every unit, the most specific first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::CacheWrite1h,
         Self::CacheAudioRead,
         Self::CacheImageRead,
@@ -70,6 +76,9 @@ impl Unit {
         Self::Output,
         Self::WebSearches,
         Self::FileSearches,
+        Self::AudioSeconds,
+        Self::Characters,
+        Self::Images,
         Self::Requests,
     ];
 
@@ -93,6 +102,9 @@ impl Unit {
             Self::Output => "output",
             Self::WebSearches => "web_searches",
             Self::FileSearches => "file_searches",
+            Self::AudioSeconds => "audio_seconds",
+            Self::Characters => "characters",
+            Self::Images => "images",
             Self::Requests => "requests",
         }
     }
@@ -100,7 +112,12 @@ impl Unit {
     /// How many of it a written price is for: a million tokens, or a thousand of anything else.
     pub const fn per(self) -> u32 {
         match self {
-            Self::WebSearches | Self::FileSearches | Self::Requests => 1_000,
+            Self::WebSearches
+            | Self::FileSearches
+            | Self::AudioSeconds
+            | Self::Characters
+            | Self::Images
+            | Self::Requests => 1_000,
             _ => 1_000_000,
         }
     }
@@ -156,6 +173,19 @@ impl Unit {
         matches!(self, Self::Output) || Self::Output.contains(self)
     }
 
+    /// Whether it is a fee for a call of a tool that the provider ran.
+    pub const fn is_tool_fee(self) -> bool {
+        matches!(self, Self::WebSearches | Self::FileSearches)
+    }
+
+    /// Whether a call can be billed by it alone, without any token.
+    pub const fn is_piece(self) -> bool {
+        matches!(
+            self,
+            Self::AudioSeconds | Self::Characters | Self::Images | Self::Requests
+        )
+    }
+
     /// How much of it `usage` reports, its parts included.
     pub const fn reported(self, usage: &Usage) -> Option<u64> {
         match self {
@@ -176,6 +206,9 @@ impl Unit {
             Self::Output => usage.output,
             Self::WebSearches => usage.web_searches,
             Self::FileSearches => usage.file_searches,
+            Self::AudioSeconds => usage.audio_seconds,
+            Self::Characters => usage.characters,
+            Self::Images => usage.images,
             Self::Requests => Some(1),
         }
     }

@@ -1,5 +1,6 @@
 //! Anthropic's Messages API.
 
+mod batches;
 mod endings;
 mod messages;
 mod operations;
@@ -74,10 +75,13 @@ impl Dialect for Anthropic {
     fn read_request(
         &self,
         op: &Operation,
-        _path: &str,
+        path: &str,
         body: &[u8],
         facts: &mut RequestFacts,
     ) -> Result<(), Unreadable> {
+        if *op == operations::RESULTS {
+            facts.response_id = operations::batch_id(path).map(Box::from);
+        }
         request::read(op, body, facts)
     }
 
@@ -87,12 +91,23 @@ impl Dialect for Anthropic {
 
     fn read_event(
         &self,
-        _op: &Operation,
+        op: &Operation,
         event: &Event<'_>,
         facts: &mut ResponseFacts,
         state: &mut StreamState,
     ) -> Result<(), Unreadable> {
-        messages::read(event, facts, state)
+        match op.name {
+            "messages" | "complete" => messages::read(event, facts, state),
+            // An error is one document, whatever was asked for.
+            "messages.batches.results" if !event.whole => {
+                batches::read_line(&event.data, facts, state)
+            },
+            "messages.count_tokens" => messages::read_only_error(event, facts),
+            _ => {
+                let _need_not_be_json = messages::read_only_error(event, facts);
+                Ok(())
+            },
+        }
     }
 
     fn bound_output(&self, op: &Operation, body: &[u8], limit: u64) -> Option<Splice> {

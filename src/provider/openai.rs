@@ -1,14 +1,18 @@
 //! `OpenAI`'s API, and that of the many servers that speak it.
 
+mod audio;
+mod batches;
 mod chat;
 mod embeddings;
 mod endings;
 mod fault;
+mod images;
 mod input;
 mod operations;
 mod request;
 mod responses;
 mod responses_end;
+mod runs;
 mod usage;
 
 use bytes::Bytes;
@@ -50,6 +54,11 @@ const WANTS: Wants = Wants {
             "user",
             "prompt_cache_key",
             "metadata",
+            "stream_format",
+            "input",
+            "file",
+            "image",
+            "mask",
         ],
         within: &[],
     },
@@ -70,6 +79,8 @@ const WANTS: Wants = Wants {
             "usage",
             "x_groq",
             "error",
+            "duration",
+            "last_error",
         ],
         within: &["response"],
     },
@@ -120,7 +131,17 @@ impl Dialect for OpenAi {
                 responses::read(event, facts, state)
             },
             "embeddings" => embeddings::read(event, facts),
-            "responses.input_tokens" => Ok(()),
+            "images.generations" | "images.edits" => images::read(event, facts),
+            "audio.speech" | "audio.transcriptions" => audio::read(event, facts),
+            "runs" | "runs.retrieve" => runs::read(event, facts, state),
+            "files.content" if !event.whole => batches::read_line(&event.data, facts, state),
+            // What costs nothing says nothing that is kept, but for errors. What is not known, or
+            // any file's content, need not be JSON, and is not missed where it is not.
+            "responses.input_tokens" | "moderations" | "batches" => fault::read_only(event, facts),
+            "files.content" | "http" => {
+                let _need_not_be_json = fault::read_only(event, facts);
+                Ok(())
+            },
             _ => chat::read(event, facts, state),
         }
     }

@@ -27,6 +27,8 @@ pub struct StreamState {
     calls: Vec<Place>,
     /// One for each of the facts' server tools: its position.
     server_calls: Vec<u64>,
+    /// Positions of those that have a fee.
+    paid_calls: Vec<u64>,
     left_out: u64,
 }
 
@@ -146,6 +148,19 @@ impl StreamState {
         } else {
             self.left_out += 1;
         }
+    }
+
+    /// Notes that the call at `position` has a fee. Whether it was not known already.
+    pub(super) fn pay(&mut self, position: u64) -> bool {
+        if self.paid_calls.contains(&position) {
+            return false;
+        }
+        if self.paid_calls.len() < Self::MAX_OPEN {
+            self.paid_calls.push(position);
+            return true;
+        }
+        self.left_out += 1;
+        false
     }
 }
 

@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use crate::{
     base::money::Usd,
     call::{
-        facts::{ResponseFacts, Spends},
+        facts::{ResponseFacts, Spends, Unsaid},
         outcome::End,
         usage::{Usage, UsageSource},
     },
@@ -65,9 +65,10 @@ impl Exchange {
         match self.route.operation.spends {
             _ if refused_or_unsent => Account::nothing(),
             Spends::Nothing => Account::nothing(),
-            Spends::Unknown if failed => Account::nothing(),
+            Spends::Unknown | Spends::Lines if failed => Account::nothing(),
             Spends::Unknown => Account::unknown(),
             Spends::Once if !self.bills_stored(facts) => Account::nothing(),
+            Spends::Lines => self.close_results(end),
             Spends::Tokens | Spends::Once => self.metered(end, facts, failed),
         }
     }
@@ -77,7 +78,8 @@ impl Exchange {
         let hidden = facts.unread && self.request.stream && !facts.complete;
         let reported = facts.usage.is_reported() && !hidden;
         if reported && (end == End::Complete || failed) {
-            return self.priced(facts, &facts.usage, UsageSource::Reported);
+            let usage = self.with_pieces(&facts.usage);
+            return self.priced(facts, &usage, UsageSource::Reported);
         }
         if failed {
             return Account::nothing();
@@ -140,6 +142,9 @@ impl Exchange {
 
     /// What was read, in tokens.
     fn guess(&self, facts: &ResponseFacts) -> Guess {
+        if let Some(Unsaid { likely, most }) = self.request.unsaid {
+            return Guess { likely, most };
+        }
         let (limits, rates) = (self.limits(), self.rates());
         guess(&self.request, &limits, &rates, facts.output_bytes)
     }
@@ -268,7 +273,7 @@ impl Exchange {
         }
     }
 
-    fn tariff(&self, facts: &ResponseFacts) -> Option<Arc<Tariff>> {
+    pub(super) fn tariff(&self, facts: &ResponseFacts) -> Option<Arc<Tariff>> {
         self.live.pricing.tariff(&self.query(facts))
     }
 

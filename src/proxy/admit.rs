@@ -72,7 +72,7 @@ pub(super) async fn admit(
         return Ok(None);
     }
     let ask = match spends {
-        Spends::Nothing | Spends::Once => Ask::of(Amounts::default()),
+        Spends::Nothing | Spends::Once | Spends::Lines => Ask::of(Amounts::default()),
         // Stopped by a limit that is used up, else free to go.
         Spends::Unknown => Ask::of(Amounts::of(crate::base::money::Usd::ZERO, 0)),
         Spends::Tokens => {
@@ -201,7 +201,9 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
 
 /// Whether nothing but our cut bounds the output, which is then set aside step by step.
 const fn goes_in_steps(request: &RequestFacts, limits: &Limits) -> bool {
-    request.output_limit.is_none() && request.stream && !limits.thinks_unseen
+    // What goes on without us is not bounded by a cut.
+    let may_be_cut = request.stream && !request.background;
+    request.output_limit.is_none() && may_be_cut && !limits.thinks_unseen
 }
 
 /// What a call that makes tokens asks for.

@@ -18,6 +18,7 @@ use super::{
     observe::{Observer, Progress},
     reply::{self, Style},
     reserve::Reservation,
+    results::Results,
     route::Route,
     trace,
 };
@@ -52,6 +53,8 @@ pub(super) struct Exchange {
     pub(super) request: RequestFacts,
     /// What was set aside for it, and how its output is kept within that.
     pub(super) reservation: Reservation,
+    /// What was read of the results of a batch.
+    pub(super) results: Results,
     pub(super) decision: Decision,
     /// Why it was refused, failed or cut.
     pub(super) refusal: Option<Refusal>,
@@ -117,6 +120,7 @@ impl Exchange {
             labels,
             request: RequestFacts::default(),
             reservation: Reservation::default(),
+            results: Results::default(),
             decision: Decision::Admitted,
             refusal: None,
             http_status: None,
@@ -261,6 +265,10 @@ impl Exchange {
 }
 
 impl Progress for Exchange {
+    fn line(&mut self, facts: &ResponseFacts) {
+        self.read_result(facts);
+    }
+
     fn may_go_on(&mut self, facts: &ResponseFacts) -> bool {
         // A cut would spare nothing, and end it twice.
         if self.has_all(facts) {

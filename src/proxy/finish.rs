@@ -24,6 +24,11 @@ impl Exchange {
         let account = self.account(end, &facts);
         self.learn(end, &account, &facts);
         self.note_estimate(&account);
+        self.note_results(&mut facts);
+        if !facts.server_tools.is_empty() && account.cost.is_some() {
+            let tariff = self.tariff(&facts);
+            self.note_fees(tariff.as_deref(), &account.usage, &facts);
+        }
         let ending = Ending {
             span_id: self.trace.span_id,
             status: self.status(end, &facts),

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
-    header::{AUTHORIZATION, CONTENT_LENGTH},
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE},
     request::Parts,
 };
 
@@ -14,7 +14,10 @@ use super::{exchange::Exchange, headers};
 use crate::{
     call::refusal::{Reason, Refusal},
     net::{body::Outgoing, pace::Unfinished, upstream::UpstreamError},
-    provider::wire::encoding::Decoder,
+    provider::{
+        Dialect,
+        wire::{encoding::Decoder, form::BodyScanner},
+    },
 };
 
 /// A request on its way out.
@@ -86,6 +89,12 @@ pub(super) fn plain<'a>(headers: &HeaderMap, body: &'a Bytes) -> Option<Cow<'a, 
         .and_then(|()| decoder.finish())
         .ok()?;
     Some(Cow::Owned(plain))
+}
+
+/// What reads the body while it passes, or reduces one that is no JSON.
+pub(super) fn scanner(headers: &HeaderMap, dialect: &dyn Dialect) -> BodyScanner {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    BodyScanner::new(kind, dialect.wanted().request)
 }
 
 /// Whether the client has signed or digested the body, so that no byte of it may change.

@@ -25,6 +25,10 @@ use crate::{
 /// Responses whose end is awaited; beyond, the hold is charged at once.
 pub(super) const MAX_KEPT: usize = 10_000;
 
+/// Files of results whose lines are told apart from those that were billed before; beyond, the one
+/// that was begun first is forgotten, and would be billed again if it was not read to its end.
+const MAX_FILES: usize = 1_000;
+
 /// How long the end of a response is awaited; then its whole reservation is charged.
 const PATIENCE: Duration = Duration::from_hours(24);
 
@@ -37,7 +41,16 @@ pub(super) struct Later {
     /// What accepted calls hold.
     kept: DashMap<(Box<str>, Box<str>), Hold>,
     billed: Mutex<Billed>,
+    files: Mutex<Files>,
 }
+
+/// A file of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct File(u64);
+
+/// How many lines of each file were read, the file that was begun first in front.
+#[derive(Debug, Default)]
+struct Files(VecDeque<(File, u64)>);
 
 /// What was billed, in a set and in order: the numbers that [`number`] gives.
 #[derive(Debug, Default)]
@@ -70,12 +83,13 @@ impl Later {
             turned_away: AtomicU64::new(0),
             kept: DashMap::new(),
             billed: Mutex::default(),
+            files: Mutex::default(),
         }
     }
 
-    /// Whether responses with such an id are stored by their provider (`OpenAI`'s Responses).
+    /// Whether answers with such an id are stored by their provider (`OpenAI`'s Responses and runs).
     pub(super) fn may_be_fetched(id: &str) -> bool {
-        id.starts_with("resp")
+        id.starts_with("resp") || id.starts_with("run_")
     }
 
     /// Takes over what the last run has kept and billed.
@@ -149,6 +163,39 @@ impl Later {
             self.purse.note_billed(response);
         }
         first
+    }
+
+    /// Begins to read a file of results.
+    pub(super) fn open(provider: &str, id: &str) -> File {
+        File(number(provider, id))
+    }
+
+    /// Whether this line of the file was not read before; from now on it has been.
+    pub(super) fn is_first_read(&self, file: File, line: u64) -> bool {
+        let mut files = self.files.lock();
+        if let Some((_, read)) = files.0.iter_mut().rfind(|(known, _)| *known == file) {
+            let first = line >= *read;
+            *read = line.saturating_add(1).max(*read);
+            return first;
+        }
+        let known = self.billed.lock().known.contains(&file.0);
+        if files.0.len() >= MAX_FILES {
+            files.0.pop_front();
+        }
+        let read = if known {
+            u64::MAX
+        } else {
+            line.saturating_add(1)
+        };
+        files.0.push_back((file, read));
+        !known
+    }
+
+    /// The file was read to its end: no later run of ours bills it again.
+    pub(super) fn close(&self, file: File) {
+        if self.billed.lock().add(file.0) {
+            self.purse.note_billed(file.0);
+        }
     }
 
     /// Charges in full what has been awaited for too long.
@@ -247,6 +294,26 @@ mod tests {
             later.bill_once("openai", &n.to_string());
         }
         assert!(later.bill_once("openai", "resp_1"));
+    }
+
+    #[test]
+    fn a_line_of_results_is_billed_once_by_whoever_reads_it_first() {
+        let later = Later::new(Purse::new(Arc::new(Memory), 10));
+        let file = Later::open("openai", "file-1");
+        let reads = |lines: std::ops::Range<u64>| {
+            lines
+                .filter(|line| later.is_first_read(file, *line))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(reads(0..2), [0, 1]);
+        assert_eq!(reads(0..4), [2, 3]);
+        assert!(reads(0..4).is_empty());
+        later.close(file);
+        for n in 0..MAX_FILES {
+            let other = Later::open("openai", &n.to_string());
+            assert!(later.is_first_read(other, 0));
+        }
+        assert!(reads(0..4).is_empty(), "forgotten, but billed whole");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod body;
 pub mod config;
 mod events;
 mod exchange;
+mod fees;
 mod finish;
 mod flight;
 mod forward;
@@ -18,12 +19,14 @@ mod headers;
 mod identify;
 mod interrupt;
 mod later;
+mod lines;
 mod live;
 mod metrics;
 mod observe;
 mod peek;
 mod reply;
 mod reserve;
+mod results;
 mod route;
 mod serve;
 mod tap;
@@ -49,7 +52,6 @@ use crate::{
     },
     call::{
         facts::Spends,
-        labels::Source,
         outcome::Kind,
         refusal::{Reason, Refusal},
     },
@@ -69,7 +71,7 @@ use flight::Flights;
 use interrupt::Interrupts;
 use later::Later;
 use observe::Observer;
-use peek::{Guarded, Peeked, Room};
+use peek::{Guarded, Peeked, Room, read_reduced, read_request};
 use reply::Style;
 use tap::Tap;
 
@@ -272,7 +274,7 @@ impl Worker {
         body: Incoming,
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let operation = exchange.route.operation;
-        if operation.kind == Kind::Http || operation.spends == Spends::Nothing {
+        if operation.kind == Kind::Http {
             exchange.take_off()?;
             read_request(exchange, b"", false);
             admit::admit(exchange, None).await?;
@@ -312,7 +314,13 @@ impl Worker {
     ) -> Result<forward::Outbound, Refusal> {
         let plain = forward::plain(&parts.headers, &body);
         let readable = plain.as_deref().unwrap_or_default();
-        read_request(exchange, readable, true);
+        let mut scanner = forward::scanner(&parts.headers, exchange.route.dialect);
+        if scanner.is_form() {
+            scanner.feed(readable);
+            read_reduced(exchange, &scanner.finish());
+        } else {
+            read_request(exchange, readable, true);
+        }
         // What is encoded or signed is never edited.
         let signed = forward::is_signed(&parts.headers);
         let editable = (!signed && !parts.headers.contains_key(CONTENT_ENCODING)).then_some(&body);
@@ -356,8 +364,8 @@ impl Worker {
         begun: Vec<Bytes>,
         rest: Paced<Incoming>,
     ) -> Result<Response<UpstreamBody>, Refusal> {
-        let wanted = exchange.route.dialect.wanted().request;
-        let reading = peek::Reading::of(&parts.headers, wanted);
+        let scanner = forward::scanner(&parts.headers, exchange.route.dialect);
+        let reading = peek::Reading::of(&parts.headers, scanner);
         let (body, guard) = Guarded::new(begun, rest, reading);
         let outbound = forward::Outbound::new(parts, Outgoing::Stream(Box::pin(body)));
         let peek::Guard { mut scanned, admit } = guard;
@@ -371,10 +379,9 @@ impl Worker {
             answer = &mut sending => Some(answer),
             document = &mut scanned => match document {
                 Ok(reduced) => {
-                    let document = reduced.as_ref().map_or(&[][..], |reduced| &reduced.document);
-                    read_request(exchange, document, true);
-                    if let Some(reduced) = reduced {
-                        reduced.bound(&mut exchange.request.input);
+                    match reduced {
+                        Some(reduced) => read_reduced(exchange, &reduced),
+                        None => read_request(exchange, &[], true),
                     }
                     None
                 },
@@ -431,22 +438,6 @@ fn failed(exchange: &mut Exchange, error: &UpstreamError) -> Refusal {
 /// The edit that asks for usage, as spans name it.
 const ASKED_USAGE: &str = "request.stream_options.include_usage";
 
-/// Facts and labels of the request's body.
-fn read_request(exchange: &mut Exchange, body: &[u8], expected: bool) {
-    let (to, operation) = (&exchange.route.to, exchange.route.operation);
-    let path = exchange.route.target.path();
-    let read = to
-        .provider
-        .dialect
-        .read_request(operation, path, body, &mut exchange.request);
-    if expected && read.is_err() {
-        exchange.partial = Some("request body");
-    }
-    for (label, value) in std::mem::take(&mut exchange.request.labels) {
-        exchange.labels.set(label, &value, Source::Body);
-    }
-}
-
 /// The provider has answered: its response goes to the client, read while it passes.
 fn respond(
     mut exchange: Box<Exchange>,
@@ -474,6 +465,10 @@ fn respond(
         edited,
     );
     observer.drop_usage = asked;
+    if exchange.route.operation.spends == Spends::Lines && status.is_success() {
+        exchange.begin_results(status);
+        observer.read_lines();
+    }
     if observer.facts.unread && status.is_success() {
         let now = exchange.proxy.clock.wall();
         if let Err(refusal) = exchange.reservation.take_all(now) {

@@ -8,9 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
-use super::events::{Events, Verdict, Whole};
+use super::{
+    events::{Events, Verdict, Whole},
+    lines::Lines,
+};
 use crate::{
     call::{
         facts::{Operation, ResponseFacts},
@@ -21,6 +24,7 @@ use crate::{
         wire::{
             encoding::{Decoder, GaveUp},
             framing::{Framing, Malformed},
+            media,
             scan::{Scanner, Wanted},
         },
     },
@@ -58,6 +62,10 @@ enum Reader {
     Events(Events),
     /// One JSON document.
     Document(Document),
+    /// A file of answers, one a line.
+    Lines(Lines),
+    /// Sound, pictures or any bytes: there is nothing to read.
+    Media,
     /// Nothing that we can read.
     Opaque,
 }
@@ -72,6 +80,9 @@ struct Document {
 pub(super) trait Progress {
     /// Looks at what the response said so far. `false` cuts the stream before this event.
     fn may_go_on(&mut self, facts: &ResponseFacts) -> bool;
+
+    /// Takes in what a line said, which is an answer of its own.
+    fn line(&mut self, _facts: &ResponseFacts) {}
 }
 
 impl Observer {
@@ -90,6 +101,8 @@ impl Observer {
         } else if let Some(framing) = framing(dialect, operation, headers) {
             let held = edited && matches!(decoder, Ok(None));
             Reader::Events(Events::new(framing, held, wanted))
+        } else if media::is_media(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)) {
+            Reader::Media
         } else {
             Reader::Document(Document {
                 wanted,
@@ -115,6 +128,13 @@ impl Observer {
         }
     }
 
+    /// Reads a file of answers, one a line, whatever its content type says.
+    pub(super) fn read_lines(&mut self) {
+        if !matches!(self.reader, Reader::Opaque) {
+            self.reader = Reader::Lines(Lines::default());
+        }
+    }
+
     /// Whether events can be taken out of it, and a legal end put in.
     pub(super) fn is_editable(&self) -> bool {
         matches!(&self.reader, Reader::Events(events) if events.is_held())
@@ -124,7 +144,7 @@ impl Observer {
     pub(super) fn stream(&self) -> Option<(Framing, bool)> {
         match &self.reader {
             Reader::Events(events) => Some((events.framing(), events.has_begun())),
-            Reader::Document(_) | Reader::Opaque => None,
+            _ => None,
         }
     }
 
@@ -235,7 +255,8 @@ impl Observer {
                 return;
             },
             Reader::Document(document) => document.keep(chunk),
-            Reader::Opaque => {},
+            Reader::Lines(lines) => lines.take(chunk, |line| self.read_line(line, progress)),
+            Reader::Media | Reader::Opaque => {},
         }
         self.reader = reader;
     }
@@ -253,8 +274,24 @@ impl Observer {
                 None if document.kept.is_empty() => {},
                 None => self.read_body(&document.kept),
             },
-            Reader::Opaque => {},
+            Reader::Lines(mut lines) => {
+                lines.end(|line| self.read_line(line, progress));
+                if lines.too_large() > 0 {
+                    self.partial = Some("a line is too large to read");
+                }
+            },
+            Reader::Media | Reader::Opaque => {},
         }
+    }
+
+    fn read_line(&mut self, line: &[u8], progress: &mut dyn Progress) {
+        // Each is read by itself: nothing of the one before may show in it.
+        let facts = std::mem::take(&mut self.facts);
+        let state = std::mem::take(&mut self.state);
+        self.ask(&Event::data(line), "line", false);
+        let line = std::mem::replace(&mut self.facts, facts);
+        self.state = state;
+        progress.line(&line);
     }
 
     fn read_body(&mut self, body: &[u8]) {
@@ -372,7 +409,7 @@ fn framing(dialect: &dyn Dialect, operation: &Operation, headers: &HeaderMap) ->
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Method};
+    use http::Method;
 
     use super::*;
     use crate::{

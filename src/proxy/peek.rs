@@ -19,16 +19,37 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
+use super::exchange::Exchange;
 use crate::{
+    call::labels::Source,
     net::{
         BoxError,
         pace::{Paced, Unfinished},
     },
-    provider::wire::{
-        encoding::Decoder,
-        scan::{Reduced, Scanner, Wanted},
-    },
+    provider::wire::{encoding::Decoder, form::BodyScanner, scan::Reduced},
 };
+
+/// Facts and labels of a body of which only what matters is left.
+pub(super) fn read_reduced(exchange: &mut Exchange, reduced: &Reduced) {
+    read_request(exchange, &reduced.document, true);
+    reduced.bound(&mut exchange.request.input);
+}
+
+/// Facts and labels of the request's body.
+pub(super) fn read_request(exchange: &mut Exchange, body: &[u8], expected: bool) {
+    let (to, operation) = (&exchange.route.to, exchange.route.operation);
+    let path = exchange.route.target.path();
+    let read = to
+        .provider
+        .dialect
+        .read_request(operation, path, body, &mut exchange.request);
+    if expected && read.is_err() {
+        exchange.partial = Some("request body");
+    }
+    for (label, value) in std::mem::take(&mut exchange.request.labels) {
+        exchange.labels.set(label, &value, Source::Body);
+    }
+}
 
 /// How much of all requests together may be held at once, and how often a call found no room.
 #[derive(Debug, Default)]
@@ -182,15 +203,15 @@ pub(super) struct Guarded {
 /// Reads a large body on its way.
 pub(super) struct Reading {
     decoder: Option<Decoder>,
-    scanner: Scanner,
+    scanner: BodyScanner,
 }
 
 impl Reading {
     /// Of a body that these headers describe; `None` if it is encoded in an unknown way.
-    pub(super) fn of(headers: &HeaderMap, wanted: Wanted) -> Option<Self> {
+    pub(super) fn of(headers: &HeaderMap, scanner: BodyScanner) -> Option<Self> {
         Some(Self {
             decoder: Decoder::of(headers).ok()?,
-            scanner: Scanner::new(wanted),
+            scanner,
         })
     }
 

@@ -40,13 +40,18 @@ UNITS = {
     "requests_kcount": "requests",
 }
 
+# Price keys whose prices are for another number of things than Tollgate's: the name, and by how much
+# to divide to get the price of a thousand.
+SCALED = {
+    "input_mchars": ("characters", decimal.Decimal(1000)),
+    "audio_hours": ("audio_seconds", decimal.Decimal("3.6")),
+    "input_audio_hours": ("audio_seconds", decimal.Decimal("3.6")),
+}
+
 # Things that are billed and that no usage report which Tollgate reads counts. A model with such a
 # price is kept, so that its name cannot fall through to another entry, but it has no price.
 UNCOUNTED = {
-    "input_mchars",
     "input_text_messages_kcount",
-    "audio_hours",
-    "input_audio_hours",
     "input_document_kpages",
     "input_annotated_document_kpages",
 }
@@ -70,12 +75,14 @@ def price(value):
 
 def prices(model_price):
     found = {key: value for key, value in vars(model_price).items() if value is not None}
-    unknown = set(found) - set(UNITS)
+    unknown = set(found) - set(UNITS) - set(SCALED)
     if unknown & UNCOUNTED:
         return None
     if unknown:
         sys.exit(f"unknown price keys {unknown}: name them in UNITS or UNCOUNTED")
-    return {name: price(found[key]) for key, name in UNITS.items() if key in found}
+    named = {name: price(found[key]) for key, name in UNITS.items() if key in found}
+    scaled = {name: price(found[key] / by) for key, (name, by) in SCALED.items() if key in found}
+    return named | scaled
 
 
 def condition(constraint):

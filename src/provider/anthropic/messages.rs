@@ -158,7 +158,21 @@ impl<'a> Stop<'a> {
     }
 }
 
-fn read_error(error: Ahead<'_, '_>) -> ErrorFacts {
+/// Reads nothing but the error that an answer may be.
+pub(super) fn read_only_error(
+    event: &Event<'_>,
+    facts: &mut ResponseFacts,
+) -> Result<(), Unreadable> {
+    Json::document(&event.data).object(|key, value| {
+        if key == b"error" && value.is_object() {
+            facts.error = Some(read_error(value));
+        }
+    })?;
+    facts.complete = true;
+    Ok(())
+}
+
+pub(super) fn read_error(error: Ahead<'_, '_>) -> ErrorFacts {
     const MAX_MESSAGE: usize = 4096;
     let mut found = ErrorFacts::default();
     error.object(|key, value| match key {

@@ -17,6 +17,7 @@ pub(super) const MESSAGES: Operation = Operation {
 /// Counting tokens without spending any.
 pub(super) const COUNT_TOKENS: Operation = Operation {
     name: "messages.count_tokens",
+    kind: Kind::Llm,
     ..READ
 };
 /// Legacy text completions: they report no usage.
@@ -24,6 +25,17 @@ pub(super) const COMPLETE: Operation = Operation {
     name: "complete",
     gen_ai: Some("text_completion"),
     ..MESSAGES
+};
+/// The results of a batch.
+pub(super) const RESULTS: Operation = Operation {
+    name: "messages.batches.results",
+    spends: Spends::Lines,
+    ..READ
+};
+/// A batch is made: it spends when its results are there.
+const BATCHES: Operation = Operation {
+    name: "messages.batches",
+    ..OTHER
 };
 const READ: Operation = Operation {
     name: "http",
@@ -38,6 +50,9 @@ const OTHER: Operation = Operation {
 
 /// What a request to `path` is.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
+    if *method == Method::GET && batch_id(path).is_some() && path.ends_with("/results") {
+        return &RESULTS;
+    }
     if *method != Method::POST {
         let reads = method.is_safe() || *method == Method::DELETE;
         return if reads { &READ } else { &OTHER };
@@ -48,9 +63,17 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         (_, "messages") => &MESSAGES,
         ("messages", "count_tokens") => &COUNT_TOKENS,
         (_, "complete") => &COMPLETE,
+        ("messages", "batches") => &BATCHES,
         (_, "files" | "cancel") | ("batches", _) => &READ,
         _ => &OTHER,
     }
+}
+
+/// The id in the path of a batch.
+pub(super) fn batch_id(path: &str) -> Option<&str> {
+    let mut segments = path.trim_end_matches('/').split('/');
+    segments.find(|segment| *segment == "batches")?;
+    segments.next().filter(|id| !id.is_empty())
 }
 
 #[cfg(test)]
@@ -77,7 +100,7 @@ mod tests {
             (
                 Method::POST,
                 "/v1/messages/batches",
-                "http",
+                "messages.batches",
                 Spends::Unknown,
             ),
             (
@@ -91,6 +114,12 @@ mod tests {
                 "/v1/messages/batches/b1",
                 "http",
                 Spends::Nothing,
+            ),
+            (
+                Method::GET,
+                "/v1/messages/batches/b1/results",
+                "messages.batches.results",
+                Spends::Lines,
             ),
             (Method::GET, "/v1/models", "http", Spends::Nothing),
         ] {

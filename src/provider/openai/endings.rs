@@ -39,14 +39,28 @@ pub(super) fn cut(op: &Operation, cut: &Cut<'_>) -> Bytes {
     if cut.framing != Framing::Sse {
         return Bytes::new();
     }
-    let responses = [operations::RESPONSES, operations::RETRIEVE].contains(op);
-    let text = match (cut.style, responses) {
-        (CutStyle::Graceful, true) => super::responses_end::graceful(cut),
-        (CutStyle::Error, true) => super::responses_end::error(cut),
-        (CutStyle::Graceful, false) => graceful_chat(op, cut),
-        (CutStyle::Error, false) => format!("data: {}\n\ndata: [DONE]\n\n", error(cut.refusal)),
+    let text = match (cut.style, op.name) {
+        (CutStyle::Graceful, "responses" | "responses.retrieve") => {
+            super::responses_end::graceful(cut)
+        },
+        (CutStyle::Error, "responses" | "responses.retrieve") => super::responses_end::error(cut),
+        (CutStyle::Graceful, "chat" | "completions") => graceful_chat(op, cut),
+        (CutStyle::Error, "chat" | "completions") => {
+            format!("data: {}\n\ndata: [DONE]\n\n", error(cut.refusal))
+        },
+        // Images, audio and runs have no end that says that the tokens ran out.
+        _ => typed_error(cut.refusal),
     };
     Bytes::from(text)
+}
+
+/// An error as an event with a name and a type of its own.
+fn typed_error(refusal: &Refusal) -> String {
+    let mut event = error(refusal);
+    if let Some(fields) = event.as_object_mut() {
+        fields.insert("type".to_owned(), Value::from("error"));
+    }
+    format!("event: error\ndata: {event}\n\n")
 }
 
 fn graceful_chat(op: &Operation, cut: &Cut<'_>) -> String {

@@ -1,9 +1,26 @@
 //! Errors as `OpenAI` and its likes report them.
 
-use crate::{call::facts::ErrorFacts, provider::wire::json::Ahead};
+use crate::{
+    call::facts::{ErrorFacts, ResponseFacts},
+    provider::{
+        dialect::Event,
+        wire::json::{Ahead, Json, Unreadable},
+    },
+};
 
 /// The longest message that is kept, in bytes.
 const MAX_MESSAGE: usize = 4096;
+
+/// Reads nothing but the error that an answer may be.
+pub(super) fn read_only(event: &Event<'_>, facts: &mut ResponseFacts) -> Result<(), Unreadable> {
+    Json::document(&event.data).object(|key, value| {
+        if key == b"error" {
+            facts.error = read(value).or_else(|| facts.error.take());
+        }
+    })?;
+    facts.complete = true;
+    Ok(())
+}
 
 /// Reads the value of an `error` field, an object with a message or only the message; `None` if it
 /// says nothing: `null`, `false`, `""`, `{}`.

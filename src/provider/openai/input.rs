@@ -15,6 +15,17 @@ pub(super) fn messages(list: Ahead<'_, '_>, size: &mut InputSize) {
     list.items(|item| message(item, size));
 }
 
+/// Adds images to be changed, or to be followed: one, or a list of them.
+pub(super) fn images<'a>(value: Ahead<'_, 'a>, size: &mut InputSize) -> Json<'a> {
+    let mut several = 0_u32;
+    let value = value.items(|image| {
+        image.take();
+        several = several.saturating_add(1);
+    });
+    size.images = size.images.saturating_add(several.max(1));
+    value
+}
+
 fn message(message: Ahead<'_, '_>, size: &mut InputSize) {
     if !message.is_object() {
         size.text_bytes += message.take().text();

@@ -26,18 +26,42 @@ pub(super) const CANCEL: Operation = Operation {
     ..free("responses.cancel")
 };
 /// Counting tokens without spending any.
-pub(super) const INPUT_TOKENS: Operation = free("responses.input_tokens");
+pub(super) const INPUT_TOKENS: Operation = Operation {
+    kind: Kind::Llm,
+    ..free("responses.input_tokens")
+};
 /// Embeddings.
 pub(super) const EMBEDDINGS: Operation = Operation {
     kind: Kind::Embedding,
     ..generation("embeddings", "embeddings")
 };
+/// Moderations cost nothing.
 const MODERATIONS: Operation = Operation {
     kind: Kind::Llm,
     ..free("moderations")
 };
-const IMAGES: Operation = unmetered("images", Kind::Llm);
-const AUDIO: Operation = unmetered("audio", Kind::Llm);
+/// Images made from text.
+pub(super) const IMAGES: Operation = generation("images.generations", "generate_content");
+/// Images made from images: changed, or varied.
+pub(super) const IMAGE_EDITS: Operation = generation("images.edits", "generate_content");
+/// Text read aloud.
+pub(super) const SPEECH: Operation = generation("audio.speech", "generate_content");
+/// Audio written down, in its own language or in English.
+pub(super) const TRANSCRIPTIONS: Operation = generation("audio.transcriptions", "generate_content");
+/// A run of an assistant, which goes on whether or not anyone waits for it.
+pub(super) const RUNS: Operation = generation("runs", "invoke_agent");
+/// A run that is looked at, cancelled, or given what its tools returned.
+pub(super) const RUN: Operation = Operation {
+    spends: Spends::Once,
+    ..generation("runs.retrieve", "invoke_agent")
+};
+/// The content of a file: the results of a batch, or anything else.
+pub(super) const FILE_CONTENT: Operation = Operation {
+    spends: Spends::Lines,
+    ..free("files.content")
+};
+/// A batch is made: it spends when its results are there.
+const BATCHES: Operation = unmetered("batches", Kind::Http);
 const REALTIME: Operation = unmetered("realtime", Kind::Llm);
 const READ: Operation = free("http");
 const OTHER: Operation = unmetered("http", Kind::Http);
@@ -74,8 +98,12 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     let mut segments = path.trim_end_matches('/').rsplit('/');
     let mut segment = || segments.next().unwrap_or_default();
     let (last, before, first) = (segment(), segment(), segment());
+    let in_assistants = |name| matches!(name, "threads" | "assistants");
     if *method == Method::POST {
         return match (first, before, last) {
+            ("threads", _, "runs") | (_, "threads", "runs") => &RUNS,
+            ("runs", _, "submit_tool_outputs" | "cancel") => &RUN,
+            (_, parent, name) if in_assistants(parent) || in_assistants(name) => &READ,
             (_, "chat", "completions") => &CHAT,
             (_, _, "completions") => &COMPLETIONS,
             (_, _, "responses") => &RESPONSES,
@@ -84,15 +112,23 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
             ("responses", _, "cancel") => &CANCEL,
             (_, _, "embeddings") => &EMBEDDINGS,
             (_, _, "moderations") => &MODERATIONS,
-            (_, "images", _) => &IMAGES,
-            (_, "audio", _) => &AUDIO,
-            (_, _, "files" | "vector_stores" | "conversations") | (_, "traces", "ingest") => &READ,
+            (_, "images", "generations") => &IMAGES,
+            (_, "images", "edits" | "variations") => &IMAGE_EDITS,
+            (_, "audio", "speech") => &SPEECH,
+            (_, "audio", "transcriptions" | "translations") => &TRANSCRIPTIONS,
+            (_, _, "batches") => &BATCHES,
+            ("threads", _, "messages")
+            | ("batches", _, "cancel")
+            | (_, _, "files" | "vector_stores" | "conversations")
+            | (_, "traces", "ingest") => &READ,
             _ => &OTHER,
         };
     }
     match (before, last) {
         (_, "realtime" | "responses") if *method == Method::GET => &REALTIME,
         ("responses", _) if *method == Method::GET => &RETRIEVE,
+        ("runs", _) if *method == Method::GET => &RUN,
+        (_, "content") if *method == Method::GET && first == "files" => &FILE_CONTENT,
         _ if [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE].contains(method) => &READ,
         _ => &OTHER,
     }
@@ -105,14 +141,21 @@ pub(super) fn output_limits(op: &Operation) -> &'static [&'static str] {
         "chat" => &["max_completion_tokens", "max_tokens"],
         "completions" => &["max_tokens"],
         "responses" => &["max_output_tokens"],
+        "runs" => &["max_completion_tokens"],
         _ => &[],
     }
 }
 
-/// The id in the path of a stored response.
-pub(super) fn response_id(path: &str) -> Option<&str> {
+/// The id in the path of what is stored: a response, a run, or a file of results.
+pub(super) fn stored_id<'a>(op: &Operation, path: &'a str) -> Option<&'a str> {
+    let parent = match op.name {
+        "responses.retrieve" | "responses.cancel" => "responses",
+        "runs.retrieve" => "runs",
+        "files.content" => "files",
+        _ => return None,
+    };
     let mut segments = path.trim_end_matches('/').split('/');
-    segments.find(|segment| *segment == "responses")?;
+    segments.find(|segment| *segment == parent)?;
     segments.next().filter(|id| !id.is_empty())
 }
 
@@ -159,7 +202,29 @@ mod tests {
             (Method::POST, "/v1/embeddings", "embeddings"),
             (Method::GET, "/v1/models", "http"),
             (Method::GET, "/v1/realtime", "realtime"),
-            (Method::POST, "/v1/images/generations", "images"),
+            (Method::POST, "/v1/images/generations", "images.generations"),
+            (Method::POST, "/v1/images/variations", "images.edits"),
+            (Method::POST, "/v1/audio/speech", "audio.speech"),
+            (
+                Method::POST,
+                "/v1/audio/translations",
+                "audio.transcriptions",
+            ),
+            (Method::POST, "/v1/threads/thread_1/runs", "runs"),
+            (Method::POST, "/v1/threads/runs", "runs"),
+            (Method::GET, "/v1/threads/thread_1/runs", "http"),
+            (Method::GET, "/v1/threads/t/runs/run_1", "runs.retrieve"),
+            (Method::GET, "/v1/threads/t/runs/run_1/steps", "http"),
+            (
+                Method::POST,
+                "/v1/threads/t/runs/run_1/submit_tool_outputs",
+                "runs.retrieve",
+            ),
+            (Method::POST, "/v1/threads/t/messages", "http"),
+            (Method::POST, "/v1/batches", "batches"),
+            (Method::POST, "/v1/batches/batch_1/cancel", "http"),
+            (Method::GET, "/v1/files/file-1/content", "files.content"),
+            (Method::GET, "/v1/files/file-1", "http"),
             (Method::POST, "", "http"),
         ] {
             assert_eq!(of(&method, path).name, name, "{method} {path}");
@@ -171,13 +236,22 @@ mod tests {
         assert_eq!(of(&Method::POST, "/v1/batches").spends, Spends::Unknown);
         assert_eq!(of(&Method::GET, "/v1/files/f").spends, Spends::Nothing);
         assert_eq!(of(&Method::POST, "/v1/files").spends, Spends::Nothing);
+        for free in ["/v1/assistants", "/v1/threads/thread_1", "/v1/threads"] {
+            assert_eq!(of(&Method::POST, free).spends, Spends::Nothing, "{free}");
+        }
         assert_eq!(of(&Method::GET, "/v1/responses/r").spends, Spends::Once);
     }
 
     #[test]
     fn ids_and_deployments_are_read_from_the_path() {
-        assert_eq!(response_id("/v1/responses/resp_1/cancel"), Some("resp_1"));
-        assert_eq!(response_id("/v1/responses"), None);
+        for (op, path, id) in [
+            (&CANCEL, "/v1/responses/resp_1/cancel", Some("resp_1")),
+            (&RUN, "/v1/threads/t/runs/run_1", Some("run_1")),
+            (&FILE_CONTENT, "/v1/files/file-1/content", Some("file-1")),
+            (&RESPONSES, "/v1/responses", None),
+        ] {
+            assert_eq!(stored_id(op, path), id, "{path}");
+        }
         assert_eq!(
             deployment("/openai/deployments/my-gpt/embeddings"),
             Some("my-gpt")

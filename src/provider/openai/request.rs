@@ -1,6 +1,6 @@
 //! Requests of `OpenAI`'s API: model, limits, labels and the size of the input.
 
-use super::{input, operations};
+use super::{audio, images, input, operations};
 use crate::{
     call::{
         facts::{Operation, RequestFacts},
@@ -22,15 +22,22 @@ pub(super) fn read(
     body: &[u8],
     facts: &mut RequestFacts,
 ) -> Result<(), Unreadable> {
-    facts.response_id = operations::response_id(path)
-        .filter(|_| [operations::RETRIEVE, operations::CANCEL].contains(op))
-        .map(Box::from);
-    let read = read_body(op, Json::document(body), facts);
+    facts.response_id = operations::stored_id(op, path).map(Box::from);
+    let body = Json::document(body);
+    let read = read_body(op, body, facts);
     if facts.model.is_none() {
         facts.model = operations::deployment(path).map(Box::from);
     }
-    if *op == operations::EMBEDDINGS {
-        facts.output_limit = Some(0);
+    match *op {
+        operations::EMBEDDINGS => facts.output_limit = Some(0),
+        operations::IMAGES | operations::IMAGE_EDITS => images::ask(facts),
+        operations::SPEECH | operations::TRANSCRIPTIONS => audio::ask(op, body, facts),
+        // It goes on without us, so that no cut would bound it; and reads what its thread holds.
+        operations::RUNS => {
+            facts.background = true;
+            facts.input.stored = true;
+        },
+        _ => {},
     }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
     if op.gen_ai.is_some() && facts.response_id.is_none() {
@@ -58,6 +65,10 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
                 } else {
                     value.take()
                 }
+            },
+            b"image" | b"images" | b"mask" => {
+                input::images(value, &mut facts.input);
+                return;
             },
             b"metadata" => labels.add_metadata(value),
             b"tools" | b"functions" => tools(value, &mut facts.tools),
@@ -250,8 +261,8 @@ mod tests {
         for body in ["", "[]", "{\"model\":", "\u{0}"] {
             assert!(read(&operations::CHAT, "", body.as_bytes(), &mut facts).is_err());
         }
-        let images = operations::of(&http::Method::POST, "/v1/images/edits");
-        assert!(read(images, "", b"--boundary", &mut facts).is_ok());
+        let files = operations::of(&http::Method::POST, "/v1/files");
+        assert!(read(files, "", b"--boundary", &mut facts).is_ok());
     }
 
     #[test]

@@ -204,6 +204,8 @@ struct Item<'a> {
     id: Option<Json<'a>>,
     call_id: Option<Json<'a>>,
     name: Option<Json<'a>>,
+    status: Option<Json<'a>>,
+    action: Option<Json<'a>>,
     /// The text that the model wrote in it.
     written: Text,
 }
@@ -218,6 +220,8 @@ impl<'a> Item<'a> {
             b"id" => found.id = Some(value.take()),
             b"call_id" => found.call_id = Some(value.take()),
             b"name" => found.name = Some(value.take()),
+            b"status" => found.status = Some(value.take()),
+            b"action" => found.action = Some(value.take()),
             b"arguments" => arguments = Some(value.count()),
             b"input" => input = Some(value.count()),
             b"content" => content = texts(value),
@@ -265,9 +269,29 @@ impl<'a> Item<'a> {
             let name = self.name().unwrap_or_else(|| Box::from(&*kind));
             state.call(facts, (0, index), self.call_id(), Some(name));
         } else if kind.ends_with("_call") || kind == "mcp_list_tools" {
+            if self.is_done_search() && state.pay(index) {
+                count_search(&kind, &mut facts.usage);
+            }
             state.server_call(facts, index, self.kind().unwrap_or_default());
         }
     }
+
+    /// Whether it was done, and was no mere opening of a page, which has no fee.
+    fn is_done_search(&self) -> bool {
+        let action = self.action.and_then(|action| action.get("type")?.str());
+        self.status.and_then(Json::str).as_deref() == Some("completed")
+            && action.is_none_or(|action| action == "search")
+    }
+}
+
+/// Counts a search that has a fee of its own: in the web, or in stored files.
+fn count_search(kind: &str, usage: &mut Usage) {
+    let count = match kind {
+        "web_search_call" => &mut usage.web_searches,
+        "file_search_call" => &mut usage.file_searches,
+        _ => return,
+    };
+    *count = Some(count.unwrap_or(0).saturating_add(1));
 }
 
 /// The text in a list of parts.
@@ -283,4 +307,43 @@ fn texts(parts: Ahead<'_, '_>) -> Text {
         written += text.or(refusal).unwrap_or_default();
     });
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn searches_that_were_run_are_counted_once_and_pages_that_were_opened_are_not() {
+        let item =
+            |kind, rest| format!(r#"{{"type":"{kind}","id":"a","status":"completed"{rest}}}"#);
+        let search = item(
+            "web_search_call",
+            r#","action":{"type":"search","query":"q"}"#,
+        );
+        let page = item(
+            "web_search_call",
+            r#","action":{"type":"open_page","url":"u"}"#,
+        );
+        let file = item("file_search_call", "");
+        let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
+        let begun = search.replace("completed", "in_progress");
+        let output = format!("{search},{page},{file}");
+        for event in [
+            format!(r#"{{"type":"response.output_item.added","output_index":0,"item":{begun}}}"#),
+            format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{search}}}"#),
+            format!(
+                r#"{{"type":"response.completed","response":{{"output":[{output}],"usage":{{"input_tokens":1,"output_tokens":2}}}}}}"#
+            ),
+        ] {
+            read(&Event::data(event.as_bytes()), &mut facts, &mut state).unwrap();
+        }
+        let expected = Usage {
+            web_searches: Some(1),
+            file_searches: Some(1),
+            ..Usage::text(1, 2)
+        };
+        assert_eq!(facts.usage, expected);
+        assert_eq!(facts.server_tools.len(), 3);
+    }
 }

@@ -1,6 +1,9 @@
 //! Token counts as `OpenAI` and its likes report them.
 
-use crate::{call::usage::Usage, provider::wire::json::Ahead};
+use crate::{
+    call::usage::Usage,
+    provider::wire::json::{Ahead, Json},
+};
 
 /// What a usage object says.
 #[derive(Debug, Default)]
@@ -25,13 +28,18 @@ pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
             found.output = value.take().u64().or(found.output);
         },
         b"total_tokens" => report.total = value.take().u64(),
-        b"prompt_tokens_details" | b"input_tokens_details" => input_details(value, found),
+        // Assistants and transcriptions say it in the singular.
+        b"prompt_tokens_details"
+        | b"input_tokens_details"
+        | b"prompt_token_details"
+        | b"input_token_details" => input_details(value, found),
         b"completion_tokens_details" | b"output_tokens_details" => output_details(value, found),
         b"cached_tokens" | b"prompt_cache_hit_tokens" | b"cache_read_input_tokens" => {
             hidden_cache = hidden_cache.or_else(|| value.take().u64());
         },
         b"reasoning_tokens" => reasoning_apart = value.take().u64(),
         b"num_search_queries" => found.web_searches = value.take().u64(),
+        b"seconds" | b"prompt_audio_seconds" => found.audio_seconds = seconds(value.take()),
         b"cost" => report.cost = value.take().name_or_number(),
         _ => {},
     });
@@ -43,6 +51,14 @@ pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
         found.output = Some(output.max(total.saturating_sub(input)));
     }
     report
+}
+
+/// Reads a length in seconds: one that has begun is billed whole.
+pub(super) fn seconds(value: Json<'_>) -> Option<u64> {
+    let text = value.name_or_number()?;
+    let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
+    let begun = rest.bytes().any(|digit| digit != b'0');
+    whole.parse::<u64>().ok()?.checked_add(u64::from(begun))
 }
 
 /// Reads the usage of an embedding: there is no output, and some report only a total.
@@ -83,7 +99,6 @@ fn output_details(details: Ahead<'_, '_>, found: &mut Usage) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::wire::json::Json;
 
     fn usage(text: &str) -> Usage {
         Json::document(text.as_bytes()).read(read).usage
@@ -124,6 +139,16 @@ mod tests {
     fn reasoning_that_is_only_in_the_total_is_output() {
         let found = usage(r#"{"prompt_tokens":35,"completion_tokens":12,"total_tokens":109}"#);
         assert_eq!(found, Usage::text(35, 74));
+    }
+
+    #[test]
+    fn a_second_of_audio_that_has_begun_is_a_whole_one() {
+        let heard = |text| usage(text).audio_seconds;
+        assert_eq!(heard(r#"{"type":"duration","seconds":9}"#), Some(9));
+        assert_eq!(heard(r#"{"type":"duration","seconds":8.47}"#), Some(9));
+        assert_eq!(heard(r#"{"type":"duration","seconds":8.0}"#), Some(8));
+        assert_eq!(heard(r#"{"seconds":-1}"#), None);
+        assert_eq!(heard(r#"{"seconds":null}"#), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The size of files that stand in JSON as base64.
+//! Files: the size of those that stand in JSON as base64, and the types of those that stand alone.
 
 use super::json::Json;
 
@@ -21,6 +21,16 @@ pub fn inline_bytes(value: Json<'_>) -> Option<u64> {
     (len > 0).then(|| len.saturating_mul(3).div_ceil(4))
 }
 
+/// Whether a `content-type` says that there is no text of any kind.
+pub fn is_media(content_type: Option<&[u8]>) -> bool {
+    const KINDS: [&[u8]; 4] = [b"audio/", b"image/", b"video/", b"application/octet-stream"];
+    let said = content_type.unwrap_or_default();
+    KINDS.iter().any(|kind| {
+        said.get(..kind.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(kind))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +44,16 @@ mod tests {
         assert_eq!(bytes(r#""gs://bucket/a.pdf""#), None);
         assert_eq!(bytes(r#""""#), None);
         assert_eq!(bytes("null"), None);
+    }
+
+    #[test]
+    fn sound_and_pictures_are_told_from_text() {
+        for kind in ["audio/mpeg", "Image/png", "application/octet-stream"] {
+            assert!(is_media(Some(kind.as_bytes())), "{kind}");
+        }
+        for kind in ["application/json", "text/plain; charset=utf-8", "audio", ""] {
+            assert!(!is_media(Some(kind.as_bytes())), "{kind}");
+        }
+        assert!(!is_media(None));
     }
 }

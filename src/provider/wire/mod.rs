@@ -1,10 +1,11 @@
-//! What lies under every dialect: JSON read in place, events in each framing, compressed bodies,
-//! bodies too large to hold.
+//! What lies under every dialect: JSON read in place, events in each framing, forms, compressed
+//! bodies, bodies too large to hold.
 
 mod array;
 mod cursor;
 pub mod encoding;
 mod event_stream;
+pub mod form;
 pub mod framing;
 pub mod json;
 mod lines;

@@ -253,6 +253,9 @@ fn usage_of(counts: &Value) -> Usage {
         citation: count("output_citation_tokens"),
         web_searches: count("web_searches"),
         file_searches: count("storage_searches"),
+        audio_seconds: count("audio_seconds"),
+        characters: count("input_characters"),
+        images: None,
     }
 }
 

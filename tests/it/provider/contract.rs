@@ -188,6 +188,12 @@ fn what_a_scanner_leaves_tells_the_same_usage() {
                 pending,
                 ..
             } = facts.clone();
+            // Tools that the provider ran stand in what the scanner leaves out.
+            let usage = Usage {
+                web_searches: None,
+                file_searches: None,
+                ..usage
+            };
             (usage, id, model, error, pending)
         };
         assert_eq!(told(&facts), told(&whole), "{}", fixture.name);
@@ -237,7 +243,16 @@ fn a_bounded_request_has_its_bound_and_is_else_the_same() {
             .bound_output(fixture.op, &fixture.request, 0)
             .is_some();
         let stored = before.response_id.is_some();
-        assert_eq!(bounded, generates && !stored, "{}", fixture.name);
+        // The model's own maximum bounds these, and a request has no field for less.
+        let no_field = ["images.", "audio."]
+            .iter()
+            .any(|start| fixture.op.name.starts_with(start));
+        assert_eq!(
+            bounded,
+            generates && !stored && !no_field,
+            "{}",
+            fixture.name
+        );
     }
 }
 
@@ -333,6 +348,11 @@ fn a_stream_that_is_cut_gracefully_ends_as_if_its_tokens_had_run_out() {
     cut_everywhere(CutStyle::Graceful, |fixture, _, facts, taken| {
         let name = format!("{} {taken}", fixture.name);
         if facts.id.is_none() {
+            return;
+        }
+        // A run goes on without us, so that no end of its stream is its own.
+        if fixture.op.name == "runs" {
+            assert!(facts.error.is_some(), "{name}");
             return;
         }
         assert!(facts.complete, "{name}");

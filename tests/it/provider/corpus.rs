@@ -76,13 +76,18 @@ const OTHERS: &str = "{google: {dialect: gemini, base_url: 'http://x'}, \
 
 /// Endpoints that some dialect reads.
 fn is_read(endpoint: &str) -> bool {
-    const SUFFIXES: [&str; 12] = [
+    const SUFFIXES: [&str; 17] = [
         ".chat",
         ".completions",
         ".responses",
         ".responses.retrieve",
         ".responses.compact",
         ".responses.input_tokens",
+        ".assistants.runs",
+        ".assistants.other",
+        "openai.other",
+        ".images",
+        ".complete",
         ".messages",
         ".anthropic_messages",
         ".count_tokens",
@@ -91,7 +96,7 @@ fn is_read(endpoint: &str) -> bool {
         ".countTokens",
     ];
     let embeds = endpoint.ends_with(".embeddings") || endpoint.ends_with("mbedContents");
-    let foreign = ["ollama", "bedrock.", "writer."];
+    let foreign = ["ollama", "bedrock.", "writer.", "aleph_alpha."];
     (embeds || SUFFIXES.iter().any(|suffix| endpoint.ends_with(suffix)))
         && !foreign.iter().any(|start| endpoint.starts_with(start))
 }
