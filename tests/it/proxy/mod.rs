@@ -8,6 +8,7 @@ mod corpus;
 mod cuts;
 mod departures;
 mod endings;
+mod endpoints;
 mod estimates;
 mod heads;
 mod kills;

@@ -1,0 +1,185 @@
+//! Endpoints beside chat, through the real app: what each is billed, and that a limit stops it.
+
+use serde_json::json;
+use tollgate::mock::Exact;
+
+use crate::support::{Answer, Sandbox, client};
+
+/// Calls with the answer that the provider shall give.
+async fn call(
+    sandbox: &Sandbox,
+    (method, target): (http::Method, &str),
+    kind: &str,
+    body: impl Into<bytes::Bytes>,
+    (content_type, answer): (&'static str, String),
+) -> Answer {
+    sandbox.mock.forget();
+    sandbox
+        .mock
+        .next_exact(Exact::new(200, content_type, answer));
+    let headers = [("content-type", kind)];
+    client::call(sandbox.addr(), method, target, &headers, body).await
+}
+
+const BUDGET: &str = "budgets: {daily: 10}";
+const JSON: &str = "application/json";
+
+fn line(id: &str) -> String {
+    let usage = json!({"prompt_tokens": 1000, "completion_tokens": 100});
+    let body = json!({"id": id, "object": "chat.completion", "model": "gpt-4.1", "choices": [],
+        "usage": usage});
+    let response = json!({"status_code": 200, "body": body});
+    json!({"custom_id": id, "response": response, "error": null}).to_string()
+}
+
+#[tokio::test]
+async fn results_of_a_batch_are_billed_once_at_the_batch_rate() {
+    let sandbox = Sandbox::new(BUDGET);
+    let file = format!("{}\n{}\n", line("a"), line("b"));
+    let read = (http::Method::GET, "/v1/files/file-1/content");
+    for billed in [2, 0] {
+        let answer = call(
+            &sandbox,
+            read.clone(),
+            JSON,
+            "",
+            ("application/octet-stream", file.clone()),
+        )
+        .await;
+        assert_eq!(answer.text(), file);
+        let span = sandbox.span(&answer).await;
+        // 1,000 tokens at $1 and 100 at $4, half of the usual prices.
+        assert_eq!(span.nanos("tollgate.cost.usd"), billed * 1_400_000);
+        assert_eq!(sandbox.spent("daily").await, 2 * 1_400_000);
+    }
+}
+
+#[tokio::test]
+async fn results_of_message_batches_are_billed_once_at_the_batch_rate() {
+    let sandbox = Sandbox::new(BUDGET);
+    let message = json!({"id": "msg_1", "model": "claude-sonnet-4-5", "content": [],
+        "usage": {"input_tokens": 1000, "output_tokens": 100}});
+    let file = json!({"custom_id": "a", "result": {"type": "succeeded", "message": message}});
+    let read = (http::Method::GET, "/v1/messages/batches/b1/results");
+    let mut costs = Vec::new();
+    for _ in 0..2 {
+        let text = ("application/x-jsonl", file.to_string());
+        let answer = call(&sandbox, read.clone(), JSON, "", text).await;
+        let span = sandbox.span(&answer).await;
+        costs.push(span.nanos("tollgate.cost.usd"));
+    }
+    // Half of 1,000 tokens at $3 and 100 at $15.
+    assert_eq!(costs, [1_500_000 + 750_000, 0]);
+}
+
+fn form(model: &str, file: &str) -> String {
+    format!(
+        "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n--b\r\n\
+         Content-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\n{file}\r\n--b--\r\n"
+    )
+}
+
+const FORM: &str = "multipart/form-data; boundary=b";
+
+#[tokio::test]
+async fn a_transcript_is_billed_by_its_length_and_its_form_passes_as_it_was() {
+    let sandbox = Sandbox::new(BUDGET);
+    let usage = json!({"type": "duration", "seconds": 9});
+    let answer = json!({"text": "Six by nine", "usage": usage}).to_string();
+    let to = (http::Method::POST, "/v1/audio/transcriptions");
+    // The second is too large to hold, and streams.
+    for size in [1_000, 9_000_000] {
+        let body = form("whisper-1", &"x".repeat(size));
+        let text = (JSON, answer.clone());
+        let answer = call(&sandbox, to.clone(), FORM, body.clone(), text).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(sandbox.mock.requests()[0].body, body);
+        let span = sandbox.span(&answer).await;
+        assert_eq!(span.get("gen_ai.request.model"), "whisper-1");
+        assert_eq!(span.nanos("tollgate.cost.usd"), 900_000);
+    }
+    assert_eq!(sandbox.spent("daily").await, 2 * 900_000);
+}
+
+#[tokio::test]
+async fn speech_and_images_are_billed_by_what_the_request_or_the_answer_says() {
+    let sandbox = Sandbox::new(&format!("{BUDGET}\npricing: {{dall-e-3: {{images: 40}}}}"));
+    let post = |target| (http::Method::POST, target);
+    let speech = json!({"model": "tts-1", "input": "x".repeat(1000), "voice": "coral"});
+    let sound = ("audio/mpeg", "ID3".to_owned());
+    let answer = call(
+        &sandbox,
+        post("/v1/audio/speech"),
+        JSON,
+        speech.to_string(),
+        sound,
+    )
+    .await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.nanos("tollgate.cost.usd"), 15_000_000);
+    assert_eq!(span.get("tollgate.usage.source"), "estimated");
+
+    let url = json!({"created": 1, "data": [{"url": "u"}]}).to_string();
+    let piece = json!({"model": "dall-e-3", "prompt": "An otter", "n": 2}).to_string();
+    let to = post("/v1/images/generations");
+    let answer = call(&sandbox, to.clone(), JSON, piece, (JSON, url)).await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.nanos("tollgate.cost.usd"), 80_000_000);
+
+    let usage = json!({"input_tokens": 50, "output_tokens": 1000});
+    let drawn = json!({"created": 1, "data": [], "usage": usage}).to_string();
+    let image = json!({"model": "gpt-image-1.5", "prompt": "An otter"}).to_string();
+    let answer = call(&sandbox, to, JSON, image, (JSON, drawn)).await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.nanos("tollgate.cost.usd"), 50 * 5_000 + 1000 * 32_000);
+}
+
+#[tokio::test]
+async fn a_run_is_billed_once_when_its_end_is_seen() {
+    let sandbox = Sandbox::new("budgets: {daily: 10, unbounded: allow}");
+    let run = |status: &str, usage: serde_json::Value| {
+        json!({"id": "run_1", "object": "thread.run", "model": "gpt-4o-mini", "status": status,
+            "usage": usage})
+        .to_string()
+    };
+    let made = (http::Method::POST, "/v1/threads/t/runs");
+    let body = json!({"assistant_id": "a", "model": "gpt-4o-mini", "max_completion_tokens": 100});
+    let queued = (JSON, run("queued", json!(null)));
+    call(&sandbox, made, JSON, body.to_string(), queued).await;
+    assert_eq!(sandbox.app.holdings().awaited_responses, 1);
+    let done = run(
+        "completed",
+        json!({"prompt_tokens": 1000, "completion_tokens": 100}),
+    );
+    for _ in 0..2 {
+        let poll = (http::Method::GET, "/v1/threads/t/runs/run_1");
+        call(&sandbox, poll, JSON, "", (JSON, done.clone())).await;
+    }
+    assert_eq!(sandbox.spent("daily").await, 150_000 + 60_000);
+    assert_eq!(sandbox.budget("daily").reserved, 0);
+}
+
+#[tokio::test]
+async fn each_is_refused_when_the_budget_cannot_pay_for_it() {
+    let sandbox = Sandbox::new("budgets: {daily: 0.000001}");
+    let post = |target: &'static str| (http::Method::POST, target);
+    let image = json!({"model": "gpt-image-1.5", "prompt": "An otter"}).to_string();
+    let speech = json!({"model": "tts-1", "input": "Good morning", "voice": "coral"}).to_string();
+    let run = json!({"assistant_id": "a", "model": "gpt-4o-mini", "stream": true}).to_string();
+    for (to, kind, body) in [
+        (post("/v1/images/generations"), JSON, image),
+        (post("/v1/audio/speech"), JSON, speech),
+        (
+            post("/v1/audio/transcriptions"),
+            FORM,
+            form("whisper-1", "xxxxxxxxxx"),
+        ),
+        (post("/v1/threads/t/runs"), JSON, run),
+    ] {
+        let target = to.1;
+        let answer = call(&sandbox, to, kind, body, (JSON, "{}".to_owned())).await;
+        assert_eq!(answer.status, 429, "{target}: {}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "insufficient_quota");
+        assert_eq!(sandbox.mock.count(), 0, "{target}");
+    }
+}
