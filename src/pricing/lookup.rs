@@ -239,13 +239,19 @@ impl Cache {
 /// The book's list for `provider`, as Tollgate names it, and the model's name in it.
 fn list_of<'a>(provider: &'a str, path: &str, model: &'a str) -> (Cow<'a, str>, &'a str) {
     let list = match provider {
-        "gemini" | "vertex" => "google",
+        "gemini" | "vertex" => return (Cow::Borrowed("google"), without_path(model)),
         "bedrock" => "aws",
         "xai" => "x-ai",
         "huggingface" => return router_list(path, model),
         other => other,
     };
     (Cow::Borrowed(list), model)
+}
+
+/// Google's models have paths before their names in some places: `models/gemini-2.5-flash`,
+/// `google/gemini-2.5-flash`, `publishers/google/models/gemini-2.5-flash`.
+fn without_path(model: &str) -> &str {
+    model.rsplit_once('/').map_or(model, |(_, name)| name)
 }
 
 /// Hugging Face's router: the host that answers is the first segment of the path, or follows the
@@ -310,6 +316,8 @@ mod tests {
             ("gemini", "gemini-2.5-flash"),
             ("vertex", "gemini-2.5-flash"),
             ("vertex", "claude-sonnet-4-5@20250929"),
+            ("vertex", "google/gemini-2.5-flash"),
+            ("gemini", "models/gemini-2.5-flash"),
             ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
             ("mistral", "mistral-large-latest"),
             ("groq", "llama-3.3-70b-versatile"),

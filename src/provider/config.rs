@@ -28,6 +28,9 @@ pub struct ProviderConfig {
     /// The most tokens a second that one of its models makes: bounds what an unanswered call can
     /// have cost. 500 if nothing is said.
     pub max_tokens_per_second: Option<u32>,
+    /// What its models are known by elsewhere: the model behind an Azure deployment, or behind any
+    /// other name of the customer's own. Prices and limits are those of that model.
+    pub models: BTreeMap<String, String>,
 }
 
 /// A price for all calls to a provider.

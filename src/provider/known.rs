@@ -27,7 +27,11 @@ pub(super) const KNOWN: &[Known] = &[
     known(
         "azure",
         "",
-        &["*.openai.azure.com", "*.cognitiveservices.azure.com"],
+        &[
+            "*.openai.azure.com",
+            "*.cognitiveservices.azure.com",
+            "*.services.ai.azure.com",
+        ],
         &OpenAi::Current,
     ),
     known("anthropic", "https://api.anthropic.com", &[], &Anthropic),
@@ -40,7 +44,11 @@ pub(super) const KNOWN: &[Known] = &[
     known(
         "vertex",
         "https://aiplatform.googleapis.com",
-        &["*-aiplatform.googleapis.com"],
+        &[
+            "*-aiplatform.googleapis.com",
+            "aiplatform.us.rep.googleapis.com",
+            "aiplatform.eu.rep.googleapis.com",
+        ],
         &Gemini,
     ),
     known(

@@ -16,6 +16,7 @@ mod openai;
 mod registry;
 mod splice;
 mod state;
+mod vertex;
 pub mod wire;
 
 pub use abandoned::Abandoned;

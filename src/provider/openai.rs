@@ -94,6 +94,22 @@ pub enum OpenAi {
     Current,
     /// As most servers that speak it know it: they have `max_tokens`, and some refuse the other.
     Compatible,
+    /// As Azure speaks it in API versions before [`OpenAi::NEW_LIMIT_SINCE`]: what is newer it
+    /// refuses.
+    Early,
+}
+
+impl OpenAi {
+    /// Azure's first API version with `max_completion_tokens` and `stream_options`.
+    const NEW_LIMIT_SINCE: &str = "2024-09-01";
+
+    /// Whether a query asks for an API version of before that.
+    pub(super) fn is_early(query: &str) -> bool {
+        let version = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("api-version="));
+        version.is_some_and(|version| version.starts_with("20") && version < Self::NEW_LIMIT_SINCE)
+    }
 }
 
 impl Dialect for OpenAi {
@@ -147,7 +163,8 @@ impl Dialect for OpenAi {
     }
 
     fn ask_usage(&self, op: &Operation, body: &[u8], facts: &RequestFacts) -> Option<Splice> {
-        let silent = [operations::CHAT, operations::COMPLETIONS].contains(op);
+        let can_ask = *self != Self::Early;
+        let silent = can_ask && [operations::CHAT, operations::COMPLETIONS].contains(op);
         (silent && facts.stream && !facts.asks_usage)
             .then(|| Splice::set(body, &["stream_options", "include_usage"], "true"))
             .flatten()
@@ -161,7 +178,7 @@ impl Dialect for OpenAi {
         let names = operations::output_limits(op);
         // The first is put in where there is none.
         let mut names = names.to_vec();
-        if *self == Self::Compatible {
+        if *self != Self::Current {
             names.reverse();
         }
         if names.is_empty() {
@@ -191,5 +208,31 @@ mod tests {
         };
         assert_eq!(bounded(OpenAi::Current), r#"{"max_completion_tokens":9}"#);
         assert_eq!(bounded(OpenAi::Compatible), r#"{"max_tokens":9}"#);
+        assert_eq!(bounded(OpenAi::Early), r#"{"max_tokens":9}"#);
+    }
+
+    #[test]
+    fn an_early_version_of_azure_is_told_by_its_date() {
+        for (query, early) in [
+            ("api-version=2024-02-01", true),
+            ("a=b&api-version=2024-08-01-preview", true),
+            ("api-version=2024-09-01-preview", false),
+            ("api-version=2025-04-01-preview&a=b", false),
+            ("api-version=preview", false),
+            ("api-version=1", false),
+            ("", false),
+        ] {
+            assert_eq!(OpenAi::is_early(query), early, "{query}");
+        }
+        let facts = RequestFacts {
+            stream: true,
+            ..RequestFacts::default()
+        };
+        let asked = |dialect: OpenAi| {
+            dialect
+                .ask_usage(&operations::CHAT, b"{}", &facts)
+                .is_some()
+        };
+        assert!(asked(OpenAi::Current) && !asked(OpenAi::Early));
     }
 }

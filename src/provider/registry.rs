@@ -1,6 +1,6 @@
 //! The providers of a running program: the known ones and those of the configuration.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use http::{Method, Uri};
 
@@ -10,6 +10,7 @@ use super::{
     dialect::Dialect,
     known::{KNOWN, Known, REPORT_UNASKED},
     openai::OpenAi,
+    vertex,
 };
 use crate::call::facts::{Operation, Spends};
 
@@ -32,7 +33,14 @@ pub struct Provider {
     pub free: bool,
     /// The most tokens a second that one of its models makes.
     pub max_tokens_per_second: u32,
+    /// Finds the host in a path, where that tells it and the configuration does not.
+    host_in: Option<HostIn>,
+    /// Models by the names that only this customer has for them.
+    models: BTreeMap<String, String>,
 }
+
+/// Finds the host in a path.
+type HostIn = fn(&str) -> Option<String>;
 
 /// The address of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +135,8 @@ impl Provider {
             polyglot: true,
             free: false,
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
+            host_in: (known.name == "vertex").then_some(vertex::host),
+            models: BTreeMap::new(),
         }
     }
 
@@ -141,6 +151,8 @@ impl Provider {
             polyglot: true,
             free: false,
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
+            host_in: None,
+            models: BTreeMap::new(),
         }
     }
 
@@ -153,6 +165,7 @@ impl Provider {
             Some(Ok(base)) => {
                 self.hosts.push(base.host.clone());
                 self.base = Some(base);
+                self.host_in = None;
             },
             Some(Err(problem)) => wrong("base_url", problem),
             None if self.base.is_none() => wrong(
@@ -180,24 +193,41 @@ impl Provider {
         let more = changes.hosts.iter().map(|host| host.to_ascii_lowercase());
         self.hosts.extend(more.map(String::into_boxed_str));
         self.free |= changes.price == Some(Price::Free);
+        self.models.clone_from(&changes.models);
     }
 
     /// What a request is, and in which dialect to read it: many providers serve the endpoints of
-    /// others beside their own.
+    /// others beside their own, and Azure's query says how old a dialect is spoken.
     pub fn operation(
         &self,
         method: &Method,
         path: &str,
+        query: Option<&str>,
     ) -> (&'static dyn Dialect, &'static Operation) {
-        let own = self.dialect.operation(method, path);
+        let speaks_openai = self.dialect.name() == OpenAi::Current.name();
+        let dialect = match query {
+            Some(query) if speaks_openai && OpenAi::is_early(query) => &OpenAi::Early,
+            _ => self.dialect,
+        };
+        let own = dialect.operation(method, path);
         if !self.polyglot || own.spends != Spends::Unknown {
-            return (self.dialect, own);
+            return (dialect, own);
         }
         DIALECTS
             .iter()
             .map(|dialect| (*dialect, dialect.operation(method, path)))
             .find(|(_, operation)| operation.spends != Spends::Unknown)
-            .unwrap_or((self.dialect, own))
+            .unwrap_or((dialect, own))
+    }
+
+    /// The host that a request to this path goes to, if it is not the base URL's.
+    pub fn host(&self, path: &str) -> Option<String> {
+        self.host_in?(path)
+    }
+
+    /// The model behind a name: the name itself, or what the configuration says it stands for.
+    pub fn model<'a>(&'a self, name: &'a str) -> &'a str {
+        self.models.get(name).map_or(name, String::as_str)
     }
 
     /// The path, with its query, to ask for at the provider for one that a client asked for.
@@ -301,7 +331,9 @@ mod tests {
             ("API.OpenAI.com", "openai"),
             ("eu.api.openai.com", "openai"),
             ("acme.openai.azure.com", "azure"),
+            ("acme.services.ai.azure.com", "azure"),
             ("us-east5-aiplatform.googleapis.com", "vertex"),
+            ("aiplatform.eu.rep.googleapis.com", "vertex"),
             ("bedrock-runtime.eu-west-1.amazonaws.com", "bedrock"),
         ] {
             assert_eq!(
@@ -351,10 +383,11 @@ mod tests {
     fn an_endpoint_of_another_dialect_is_read_in_that_dialect() {
         let providers = build("opaque: {base_url: 'http://x', dialect: http}").unwrap();
         let read = |provider, path| {
-            let (dialect, op) = providers
-                .named(provider)
-                .unwrap()
-                .operation(&Method::POST, path);
+            let (dialect, op) =
+                providers
+                    .named(provider)
+                    .unwrap()
+                    .operation(&Method::POST, path, None);
             (dialect.name(), op.name)
         };
         assert_eq!(
@@ -371,6 +404,43 @@ mod tests {
             ("openai", "chat")
         );
         assert_eq!(read("opaque", "/v1/chat/completions"), ("http", "http"));
+    }
+
+    #[test]
+    fn a_location_in_the_path_is_a_host_unless_the_configuration_has_one() {
+        let path = "/v1/projects/p/locations/us-east5/publishers/google/models/g:generateContent";
+        let host = |yaml: &str, name: &str| build(yaml).unwrap().named(name).unwrap().host(path);
+        let found = host("{}", "vertex");
+        assert_eq!(found.as_deref(), Some("us-east5-aiplatform.googleapis.com"));
+        assert_eq!(host("{}", "gemini"), None);
+        assert_eq!(host("vertex: {base_url: 'http://x'}", "vertex"), None);
+        let kept = host("vertex: {models: {a: b}}", "vertex");
+        assert!(kept.is_some());
+    }
+
+    #[test]
+    fn a_name_of_the_customer_s_own_stands_for_a_model() {
+        let providers = build("azure: {base_url: 'http://x', models: {my-gpt: gpt-4o}}").unwrap();
+        let azure = providers.named("azure").unwrap();
+        assert_eq!(
+            (azure.model("my-gpt"), azure.model("other")),
+            ("gpt-4o", "other")
+        );
+    }
+
+    #[test]
+    fn an_early_version_of_azure_is_spoken_to_as_it_understands() {
+        let providers = build("azure: {base_url: 'http://x'}").unwrap();
+        let azure = providers.named("azure").unwrap();
+        let path = "/openai/deployments/d/chat/completions";
+        let bounded = |query| {
+            let (dialect, op) = azure.operation(&Method::POST, path, Some(query));
+            let splice = dialect.bound_output(op, b"{}", 9).unwrap();
+            String::from_utf8(splice.apply(b"{}")).unwrap()
+        };
+        assert_eq!(bounded("api-version=2024-02-01"), r#"{"max_tokens":9}"#);
+        let new = bounded("api-version=2024-10-21");
+        assert_eq!(new, r#"{"max_completion_tokens":9}"#);
     }
 
     #[test]

@@ -282,7 +282,7 @@ impl Exchange {
             provider: &self.route.to.provider.name,
             path: self.route.target.path(),
             response_model: facts.model.as_deref(),
-            request_model: self.request.model.as_deref(),
+            request_model: self.asked_model(),
             at: self.start,
             context: Context {
                 service_tier: facts.service_tier.as_deref(),

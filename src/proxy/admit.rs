@@ -149,7 +149,7 @@ fn query(exchange: &Exchange) -> Query<'_> {
         provider: &exchange.route.to.provider.name,
         path: exchange.route.target.path(),
         response_model: None,
-        request_model: request.model.as_deref(),
+        request_model: exchange.asked_model(),
         at: exchange.start,
         context: Context {
             service_tier: request.service_tier.as_deref(),

@@ -139,6 +139,12 @@ impl Exchange {
         })
     }
 
+    /// The model asked for, by the name that its price is found under.
+    pub(super) fn asked_model(&self) -> Option<&str> {
+        let asked = self.request.model.as_deref()?;
+        Some(self.route.to.provider.model(asked))
+    }
+
     /// The request is there: from now on the call takes a place.
     ///
     /// # Errors

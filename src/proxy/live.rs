@@ -135,34 +135,50 @@ impl Live {
         self.providers.iter().map(|provider| &*provider.name)
     }
 
-    /// The provider of that name.
+    /// The provider of that name, for a request to `path`.
     ///
     /// # Errors
     /// There is none, or its address is not known.
-    pub(super) fn named(&self, name: &str) -> Result<Arc<Destination>, Refusal> {
-        self.destinations.get(name).cloned().ok_or_else(|| {
+    pub(super) fn named(&self, name: &str, path: &str) -> Result<Arc<Destination>, Refusal> {
+        let usual = self.destinations.get(name).ok_or_else(|| {
             let message = format!(
                 "Tollgate does not know where {name} is: set providers.{name}.base_url in its \
                  configuration."
             );
             Refusal::new(Reason::NotFound, "", message)
-        })
+        })?;
+        let elsewhere = usual.provider.host(path);
+        let elsewhere = elsewhere.filter(|host| *usual.server_address != **host);
+        let to = elsewhere.and_then(|host| usual.at(&host)).map(Arc::new);
+        Ok(to.unwrap_or_else(|| Arc::clone(usual)))
     }
 
     /// The provider that a host belongs to; its calls go to that very host.
-    pub(super) fn by_host(&self, host: &str) -> Option<Arc<Destination>> {
+    pub(super) fn by_host(&self, host: &str, path: &str) -> Option<Arc<Destination>> {
         let provider = self.providers.at_host(host)?;
-        let to = self.destinations.get(&provider.name)?;
-        (*to.server_address == *host).then(|| Arc::clone(to))
+        let to = self.named(&provider.name, path).ok()?;
+        (*to.server_address == *host).then_some(to)
     }
 }
 
 impl Destination {
     fn of(provider: &Arc<Provider>) -> Option<Self> {
-        let origin = origin(provider.base.as_ref()?)?;
-        let server_address = Arc::from(origin.host());
+        Self::new(provider, provider.base.as_ref()?)
+    }
+
+    /// The same provider at another host.
+    fn at(&self, host: &str) -> Option<Self> {
+        let base = BaseUrl {
+            host: Box::from(host),
+            ..self.provider.base.clone()?
+        };
+        Self::new(&self.provider, &base)
+    }
+
+    fn new(provider: &Arc<Provider>, base: &BaseUrl) -> Option<Self> {
+        let origin = origin(base)?;
         Some(Self {
-            server_address,
+            server_address: Arc::from(origin.host()),
             origin,
             provider: Arc::clone(provider),
         })

@@ -34,7 +34,7 @@ pub(super) struct Route {
 pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
     let (segment, path) = identity(head.uri.path());
     let (to, rest) = destination(live, head, path)?;
-    let (dialect, operation) = to.provider.operation(&head.method, rest);
+    let (dialect, operation) = to.provider.operation(&head.method, rest, head.uri.query());
     Ok(Route {
         dialect,
         operation,
@@ -61,7 +61,7 @@ fn destination<'a>(
 ) -> Result<(Arc<Destination>, &'a str), Refusal> {
     // In HTTP/2 every target has an authority; in HTTP/1 it is a forward proxy's (RFC 9112, 3.2.2).
     if let Some(host) = head.uri.host().filter(|_| head.version < Version::HTTP_2) {
-        let known = live.by_host(host);
+        let known = live.by_host(host, path);
         return known.map(|to| (to, path)).ok_or_else(|| foreign(host));
     }
     let query = head.uri.query();
@@ -69,15 +69,15 @@ fn destination<'a>(
         || (path.starts_with("/openai/")
             && query.is_some_and(|query| has_key(query, "api-version")));
     if azure {
-        return live.named("azure").map(|to| (to, path));
+        return live.named("azure", path).map(|to| (to, path));
     }
     if let Some((name, rest)) = named(path)
         && live.knows(name)
     {
-        return live.named(name).map(|to| (to, rest));
+        return live.named(name, rest).map(|to| (to, rest));
     }
     match marked(path, &head.headers) {
-        Some(name) => live.named(name).map(|to| (to, path)),
+        Some(name) => live.named(name, path).map(|to| (to, path)),
         None => Err(nowhere(live, path)),
     }
 }
@@ -103,15 +103,22 @@ fn marked(path: &str, headers: &HeaderMap) -> Option<&'static str> {
     let verb_on_model = path
         .strip_prefix("/v1/models/")
         .is_some_and(|rest| rest.contains(':'));
-    if headers.contains_key(ANTHROPIC_VERSION) || is("/v1/messages") || is("/v1/complete") {
+    let vertex = [
+        "/v1/projects/",
+        "/v1beta1/projects/",
+        "/v1/publishers/",
+        "/v1beta1/publishers/",
+    ];
+    if under(&vertex) {
+        // Whatever the headers: models of Anthropic and keys of Google are known here, too.
+        Some("vertex")
+    } else if headers.contains_key(ANTHROPIC_VERSION) || is("/v1/messages") || is("/v1/complete") {
         Some("anthropic")
     } else if under(&["/v1beta/", "/upload/v1beta/"])
         || verb_on_model
         || headers.contains_key(GOOGLE_KEY)
     {
         Some("gemini")
-    } else if under(&["/v1/projects/", "/v1beta1/projects/"]) {
-        Some("vertex")
     } else if under(&["/model/"]) {
         Some("bedrock")
     } else if is("/api/chat") || is("/api/generate") || under(&["/api/embed"]) {

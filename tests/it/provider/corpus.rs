@@ -121,7 +121,7 @@ fn every_recorded_exchange_is_read_as_it_was_recorded() {
             .or_else(|| providers.named("openai"))
             .unwrap();
         let method = exchange.method.parse().unwrap();
-        let (dialect, op) = provider.operation(&method, path);
+        let (dialect, op) = provider.operation(&method, path, exchange.query());
         let mut differ = |what: &str, found: String| {
             let Exchange { endpoint, id, .. } = exchange;
             wrong.push(format!("{endpoint} {id} {what}: {found}"));
@@ -153,6 +153,10 @@ fn every_recorded_exchange_is_read_as_it_was_recorded() {
 }
 
 impl Exchange {
+    fn query(&self) -> Option<&str> {
+        self.url.split_once('?').map(|(_, query)| query)
+    }
+
     fn path(&self) -> &str {
         let path = self.url.find('/').map_or("", |slash| &self.url[slash..]);
         path.split(['?', '#']).next().unwrap_or_default()

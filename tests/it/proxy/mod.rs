@@ -3,6 +3,7 @@
 mod aborts;
 mod bad_input;
 mod bodies;
+mod clouds;
 mod connections;
 mod corpus;
 mod cuts;

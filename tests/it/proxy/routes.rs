@@ -70,6 +70,13 @@ const ROUTES: &[(&str, Headers, &str, &str)] = &[
     ),
     ("/v1/models", GOOGLE, "gemini", "/v1/models"),
     ("/v1/projects/p/x", NONE, "vertex", "/v1/projects/p/x"),
+    ("/v1/projects/p/x", ANTHROPIC, "vertex", "/v1/projects/p/x"),
+    (
+        "/v1beta1/publishers/google/models/x",
+        GOOGLE,
+        "vertex",
+        "/v1beta1/publishers/google/models/x",
+    ),
     (
         "/v1beta1/projects/p/x",
         NONE,

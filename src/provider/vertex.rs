@@ -1,0 +1,48 @@
+//! Where Vertex AI is: each location has a host of its own, and the path names the location.
+
+/// The longest name of a location that is believed, in bytes.
+const LONGEST: usize = 40;
+
+/// The host for a path like `/v1/projects/p/locations/us-east5/…`; `None` if it names no location.
+pub(super) fn host(path: &str) -> Option<String> {
+    let mut segments = path.split('/');
+    segments.find(|segment| *segment == "locations")?;
+    let location = segments.next().filter(|name| is_location(name))?;
+    Some(match location {
+        "global" => "aiplatform.googleapis.com".to_owned(),
+        "us" | "eu" => format!("aiplatform.{location}.rep.googleapis.com"),
+        region => format!("{region}-aiplatform.googleapis.com"),
+    })
+}
+
+/// Nothing else may become a part of a host's name.
+fn is_location(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.len() <= LONGEST
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.bytes().all(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_location_in_the_path_tells_the_host() {
+        let of = |location: &str| host(&format!("/v1/projects/p/locations/{location}/x"));
+        for (location, expected) in [
+            ("us-east5", "us-east5-aiplatform.googleapis.com"),
+            ("europe-west4", "europe-west4-aiplatform.googleapis.com"),
+            ("global", "aiplatform.googleapis.com"),
+            ("eu", "aiplatform.eu.rep.googleapis.com"),
+        ] {
+            assert_eq!(of(location).as_deref(), Some(expected));
+        }
+        assert_eq!(host("/v1beta1/publishers/google/models/g:x"), None);
+        let long = "a".repeat(41);
+        for wrong in ["", "-", "us-", "evil.org%23", "US-EAST5", "a@b", "1", &long] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The clouds: where Vertex AI's locations are, and what Azure's deployments and versions mean.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tollgate::{app::App, base::clock::SystemClock};
+
+use super::{chat, chat_stream};
+use crate::support::{Sandbox, client, sandbox};
+
+/// What an egress proxy is asked to connect to for a call to `path` at Vertex AI.
+async fn reached(path: &str) -> String {
+    let egress = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "upstream: {{proxy: 'http://{}'}}",
+        egress.local_addr().unwrap()
+    );
+    let mut config = sandbox::configuration(&yaml, directory.path(), "http://127.0.0.1:9");
+    config.providers.providers.remove("vertex");
+    let app = App::start(config, Arc::new(SystemClock)).unwrap();
+    let body = json!({});
+    let call = client::post(app.proxy_address(), path, &[], &body);
+    let refuse = async {
+        let (mut socket, _) = egress.accept().await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(socket.read_u8().await.unwrap());
+        }
+        let no = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+        socket.write_all(no).await.unwrap();
+        String::from_utf8(asked).unwrap()
+    };
+    let (answer, asked) = tokio::join!(call, refuse);
+    assert_eq!(answer.status, 502);
+    app.stop().await;
+    asked.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_call_to_vertex_goes_to_the_host_of_the_location_in_its_path() {
+    for (location, host) in [
+        ("us-east5", "us-east5-aiplatform.googleapis.com"),
+        ("global", "aiplatform.googleapis.com"),
+        ("eu", "aiplatform.eu.rep.googleapis.com"),
+    ] {
+        let path = format!("/v1/projects/p/locations/{location}/x");
+        let asked = reached(&path).await;
+        assert_eq!(asked, format!("CONNECT {host}:443 HTTP/1.1"));
+    }
+}
+
+/// A chat request to a deployment, which names no model.
+fn to_deployment(mut body: Value) -> Value {
+    body.as_object_mut().unwrap().remove("model");
+    body["model"] = json!("my-gpt");
+    body
+}
+
+const DEPLOYMENT: &str = "/openai/deployments/my-gpt/chat/completions";
+
+#[tokio::test]
+async fn a_deployment_costs_what_its_model_costs() {
+    let sandbox = Sandbox::new(
+        "providers: {azure: {base_url: '{mock}', models: {my-gpt: gpt-4o}}}\n\
+         pricing: {gpt-4o: {input: 2.50, output: 10.00}}\n\
+         budgets: {daily: 5.00}",
+    );
+    let target = format!("{DEPLOYMENT}?api-version=2024-10-21");
+    let headers = [("x-mock", "input=100;output=10")];
+    let body = to_deployment(chat());
+    let answer = sandbox.post_with(&target, &headers, &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("gen_ai.provider.name"), "azure");
+    assert_eq!(span.get("gen_ai.request.model"), "my-gpt");
+    assert_eq!(span.get("tollgate.cost.usd"), "0.000350000");
+    assert_eq!(sandbox.spent("daily").await, 350_000);
+}
+
+#[tokio::test]
+async fn a_deployment_of_an_unknown_model_is_refused_where_a_budget_needs_its_price() {
+    let sandbox = Sandbox::new("budgets: {daily: 5.00}");
+    let target = format!("{DEPLOYMENT}?api-version=2024-10-21");
+    let answer = sandbox.post(&target, &to_deployment(chat())).await;
+    assert_eq!(
+        answer.header("x-tollgate-blocked-by"),
+        "model.unknown_price"
+    );
+    assert_eq!(sandbox.mock.count(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_put_into_a_request_that_its_api_version_does_not_know() {
+    let sandbox = Sandbox::new(
+        "providers: {azure: {base_url: '{mock}', models: {my-gpt: gpt-4o}}}\nbudgets: {daily: 5.00}",
+    );
+    let stream = to_deployment(chat_stream());
+    for (version, asks) in [("2024-02-01", false), ("2024-10-21", true)] {
+        let target = format!("{DEPLOYMENT}?api-version={version}");
+        let answer = sandbox.post(&target, &stream).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let received = sandbox.mock.requests().pop().unwrap();
+        let sent: Value = serde_json::from_slice(&received.body).unwrap();
+        assert_eq!(sent.get("stream_options").is_some(), asks, "{sent}");
+    }
+}
