@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Options,
     answer::{Ask, Ids},
-    anthropic,
+    anthropic, bedrock,
     behaviour::{Behaviour, BehaviourError},
     chat,
     conversation::Conversation,
@@ -209,7 +209,7 @@ fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
     let dialect = call.operation.dialect();
     let request_id = match dialect {
         Dialect::Anthropic => ids.make("req_", 24),
-        Dialect::OpenAi | Dialect::Gemini => ids.hex("req_", 32),
+        Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock => ids.hex("req_", 32),
     };
     let asked = call.conversation(state);
     let rule = asked.as_ref().and_then(|asked| asked.as_ref().ok());
@@ -312,6 +312,7 @@ impl Call {
             Operation::Generate(_) | Operation::GenerateCount => {
                 &|body| gemini::read(body, &self.model)
             },
+            Operation::Bedrock(verb) => &|body| bedrock::read(body, &self.model, *verb),
             Operation::Stored(..)
             | Operation::Embeddings
             | Operation::Models(_)
@@ -356,6 +357,9 @@ impl Call {
                 ids,
                 now: state.now(),
             };
+            if let Operation::Bedrock(verb) = &self.operation {
+                return Ok(bedrock::write(&mut ask, *verb, self.json()?));
+            }
             return Ok(Reply::ok(self.write(&mut ask, state)?));
         }
         let (_, query) = self.target.split_once('?').unwrap_or_default();
@@ -420,10 +424,12 @@ fn usual_headers(headers: &mut HeaderMap, dialect: Dialect, request_id: &str) {
         ("anthropic-ratelimit-tokens-remaining", "399000"),
         ("anthropic-ratelimit-tokens-reset", "2026-01-01T00:00:00Z"),
     ];
+    const BEDROCK: &[(&str, &str)] = &[("x-amzn-bedrock-invocation-latency", "7")];
     let (id, usual) = match dialect {
         Dialect::OpenAi => ("x-request-id", OPENAI),
         Dialect::Anthropic => ("request-id", ANTHROPIC),
         Dialect::Gemini => ("x-goog-request-id", GEMINI),
+        Dialect::Bedrock => ("x-amzn-requestid", BEDROCK),
     };
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static(id), value);

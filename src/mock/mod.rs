@@ -11,12 +11,14 @@
 
 mod answer;
 mod anthropic;
+mod bedrock;
 mod behaviour;
 mod chat;
 mod coding;
 mod conversation;
 mod embeddings;
 mod fast;
+mod frame;
 mod gemini;
 mod handle;
 mod json;

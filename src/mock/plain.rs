@@ -27,7 +27,8 @@ pub(super) fn models(dialect: Dialect, now: u64) -> Json {
         names.iter().map(|name| model(name)).collect::<Vec<_>>()
     };
     match dialect {
-        Dialect::OpenAi => {
+        // Bedrock's runtime has none.
+        Dialect::OpenAi | Dialect::Bedrock => {
             let models = each(OPENAI, &|name| {
                 object! {"id": name, "object": "model", "created": now, "owned_by": "mock"}
             });

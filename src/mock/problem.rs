@@ -1,6 +1,6 @@
 //! Errors, each in the form of the dialect that was spoken.
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
     behaviour::Behaviour,
@@ -14,13 +14,15 @@ pub(super) enum Dialect {
     OpenAi,
     Anthropic,
     Gemini,
+    Bedrock,
 }
 
 /// Why a request gets no answer.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
-    /// `code` for OpenAI, `type` for Anthropic, nothing for Gemini; absent: the status's own.
+    /// `code` for OpenAI, `type` for Anthropic, the exception for Bedrock, nothing for Gemini;
+    /// absent: the status's own.
     pub(super) code: Option<String>,
     pub(super) param: Option<&'static str>,
     pub(super) message: String,
@@ -96,17 +98,38 @@ impl Problem {
             Dialect::Gemini => object! {"error": object! {
                 "code": status, "message": message, "status": gemini_status(status),
             }},
+            Dialect::Bedrock => object! {"message": message},
         }
     }
 
     /// The whole answer.
     pub(super) fn reply(self, dialect: Dialect, request_id: &str) -> Reply {
         let body = self.body(dialect, request_id);
+        let mut headers: HeaderMap = self.headers.iter().cloned().collect();
+        if dialect == Dialect::Bedrock
+            && let Ok(kind) = HeaderValue::from_str(self.bedrock_kind())
+        {
+            headers.insert("x-amzn-errortype", kind);
+        }
         Reply {
             status: self.status,
-            headers: self.headers.into_iter().collect(),
+            headers,
             payload: Payload::json(&body),
         }
+    }
+
+    fn bedrock_kind(&self) -> &str {
+        let usual = match self.status.as_u16() {
+            403 => "AccessDeniedException",
+            404 => "ResourceNotFoundException",
+            408 => "ModelTimeoutException",
+            424 => "ModelErrorException",
+            429 => "ThrottlingException",
+            503 => "ServiceUnavailableException",
+            500.. => "InternalServerException",
+            _ => "ValidationException",
+        };
+        self.code.as_deref().unwrap_or(usual)
     }
 
     fn openai_kind(&self) -> (&str, Option<&str>) {

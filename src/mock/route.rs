@@ -3,7 +3,12 @@
 
 use http::{HeaderMap, Method};
 
-use super::{gemini::Manner, problem::Dialect, stored::Deed};
+use super::{
+    bedrock::{self, Verb},
+    gemini::Manner,
+    problem::Dialect,
+    stored::Deed,
+};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub(super) enum Operation {
     /// The model is in the path, settings included.
     Generate(Manner),
     GenerateCount,
+    /// The model is in the path, settings included.
+    Bedrock(Verb),
     Models(Dialect),
     Echo,
 }
@@ -63,6 +70,9 @@ impl Operation {
                 Manner::Array
             });
         }
+        if let Some(verb) = Verb::of(path) {
+            return Self::Bedrock(verb);
+        }
         let found = ENDS.iter().find(|(end, _)| path.ends_with(end));
         found.map_or(Self::Echo, |(_, operation)| operation.clone())
     }
@@ -73,6 +83,7 @@ impl Operation {
             Self::Models(dialect) => *dialect,
             Self::Messages | Self::MessagesCount => Dialect::Anthropic,
             Self::Generate(_) | Self::GenerateCount => Dialect::Gemini,
+            Self::Bedrock(_) => Dialect::Bedrock,
             Self::Chat
             | Self::Responses
             | Self::ResponsesCount
@@ -83,8 +94,12 @@ impl Operation {
     }
 }
 
-/// The model in a path like `/v1beta/models/{model}:generateContent`; empty if there is none.
+/// The model in a path like `/v1beta/models/{model}:generateContent` or `/model/{model}/converse`;
+/// empty if there is none.
 pub(super) fn model_in(path: &str) -> String {
+    if let Some(model) = bedrock::model_in(path) {
+        return model;
+    }
     let last = path.rsplit('/').next().unwrap_or_default();
     let model = last.rsplit_once(':').map_or("", |(model, _)| model);
     // Clients may encode what separates settings.

@@ -240,7 +240,7 @@ impl Cache {
 fn list_of<'a>(provider: &'a str, path: &str, model: &'a str) -> (Cow<'a, str>, &'a str) {
     let list = match provider {
         "gemini" | "vertex" => return (Cow::Borrowed("google"), without_path(model)),
-        "bedrock" => "aws",
+        "bedrock" | "bedrock-mantle" => "aws",
         "xai" => "x-ai",
         "huggingface" => return router_list(path, model),
         other => other,

@@ -6,8 +6,9 @@
 //!
 //! Sources, read in November 2026: the model pages of OpenAI (developers.openai.com, Models),
 //! Anthropic (platform.claude.com, Models overview; Vision), Google (ai.google.dev, Models; Media
-//! resolution; the Gemini 4 guide for its default of 65,536), Cohere (docs.cohere.com, Models;
-//! Command A Reasoning: 32,000) and Mistral; for images, `OpenAI`'s guide "Images and vision". Of
+//! resolution; the Gemini 4 guide for its default of 65,536), Amazon (docs.aws.amazon.com: Nova's
+//! "What is Amazon Nova", Titan Text's model page), Cohere (docs.cohere.com, Models; Command A
+//! Reasoning: 32,000) and Mistral; for images, `OpenAI`'s guide "Images and vision". Of
 //! Qwen and DeepSeek what gateways list (Vercel: 65,536 for Qwen3 Max, 128,000 for Qwen3.8 Max;
 //! Bifrost: 65,536 and a window of 1,048,576 for DeepSeek's reasoner), of Grok the default that xAI
 //! publishes for 4.3 (131,072). A window is the largest that any option of the request can buy.
@@ -152,6 +153,15 @@ const ROWS: &[(&str, Limits)] = &[
     ("*claude-3.7*", claude(thinking(128_000, 200_000))),
     ("*claude-3-*", claude(open(4_096, 200_000))),
     ("*claude*", claude(thinking(128_000, 1_000_000))),
+    // Amazon.
+    ("*nova-micro-v1*", open(10_000, 128_000)),
+    ("*nova-lite-v1*", open(10_000, 300_000)),
+    ("*nova-pro-v1*", open(10_000, 300_000)),
+    ("*nova-premier-v1*", open(32_000, 1_000_000)),
+    ("*nova-2-*", thinking(65_536, 1_000_000)),
+    ("*titan-text-lite*", open(4_096, 4_096)),
+    ("*titan-text-express*", open(8_192, 8_192)),
+    ("*titan-text-premier*", open(3_072, 32_000)),
     // Google.
     ("gemini-1.5-pro*", open(8_192, 2_097_152)),
     ("gemini-1.5*", open(8_192, 1_048_576)),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 
 use super::{
     splice::Splice,
@@ -14,7 +14,7 @@ use crate::{
     base::clock::Timestamp,
     call::{
         facts::{Operation, RequestFacts, ResponseFacts},
-        refusal::{Rate, Refusal},
+        refusal::{Rate, Reason, Refusal},
         usage::Usage,
     },
 };
@@ -52,6 +52,16 @@ pub trait Dialect: Send + Sync {
         Framing::of(content_type)
     }
 
+    /// Reads what a response's headers say of it; before its body, whose word goes before theirs.
+    fn read_headers(
+        &self,
+        _op: &Operation,
+        _headers: &HeaderMap,
+        _facts: &mut ResponseFacts,
+        _state: &mut StreamState,
+    ) {
+    }
+
     /// Reads one event of a stream, or a whole body ([`Event::body`]). What ends and cuts a stream
     /// need to know is kept in `state`, which belongs to the response as `facts` does.
     ///
@@ -85,6 +95,17 @@ pub trait Dialect: Send + Sync {
 
     /// A refusal in the provider's own error JSON, for an answer with `status`.
     fn error_body(&self, status: u16, refusal: &Refusal, request_id: &str) -> Bytes;
+
+    /// The status of a refusal, where the provider's SDKs need another than the `usual` one to do
+    /// what they should.
+    fn refusal_status(&self, _reason: Reason, usual: u16) -> u16 {
+        usual
+    }
+
+    /// The header that names the kind of an error, and what it says of a refusal.
+    fn error_header(&self, _reason: Reason) -> Option<(&'static str, &'static str)> {
+        None
+    }
 
     /// The headers in which the provider tells how a rate limit stands, and that in `wait` there
     /// is room again; `at` is when that is. Most providers use `OpenAI`'s.

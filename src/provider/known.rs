@@ -1,6 +1,9 @@
 //! The providers that are known without configuration.
 
-use super::{anthropic::Anthropic, dialect::Dialect, gemini::Gemini, http::Http, openai::OpenAi};
+use super::{
+    anthropic::Anthropic, bedrock::Bedrock, dialect::Dialect, gemini::Gemini, http::Http,
+    openai::OpenAi,
+};
 
 /// A provider as this program knows it.
 pub(super) struct Known {
@@ -54,8 +57,18 @@ pub(super) const KNOWN: &[Known] = &[
     known(
         "bedrock",
         "https://bedrock-runtime.us-east-1.amazonaws.com",
-        &["bedrock-runtime.*.amazonaws.com"],
-        &Http,
+        &[
+            "bedrock-runtime.*.amazonaws.com",
+            "bedrock-runtime-fips.*.amazonaws.com",
+        ],
+        &Bedrock,
+    ),
+    // The same models behind OpenAI's API, and Anthropic's.
+    known(
+        "bedrock-mantle",
+        "https://bedrock-mantle.us-east-1.api.aws",
+        &["bedrock-mantle.*.api.aws"],
+        &OpenAi::Current,
     ),
     known(
         "mistral",

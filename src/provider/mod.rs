@@ -6,6 +6,7 @@
 
 mod abandoned;
 mod anthropic;
+mod bedrock;
 mod body_labels;
 mod config;
 mod dialect;
@@ -21,6 +22,7 @@ pub mod wire;
 
 pub use abandoned::Abandoned;
 pub use anthropic::Anthropic;
+pub use bedrock::Bedrock;
 pub use config::{Config, Price, ProviderConfig};
 pub use dialect::{Cut, CutStyle, Dialect, Event};
 pub use gemini::Gemini;
@@ -32,4 +34,4 @@ pub use state::StreamState;
 pub use wire::json::Unreadable;
 
 /// Every dialect, by the name in its [`Dialect::name`].
-pub const DIALECTS: &[&dyn Dialect] = &[&OpenAi::Compatible, &Anthropic, &Gemini, &Http];
+pub const DIALECTS: &[&dyn Dialect] = &[&OpenAi::Compatible, &Anthropic, &Gemini, &Bedrock, &Http];

@@ -2,7 +2,7 @@
 //!
 //! Bounded by [`StreamState::MAX_OPEN`] a list; what goes over it is counted and not kept.
 
-use super::wire::template::Templates;
+use super::{bedrock::Vendor, wire::template::Templates};
 use crate::call::{
     facts::{ResponseFacts, ToolCall},
     text::Text,
@@ -15,8 +15,10 @@ pub struct StreamState {
     pub(super) created: Option<u64>,
     /// The number of the last event (Responses).
     pub(super) sequence: Option<u64>,
-    /// Input that is reported apart from what the cache held of it (Anthropic).
+    /// Input that is reported apart from what the cache held of it (Anthropic, Bedrock).
     pub(super) uncached_input: Option<u64>,
+    /// In whose form it is, where there are several (Bedrock).
+    pub(super) vendor: Option<Vendor>,
     /// Choices, output items or content blocks that have begun and not ended.
     pub(super) open: Vec<Open>,
     /// What events look like that bring nothing but text.

@@ -111,14 +111,17 @@ impl Observer {
             })
         };
         let unread = matches!(reader, Reader::Opaque);
+        let mut facts = ResponseFacts {
+            unread,
+            ..ResponseFacts::default()
+        };
+        let mut state = StreamState::default();
+        dialect.read_headers(operation, headers, &mut facts, &mut state);
         Self {
             dialect,
             operation,
-            facts: ResponseFacts {
-                unread,
-                ..ResponseFacts::default()
-            },
-            state: StreamState::default(),
+            facts,
+            state,
             partial: unread.then(|| name(GaveUp::Unknown)),
             drop_usage: false,
             left_usage: false,

@@ -40,6 +40,7 @@ pub(super) fn refusal(
         Reason::Exhausted => style.exhausted_status,
         reason => reason.status(),
     };
+    let number = style.dialect.refusal_status(refusal.reason, number);
     let body = style.dialect.error_body(number, refusal, request_id);
     let length = body.len();
     let mut response = Response::new(body);
@@ -52,6 +53,9 @@ pub(super) fn refusal(
         && !by.is_empty()
     {
         headers.insert(BLOCKED_BY, by);
+    }
+    if let Some((name, value)) = style.dialect.error_header(refusal.reason) {
+        headers.insert(name, HeaderValue::from_static(value));
     }
     match refusal.reason {
         Reason::Exhausted => {

@@ -21,7 +21,7 @@ const TEXT: &[&[u8]] = &[
     b"thinking",
 ];
 /// Names of fields whose strings differ in every event and say nothing.
-const PADDING: &[&[u8]] = &[b"obfuscation"];
+const PADDING: &[&[u8]] = &[b"obfuscation", b"p"];
 /// The name of the number that counts the events of a stream.
 const SEQUENCE: &[u8] = b"sequence_number";
 

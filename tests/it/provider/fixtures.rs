@@ -1,16 +1,18 @@
 //! Exchanges of our own, one a folder: `case.json` with the request and what is to be read, and
-//! `response.json` or `response.sse`. Only the facts that a case names are compared.
+//! `response.json`, `response.sse` or `response.frames` (a line for each frame of an AWS event stream:
+//! its name and its data, or what is in its `chunk`). Only the facts that a case names are compared.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tollgate::{
     call::facts::{Operation, RequestFacts, ResponseFacts},
-    provider::{DIALECTS, Dialect},
+    provider::{DIALECTS, Dialect, Event, wire::framing::Framing},
 };
 
 use super::reading::{self, Read};
@@ -26,6 +28,7 @@ pub(super) struct Fixture {
     pub(super) response: Vec<u8>,
     /// The response is a stream of events.
     pub(super) is_stream: bool,
+    pub(super) framing: Framing,
     reads: Reads,
 }
 
@@ -48,7 +51,7 @@ impl Fixture {
     pub(super) fn read(&self, size: usize) -> Read {
         if self.is_stream {
             let chunks: Vec<_> = self.response.chunks(size).collect();
-            reading::stream(self.dialect, self.op, &chunks)
+            reading::stream(self.dialect, self.op, self.framing, &chunks)
         } else {
             reading::body(self.dialect, self.op, &self.response)
         }
@@ -82,8 +85,13 @@ pub(super) fn all() -> Vec<Fixture> {
 fn load(dialect: &'static dyn Dialect, directory: &Path) -> Fixture {
     let case = fs::read(directory.join("case.json")).unwrap();
     let case: Case = serde_json::from_slice(&case).unwrap();
-    let stream = fs::read(directory.join("response.sse"));
-    let is_stream = stream.is_ok();
+    let (response, framing) = if let Ok(stream) = fs::read(directory.join("response.sse")) {
+        (stream, Some(Framing::Sse))
+    } else if let Ok(lines) = fs::read_to_string(directory.join("response.frames")) {
+        (frames(&lines), Some(Framing::EventStream))
+    } else {
+        (fs::read(directory.join("response.json")).unwrap(), None)
+    };
     let request = match &case.request {
         Value::Null => Vec::new(),
         body => body.to_string().into_bytes(),
@@ -98,10 +106,30 @@ fn load(dialect: &'static dyn Dialect, directory: &Path) -> Fixture {
         op: dialect.operation(&case.method.parse().unwrap(), &case.path),
         path: case.path,
         request,
-        response: stream.unwrap_or_else(|_| fs::read(directory.join("response.json")).unwrap()),
-        is_stream,
+        response,
+        is_stream: framing.is_some(),
+        framing: framing.unwrap_or_default(),
         reads: case.reads,
     }
+}
+
+/// Each line as a frame: `messageStop {…}`, `!throttlingException {…}`, `chunk {…}`.
+fn frames(lines: &str) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for line in lines.lines() {
+        let (name, data) = line.split_once(' ').unwrap();
+        let data = match name {
+            "chunk" => json!({"bytes": STANDARD.encode(data), "p": "abc"}).to_string(),
+            _ => data.to_owned(),
+        };
+        let event = Event {
+            name: Some(name.trim_start_matches('!')),
+            fault: name.starts_with('!'),
+            ..Event::data(data.as_bytes())
+        };
+        stream.extend(Framing::EventStream.end(&[event], false));
+    }
+    stream
 }
 
 fn request_facts(facts: &RequestFacts) -> Value {

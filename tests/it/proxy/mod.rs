@@ -2,6 +2,7 @@
 
 mod aborts;
 mod bad_input;
+mod bedrock;
 mod bodies;
 mod clouds;
 mod connections;
