@@ -22,6 +22,7 @@ const QUERY: Query<'static> = Query {
     context: Context {
         service_tier: Some("default"),
         speed: None,
+        region: None,
         batch: false,
     },
 };

@@ -83,6 +83,12 @@ impl Bill {
         )
     }
 
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// The whole amount, rounded to the nano-dollar, halves to even.
     pub fn total(self) -> Usd {
         let (whole, rest) = (self.0.div_euclid(MILLION), self.0.rem_euclid(MILLION));

@@ -1,5 +1,7 @@
 //! What the wire said: facts that dialects read out of requests and responses.
 
+use std::{fmt, str::FromStr};
+
 use super::{labels::Label, outcome::Kind, text::Text, usage::Usage};
 
 /// One endpoint of a dialect. Each dialect owns its operations as constants; everybody else only
@@ -49,6 +51,8 @@ pub struct RequestFacts {
     pub input: InputSize,
     /// The service tier asked for.
     pub service_tier: Option<Box<str>>,
+    /// Where it asks to be served, if that changes the price (Anthropic's `inference_geo`).
+    pub region: Option<Box<str>>,
     /// Labels found in the body.
     pub labels: Vec<(Label, Box<str>)>,
     /// The stored response or conversation that this one continues: input that is not in the body.
@@ -145,6 +149,11 @@ pub struct ResponseFacts {
     pub service_tier: Option<Box<str>>,
     /// `speed`, where it changes the price (Anthropic).
     pub speed: Option<Box<str>>,
+    /// Where it was served, if that changes the price (Anthropic's `inference_geo`).
+    pub region: Option<Box<str>>,
+    /// The rounds that the answer took, where each is billed by itself; their tokens are those of
+    /// `usage`. At most 64.
+    pub rounds: Vec<Round>,
     /// What the provider itself says that the call cost, in dollars, verbatim (OpenRouter).
     pub reported_cost: Option<Box<str>>,
     /// An error reported in the body, also inside a stream with status 200.
@@ -158,6 +167,76 @@ pub struct ResponseFacts {
     /// It came in a coding that we cannot read, or from some point on could not be read: what is
     /// not here was not looked for.
     pub unread: bool,
+}
+
+/// One of several rounds in which a provider made one answer (Anthropic's `usage.iterations`:
+/// compaction, advisors), and by which it is billed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// The model, where it is not the one that answered.
+    pub model: Option<Box<str>>,
+    /// Its tokens.
+    pub usage: Usage,
+}
+
+/// `claude-opus-4-8 input=2518 output=22`; a hyphen in place of the model that answered.
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.model.as_deref().unwrap_or("-"))?;
+        for (name, count) in self.counts() {
+            if let Some(count) = count {
+                write!(f, " {name}={count}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what [`Round`] shows of itself.
+impl FromStr for Round {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        // Names have no spaces, but whoever answers may say anything.
+        let words: Vec<&str> = text.rsplitn(6, ' ').collect();
+        let counts = words.iter().take_while(|word| word.contains('='));
+        let length: usize = counts.clone().map(|word| word.len() + 1).sum();
+        let model = text.get(..text.len().saturating_sub(length)).ok_or(())?;
+        let mut round = Self {
+            model: (model != "-").then(|| Box::from(model)),
+            usage: Usage::NONE,
+        };
+        for word in counts {
+            let (name, count) = word.split_once('=').ok_or(())?;
+            let Ok(count) = count.parse() else {
+                return Err(());
+            };
+            let count = Some(count);
+            match name {
+                "input" => round.usage.input = count,
+                "cache_read" => round.usage.cache_read = count,
+                "cache_write" => round.usage.cache_write = count,
+                "cache_write_1h" => round.usage.cache_write_1h = count,
+                "output" => round.usage.output = count,
+                _ => return Err(()),
+            }
+        }
+        Ok(round)
+    }
+}
+
+impl Round {
+    /// What it is billed by.
+    const fn counts(&self) -> [(&'static str, Option<u64>); 5] {
+        let usage = &self.usage;
+        [
+            ("input", usage.input),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write),
+            ("cache_write_1h", usage.cache_write_1h),
+            ("output", usage.output),
+        ]
+    }
 }
 
 /// One call that the model asked for.
@@ -178,4 +257,35 @@ pub struct ErrorFacts {
     pub code: Option<Box<str>>,
     /// The message: may quote the prompt, so it is content and stays out of logs.
     pub message: Option<Box<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_read_as_it_is_shown() {
+        for (model, usage, shown) in [
+            (None, Usage::text(5, 6), "- input=5 output=6"),
+            (
+                Some("a model"),
+                Usage {
+                    cache_read: Some(1),
+                    cache_write: Some(2),
+                    cache_write_1h: Some(0),
+                    ..Usage::text(9, 1)
+                },
+                "a model input=9 cache_read=1 cache_write=2 cache_write_1h=0 output=1",
+            ),
+            (Some("silent"), Usage::NONE, "silent"),
+        ] {
+            let round = Round {
+                model: model.map(Box::from),
+                usage,
+            };
+            assert_eq!(round.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(round));
+        }
+        assert_eq!("m input=x".parse::<Round>(), Err(()));
+    }
 }

@@ -158,6 +158,14 @@ fn own_attributes(out: &mut Out, span: &Span) {
         text,
         Some(span.usage_source.name())
     );
+    for (name, count) in span.usage.further() {
+        if let Some(count) = count {
+            out.push(",\"tollgate.usage.");
+            out.push(name);
+            out.push("\":");
+            out.number(count);
+        }
+    }
     put!(out, "tollgate.decision", text, Some(span.decision.name()));
     put!(out, "tollgate.blocked_by", text, span.blocked_by.as_deref());
     put!(out, "tollgate.end", text, Some(span.end.name()));

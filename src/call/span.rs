@@ -119,6 +119,13 @@ pub const BUDGET_CHARGED: &str = "tollgate.budget.charged.usd";
 /// written.
 pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";
 
+/// Attribute: name and version of what the call was priced by: the price book, or `configuration`.
+pub const PRICING_VERSION: &str = "tollgate.pricing.version";
+
+/// Attribute: the rounds that the answer took, where each was billed by itself, as
+/// [`Round`](super::facts::Round) is shown.
+pub const ROUNDS: &str = "tollgate.usage.rounds";
+
 impl Span {
     /// The span of a call of which nothing is known but when it began: all that can be empty is.
     pub fn begun(start: Timestamp) -> Self {

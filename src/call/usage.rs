@@ -85,6 +85,29 @@ impl Usage {
         images: None,
     };
 
+    /// The counts that OpenTelemetry has no names for, by those that spans have after
+    /// `tollgate.usage.`. With the others they are all that a bill depends on.
+    pub const fn further(&self) -> [(&'static str, Option<u64>); 16] {
+        [
+            ("cache_write_5m_tokens", self.cache_write_5m),
+            ("cache_write_1h_tokens", self.cache_write_1h),
+            ("input_audio_tokens", self.input_audio),
+            ("input_image_tokens", self.input_image),
+            ("input_video_tokens", self.input_video),
+            ("cache_audio_read_tokens", self.cache_audio_read),
+            ("cache_image_read_tokens", self.cache_image_read),
+            ("output_audio_tokens", self.output_audio),
+            ("output_image_tokens", self.output_image),
+            ("output_video_tokens", self.output_video),
+            ("citation_tokens", self.citation),
+            ("web_searches", self.web_searches),
+            ("file_searches", self.file_searches),
+            ("audio_seconds", self.audio_seconds),
+            ("characters", self.characters),
+            ("images", self.images),
+        ]
+    }
+
     /// Input and output tokens together; what a limit in tokens counts.
     pub fn total(&self) -> u64 {
         self.input

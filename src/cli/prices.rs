@@ -19,7 +19,7 @@ use crate::{
         money::{PerMillion, Usd},
     },
     call::line::grouped,
-    pricing::{Explanation, Price, Prices, Pricing, Query, Unit},
+    pricing::{Context, Explanation, Price, Prices, Pricing, Query, Unit},
 };
 
 /// The arguments of `tollgate prices`.
@@ -30,6 +30,18 @@ pub(super) struct Command {
     /// Of that provider alone
     #[arg(long, value_name = "PROVIDER", requires = "model")]
     provider: Option<String>,
+    /// Served in that tier, as the provider's answers name it
+    #[arg(long, value_name = "TIER", requires = "model")]
+    tier: Option<String>,
+    /// Served in that region, as Anthropic's answers name it
+    #[arg(long, value_name = "REGION", requires = "model")]
+    region: Option<String>,
+    /// As part of a batch
+    #[arg(long, requires = "model")]
+    batch: bool,
+    /// At that time, like 2026-11-01T00:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", requires = "model")]
+    at: Option<jiff::Timestamp>,
     #[command(flatten)]
     settings: Settings,
     /// Text for people, or JSON
@@ -50,6 +62,8 @@ struct Offer {
     provider: String,
     /// Where the prices come from.
     source: String,
+    /// What made these prices of the usual ones: tiers, batches, regions, contracts.
+    notes: Vec<String>,
     /// US dollars a million, by unit.
     prices: BTreeMap<&'static str, Entry>,
     /// Everything that the book says, with when it holds.
@@ -80,7 +94,19 @@ impl Command {
         let Some(model) = &self.model else {
             return summary(&pricing, &config);
         };
-        let offers = offers(&pricing, model, self.provider.as_deref());
+        let at = self.at.map_or_else(|| SystemClock.wall(), moment);
+        let served = Query {
+            request_model: Some(model),
+            at,
+            context: Context {
+                service_tier: self.tier.as_deref(),
+                region: self.region.as_deref(),
+                batch: self.batch,
+                ..Context::default()
+            },
+            ..Query::default()
+        };
+        let offers = offers(&pricing, model, self.provider.as_deref(), &served);
         if offers.is_empty() {
             let whose = self
                 .provider
@@ -120,8 +146,18 @@ fn summary(pricing: &Pricing, config: &crate::config::Config) -> Result<(), Fail
     Ok(())
 }
 
-/// The prices that hold now, of one provider or of all that have the model.
-fn offers(pricing: &Pricing, model: &str, provider: Option<&str>) -> Vec<Offer> {
+/// That moment; the epoch for what is before it.
+fn moment(at: jiff::Timestamp) -> Timestamp {
+    Timestamp::from_secs(u64::try_from(at.as_second()).unwrap_or(0))
+}
+
+/// The prices of calls served like that, of one provider or of all that have the model.
+fn offers(
+    pricing: &Pricing,
+    model: &str,
+    provider: Option<&str>,
+    served: &Query<'_>,
+) -> Vec<Offer> {
     let mut providers = match provider {
         Some(provider) => vec![provider],
         None => pricing.sold_by(model),
@@ -130,27 +166,30 @@ fn offers(pricing: &Pricing, model: &str, provider: Option<&str>) -> Vec<Offer> 
         // The configuration may set a price for whoever sells it.
         providers.push("");
     }
-    let now = SystemClock.wall();
-    let offer = |provider: &&str| offer(pricing, model, provider, now);
+    let offer = |provider: &&str| {
+        offer(
+            pricing,
+            &Query {
+                provider,
+                ..*served
+            },
+        )
+    };
     providers.iter().filter_map(offer).collect()
 }
 
-fn offer(pricing: &Pricing, model: &str, provider: &str, at: Timestamp) -> Option<Offer> {
+fn offer(pricing: &Pricing, query: &Query<'_>) -> Option<Offer> {
     let Explanation {
         tariff,
         limits,
         in_book,
-    } = pricing.explain(&Query {
-        provider,
-        request_model: Some(model),
-        at,
-        ..Query::default()
-    });
+    } = pricing.explain(query);
     let tariff = tariff?;
     let all = in_book.unwrap_or_default();
     Some(Offer {
-        provider: provider.to_owned(),
+        provider: query.provider.to_owned(),
         source: tariff.origin().to_string(),
+        notes: tariff.notes().iter().map(ToString::to_string).collect(),
         prices: entries(tariff.prices()),
         in_book: all
             .iter()
@@ -205,7 +244,10 @@ fn detailed(model: &str, offer: &Offer) -> String {
     text.push_str(&lines(&columns, &rows.collect::<Vec<_>>()));
     let window = offer.window.map_or_else(|| "not known".to_owned(), grouped);
     let most = grouped(offer.most_output);
-    let source = &offer.source;
+    let sources: Vec<&str> = std::iter::once(offer.source.as_str())
+        .chain(offer.notes.iter().map(String::as_str))
+        .collect();
+    let source = sources.join("\nwith     ");
     // Writing to a String cannot fail.
     let _ok = writeln!(
         text,

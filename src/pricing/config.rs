@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
+    factor::Factor,
     price::{Price, Prices},
     unit::Unit,
 };
@@ -24,7 +25,7 @@ pub enum UnknownModel {
     CountTokens,
 }
 
-/// The section `pricing:`. Every key that is not one of these three is a model's name, a
+/// The section `pricing:`. Every key that is not one of those here is a model's name, a
 /// `provider/model`, or either with `*` in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -34,6 +35,9 @@ pub struct Config {
     pub unknown_model: UnknownModel,
     /// The prices that `unknown_model: ceiling` charges.
     pub unknown_price: Prices,
+    /// By how much the book's prices of a provider's tokens are multiplied: contracts, and regions
+    /// and endpoints that cost more.
+    pub factors: BTreeMap<Box<str>, Factor>,
     /// Prices by model, as written.
     pub models: BTreeMap<Box<str>, Prices>,
 }
@@ -46,6 +50,7 @@ impl Default for Config {
             file: None,
             unknown_model: UnknownModel::default(),
             unknown_price: unknown.into_iter().collect(),
+            factors: BTreeMap::new(),
             models: BTreeMap::new(),
         }
     }
@@ -72,6 +77,7 @@ impl<'de> de::Visitor<'de> for Section {
             match &*key {
                 "file" => config.file = map.next_value()?,
                 "unknown_model" => config.unknown_model = map.next_value()?,
+                "factors" => config.factors = map.next_value()?,
                 "unknown_price" => config.unknown_price = map.next_value::<Plausible>()?.0,
                 model if config.models.contains_key(model) => {
                     return Err(de::Error::custom(format_args!("`{model}` is given twice")));

@@ -15,6 +15,8 @@ use parking_lot::RwLock;
 use super::{
     book::{Book, Context, Found},
     config::{Config, UnknownModel},
+    factor::{self, Factor},
+    lists::list_of,
     models::{self, Limits},
     overrides::Overrides,
     price::Prices,
@@ -46,6 +48,8 @@ pub struct Pricing {
     book: Book,
     overrides: Overrides,
     free: HashSet<Box<str>>,
+    /// By provider, each with what is said of it.
+    factors: HashMap<Box<str>, (Factor, Arc<str>)>,
     free_tariff: Arc<Tariff>,
     unknown_model: UnknownModel,
     unknown_tariff: Arc<Tariff>,
@@ -99,6 +103,11 @@ impl Pricing {
             book,
             overrides: Overrides::new(&config.models),
             free: free.iter().map(|name| Box::from(*name)).collect(),
+            factors: config
+                .factors
+                .iter()
+                .map(|(provider, factor)| (provider.clone(), factor::agreed(provider, *factor)))
+                .collect(),
             free_tariff: Arc::new(Tariff::free()),
             unknown_model: config.unknown_model,
             unknown_tariff: Arc::new(Tariff::new(config.unknown_price.clone(), Origin::Unknown)),
@@ -171,10 +180,17 @@ impl Pricing {
         if self.free.contains(query.provider) {
             return Some(Arc::clone(&self.free_tariff));
         }
-        match want {
-            Want::Bill => book?.tariff(query.at, &query.context),
-            Want::Bound => book?.highest(query.at, &query.context),
-        }
+        let tariff = match want {
+            Want::Bill => book?.tariff(query.at, &query.context)?,
+            Want::Bound => book?.highest(query.at, &query.context)?,
+        };
+        let agreed = self.factors.get(query.provider);
+        let agreed = agreed.map(|(factor, why)| (*factor, Arc::clone(why)));
+        let there = factor::for_region(query.provider, query.context.region);
+        let factors = there.into_iter().chain(agreed);
+        Some(factors.fold(tariff, |tariff, (factor, why)| {
+            Arc::new(tariff.times(factor, why))
+        }))
     }
 
     /// What is known of the model that answered and of the one asked for, in this order.
@@ -234,40 +250,6 @@ impl Cache {
         models.insert(Box::from(model), found);
         drop(names);
     }
-}
-
-/// The book's list for `provider`, as Tollgate names it, and the model's name in it.
-fn list_of<'a>(provider: &'a str, path: &str, model: &'a str) -> (Cow<'a, str>, &'a str) {
-    let list = match provider {
-        "gemini" | "vertex" => return (Cow::Borrowed("google"), without_path(model)),
-        "bedrock" | "bedrock-mantle" => "aws",
-        "xai" => "x-ai",
-        "huggingface" => return router_list(path, model),
-        other => other,
-    };
-    (Cow::Borrowed(list), model)
-}
-
-/// Google's models have paths before their names in some places: `models/gemini-2.5-flash`,
-/// `google/gemini-2.5-flash`, `publishers/google/models/gemini-2.5-flash`.
-fn without_path(model: &str) -> &str {
-    model.rsplit_once('/').map_or(model, |(_, name)| name)
-}
-
-/// Hugging Face's router: the host that answers is the first segment of the path, or follows the
-/// model's name (`deepseek-ai/DeepSeek-R1:together`). Without either the router chooses, and the
-/// price is not known.
-fn router_list<'a>(path: &str, model: &'a str) -> (Cow<'a, str>, &'a str) {
-    let segment = path.trim_start_matches('/').split('/').next();
-    let (name, chosen) = match model.rsplit_once(':') {
-        Some((name, host)) => (name, Some(host)),
-        None => (model, None),
-    };
-    let (host, name) = match segment {
-        Some(host) if !matches!(host, "" | "v1" | "models") => (host, model),
-        _ => (chosen.unwrap_or_default(), name),
-    };
-    (Cow::Owned(format!("huggingface_{host}")), name)
 }
 
 #[cfg(test)]
@@ -488,5 +470,29 @@ mod tests {
                 .tariff(&query("openai", None, Some(&long)))
                 .is_none()
         );
+    }
+
+    #[test]
+    fn factors_multiply_the_books_tokens_and_not_prices_of_ones_own() {
+        let pricing =
+            pricing("factors: {anthropic: 0.5, openai: 2}\ngpt-4o: {input: 3, output: 1}\n");
+        let plain = query("anthropic", Some("claude-sonnet-4-6"), None);
+        let there = Query {
+            context: Context {
+                region: Some("us"),
+                ..Context::default()
+            },
+            ..plain
+        };
+        assert_eq!(input(&pricing, &plain).as_deref(), Some("$1.50"));
+        assert_eq!(input(&pricing, &there).as_deref(), Some("$1.65"));
+        let tariff = pricing.tariff(&there).unwrap();
+        assert_eq!(tariff.notes().len(), 2);
+        let searches = tariff.prices().get(Unit::WebSearches).unwrap();
+        assert_eq!(searches.base().nanos(), 10_000_000_000_000);
+        let own = query("openai", Some("gpt-4o"), None);
+        assert_eq!(input(&pricing, &own).as_deref(), Some("$3.00"));
+        let bound = pricing.highest(&there).unwrap();
+        assert_eq!(bound.prices(), tariff.prices());
     }
 }

@@ -1,6 +1,6 @@
 //! Prices: of one unit, which may depend on the size of the call, and of all units together.
 
-use super::unit::Unit;
+use super::{factor::Factor, unit::Unit};
 use crate::base::money::PerMillion;
 
 /// The price of one unit, which may depend on how much input the call has.
@@ -53,6 +53,16 @@ impl Price {
     /// Thresholds in input tokens with their prices, ascending.
     pub fn tiers(&self) -> &[(u64, PerMillion)] {
         &self.tiers
+    }
+
+    /// The price `factor` times, tiers too.
+    pub(super) fn times(&self, factor: Factor) -> Self {
+        let tiers = self.tiers.iter();
+        let tiers = tiers.map(|(above, price)| (*above, factor.of(*price)));
+        Self {
+            base: factor.of(self.base),
+            tiers: tiers.collect(),
+        }
     }
 
     /// A price that is never below either.

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
+    factor::Factor,
     price::{Price, Prices},
     unit::Unit,
 };
@@ -19,6 +20,7 @@ use crate::{
 pub struct Tariff {
     prices: Prices,
     origin: Origin,
+    notes: Vec<Arc<str>>,
 }
 
 /// Where a tariff comes from.
@@ -85,7 +87,45 @@ impl fmt::Display for Origin {
 impl Tariff {
     /// Of these prices, from there.
     pub const fn new(prices: Prices, origin: Origin) -> Self {
-        Self { prices, origin }
+        Self {
+            prices,
+            origin,
+            notes: Vec::new(),
+        }
+    }
+
+    /// With a note of what made these prices of the usual ones: `service_tier=flex`.
+    #[must_use]
+    pub(super) fn noting(mut self, notes: impl IntoIterator<Item = Arc<str>>) -> Self {
+        self.notes.extend(notes);
+        self
+    }
+
+    /// The same, `factor` times as dear (all that is counted in tokens), and a note of why.
+    #[must_use]
+    pub(super) fn times(&self, factor: Factor, why: Arc<str>) -> Self {
+        let dearer = self.prices.iter().map(|(unit, price)| {
+            let tokens = unit.is_input() || unit.is_output();
+            (
+                unit,
+                if tokens {
+                    price.times(factor)
+                } else {
+                    price.clone()
+                },
+            )
+        });
+        Self {
+            prices: dearer.collect(),
+            origin: self.origin.clone(),
+            notes: self.notes.clone(),
+        }
+        .noting([why])
+    }
+
+    /// What made these prices of the usual ones, in the order in which it did.
+    pub fn notes(&self) -> &[Arc<str>] {
+        &self.notes
     }
 
     /// Costs nothing, and that is known.
@@ -103,6 +143,14 @@ impl Tariff {
         &self.origin
     }
 
+    /// What was asked for these prices, with its version: `genai-prices 0.2.3`, `configuration`.
+    pub fn version(&self) -> &str {
+        match &self.origin {
+            Origin::Book { book, .. } => book,
+            Origin::Override(_) | Origin::Free | Origin::Unknown => "configuration",
+        }
+    }
+
     /// Whether every call costs nothing, whatever it uses.
     pub fn is_free(&self) -> bool {
         let zero = |price: &Price| price.highest_up_to(u64::MAX) == PerMillion::default();
@@ -117,8 +165,13 @@ impl Tariff {
     /// has a price), or the parts are more than the whole. A free tariff knows its cost without any
     /// usage.
     pub fn bill(&self, usage: &Usage) -> Result<Usd, BillError> {
+        self.exact(usage, true).map(Bill::total)
+    }
+
+    /// As [`Tariff::bill`], not yet rounded. `whole`: the call itself is charged too.
+    pub(super) fn exact(&self, usage: &Usage, whole: bool) -> Result<Bill, BillError> {
         if self.is_free() {
-            return Ok(Usd::ZERO);
+            return Ok(Bill::default());
         }
         let by_tokens = |unit: Unit| unit.is_input() || unit.is_output();
         let known = if self.prices.iter().any(|(unit, _)| by_tokens(unit)) {
@@ -146,9 +199,11 @@ impl Tariff {
             if let Some(slot) = taken.get_mut(place) {
                 *slot = (unit, own);
             }
-            bill = bill.with(own, price.at(input));
+            if whole || unit != Unit::Requests {
+                bill = bill.with(own, price.at(input));
+            }
         }
-        Ok(bill.total())
+        Ok(bill)
     }
 
     /// The part of [`Tariff::bill`] that is fees for tools which the provider ran.

@@ -256,8 +256,11 @@ impl Exchange {
     }
 
     fn priced(&self, facts: &ResponseFacts, usage: &Usage, source: UsageSource) -> Account {
-        let tariff = self.tariff(facts);
-        let cost = tariff.and_then(|tariff| tariff.bill(usage).ok());
+        let rounds = match source {
+            UsageSource::Reported => &*facts.rounds,
+            _ => &[],
+        };
+        let cost = self.live.pricing.cost(&self.query(facts), usage, rounds);
         // Without a price budgets are charged what stands for it, or the reservation.
         let usd = cost.or_else(|| self.reservation.stand_in()?.bill(usage).ok());
         Account {
@@ -287,6 +290,7 @@ impl Exchange {
             context: Context {
                 service_tier: facts.service_tier.as_deref(),
                 speed: facts.speed.as_deref(),
+                region: facts.region.as_deref(),
                 ..Context::default()
             },
         }

@@ -153,6 +153,7 @@ fn query(exchange: &Exchange) -> Query<'_> {
         at: exchange.start,
         context: Context {
             service_tier: request.service_tier.as_deref(),
+            region: request.region.as_deref(),
             ..Context::default()
         },
     }

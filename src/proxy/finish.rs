@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::{account::Account, exchange::Exchange, later::Later, observe::Observer, reserve};
 use crate::{
     call::{
-        facts::{ResponseFacts, Spends},
+        facts::{ResponseFacts, Round, Spends},
         outcome::{Decision, End, Status},
         refusal::Reason,
-        span::{BUDGET_CHARGED, BUDGET_REMAINING, Event, Span, Value},
+        span::{BUDGET_CHARGED, BUDGET_REMAINING, Event, PRICING_VERSION, ROUNDS, Span, Value},
         usage::UsageSource,
     },
     policy::{Charge, Ending, Hold},
@@ -29,6 +29,7 @@ impl Exchange {
             let tariff = self.tariff(&facts);
             self.note_fees(tariff.as_deref(), &account.usage, &facts);
         }
+        self.note_pricing(&account, &facts);
         let ending = Ending {
             span_id: self.trace.span_id,
             status: self.status(end, &facts),
@@ -145,6 +146,23 @@ impl Exchange {
             let text = Value::Text(charged.to_string().into_boxed_str());
             self.attributes.push((BUDGET_CHARGED, text));
         }
+    }
+
+    /// What the price depended on besides models and counts, so that it can be worked out again.
+    fn note_pricing(&mut self, account: &Account, facts: &ResponseFacts) {
+        let mut put = |name, value: Option<Value>| {
+            self.attributes.extend(value.map(|value| (name, value)));
+        };
+        put("tollgate.speed", facts.speed.clone().map(Value::Text));
+        put("tollgate.region", facts.region.clone().map(Value::Text));
+        let rounds = facts.rounds.iter().map(Round::to_string);
+        let rounds: Vec<Box<str>> = rounds.map(String::into_boxed_str).collect();
+        put(ROUNDS, (!rounds.is_empty()).then_some(Value::Texts(rounds)));
+        let is_billed = account.usage.is_reported() && account.cost.is_some();
+        let tariff = is_billed.then(|| self.tariff(facts)).flatten();
+        let by = tariff.map(|tariff| Value::Text(Box::from(tariff.version())));
+        let by = by.map(|by| (PRICING_VERSION, by));
+        self.attributes.extend(by);
     }
 
     fn note_remaining(&mut self, charge: &Charge) {

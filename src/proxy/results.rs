@@ -117,7 +117,7 @@ impl Exchange {
             return;
         }
         let pricing = &self.live.pricing;
-        let tariff = pricing.tariff(&Query {
+        let query = Query {
             provider: &self.route.to.provider.name,
             path: self.route.target.path(),
             response_model: facts.model.as_deref(),
@@ -126,10 +126,11 @@ impl Exchange {
             context: Context {
                 service_tier: facts.service_tier.as_deref(),
                 speed: facts.speed.as_deref(),
+                region: facts.region.as_deref(),
                 batch: true,
             },
-        });
-        let cost = tariff.and_then(|tariff| tariff.bill(&facts.usage).ok());
+        };
+        let cost = pricing.cost(&query, &facts.usage, &facts.rounds);
         let stand_in = (pricing.unknown_model() == UnknownModel::Ceiling)
             .then(|| Arc::clone(pricing.unknown_tariff()));
         let charge = cost.or_else(|| stand_in?.bill(&facts.usage).ok());

@@ -21,6 +21,8 @@ pub struct Context<'a> {
     pub service_tier: Option<&'a str>,
     /// Anthropic's `speed`.
     pub speed: Option<&'a str>,
+    /// Where it was served: Anthropic's `inference_geo`.
+    pub region: Option<&'a str>,
     /// The call was part of a batch.
     pub batch: bool,
 }
@@ -44,7 +46,8 @@ pub(super) struct Entry {
     clause: Clause,
     window: Option<u64>,
     dated: Vec<(When, Arc<Tariff>)>,
-    variants: Vec<Variant>,
+    /// Each with what it says of itself.
+    variants: Vec<(Arc<str>, Variant)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,7 +95,11 @@ impl Entry {
             clause: line.clause,
             window: line.window,
             dated: dated.collect(),
-            variants: line.variants,
+            variants: line
+                .variants
+                .into_iter()
+                .map(|variant| (variant.to_string().into(), variant))
+                .collect(),
         }
     }
 
@@ -111,13 +118,17 @@ impl Entry {
     pub(super) fn tariff(&self, at: Timestamp, context: &Context<'_>) -> Option<Arc<Tariff>> {
         let standard = self.standard(at)?;
         let mut replaced = Prices::default();
-        let applying = self
-            .variants
-            .iter()
-            .filter(|variant| variant.applies(at, context));
-        for (unit, price) in applying.flat_map(|variant| variant.usd.iter()) {
-            if replaced.get(unit).is_none() {
-                replaced.set(unit, price.clone());
+        let mut notes = Vec::new();
+        let variants = self.variants.iter();
+        for (name, variant) in variants.filter(|(_, variant)| variant.applies(at, context)) {
+            let before = replaced.iter().count();
+            for (unit, price) in variant.usd.iter() {
+                if replaced.get(unit).is_none() {
+                    replaced.set(unit, price.clone());
+                }
+            }
+            if replaced.iter().count() > before {
+                notes.push(Arc::clone(name));
             }
         }
         if replaced.is_empty() {
@@ -127,7 +138,8 @@ impl Entry {
         for (unit, price) in replaced.iter() {
             prices.set(unit, price.clone());
         }
-        Some(Arc::new(Tariff::new(prices, standard.origin().clone())))
+        let tariff = Tariff::new(prices, standard.origin().clone());
+        Some(Arc::new(tariff.noting(notes)))
     }
 
     /// Prices that no call of that day can exceed, if it is served as `context` asks or as usual.
@@ -166,7 +178,7 @@ impl Entry {
         let variants = self
             .variants
             .iter()
-            .map(|variant| (variant.to_string(), variant.usd.clone()));
+            .map(|(name, variant)| (name.to_string(), variant.usd.clone()));
         dated.chain(variants).collect()
     }
 
@@ -198,7 +210,8 @@ impl<'a> Context<'a> {
         match key {
             "service_tier" => self.service_tier,
             "speed" => self.speed,
-            "processing" => self.batch.then_some("batch"),
+            // Anthropic says of a batch's answer that its tier is that.
+            "processing" => (self.batch || self.service_tier == Some("batch")).then_some("batch"),
             _ => None,
         }
     }
@@ -358,7 +371,7 @@ mod tests {
         let served = |service_tier, speed| Context {
             service_tier: Some(service_tier),
             speed,
-            batch: false,
+            ..Context::default()
         };
         let flex = served("flex", None);
         let early = entry.tariff(at("2026-10-13T23:59:59Z"), &flex).unwrap();

@@ -225,6 +225,7 @@ impl Found {
         const USUAL: Context<'static> = Context {
             service_tier: None,
             speed: None,
+            region: None,
             batch: false,
         };
         if self.borrowed { &USUAL } else { context }

@@ -53,6 +53,7 @@ fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable>
             b"stream" => facts.stream = value.is_true(),
             b"max_tokens" | b"max_tokens_to_sample" => facts.output_limit = value.u64(),
             b"service_tier" => facts.service_tier = value.name(),
+            b"inference_geo" => facts.region = value.name(),
             b"temperature" => facts.temperature = value.f64(),
             b"top_p" => facts.top_p = value.f64(),
             b"metadata" => {

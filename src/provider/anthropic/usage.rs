@@ -3,7 +3,10 @@
 //! What the cache held of the input, or took of it, is reported apart and belongs to it.
 
 use crate::{
-    call::{facts::ResponseFacts, usage::Usage},
+    call::{
+        facts::{ResponseFacts, Round},
+        usage::Usage,
+    },
     provider::{
         state::StreamState,
         wire::json::{Ahead, Json},
@@ -43,12 +46,14 @@ pub(super) fn read(
         },
         b"service_tier" => named(value, &mut facts.service_tier),
         b"speed" => named(value, &mut facts.speed),
-        b"iterations" => rounds = sum_of_rounds(value),
+        b"inference_geo" => named(value, &mut facts.region),
+        b"iterations" if when == When::After => rounds = Rounds::read(value),
         _ => {},
     });
-    if rounds.usage.output.is_some() && rounds.total() > total(uncached, &found) {
+    if rounds.are_billed(total(uncached, &found)) {
         uncached = Some(rounds.uncached);
         found.update(&rounds.usage);
+        facts.rounds = rounds.list;
     }
     state.uncached_input = uncached.or(state.uncached_input);
     facts.usage.update(&found);
@@ -84,46 +89,91 @@ fn total(uncached: Option<u64>, found: &Usage) -> u64 {
     parts.into_iter().flatten().fold(0, u64::saturating_add)
 }
 
-/// What the model was asked for in all rounds that one response took (compaction, advisors): the
-/// bill is their sum, of which the usage above them may show only a part.
-#[derive(Clone, Copy, Debug, Default)]
+/// What models were asked for in all rounds that one response took (compaction, advisors): the bill
+/// is their sum, each by its own model, of which the usage above them may show only a part.
+#[derive(Debug, Default)]
 struct Rounds {
     uncached: u64,
+    /// The sum, `input` apart.
     usage: Usage,
+    list: Vec<Round>,
 }
 
 impl Rounds {
+    /// The most that are kept one by one; a later one is added to the last of its model.
+    const MOST: usize = 64;
+
+    fn read(rounds: Ahead<'_, '_>) -> Self {
+        let mut all = Self::default();
+        rounds.items(|round| {
+            let mut one = Round::default();
+            let mut uncached = None;
+            round.object(|key, value| match key {
+                b"input_tokens" => uncached = value.take().u64(),
+                b"cache_read_input_tokens" => one.usage.cache_read = value.take().u64(),
+                b"cache_creation_input_tokens" => one.usage.cache_write = value.take().u64(),
+                b"cache_creation" => lifetimes(value, &mut one.usage),
+                b"output_tokens" => one.usage.output = value.take().u64(),
+                b"model" => named(value, &mut one.model),
+                _ => {},
+            });
+            all.uncached = all.uncached.saturating_add(uncached.unwrap_or(0));
+            add(&mut all.usage, &one.usage);
+            one.usage.input = Some(total(
+                uncached,
+                &Usage {
+                    output: None,
+                    ..one.usage
+                },
+            ));
+            all.keep(one);
+        });
+        all
+    }
+
+    fn keep(&mut self, one: Round) {
+        if self.list.len() < Self::MOST {
+            self.list.push(one);
+            return;
+        }
+        let same = self.list.iter().rposition(|known| known.model == one.model);
+        let place = same.unwrap_or(Self::MOST - 1);
+        if let Some(last) = self.list.get_mut(place) {
+            last.usage.input = sum(last.usage.input, one.usage.input);
+            add(&mut last.usage, &one.usage);
+        }
+    }
+
     fn total(&self) -> u64 {
         total(Some(self.uncached), &self.usage)
     }
+
+    /// Whether they are the bill, where the usage above them has `shown` tokens.
+    fn are_billed(&self, shown: u64) -> bool {
+        let others = self.list.iter().any(|round| round.model.is_some());
+        let total = self.total();
+        self.usage.output.is_some() && (total > shown || (others && total == shown))
+    }
 }
 
-fn sum_of_rounds(rounds: Ahead<'_, '_>) -> Rounds {
-    let mut sum = Rounds::default();
-    rounds.items(|round| {
-        let mut one = Usage::NONE;
-        let mut uncached = None;
-        round.object(|key, value| match key {
-            b"input_tokens" => uncached = value.take().u64(),
-            b"cache_read_input_tokens" => one.cache_read = value.take().u64(),
-            b"cache_creation_input_tokens" => one.cache_write = value.take().u64(),
-            b"cache_creation" => lifetimes(value, &mut one),
-            b"output_tokens" => one.output = value.take().u64(),
-            _ => {},
-        });
-        let add = |sum: &mut Option<u64>, more: Option<u64>| {
-            if let Some(more) = more {
-                *sum = Some(sum.unwrap_or(0).saturating_add(more));
-            }
-        };
-        sum.uncached = sum.uncached.saturating_add(uncached.unwrap_or(0));
-        add(&mut sum.usage.cache_read, one.cache_read);
-        add(&mut sum.usage.cache_write, one.cache_write);
-        add(&mut sum.usage.cache_write_5m, one.cache_write_5m);
-        add(&mut sum.usage.cache_write_1h, one.cache_write_1h);
-        add(&mut sum.usage.output, one.output);
-    });
-    sum
+/// Adds all but the input.
+fn add(all: &mut Usage, one: &Usage) {
+    for (all, one) in [
+        (&mut all.cache_read, one.cache_read),
+        (&mut all.cache_write, one.cache_write),
+        (&mut all.cache_write_5m, one.cache_write_5m),
+        (&mut all.cache_write_1h, one.cache_write_1h),
+        (&mut all.output, one.output),
+    ] {
+        *all = sum(*all, one);
+    }
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 #[cfg(test)]
@@ -131,12 +181,16 @@ mod tests {
     use super::*;
 
     fn usage(reports: &[(&str, When)]) -> Usage {
+        facts(reports).usage
+    }
+
+    fn facts(reports: &[(&str, When)]) -> ResponseFacts {
         let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
         for (report, when) in reports {
             let report = Json::document(report.as_bytes());
             report.read(|report| read(report, *when, &mut facts, &mut state));
         }
-        facts.usage
+        facts
     }
 
     #[test]
@@ -208,5 +262,60 @@ mod tests {
             When::After,
         )]);
         assert_eq!(whole, Usage::text(5, 6));
+    }
+
+    #[test]
+    fn each_round_keeps_its_model_and_its_own_input() {
+        let found = facts(&[(
+            r#"{"input_tokens":2390,"output_tokens":121,"inference_geo":"us","iterations":[
+            {"input_tokens":1128,"output_tokens":110,"type":"message"},
+            {"input_tokens":2500,"cache_read_input_tokens":18,"output_tokens":22,
+             "type":"advisor_message","model":"claude-opus-4-8"},
+            {"input_tokens":1262,"output_tokens":11,"type":"message"}]}"#,
+            When::After,
+        )]);
+        let own = |input, output| Round {
+            model: None,
+            usage: Usage::text(input, output),
+        };
+        let advisor = Round {
+            model: Some(Box::from("claude-opus-4-8")),
+            usage: Usage {
+                cache_read: Some(18),
+                ..Usage::text(2518, 22)
+            },
+        };
+        assert_eq!(found.rounds, [own(1128, 110), advisor, own(1262, 11)]);
+        assert_eq!(
+            (found.usage.input, found.usage.output),
+            (Some(4908), Some(143))
+        );
+        assert_eq!(found.region.as_deref(), Some("us"));
+    }
+
+    #[test]
+    fn rounds_that_the_top_shows_whole_are_not_kept_unless_they_name_models() {
+        let report = |model| {
+            let top = r#""input_tokens":5,"output_tokens":6"#;
+            let report = format!("{{{top},\"iterations\":[{{{top}{model}}}]}}");
+            facts(&[(&report, When::After)]).rounds.len()
+        };
+        assert_eq!(report(""), 0);
+        assert_eq!(report(r#","model":"claude-opus-4-8""#), 1);
+    }
+
+    #[test]
+    fn of_too_many_rounds_the_last_take_the_rest() {
+        let round = r#"{"input_tokens":2,"output_tokens":1},"#;
+        let other = r#"{"input_tokens":3,"output_tokens":1,"model":"other"},"#;
+        let report = format!(
+            r#"{{"input_tokens":2,"output_tokens":1,"iterations":[{other}{}{other}{{}}]}}"#,
+            round.repeat(100)
+        );
+        let found = facts(&[(&report, When::After)]);
+        assert_eq!(found.rounds.len(), Rounds::MOST);
+        assert_eq!(found.rounds[0].usage, Usage::text(6, 2));
+        let input = found.rounds.iter().filter_map(|round| round.usage.input);
+        assert_eq!(Some(input.sum()), found.usage.input);
     }
 }

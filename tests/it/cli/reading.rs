@@ -244,6 +244,18 @@ fn a_price_says_where_it_comes_from() {
         several.contains("pricing.azure/gpt-4o in the configuration"),
         "{several}"
     );
+    let served = [
+        "claude-sonnet-4-6",
+        "--provider=anthropic",
+        "--region=us",
+        "--batch",
+        "--at=2026-11-15T12:00:00Z",
+    ];
+    let served = prices(&served);
+    assert!(
+        served.contains("with     processing=batch") && served.contains("with     1.1 times in us"),
+        "{served}"
+    );
     let tiered = prices(&["gemini-2.5-pro", "--provider=gemini"]);
     assert!(tiered.contains("$2.50 above 200,000"), "{tiered}");
     let own: Value = serde_json::from_str(&prices(&["house-model", "--format=json"])).unwrap();

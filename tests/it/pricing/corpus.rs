@@ -229,6 +229,7 @@ fn context(recorded: Option<&Value>) -> Context<'_> {
         service_tier: field("service_tier"),
         speed: field("speed"),
         batch: field("processing") == Some("batch"),
+        ..Context::default()
     }
 }
 

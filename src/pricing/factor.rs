@@ -1,0 +1,125 @@
+//! Factors on prices: where a call is served, and what a contract says.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::base::money::PerMillion;
+
+/// By how much prices are multiplied, in billionths: above zero, at most 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factor(i64);
+
+const ONE: i64 = 1_000_000_000;
+
+impl Factor {
+    /// So many hundredths.
+    const fn percent(percent: i64) -> Self {
+        Self(percent * (ONE / 100))
+    }
+
+    /// The price so many times, rounded to what a price can be, halves to even.
+    pub(super) fn of(self, price: PerMillion) -> PerMillion {
+        let one = i128::from(ONE);
+        let exact = i128::from(price.nanos()) * i128::from(self.0);
+        let (whole, rest) = (exact.div_euclid(one), exact.rem_euclid(one));
+        let up = match (rest * 2).cmp(&one) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => whole & 1,
+            std::cmp::Ordering::Greater => 1,
+        };
+        PerMillion::from_nanos(i64::try_from(whole + up).unwrap_or(i64::MAX))
+    }
+}
+
+/// As it is written: `1.1`.
+impl std::fmt::Display for Factor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = format!("{}.{:09}", self.0 / ONE, self.0 % ONE);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+impl<'de> Deserialize<'de> for Factor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let nanos = PerMillion::deserialize(deserializer)?.nanos();
+        if nanos <= 0 || nanos > 100 * ONE {
+            return Err(de::Error::custom(
+                "a factor on prices is above 0 and at most 100: 1.1 is ten per cent more",
+            ));
+        }
+        Ok(Self(nanos))
+    }
+}
+
+/// What a provider adds where the answer says that it was made in a certain region.
+struct Surcharge {
+    provider: &'static str,
+    region: &'static str,
+    factor: Factor,
+    source: &'static str,
+}
+
+/// Those that answers tell of; others are for `pricing.factors` in the configuration, as they depend
+/// on contracts and endpoints.
+const SURCHARGES: &[Surcharge] = &[Surcharge {
+    provider: "anthropic",
+    region: "us",
+    // All token prices; models before Opus 4.6 refuse to be asked for it, and do not report it.
+    factor: Factor::percent(110),
+    source: "platform.claude.com/docs/en/manage-claude/data-residency",
+}];
+
+/// The factor for a call to `provider` that is served in `region`, and where it comes from.
+pub(super) fn for_region(provider: &str, region: Option<&str>) -> Option<(Factor, Arc<str>)> {
+    let region = region?;
+    let found = SURCHARGES
+        .iter()
+        .find(|one| one.provider == provider && one.region == region)?;
+    let why = format!("{} times in {region}: {}", found.factor, found.source);
+    Some((found.factor, why.into()))
+}
+
+/// A factor of `pricing.factors`, with what is said of it.
+pub(super) fn agreed(provider: &str, factor: Factor) -> (Factor, Arc<str>) {
+    let why = format!("{factor} times: pricing.factors.{provider} in the configuration");
+    (factor, why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_factor_is_read_as_a_number_and_shown_as_it_was_written() {
+        for (text, factor) in [("1.1", Factor::percent(110)), ("0.85", Factor::percent(85))] {
+            let read: Factor = serde_json::from_str(text).unwrap();
+            assert_eq!((read, read.to_string().as_str()), (factor, text));
+        }
+        for text in ["0", "-1", "101", "\"a\""] {
+            assert!(serde_json::from_str::<Factor>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_provider_that_charges_more_there_does() {
+        assert!(for_region("anthropic", Some("us")).is_some());
+        assert!(for_region("anthropic", Some("global")).is_none());
+        assert!(for_region("anthropic", None).is_none());
+        assert!(for_region("bedrock", Some("us")).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_price_times_a_factor_is_rounded_once_and_to_even(
+            nanos in 0_i64..1_000_000_000_000, factor in 1_i64..10 * ONE,
+        ) {
+            let found = i128::from(Factor(factor).of(PerMillion::from_nanos(nanos)).nanos());
+            let off = (found * i128::from(ONE) - i128::from(nanos) * i128::from(factor)).abs();
+            let half = i128::from(ONE / 2);
+            prop_assert!(off < half || (off == half && found % 2 == 0));
+        }
+    }
+}
