@@ -1,4 +1,4 @@
-//! The limits on a call's way: matching, reserving and settling three counters, and the journal.
+//! The limits on a call's way: matching, reserving and settling counters, and the journal.
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
 use std::{hint::black_box, sync::Arc};
@@ -21,10 +21,26 @@ use tollgate::{
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_618_800);
 
-fn engine(journal: Arc<dyn Journal>) -> Engine {
-    let rules: policy::Config =
-        serde_json::from_str(r#"{"daily": 1000000, "monthly": 1000000, "per_user": 1000000}"#)
-            .unwrap();
+const THREE: &str = r#"{"daily": 1000000, "monthly": 1000000, "per_user": 1000000}"#;
+
+/// A hundred rules, of which five match the call: three of its agent, two of anybody.
+fn hundred() -> String {
+    let rules = (0..100).map(|number| {
+        let whose = match number {
+            0 | 50 => "{}",
+            1..=3 => r#"{"agent": "support"}"#,
+            _ => &format!(r#"{{"agent": "agent-{number}"}}"#),
+        };
+        format!(
+            r#"{{"name": "rule-{number}", "match": {whose}, "per": ["user"], "window": "day",
+                "limit": {{"usd": 1000000}}}}"#
+        )
+    });
+    format!(r#"{{"rules": [{}]}}"#, rules.collect::<Vec<_>>().join(","))
+}
+
+fn engine(rules: &str, journal: Arc<dyn Journal>) -> Engine {
+    let rules: policy::Config = serde_json::from_str(rules).unwrap();
     Engine::build(&rules, &[], &[], &Purse::new(journal, 1_000), None).unwrap()
 }
 
@@ -51,12 +67,13 @@ fn limits(criterion: &mut Criterion) {
         source: UsageSource::Reported,
     };
     let call = |engine: &Engine| {
-        let matched = engine.matched(&subject, NOW).unwrap();
+        let mut matched = engine.matched(&subject, NOW).unwrap();
+        assert!(engine.recalling(&mut matched, NOW).is_none());
         let hold = engine.admit(matched, amounts, &subject, NOW).unwrap();
         black_box(hold.settle(charge));
     };
 
-    let memory = engine(Arc::new(Memory));
+    let memory = engine(THREE, Arc::new(Memory));
     criterion.bench_function("policy: match three rules", |bencher| {
         bencher.iter(|| black_box(memory.matched(&subject, NOW).unwrap()));
     });
@@ -73,9 +90,19 @@ fn limits(criterion: &mut Criterion) {
         ..Config::default()
     };
     let (ledger, _) = Ledger::open(&config, Arc::new(SystemClock)).unwrap();
-    let kept = engine(ledger.journal());
+    let kept = engine(THREE, ledger.journal());
     criterion.bench_function("policy: the same, journalled", |bencher| {
         bencher.iter(|| call(&kept));
+    });
+    let many = engine(&hundred(), Arc::new(Memory));
+    let matched = many.matched(&subject, NOW).unwrap();
+    assert_eq!(format!("{matched:?}").matches("Claim {").count(), 5);
+    criterion.bench_function("policy: 5 of 100 rules", |bencher| {
+        bencher.iter(|| call(&many));
+    });
+    let many = engine(&hundred(), ledger.journal());
+    criterion.bench_function("policy: 5 of 100 rules, journalled", |bencher| {
+        bencher.iter(|| call(&many));
     });
 }
 

@@ -148,6 +148,7 @@ impl Gauges {
     /// Everything that has a bound: what is held, the bound where it is one number, and how often
     /// it was met where that is not told elsewhere.
     fn bounded(&self, metrics: &Metrics) {
+        let ledger = self.control.ledger_counts().unwrap_or_default();
         let holdings = self.proxy.holdings();
         let purse = self.control.purse().counts();
         let upstreams: Vec<_> = self.upstreams.iter().map(|one| one.counts()).collect();
@@ -169,6 +170,7 @@ impl Gauges {
                 usize::try_from(holdings.peeked_bytes).unwrap_or(usize::MAX),
             ),
             ("awaited_responses", holdings.awaited_responses),
+            ("known_counters", ledger.known),
             ("estimated_models", holdings.estimated_models),
             ("counters", purse.counters),
             ("waiting_calls", purse.waiting),
@@ -184,6 +186,7 @@ impl Gauges {
             ("peeked_bytes", self.limits.peek_total.as_usize()),
             ("awaited_responses", holdings.most_awaited),
             ("counters", self.limits.counters),
+            ("known_counters", ledger.most_known),
             ("estimated_models", Estimator::MAX_MODELS),
             ("waiting_calls", purse.most_waiting),
         ];
@@ -194,18 +197,13 @@ impl Gauges {
             ("peeked_bytes", holdings.peek_turned_away),
             ("awaited_responses", holdings.awaited_turned_away),
             ("counters", purse.overflowed),
+            ("known_counters", ledger.rules_unknown),
             ("waiting_calls", purse.turned_away),
             ("idle_upstream_connections", overflow),
             ("prices", emptied),
             ("estimated_models", holdings.estimated_left_out),
             ("estimates", holdings.estimates_missed),
-            (
-                "noted_refusals",
-                self.control
-                    .ledger_counts()
-                    .unwrap_or_default()
-                    .refused_unnoted,
-            ),
+            ("noted_refusals", ledger.refused_unnoted),
         ];
         for (what, count) in over {
             metrics.over.with_label_values(&[what]).inc_by(count);

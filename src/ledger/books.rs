@@ -17,6 +17,7 @@ use rusqlite::{
 use super::{
     coding::{unit_number, unit_numbered},
     ended::{self, Ended},
+    known::Known,
     later::{self, Parked},
     posting::{Item, Posting},
     verify::{chain, link},
@@ -39,6 +40,8 @@ CREATE TABLE IF NOT EXISTS totals(
     -- The part of `spent` whose entries are no longer kept.
     opening INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY(counter, cell)) WITHOUT ROWID;
+-- For finding what is in the present windows.
+CREATE INDEX IF NOT EXISTS totals_in ON totals(cell);
 CREATE TABLE IF NOT EXISTS raises(
     counter INTEGER NOT NULL, cell INTEGER NOT NULL, amount INTEGER NOT NULL, until INTEGER);
 CREATE INDEX IF NOT EXISTS raises_of ON raises(counter, cell);
@@ -253,6 +256,11 @@ impl Books {
             .prepare_cached("SELECT body FROM entries WHERE request = ? ORDER BY seq")?;
         let found = find.query_map(params![request.bytes()], |row| row.get(0))?;
         Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// The counters that have something in windows which are not over by `now`; at most `most`.
+    pub(super) fn known(&self, now: Timestamp, most: usize) -> Result<Known, BooksError> {
+        Known::load(&self.db, now, most)
     }
 
     /// What a counter held in `cells`.

@@ -21,13 +21,13 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::{
-    books::Books,
     config::{Durability, OnLedgerDown},
+    past::Past,
     record, segment,
 };
 use crate::{
     base::clock::{Clock, Instant, Timestamp},
-    policy::{CounterName, Durable, Entry, Journal, JournalDown, Position, Recalled},
+    policy::{CounterName, Durable, Entry, Journal, JournalDown, Position, Recalled, Recalling},
 };
 
 /// Noted records that wait to be written, in bytes; beyond, while nothing can be written, further
@@ -47,8 +47,7 @@ pub(super) struct FileJournal {
     clock: Arc<dyn Clock>,
     durability: Durability,
     on_down: OnLedgerDown,
-    /// For reading what counters held; the keeper writes through a connection of its own.
-    pub(super) books: Mutex<Books>,
+    pub(super) past: Arc<Past>,
     tail: Mutex<Tail>,
     /// Wakes the keeper.
     pub(super) work: Condvar,
@@ -116,7 +115,7 @@ impl FileJournal {
     /// The segment cannot be created.
     pub(super) fn create(
         number: u64,
-        books: Books,
+        past: Arc<Past>,
         clock: Arc<dyn Clock>,
         config: &super::Config,
     ) -> io::Result<Self> {
@@ -128,7 +127,7 @@ impl FileJournal {
             clock,
             durability: config.durability,
             on_down: config.on_ledger_down,
-            books: Mutex::new(books),
+            past,
             tail: Mutex::new(Tail {
                 file,
                 number,
@@ -373,15 +372,18 @@ impl Journal for FileJournal {
         counter: &CounterName,
         cells: RangeInclusive<Timestamp>,
     ) -> Result<Recalled, JournalDown> {
-        let recalled = self.books.lock().recall(counter, cells);
-        recalled.or_else(|error| {
-            self.tallies.books_down.fetch_add(1, Relaxed);
-            self.warn(&mut self.tail.lock(), &io::Error::other(error));
-            match self.on_down {
-                OnLedgerDown::Allow => Ok(Recalled::default()),
-                OnLedgerDown::Block => Err(JournalDown),
-            }
-        })
+        self.past.recall(counter, cells)
+    }
+
+    fn must_read(&self, counter: &CounterName, cells: &RangeInclusive<Timestamp>) -> bool {
+        self.past.may_hold(counter, cells)
+    }
+
+    fn recalling(
+        &self,
+        asked: Vec<(CounterName, RangeInclusive<Timestamp>)>,
+    ) -> Recalling<Vec<Recalled>> {
+        self.past.recalling(asked)
     }
 
     fn durable(&self, position: Position) -> Option<Durable> {

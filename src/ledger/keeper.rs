@@ -131,6 +131,8 @@ impl Keeper {
         {
             self.last_prune = Some(now);
             let oldest = self.clock.wall() - self.retention;
+            let wall = self.clock.wall();
+            self.journal.past.known.lock().forget_what_is_over(wall);
             let pruned = self.books.prune(oldest);
             self.told(
                 "Old entries cannot be removed from the ledger's books",
@@ -171,7 +173,7 @@ impl Keeper {
                 self.told("The ledger's books cannot be written", posted);
                 return; // It is all in the journal still.
             }
-            self.unposted.clear();
+            self.remember();
             match self.read(mark) {
                 Ok(ControlFlow::Continue(())) => {},
                 Ok(ControlFlow::Break(())) => break,
@@ -182,6 +184,19 @@ impl Keeper {
             }
         }
         self.journal.checkpointed.store(mark.position, Relaxed);
+    }
+
+    /// What was posted is in the books: whoever asks for its counters is to read them there.
+    fn remember(&mut self) {
+        let now = self.clock.wall();
+        let mut known = self.journal.past.known.lock();
+        for item in self.unposted.drain(..) {
+            if let Item::Over(posting) = item {
+                for (counter, cell, _) in &posting.totals {
+                    known.add(counter, *cell, now);
+                }
+            }
+        }
     }
 
     /// Reads on, at most to the end of a segment; breaks once `mark` is reached.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::{
     base::clock::Timestamp,
-    policy::{CounterName, Durable, Entry, Journal, JournalDown, Position, Recalled},
+    policy::{CounterName, Durable, Entry, Journal, JournalDown, Position, Recalled, Recalling},
 };
 
 /// Keeps nothing. For runs without a data directory.
@@ -17,6 +17,18 @@ impl Journal for Memory {
     }
 
     fn note(&self, _entry: &Entry<'_>) {}
+
+    fn must_read(&self, _counter: &CounterName, _cells: &RangeInclusive<Timestamp>) -> bool {
+        false
+    }
+
+    fn recalling(
+        &self,
+        asked: Vec<(CounterName, RangeInclusive<Timestamp>)>,
+    ) -> Recalling<Vec<Recalled>> {
+        let nothing = asked.iter().map(|_| Recalled::default()).collect();
+        Box::pin(std::future::ready(Ok(nothing)))
+    }
 
     fn recall(
         &self,

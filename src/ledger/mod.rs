@@ -13,9 +13,11 @@ mod config;
 mod ended;
 mod journal;
 mod keeper;
+mod known;
 mod later;
 mod memory;
 mod owner;
+mod past;
 mod posting;
 mod record;
 mod segment;
@@ -41,6 +43,7 @@ use self::{
     journal::FileJournal,
     keeper::Keeper,
     later::Parked,
+    past::Past,
     posting::{Item, Open, Reader, records_in},
     segment::Frames,
 };
@@ -128,6 +131,12 @@ pub struct Counts {
     pub refused_unnoted: u64,
     /// Times that the books could not be read or written; what they miss is in the journal.
     pub books_down: u64,
+    /// Counters of which it is remembered that the books have something.
+    pub known: usize,
+    /// The most of them.
+    pub most_known: usize,
+    /// Rules that have too many of them, so that each of their counters is looked up in the books.
+    pub rules_unknown: u64,
     /// Spans that the last run did not get to keep, and that were written from the ledger.
     pub spans_recovered: u64,
 }
@@ -141,7 +150,7 @@ impl Ledger {
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Self, Recovery), LedgerError> {
         let (journal, keeper, recovery) = assemble(config, clock)?;
         let reported = keeper.reported();
-        let before = journal.books.lock().newest()?;
+        let before = journal.past.books.lock().newest()?;
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || keeper.run())
@@ -177,7 +186,7 @@ impl Ledger {
     /// # Errors
     /// The books cannot be read.
     pub fn ended(&self, more: impl FnMut(Ended) -> bool) -> Result<(), BooksError> {
-        self.journal.books.lock().ended(more)
+        self.journal.past.books.lock().ended(more)
     }
 
     /// To be called once the calls that [`ended`](Self::ended) shows have their spans, of which
@@ -188,7 +197,7 @@ impl Ledger {
     pub fn spans_were_compared(&self, written: u64) -> Result<(), BooksError> {
         let tallies = &self.journal.tallies;
         tallies.spans_recovered.fetch_add(written, Relaxed);
-        self.journal.books.lock().compared(self.before)
+        self.journal.past.books.lock().compared(self.before)
     }
 
     /// Writes down what has settled, at once: to be called before the spans of calls are kept, so
@@ -208,12 +217,16 @@ impl Ledger {
         let journal = Arc::clone(&self.journal);
         move || {
             let tallies = &journal.tallies;
+            let (known, rules_unknown) = journal.past.known.lock().counts();
             Counts {
                 down: tallies.down.load(Relaxed),
                 failing: tallies.failing.load(Relaxed),
                 lost: tallies.lost.load(Relaxed),
                 refused_unnoted: tallies.refused_unnoted.load(Relaxed),
-                books_down: tallies.books_down.load(Relaxed),
+                books_down: tallies.books_down.load(Relaxed) + journal.past.failed.load(Relaxed),
+                known,
+                most_known: known::MOST,
+                rules_unknown,
                 spans_recovered: tallies.spans_recovered.load(Relaxed),
             }
         }
@@ -256,7 +269,9 @@ fn assemble(
     })?;
     let number = old.last().map_or(1, |last| last.saturating_add(1));
     let reading = Books::open(&books_in(dir))?;
-    let journal = FileJournal::create(number, reading, Arc::clone(&clock), config);
+    let known = reading.known(clock.wall(), known::MOST)?;
+    let past = Past::new(reading, known, Arc::clone(&clock), config);
+    let journal = FileJournal::create(number, past, Arc::clone(&clock), config);
     let journal = Arc::new(journal.map_err(unusable)?);
     let keeper =
         Keeper::new(Arc::clone(&journal), books, clock, number, old).keeping(config.retention);

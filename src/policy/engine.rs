@@ -183,6 +183,18 @@ impl Engine {
         Ok(matched)
     }
 
+    /// Reads what the call's counters held before, where that is neither in memory nor known to be
+    /// nothing: to be awaited before anything is asked, so that no thread is blocked by the reading.
+    /// `None`: there is nothing to wait for.
+    pub fn recalling(
+        &self,
+        matched: &mut Matched,
+        now: Timestamp,
+    ) -> Option<impl Future<Output = Result<(), Refusal>> + Send + use<>> {
+        let brought = self.purse.bring(&mut matched.claims, now)?;
+        Some(async move { brought.await.map_err(wording::down) })
+    }
+
     /// What is left for the call, and whether `amounts` fit: for choosing an output limit before
     /// asking. What is found here may be gone when it is asked for.
     ///

@@ -22,8 +22,18 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// Keeps `entry` soon. If it is lost, its call counts at its reservation.
     fn note(&self, entry: &Entry<'_>);
 
+    /// Whether the journal has to read, to know what a counter held in `cells`. Must be quick.
+    fn must_read(&self, counter: &CounterName, cells: &RangeInclusive<Timestamp>) -> bool;
+
+    /// What each of these counters held in these cells, read while the caller waits.
+    fn recalling(
+        &self,
+        asked: Vec<(CounterName, RangeInclusive<Timestamp>)>,
+    ) -> Recalling<Vec<Recalled>>;
+
     /// What a counter held in `cells`, from before it was in memory. On the calling thread, once
-    /// for each counter that comes into memory.
+    /// for each counter that comes into memory; blocks it where [`must_read`](Self::must_read) says
+    /// so.
     ///
     /// # Errors
     /// It cannot be known, and calls shall not pass without.
@@ -40,6 +50,9 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// Whether `recall` knows of everything that was settled until now.
     fn caught_up(&self) -> bool;
 }
+
+/// See [`Journal::recalling`]: the error is that it cannot be known, and calls shall not pass without.
+pub type Recalling<T> = Pin<Box<dyn Future<Output = Result<T, JournalDown>> + Send>>;
 
 /// See [`Journal::durable`]: the error is that it cannot be made to survive.
 pub type Durable = Pin<Box<dyn Future<Output = Result<(), JournalDown>> + Send>>;

@@ -8,6 +8,9 @@
 //!
 //! ```ignore
 //! let mut matched = engine.matched(&subject, clock.wall())?;
+//! if let Some(recalling) = engine.recalling(&mut matched, clock.wall()) {
+//!     recalling.await?;
+//! }
 //! let mut deadline = None;
 //! let hold = loop {
 //!     let mut refused = match engine.admit(matched, amounts, &subject, clock.wall()) {
@@ -27,6 +30,7 @@
 
 mod adjust;
 mod balance;
+mod bring;
 mod config;
 mod counter;
 mod engine;
@@ -55,11 +59,12 @@ pub use engine::{Engine, Matched, Refused, Room, RuleError};
 pub use hold::Hold;
 pub use journal::{
     Adjustment, Change, CounterName, Durable, Entry, Held, HoldId, Journal, JournalDown, Line,
-    Lines, Position,
+    Lines, Position, Recalling,
 };
 pub use listing::{Budget, Reach};
 pub use purse::Purse;
 pub use queue::Place;
+pub use rule::window_of;
 pub use subject::{Amounts, Charge, Ending, Subject};
 pub use tally::Counts;
 pub use threshold::{Crossing, Fraction, Level, Thresholds};

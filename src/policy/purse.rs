@@ -5,7 +5,7 @@
 //! once, by the [`Hold`](super::hold::Hold) that owns it. At all times, for each counter,
 //! limit = spent + reserved + free - overrun.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -26,7 +26,7 @@ use crate::base::clock::Timestamp;
 /// its identity.
 #[derive(Debug)]
 pub struct Purse {
-    table: Mutex<Table>,
+    pub(super) table: Mutex<Table>,
     /// The most counters; beyond, new values share their rule's counter `overflow`.
     bound: usize,
     pub(super) journal: Arc<dyn Journal>,
@@ -339,19 +339,23 @@ impl Purse {
             let mut table = self.table.lock();
             // Others may have opened counters meanwhile, these or so many that there is no room.
             for (number, recalled) in recalled {
-                if let Some(claim) = claims.get_mut(number)
-                    && !table.find(claim)
-                    && (table.len() < self.bound || !may_overflow(claim))
-                {
-                    table.open(claim, &recalled);
+                if let Some(claim) = claims.get_mut(number) {
+                    self.open(&mut table, claim, &recalled);
                 }
             }
         }
     }
 
+    /// Brings the claim's counter into being, unless it is there by now or there is no room for it.
+    pub(super) fn open(&self, table: &mut Table, claim: &mut Claim, recalled: &Recalled) {
+        if !table.find(claim) && (table.len() < self.bound || !may_overflow(claim)) {
+            table.open(claim, recalled);
+        }
+    }
+
     /// The claims whose counters are not in the table, by number. Where there is no room, they are
     /// put on their rule's counter for all that have none of their own.
-    fn missing(&self, table: &Table, claims: &mut [Claim]) -> Vec<(usize, Claim)> {
+    pub(super) fn missing(&self, table: &Table, claims: &mut [Claim]) -> Vec<(usize, Claim)> {
         let mut new = Vec::new();
         for (number, claim) in claims.iter_mut().enumerate() {
             if table.find(claim) {
@@ -373,14 +377,8 @@ impl Purse {
         if !claim.rule.is_budget() {
             return Ok(Recalled::default());
         }
-        let cells = match claim.rule.calendar.window() {
-            // Cells of the future too: the clock may have stepped back.
-            Window::Rolling(length) => {
-                now - length..=Timestamp::from_nanos(i64::MAX.unsigned_abs())
-            },
-            _ => claim.window..=claim.window,
-        };
-        self.journal.recall(&CounterName::of(claim), cells)
+        self.journal
+            .recall(&CounterName::of(claim), cells(claim, now))
     }
 
     /// Every budget counter in memory, as it stands now: what has left a rolling window is not in it,
@@ -436,6 +434,15 @@ impl Purse {
         }
         drop(table);
         wakers.wake();
+    }
+}
+
+/// The cells that count for the claim now.
+pub(super) fn cells(claim: &Claim, now: Timestamp) -> RangeInclusive<Timestamp> {
+    match claim.rule.calendar.window() {
+        // Cells of the future too: the clock may have stepped back.
+        Window::Rolling(length) => now - length..=Timestamp::from_nanos(i64::MAX.unsigned_abs()),
+        _ => claim.window..=claim.window,
     }
 }
 

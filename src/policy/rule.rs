@@ -170,6 +170,16 @@ fn identity(name: &str, per: &[Per], window: Window, zone: &str) -> Arc<str> {
     ))
 }
 
+/// The window in an identity, and its first instant that counts at `now`: cells from before can no
+/// longer be asked for, unless the clock steps back. `None`: it is no identity of ours.
+pub fn window_of(identity: &str, now: Timestamp) -> Option<(Window, Timestamp)> {
+    let (_, rest) = identity.split_once(" window=")?;
+    let (window, zone) = rest.split_once(" zone=")?;
+    let window = window.parse().ok()?;
+    let calendar = Calendar::new(window, TimeZone::get(zone).ok()?);
+    Some((window, calendar.at(now).start))
+}
+
 /// The rule's name within an identity.
 pub(super) fn name_in(identity: &str) -> &str {
     identity.split(' ').next().unwrap_or(identity)

@@ -71,6 +71,9 @@ pub(super) async fn admit(
     if matched.is_empty() {
         return Ok(None);
     }
+    if let Some(recalling) = live.engine.recalling(&mut matched, now) {
+        recalling.await?;
+    }
     let ask = match spends {
         Spends::Nothing | Spends::Once | Spends::Lines => Ask::of(Amounts::default()),
         // Stopped by a limit that is used up, else free to go.

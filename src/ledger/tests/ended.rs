@@ -29,7 +29,7 @@ pub(super) fn ending(number: u8) -> Ending {
 /// The calls that are found in books, the last one first, as far as `count`.
 fn found(journal: &FileJournal, count: usize) -> Vec<Ending> {
     let mut found = Vec::new();
-    let books = journal.books.lock();
+    let books = journal.past.books.lock();
     books
         .ended(|ended| {
             assert_eq!(ended.charge.source, UsageSource::Reported);
@@ -57,11 +57,11 @@ fn calls_that_ended_are_found_until_they_were_compared_and_those_without_a_span_
     assert_eq!(found(&after.journal, 9), expected);
     assert_eq!(found(&after.journal, 2), expected[..2]);
 
-    let newest = after.journal.books.lock().newest().unwrap();
+    let newest = after.journal.past.books.lock().newest().unwrap();
     // Not compared, since that start was killed too.
     let (again, _) = self::rig(after.files());
     assert_eq!(found(&again.journal, 9), expected);
-    again.journal.books.lock().compared(newest).unwrap();
+    again.journal.past.books.lock().compared(newest).unwrap();
     let mut hold = again.admit(1).unwrap();
     hold.ends(ending(9));
     hold.settle(cost(1));

@@ -5,6 +5,7 @@ mod awaited;
 mod damage;
 mod ended;
 mod proof;
+mod recalled;
 mod schedule;
 mod trouble;
 

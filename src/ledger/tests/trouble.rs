@@ -19,7 +19,10 @@ fn journal(dir: &Path, on_down: OnLedgerDown) -> FileJournal {
     };
     let books = Books::open(&dir.join("books.sqlite")).unwrap();
     let clock = Arc::new(TestClock::at(Timestamp::from_secs(1)));
-    FileJournal::create(1, books, clock, &config).unwrap()
+    let known = known::Known::nothing(10);
+    let clock: Arc<dyn Clock> = clock;
+    let past = Past::new(books, known, Arc::clone(&clock), &config);
+    FileJournal::create(1, past, clock, &config).unwrap()
 }
 
 fn entry(who: &str) -> Adjustment {
