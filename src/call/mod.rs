@@ -1,5 +1,6 @@
 //! What one call to a model is: plain data, in the order a call meets it.
 
+pub mod billed;
 pub mod brief;
 pub mod facts;
 mod json;

@@ -108,6 +108,30 @@ impl Usage {
         ]
     }
 
+    /// Sets the count that [`Usage::further`] gives that name; nothing if there is none.
+    pub(super) fn set_further(&mut self, name: &str, count: Option<u64>) {
+        let field = match name {
+            "cache_write_5m_tokens" => &mut self.cache_write_5m,
+            "cache_write_1h_tokens" => &mut self.cache_write_1h,
+            "input_audio_tokens" => &mut self.input_audio,
+            "input_image_tokens" => &mut self.input_image,
+            "input_video_tokens" => &mut self.input_video,
+            "cache_audio_read_tokens" => &mut self.cache_audio_read,
+            "cache_image_read_tokens" => &mut self.cache_image_read,
+            "output_audio_tokens" => &mut self.output_audio,
+            "output_image_tokens" => &mut self.output_image,
+            "output_video_tokens" => &mut self.output_video,
+            "citation_tokens" => &mut self.citation,
+            "web_searches" => &mut self.web_searches,
+            "file_searches" => &mut self.file_searches,
+            "audio_seconds" => &mut self.audio_seconds,
+            "characters" => &mut self.characters,
+            "images" => &mut self.images,
+            _ => return,
+        };
+        *field = count;
+    }
+
     /// Input and output tokens together; what a limit in tokens counts.
     pub fn total(&self) -> u64 {
         self.input

@@ -15,6 +15,7 @@ mod mock;
 mod owner;
 mod prices;
 mod report;
+mod reprice;
 mod run;
 mod scratch;
 mod selection;
@@ -66,6 +67,8 @@ commands! {
     Ledger = ledger,
     /// Say what a model costs, and how that is known
     Prices = prices,
+    /// Price calls that were made again, by what is known now
+    Reprice = reprice,
     /// Validate a configuration and say what it means
     Check = check,
     /// Print completions for a shell

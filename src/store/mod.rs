@@ -14,12 +14,14 @@ use serde::Deserialize;
 
 use crate::base::{clock::Timestamp, units};
 
+mod amend;
 mod blocks;
 mod reader;
 mod report;
 mod schema;
 mod writer;
 
+pub use amend::Amendment;
 pub use reader::{Filter, Reader, Stored};
 pub use writer::{ROWS_BEFORE_A_CRASH, Writer};
 

@@ -23,8 +23,8 @@ pub const ROWS_BEFORE_A_CRASH: i64 = 100_000;
 /// The store, open for writing. There is one in the process, and one process.
 #[derive(Debug)]
 pub struct Writer {
-    path: PathBuf,
-    connection: Connection,
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
     retention: Duration,
     next: i64,
     open: Block,

@@ -112,6 +112,68 @@ async fn what_a_run_has_kept_is_read_when_it_is_over() {
 }
 
 #[tokio::test]
+async fn calls_are_priced_again_and_keep_what_they_cost_before() {
+    let sandbox = Sandbox::new(LIMITED);
+    let Kept {
+        program, passed, ..
+    } = calls(&sandbox).await;
+    let _directory = sandbox.stop().await;
+    let usual = fs::read_to_string(program.path().join("tollgate.yaml")).unwrap();
+    let program = program.with(
+        "dear.yaml",
+        &format!("{usual}pricing: {{gpt-4o: {{input: 1000, output: 1000}}}}\n"),
+    );
+    let span = || -> Value {
+        let spans =
+            done(program.run(&["spans", "--agent=support", "--status=ok", "--format=json"]));
+        serde_json::from_str(spans.trim()).unwrap()
+    };
+    let reprice = |arguments: &[&str]| {
+        let all: Vec<_> = ["reprice", "--since=1h"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .collect();
+        done(program.run(&all))
+    };
+    let first = span();
+    let version = &first["attributes"]["tollgate.pricing.version"];
+    assert!(
+        version.as_str().unwrap().starts_with("genai-prices "),
+        "{version}"
+    );
+    let same = reprice(&[]);
+    assert!(
+        same.contains("0 calls cost something else now and 2 the same"),
+        "{same}"
+    );
+
+    let dry = reprice(&["-c", "dear.yaml"]);
+    assert!(
+        dry.contains(&passed) && dry.contains("2 calls cost something else"),
+        "{dry}"
+    );
+    assert_eq!(span(), first);
+    let wrote = reprice(&["-c", "dear.yaml", "--write"]);
+    assert!(
+        wrote.contains("each span keeps the cost that it had"),
+        "{wrote}"
+    );
+    let (now, before) = (span(), &first["attributes"]["tollgate.cost.usd"]);
+    let attributes = &now["attributes"];
+    assert_ne!(&attributes["tollgate.cost.usd"], before);
+    assert_eq!(&attributes["tollgate.cost.amended"][0]["usd"], before);
+    assert_eq!(attributes["tollgate.pricing.version"], "configuration");
+    let report = done(program.run(&["report", "--agent=support", "--format=json"]));
+    let cost = attributes["tollgate.cost.usd"].as_str().unwrap();
+    assert!(report.contains(cost), "{report}");
+    let again = reprice(&["-c", "dear.yaml"]);
+    assert!(again.contains("0 calls cost something else"), "{again}");
+    let undated = program.run(&["reprice"]);
+    assert_eq!(undated.code, Some(2), "{}", undated.stdout);
+}
+
+#[tokio::test]
 async fn what_is_shown_fits_the_terminal_and_is_whole_in_a_pipe() {
     let sandbox = Sandbox::new(LIMITED);
     let Kept { program, .. } = calls(&sandbox).await;
