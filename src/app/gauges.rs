@@ -136,6 +136,7 @@ impl Gauges {
             ("write_failed", ledger.down),
             ("record_lost", ledger.lost),
             ("books_failed", ledger.books_down),
+            ("journal_damaged_bytes", ledger.damaged),
             ("span_recovered", ledger.spans_recovered),
             ("hold_unsettled", purse.unsettled),
             ("overrun", purse.overruns),

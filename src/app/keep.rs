@@ -54,9 +54,12 @@ pub(super) fn open(
     }
     match Ledger::open(&config.ledger, Arc::clone(clock)) {
         Ok((ledger, recovery)) => {
-            if recovery.damaged > 0 {
-                let bytes = recovery.damaged;
-                tracing::warn!(bytes, "Part of the ledger's journal could not be read");
+            if recovery.torn > 0 {
+                let bytes = recovery.torn;
+                tracing::warn!(
+                    bytes,
+                    "The ledger's journal had a torn end, which was cut off"
+                );
             }
             kept.crashed = recovery.crashed;
             kept.awaited = recovery.awaited;

@@ -68,6 +68,7 @@ pub(super) struct Tallies {
     pub(super) lost: AtomicU64,
     pub(super) refused_unnoted: AtomicU64,
     pub(super) books_down: AtomicU64,
+    pub(super) damaged: AtomicU64,
     pub(super) spans_recovered: AtomicU64,
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Keeper {
     offset: u64,
     /// Read, but not in the books yet; nothing more is read before it is.
     unposted: Vec<Item>,
+    /// Part of that segment cannot be read, so that it must not be removed: the next start says so.
+    is_damaged: bool,
     /// Segments that were read to their end and are not removed yet.
     done: Vec<u64>,
     /// Segments from before the start, which stay until their crashed calls were reported.
@@ -75,6 +77,7 @@ impl Keeper {
             reader: Reader::default(),
             number,
             offset: 0,
+            is_damaged: false,
             unposted: Vec::new(),
             done: Vec::new(),
             old,
@@ -211,10 +214,19 @@ impl Keeper {
         for payload in frames.by_ref() {
             self.unposted.extend(self.reader.take(payload, self.number));
         }
+        if frames.damaged > 0 {
+            self.is_damaged = true;
+            let damaged = &self.journal.tallies.damaged;
+            damaged.fetch_add(frames.damaged, Relaxed);
+            let what = format!("{} bytes of segment {}", frames.damaged, self.number);
+            self.told("Part of the ledger's journal cannot be read", Err(what));
+        }
         if last {
             self.offset = mark.length;
         } else {
-            self.done.push(self.number);
+            if !std::mem::take(&mut self.is_damaged) {
+                self.done.push(self.number);
+            }
             self.number += 1;
             self.offset = 0;
         }

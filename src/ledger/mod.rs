@@ -20,6 +20,7 @@ mod owner;
 mod past;
 mod posting;
 mod record;
+mod repair;
 mod segment;
 mod verify;
 mod view;
@@ -62,6 +63,7 @@ pub use later::{Awaited, MAX_BILLED};
 pub use memory::Memory;
 pub use owner::{ClaimError, Owner};
 pub use record::{Call, Post, Record};
+pub use repair::{Damage, Repaired, repair};
 pub use view::View;
 
 /// The ledger in a directory, of which this process is the owner. Dropped, it moves what it has
@@ -89,6 +91,17 @@ pub enum LedgerError {
     /// The books cannot be used.
     #[error(transparent)]
     Books(#[from] BooksError),
+    /// The journal cannot be read throughout.
+    #[error(
+        "{file}: the ledger's journal is damaged: {bytes} bytes from byte {offset} on cannot be \
+         read. Put a sound copy of the file in its place; or run `tollgate ledger repair` (with the \
+         same -c), which sets it aside, goes on with every entry that can be read, and says what is \
+         not known any more",
+        file = .0.file.display(),
+        bytes = .0.bytes,
+        offset = .0.offset
+    )]
+    Damaged(Damage),
 }
 
 /// What a start found of the run before.
@@ -100,8 +113,8 @@ pub struct Recovery {
     pub awaited: Vec<Awaited>,
     /// Responses that were billed and may be fetched again, the oldest first.
     pub billed: Vec<u64>,
-    /// Bytes of the journal that could not be read: a torn end, or damage.
-    pub damaged: u64,
+    /// Bytes of a torn end of the journal, which was cut off: nothing had gone on by them.
+    pub torn: u64,
     /// Records of a kind that this version does not know.
     pub unknown: u64,
 }
@@ -137,6 +150,8 @@ pub struct Counts {
     pub most_known: usize,
     /// Rules that have too many of them, so that each of their counters is looked up in the books.
     pub rules_unknown: u64,
+    /// Bytes of the journal that this run has written and cannot read: the next start refuses them.
+    pub damaged: u64,
     /// Spans that the last run did not get to keep, and that were written from the ledger.
     pub spans_recovered: u64,
 }
@@ -227,6 +242,7 @@ impl Ledger {
                 known,
                 most_known: known::MOST,
                 rules_unknown,
+                damaged: tallies.damaged.load(Relaxed),
                 spans_recovered: tallies.spans_recovered.load(Relaxed),
             }
         }
@@ -265,7 +281,7 @@ fn assemble(
     let recovery = recover(config, &old, &mut books, clock.wall());
     let recovery = recovery.map_err(|error| match error {
         LedgerError::Books(error) => LedgerError::Books(error.of(&path)),
-        other @ LedgerError::Unusable { .. } => other,
+        other => other,
     })?;
     let number = old.last().map_or(1, |last| last.saturating_add(1));
     let reading = Books::open(&books_in(dir))?;
@@ -289,21 +305,29 @@ fn recover(
     books: &mut Books,
     now: Timestamp,
 ) -> Result<Recovery, LedgerError> {
+    let unusable = |source| LedgerError::Unusable {
+        path: config.path.clone(),
+        source,
+    };
     let mut recovery = Recovery::default();
     let mut reader = Reader::default();
     for number in old {
         let bytes = segment::read(&config.path, *number, 0, None);
-        let bytes = bytes.map_err(|source| LedgerError::Unusable {
-            path: config.path.clone(),
-            source,
-        })?;
+        let bytes = bytes.map_err(unusable)?;
         let mut frames = Frames::of(&bytes);
         let read = frames.by_ref();
         let items: Vec<_> = read
             .filter_map(|payload| reader.take(payload, *number))
             .collect();
+        let last = old.last() == Some(number);
+        if let Some(damage) = Damage::of(&frames, &config.path, *number, last) {
+            return Err(LedgerError::Damaged(damage));
+        }
+        if let Some(from) = frames.torn {
+            repair::cut(&config.path, *number, from).map_err(unusable)?;
+            recovery.torn = frames.damaged;
+        }
         books.post(&items, now)?;
-        recovery.damaged += frames.damaged;
     }
     let parked = books.parked()?;
     let mut ceilings = Vec::new();

@@ -68,6 +68,11 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 #[derive(Debug)]
 pub(super) struct Frames<'a> {
     rest: &'a [u8],
+    length: usize,
+    /// Where the first damage begins that a whole frame follows.
+    pub(super) hole: Option<u64>,
+    /// Where the damage begins that no whole frame follows: once all is read, the torn end.
+    pub(super) torn: Option<u64>,
     /// Bytes that belong to no whole frame: damage, or a torn end.
     pub(super) damaged: u64,
 }
@@ -76,6 +81,9 @@ impl<'a> Frames<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
         Self {
             rest: bytes,
+            length: bytes.len(),
+            hole: None,
+            torn: None,
             damaged: 0,
         }
     }
@@ -88,9 +96,13 @@ impl<'a> Iterator for Frames<'a> {
         loop {
             if let Some((payload, rest)) = first(self.rest) {
                 self.rest = rest;
+                let damage = self.torn.take();
+                self.hole = self.hole.or(damage);
                 return Some(payload);
             }
             let (_, rest) = self.rest.split_first()?;
+            let at = self.length - self.rest.len();
+            self.torn = self.torn.or_else(|| u64::try_from(at).ok());
             let next = memchr::memchr(MARK, rest).unwrap_or(rest.len());
             self.damaged += 1 + u64::try_from(next).unwrap_or(0);
             self.rest = rest.get(next..).unwrap_or_default();
@@ -187,6 +199,9 @@ mod tests {
                 let mut frames = Frames::of(&bytes[..cut]);
                 let read: Vec<_> = frames.by_ref().map(<[u8]>::to_vec).collect();
                 prop_assert_eq!(&read[..], &payloads[..whole]);
+                let end: usize = read.iter().map(|payload| HEAD + payload.len()).sum();
+                let torn = (end < cut).then(|| u64::try_from(end).unwrap());
+                prop_assert_eq!((frames.hole, frames.torn), (None, torn));
             }
         }
 
@@ -204,10 +219,18 @@ mod tests {
                     end += HEAD + payload.len();
                     place < end
                 });
+                let damaged = damaged.unwrap();
                 let mut left = payloads.clone();
-                left.remove(damaged.unwrap());
-                let read: Vec<_> = Frames::of(&bytes).map(<[u8]>::to_vec).collect();
+                left.remove(damaged);
+                let mut frames = Frames::of(&bytes);
+                let read: Vec<_> = frames.by_ref().map(<[u8]>::to_vec).collect();
                 prop_assert_eq!(read, left);
+                let before = payloads.iter().take(damaged);
+                let start: usize = before.map(|payload| HEAD + payload.len()).sum();
+                let start = Some(u64::try_from(start).unwrap());
+                let last = damaged == payloads.len() - 1;
+                let found = if last { (None, start) } else { (start, None) };
+                prop_assert_eq!((frames.hole, frames.torn), found);
             }
         }
     }

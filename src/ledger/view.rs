@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    LedgerError,
+    Damage, LedgerError,
     books::{Books, BooksError, Hash, Verified},
     books_in,
     later::Parked,
@@ -31,6 +31,7 @@ pub struct View {
     over: Vec<Posting>,
     /// Their answers are to be fetched later.
     parked: HashMap<Key, Parked>,
+    damage: Option<Damage>,
 }
 
 impl View {
@@ -48,14 +49,17 @@ impl View {
             reader: Reader::default(),
             over: Vec::new(),
             parked: HashMap::new(),
+            damage: None,
         };
         if !dir.exists() {
             return Ok(view);
         }
         // The journal first: what moves into the books meanwhile is then in both, and not in none.
-        for number in segment::list(dir).map_err(unusable)? {
+        let numbers = segment::list(dir).map_err(unusable)?;
+        for number in numbers.iter().copied() {
             let bytes = segment::read(dir, number, 0, None).map_err(unusable)?;
-            for payload in Frames::of(&bytes) {
+            let mut frames = Frames::of(&bytes);
+            for payload in frames.by_ref() {
                 match view.reader.take(payload, number) {
                     Some(Item::Over(posting)) => view.over.push(posting),
                     Some(Item::Parked(call)) => {
@@ -64,6 +68,9 @@ impl View {
                     Some(Item::Billed(_)) | None => {},
                 }
             }
+            let last = numbers.last() == Some(&number);
+            let damage = Damage::of(&frames, dir, number, last);
+            view.damage = view.damage.or(damage);
         }
         let path = books_in(dir);
         if path.exists() {
@@ -190,12 +197,16 @@ impl View {
         self.books.as_ref().map_or(Ok([0; 32]), Books::head)
     }
 
-    /// Proves every total from the entries, and the entries from the chain.
+    /// Proves every total from the entries, and the entries from the chain; and that the journal can
+    /// be read.
     ///
     /// # Errors
     /// What does not hold, or the books cannot be read.
-    pub fn verify(&self) -> Result<Verified, BooksError> {
-        self.books.as_ref().map_or_else(
+    pub fn verify(&self) -> Result<Verified, LedgerError> {
+        if let Some(damage) = &self.damage {
+            return Err(LedgerError::Damaged(damage.clone()));
+        }
+        let verified = self.books.as_ref().map_or_else(
             || {
                 Ok(Verified {
                     entries: 0,
@@ -204,6 +215,7 @@ impl View {
                 })
             },
             Books::verify,
-        )
+        );
+        Ok(verified?)
     }
 }

@@ -117,7 +117,7 @@ fn a_start_over_a_torn_journal_goes_on_in_a_new_segment() {
             let dir = TempDir::new().unwrap();
             fs::write(segment::path(dir.path(), 7), &bytes[..cut]).unwrap();
             let (mut rig, recovery) = rig(dir);
-            assert_eq!(recovery.damaged, u64::try_from(cut - end).unwrap());
+            assert_eq!(recovery.torn, u64::try_from(cut - end).unwrap());
             assert_eq!(rig.stands(), (expected(&records[..number]), 0));
             rig.admit(1).unwrap().settle(cost(1));
             rig.keeper.reported().store(true, Relaxed);

@@ -151,7 +151,7 @@ impl World {
         let crashed = open.iter().filter(|held| !held.awaited).count();
         assert_eq!(recovery.crashed.len(), crashed);
         assert_eq!(recovery.awaited.len(), open.len() - crashed);
-        assert_eq!(recovery.damaged, 0);
+        assert_eq!(recovery.torn, 0);
         rig.keeper.reported().store(true, Relaxed);
         rig.keeper.remove();
         let calls = std::mem::take(&mut rig.awaited);

@@ -255,6 +255,35 @@ async fn a_damaged_ledger_is_not_called_whole() {
     assert!(ran.stderr.contains("total"), "{}", ran.stderr);
 }
 
+#[tokio::test]
+async fn a_damaged_journal_is_repaired_by_the_command_that_its_error_names() {
+    let sandbox = Sandbox::new(LIMITED);
+    let Kept { program, .. } = calls(&sandbox).await;
+    let journal = sandbox.path("data/journal");
+    let _directory = sandbox.stop().await;
+    // What cannot be read is no torn end, since it is not the newest file's.
+    fs::write(journal.join("000000000900.log"), "damaged").unwrap();
+    fs::write(journal.join("000000000901.log"), "").unwrap();
+    for arguments in [&["run"][..], &["ledger", "verify"]] {
+        let ran = program.run(arguments);
+        assert_ne!(ran.code, Some(0), "{arguments:?}");
+        let message = &ran.stderr;
+        assert!(
+            message.contains("900.log") && message.contains("byte 0"),
+            "{message}"
+        );
+        let command = message.rsplit('`').nth(1).unwrap();
+        assert_eq!(command, "tollgate ledger repair");
+    }
+    let said = done(program.run(&["ledger", "repair"]));
+    assert!(said.contains("7 bytes from byte 0"), "{said}");
+    let aside = fs::read_to_string(journal.join("000000000900.log.damaged"));
+    assert_eq!(aside.unwrap(), "damaged");
+    done(program.run(&["ledger", "verify"]));
+    let again = done(program.run(&["ledger", "repair"]));
+    assert!(again.contains("nothing was changed"), "{again}");
+}
+
 #[test]
 fn without_a_store_and_with_wrong_arguments_it_says_what_to_do() {
     let program = Program::new();

@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc};
 
 use tollgate::{
     base::clock::TestClock,
-    ledger::{Config, Ledger, Recovery, View},
+    ledger::{Config, Ledger, Recovery, View, repair},
 };
 
 use crate::policy::{NOW, engine_over};

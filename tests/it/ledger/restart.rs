@@ -21,7 +21,7 @@ fn what_was_spent_is_found_again_and_counts_on() {
     let call = labels(&[(Label::Session, "s;1")]);
     for spent in 0..4 {
         let (ledger, recovery) = open(dir.path());
-        assert!(recovery.crashed.is_empty() && recovery.damaged == 0);
+        assert!(recovery.crashed.is_empty() && recovery.torn == 0);
         let engine = engine_over(rules.clone(), ledger.journal());
         let hold = ask(&engine, &call, "2", NOW).unwrap();
         assert_eq!(
@@ -197,4 +197,68 @@ pub(super) fn crash(from: &Path, to: &Path) {
     for file in files {
         fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
     }
+}
+
+#[test]
+fn a_damaged_journal_is_refused_and_nothing_of_it_is_lost_by_doing_as_the_error_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let nobody = Labels::default();
+    let rules = json!({"daily": 10, "max_wait": 0});
+    let (ledger, _) = open(dir.path());
+    let engine = engine_over(rules.clone(), ledger.journal());
+    let holds: Vec<_> = (0..3)
+        .map(|_| ask(&engine, &nobody, "1", NOW).unwrap())
+        .collect();
+    let (journal, segment) = (
+        copy.path().join("journal"),
+        copy.path().join("journal/000000000001.log"),
+    );
+    crash(dir.path(), copy.path());
+    drop((holds, engine, ledger));
+    let sound = fs::read(&segment).unwrap();
+    let mut damaged = sound.clone();
+    let place = sound.len() / 2;
+    damaged[place] ^= 0x55;
+    fs::write(&segment, &damaged).unwrap();
+
+    let config = Config {
+        path: journal.clone(),
+        ..Config::default()
+    };
+    let start = || Ledger::open(&config, Arc::new(TestClock::at(NOW)));
+    let error = start().unwrap_err().to_string();
+    assert!(error.contains("000000000001.log"), "{error}");
+    assert!(error.contains("tollgate ledger repair"), "{error}");
+    assert_eq!(fs::read(&segment).unwrap(), damaged, "nothing was touched");
+    let unproved = view(copy.path()).verify().unwrap_err();
+    assert_eq!(unproved.to_string(), error);
+
+    // A sound copy has all three calls, the repaired file the two that can be read.
+    let spent = || {
+        let (ledger, recovery) = start().unwrap();
+        let engine = engine_over(rules.clone(), ledger.journal());
+        ask(&engine, &nobody, "1", NOW).unwrap().release();
+        (stands(&engine, "", NOW).0, recovery.crashed.len())
+    };
+    let repaired = repair(&journal, NOW).unwrap();
+    let [one] = &repaired[..] else {
+        panic!("{repaired:?}")
+    };
+    assert_eq!((one.kept, &one.damage.file), (2, &segment));
+    let from = format!("byte {} ", one.damage.offset);
+    assert!(error.contains(&from), "{error}");
+    assert_eq!(fs::read(&one.aside).unwrap(), damaged, "kept as it was");
+    assert!(repair(&journal, NOW).unwrap().is_empty());
+    let repaired = fs::read(&segment).unwrap();
+    assert_eq!(spent(), (2_000_000_000, 2));
+    assert!(one.aside.exists());
+    view(copy.path()).verify().unwrap();
+    assert!(!segment.exists() || fs::read(&segment).unwrap() == repaired);
+
+    for file in fs::read_dir(&journal).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    fs::write(&segment, &sound).unwrap();
+    assert_eq!(spent(), (3_000_000_000, 3));
 }
