@@ -72,7 +72,8 @@ fn data(body: &Value, inputs: &[Value]) -> Vec<Json> {
     inputs.iter().enumerate().map(datum).collect()
 }
 
-fn vector(input: &Value, dimensions: usize) -> Vec<f32> {
+/// Numbers that follow from a text.
+pub(super) fn vector(input: &Value, dimensions: usize) -> Vec<f32> {
     let seed = u64::from(crc32fast::hash(text(input).as_bytes()));
     let mut random = fastrand::Rng::with_seed(seed);
     std::iter::repeat_with(|| random.f32() - 0.5)

@@ -20,7 +20,7 @@ use super::{
     conversation::Conversation,
     embeddings,
     fast::Fast,
-    gemini,
+    gemini, google_embeddings,
     line::Line,
     plain,
     play::Play,
@@ -253,6 +253,12 @@ impl Call {
         if let Some(in_body) = in_body.filter(|_| !settings.is_empty()) {
             *in_body = model.clone().into();
         }
+        // Vertex AI has Anthropic's models in the path.
+        if path.ends_with("awPredict")
+            && let Some(body) = value.as_mut().and_then(Value::as_object_mut)
+        {
+            body.entry("model").or_insert_with(|| model.clone().into());
+        }
         Self {
             operation: Operation::of(method, target, &headers),
             method: method.clone(),
@@ -315,6 +321,7 @@ impl Call {
             Operation::Bedrock(verb) => &|body| bedrock::read(body, &self.model, *verb),
             Operation::Stored(..)
             | Operation::Embeddings
+            | Operation::Embed(_)
             | Operation::Models(_)
             | Operation::Echo => return None,
         };
@@ -367,6 +374,11 @@ impl Call {
             Operation::Stored(deed, id) => Reply::ok(state.stores.act(*deed, id, query)?),
             Operation::Embeddings => {
                 Reply::json(&embeddings::write(self.json()?, behaviour.answer.usage)?)
+            },
+            Operation::Embed(form) => {
+                let counts = behaviour.answer.usage;
+                let body = self.json()?;
+                Reply::json(&google_embeddings::write(body, *form, &self.model, counts)?)
             },
             Operation::Models(dialect) => Reply::json(&plain::models(*dialect, state.now())),
             _ => {

@@ -20,6 +20,7 @@ mod embeddings;
 mod fast;
 mod frame;
 mod gemini;
+mod google_embeddings;
 mod handle;
 mod json;
 mod line;

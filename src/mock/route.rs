@@ -6,6 +6,7 @@ use http::{HeaderMap, Method};
 use super::{
     bedrock::{self, Verb},
     gemini::Manner,
+    google_embeddings::Form,
     problem::Dialect,
     stored::Deed,
 };
@@ -26,6 +27,8 @@ pub(super) enum Operation {
     GenerateCount,
     /// The model is in the path, settings included.
     Bedrock(Verb),
+    /// Embeddings, or images; the model is in the path.
+    Embed(Form),
     Models(Dialect),
     Echo,
 }
@@ -61,6 +64,12 @@ impl Operation {
             ("/v1/messages/count_tokens", Operation::MessagesCount),
             (":generateContent", Operation::Generate(Manner::Whole)),
             (":countTokens", Operation::GenerateCount),
+            (":embedContent", Operation::Embed(Form::One)),
+            (":batchEmbedContents", Operation::Embed(Form::Batch)),
+            (":predict", Operation::Embed(Form::Predict)),
+            ("/count-tokens:rawPredict", Operation::MessagesCount),
+            (":rawPredict", Operation::Messages),
+            (":streamRawPredict", Operation::Messages),
         ];
         if path.ends_with(":streamGenerateContent") {
             let events = query.split('&').any(|pair| pair == "alt=sse");
@@ -82,7 +91,7 @@ impl Operation {
         match self {
             Self::Models(dialect) => *dialect,
             Self::Messages | Self::MessagesCount => Dialect::Anthropic,
-            Self::Generate(_) | Self::GenerateCount => Dialect::Gemini,
+            Self::Generate(_) | Self::GenerateCount | Self::Embed(_) => Dialect::Gemini,
             Self::Bedrock(_) => Dialect::Bedrock,
             Self::Chat
             | Self::Responses
@@ -129,6 +138,8 @@ mod tests {
         );
         let sse = "/v1beta/models/m:streamGenerateContent?alt=sse";
         assert_eq!(post(sse), Operation::Generate(Manner::Events));
+        let claude = "/v1/projects/p/locations/l/publishers/anthropic/models/c:streamRawPredict";
+        assert_eq!(post(claude), Operation::Messages);
         assert_eq!(post("/v1/files"), Operation::Echo);
         let stored = |deed| Operation::Stored(deed, "resp_1".into());
         assert_eq!(post("/v1/responses/resp_1/cancel"), stored(Deed::Cancel));

@@ -82,7 +82,7 @@ impl Dialect for Anthropic {
         if *op == operations::RESULTS {
             facts.response_id = operations::batch_id(path).map(Box::from);
         }
-        request::read(op, body, facts)
+        request::read(op, path, body, facts)
     }
 
     fn wanted(&self) -> Wants {

@@ -3,6 +3,7 @@
 mod answer;
 mod endings;
 mod operations;
+mod predict;
 mod request;
 mod usage;
 
@@ -36,6 +37,7 @@ const WANTS: Wants = Wants {
             "serviceTier",
             "service_tier",
             "labels",
+            "parameters",
         ],
         within: &[],
     },
@@ -46,6 +48,7 @@ const WANTS: Wants = Wants {
             "promptFeedback",
             "usageMetadata",
             "error",
+            "predictions",
         ],
         within: &[],
     },
@@ -94,10 +97,10 @@ impl Dialect for Gemini {
         facts: &mut ResponseFacts,
         state: &mut StreamState,
     ) -> Result<(), Unreadable> {
-        let holds = if *op == operations::EMBED {
-            Holds::Embeddings
-        } else {
-            Holds::Text
+        let holds = match op.name {
+            "embedContent" => Holds::Embeddings,
+            "predict" | "images.predict" => return predict::read(op, event, facts),
+            _ => Holds::Text,
         };
         answer::read(event, holds, facts, state)
     }

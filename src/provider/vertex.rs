@@ -1,4 +1,9 @@
-//! Where Vertex AI is: each location has a host of its own, and the path names the location.
+//! Vertex AI: each location has a host of its own, and the path names the location; models of other
+//! publishers are called in their publisher's dialect, with the model in the path.
+
+use std::borrow::Cow;
+
+use super::wire::percent;
 
 /// The longest name of a location that is believed, in bytes.
 const LONGEST: usize = 40;
@@ -15,6 +20,34 @@ pub(super) fn host(path: &str) -> Option<String> {
     })
 }
 
+/// A call of another publisher's model, in that publisher's own form.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Raw<'a> {
+    /// Whose model it is: `anthropic`.
+    pub(super) publisher: &'a str,
+    /// The model, or what stands in its place.
+    pub(super) model: Cow<'a, str>,
+    /// The answer shall be a stream.
+    pub(super) stream: bool,
+}
+
+/// Reads a path like `…/publishers/anthropic/models/claude-x:rawPredict`.
+pub(super) fn raw(path: &str) -> Option<Raw<'_>> {
+    let mut segments = path.rsplit('/');
+    let (model, method) = segments.next()?.rsplit_once(':')?;
+    let stream = match method {
+        "rawPredict" => false,
+        "streamRawPredict" => true,
+        _ => return None,
+    };
+    let (models, publisher, publishers) = (segments.next()?, segments.next()?, segments.next()?);
+    (models == "models" && publishers == "publishers").then(|| Raw {
+        publisher,
+        model: percent::decoded(model),
+        stream,
+    })
+}
+
 /// Nothing else may become a part of a host's name.
 fn is_location(name: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -27,6 +60,28 @@ fn is_location(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_raw_call_names_its_publisher_and_model() {
+        let base = "/v1/projects/p/locations/l/publishers/anthropic/models";
+        for (end, model, stream) in [
+            ("claude-x@1:rawPredict", "claude-x@1", false),
+            ("claude-x%401:streamRawPredict", "claude-x@1", true),
+        ] {
+            let path = format!("{base}/{end}");
+            let expected = Raw {
+                publisher: "anthropic",
+                model: Cow::Borrowed(model),
+                stream,
+            };
+            assert_eq!(raw(&path), Some(expected));
+        }
+        assert_eq!(raw(&format!("{base}/claude-x:predict")), None);
+        assert_eq!(
+            raw("/v1/projects/p/locations/l/endpoints/1:rawPredict"),
+            None
+        );
+    }
 
     #[test]
     fn the_location_in_the_path_tells_the_host() {

@@ -25,7 +25,8 @@ impl Exchange {
         self.learn(end, &account, &facts);
         self.note_estimate(&account);
         self.note_results(&mut facts);
-        if !facts.server_tools.is_empty() && account.cost.is_some() {
+        let searches = account.usage.web_searches.is_some();
+        if (searches || !facts.server_tools.is_empty()) && account.cost.is_some() {
             let tariff = self.tariff(&facts);
             self.note_fees(tariff.as_deref(), &account.usage, &facts);
         }

@@ -23,7 +23,7 @@ pub(super) fn read(
 ) -> Result<(), Unreadable> {
     let document = Json::document(&event.data);
     if event.whole {
-        read_message(document, When::After, facts, state)?;
+        read_message(document.unwrapped(), When::After, facts, state)?;
         facts.complete = true;
         return Ok(());
     }
@@ -177,7 +177,16 @@ pub(super) fn read_error(error: Ahead<'_, '_>) -> ErrorFacts {
     let mut found = ErrorFacts::default();
     error.object(|key, value| match key {
         b"type" => found.kind = value.take().name(),
-        b"details" => found.code = value.take().get("error_code").and_then(Json::name),
+        // Google's own errors, where it is the host.
+        b"status" => found.kind = value.take().name().or_else(|| found.kind.take()),
+        b"code" => found.code = value.take().name_or_number(),
+        b"details" => {
+            found.code = value
+                .take()
+                .get("error_code")
+                .and_then(Json::name)
+                .or_else(|| found.code.take())
+        },
         b"message" => found.message = value.take().text_up_to(MAX_MESSAGE),
         _ => {},
     });

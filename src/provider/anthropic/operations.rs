@@ -2,9 +2,12 @@
 
 use http::Method;
 
-use crate::call::{
-    facts::{Operation, Spends},
-    outcome::Kind,
+use crate::{
+    call::{
+        facts::{Operation, Spends},
+        outcome::Kind,
+    },
+    provider::vertex,
 };
 
 /// Messages.
@@ -57,6 +60,10 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         let reads = method.is_safe() || *method == Method::DELETE;
         return if reads { &READ } else { &OTHER };
     }
+    if let Some(raw) = vertex::raw(path).filter(|raw| raw.publisher == "anthropic") {
+        let counts = raw.model == "count-tokens";
+        return if counts { &COUNT_TOKENS } else { &MESSAGES };
+    }
     let mut segments = path.trim_end_matches('/').rsplit('/');
     let last = segments.next().unwrap_or_default();
     match (segments.next().unwrap_or_default(), last) {
@@ -97,6 +104,24 @@ mod tests {
                 Spends::Nothing,
             ),
             (Method::POST, "/v1/complete", "complete", Spends::Tokens),
+            (
+                Method::POST,
+                "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x:streamRawPredict",
+                "messages",
+                Spends::Tokens,
+            ),
+            (
+                Method::POST,
+                "/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict",
+                "messages.count_tokens",
+                Spends::Nothing,
+            ),
+            (
+                Method::POST,
+                "/v1/projects/p/locations/l/publishers/mistralai/models/m:rawPredict",
+                "http",
+                Spends::Unknown,
+            ),
             (
                 Method::POST,
                 "/v1/messages/batches",

@@ -10,6 +10,7 @@ use crate::{
     },
     provider::{
         body_labels::{BodyLabels, Rank},
+        vertex,
         wire::{
             json::{Ahead, Json, Unreadable},
             media::inline_bytes,
@@ -20,13 +21,18 @@ use crate::{
 /// The most tools that are named.
 const MAX_TOOLS: usize = 128;
 
-/// Reads a request's body.
+/// Reads a request's path and body. Vertex AI has the model in the path.
 pub(super) fn read(
     op: &Operation,
+    path: &str,
     body: &[u8],
     facts: &mut RequestFacts,
 ) -> Result<(), Unreadable> {
     let read = read_body(Json::document(body), facts);
+    if let Some(raw) = vertex::raw(path).filter(|_| facts.model.is_none()) {
+        facts.model = Some(Box::from(&*raw.model));
+        facts.stream |= raw.stream;
+    }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
     if op.gen_ai.is_some() { read } else { Ok(()) }
 }
@@ -208,7 +214,8 @@ mod tests {
 
     fn facts(body: &str) -> RequestFacts {
         let mut facts = RequestFacts::default();
-        read(&operations::MESSAGES, body.as_bytes(), &mut facts).unwrap();
+        let path = "/v1/messages";
+        read(&operations::MESSAGES, path, body.as_bytes(), &mut facts).unwrap();
         facts
     }
 

@@ -43,6 +43,10 @@ pub(super) fn read(
     } else {
         read_chunk(document, holds, facts, state)?;
     }
+    if bills_by_prompt(facts.model.as_deref().unwrap_or_default()) {
+        let once = facts.usage.web_searches.map(|searches| searches.min(1));
+        facts.usage.web_searches = once;
+    }
     // Nothing marks the end of a stream but that every candidate has ended.
     let ended = !facts.finish_reasons.is_empty() && state.open.is_empty();
     facts.complete = event.whole || ended || facts.stop_detail.is_some();
@@ -75,6 +79,14 @@ fn read_chunk(
     })
 }
 
+/// Whether searches are billed by the prompt that made any, as they were before Gemini 3, and not
+/// each (Google's price list, November 2026).
+fn bills_by_prompt(model: &str) -> bool {
+    ["gemini-1", "gemini-2"]
+        .iter()
+        .any(|generation| model.starts_with(generation))
+}
+
 fn read_usage(value: Ahead<'_, '_>, holds: Holds, facts: &mut ResponseFacts) {
     let report = match holds {
         Holds::Text => usage::read(value),
@@ -84,7 +96,7 @@ fn read_usage(value: Ahead<'_, '_>, holds: Holds, facts: &mut ResponseFacts) {
     facts.service_tier = report.tier.or_else(|| facts.service_tier.take());
 }
 
-fn read_error(error: Ahead<'_, '_>) -> ErrorFacts {
+pub(super) fn read_error(error: Ahead<'_, '_>) -> ErrorFacts {
     const MAX_MESSAGE: usize = 4096;
     let mut found = ErrorFacts::default();
     error.object(|key, value| match key {
@@ -113,6 +125,12 @@ fn read_candidate(
             });
         },
         b"finishReason" => reason = Some(value.take()),
+        b"groundingMetadata" => {
+            if let Some(searches) = searches(value) {
+                let known = facts.usage.web_searches.unwrap_or(0);
+                facts.usage.web_searches = Some(known.max(searches));
+            }
+        },
         _ => {},
     });
     let index = index.unwrap_or(position);
@@ -125,6 +143,25 @@ fn read_candidate(
     if let Some(reason) = reason.and_then(Json::name) {
         state.finish(facts, index, &reason);
     }
+}
+
+/// How many different searches an answer rests on; empty ones are not billed. `None` if it does
+/// not say.
+fn searches(grounding: Ahead<'_, '_>) -> Option<u64> {
+    let mut queries: Option<Vec<Json<'_>>> = None;
+    grounding.object(|key, value| {
+        if key == b"webSearchQueries" {
+            let found = queries.get_or_insert_default();
+            value.items(|query| {
+                let query = query.take();
+                let is_new = !found.iter().any(|known| known.raw() == query.raw());
+                if is_new && query.name().is_some() && found.len() < StreamState::MAX_OPEN {
+                    found.push(query);
+                }
+            });
+        }
+    });
+    queries.and_then(|queries| u64::try_from(queries.len()).ok())
 }
 
 /// A call's id and name.
@@ -212,6 +249,25 @@ mod tests {
         assert_eq!(facts.output_bytes.bytes, 3 + 2 + 2);
         assert!(facts.complete);
         assert!(!stream(&CHUNKS[..2]).complete);
+    }
+
+    #[test]
+    fn searches_are_counted_each_once_and_by_the_prompt_before_gemini_3() {
+        let grounded = |model: &str| {
+            let grounding = r#"{"webSearchQueries":["","a","b","a"]}"#;
+            let chunk = |grounding: &str| {
+                format!(
+                    r#"{{"candidates":[{{"groundingMetadata":{grounding}}}],"modelVersion":"{model}"}}"#
+                )
+            };
+            let first = chunk(r#"{"webSearchQueries":["a"]}"#);
+            stream(&[&first, &chunk(grounding), &chunk("{}")])
+                .usage
+                .web_searches
+        };
+        assert_eq!(grounded("gemini-3-flash-preview"), Some(2));
+        assert_eq!(grounded("gemini-2.5-pro"), Some(1));
+        assert_eq!(stream(&CHUNKS).usage.web_searches, None);
     }
 
     #[test]

@@ -2,9 +2,14 @@
 
 use http::Method;
 
-use crate::call::{
-    facts::{Operation, Spends},
-    outcome::Kind,
+use std::borrow::Cow;
+
+use crate::{
+    call::{
+        facts::{Operation, Spends},
+        outcome::Kind,
+    },
+    provider::wire::percent,
 };
 
 /// An answer in one piece.
@@ -25,6 +30,26 @@ pub(super) const EMBED: Operation = Operation {
     gen_ai: Some("embeddings"),
     kind: Kind::Embedding,
     spends: Spends::Tokens,
+};
+/// Embeddings by the models of Vertex AI that only have `:predict`.
+pub(super) const PREDICT: Operation = Operation {
+    name: "predict",
+    ..EMBED
+};
+/// Imagen's images.
+pub(super) const IMAGES: Operation = Operation {
+    name: "images.predict",
+    ..GENERATE
+};
+/// Content is stored to be read by later calls: it is billed by the hour, which no answer says.
+const CACHE: Operation = Operation {
+    name: "cachedContents",
+    ..OTHER
+};
+/// A batch is made: it spends later, and its results are in a file.
+const BATCH: Operation = Operation {
+    name: "batchGenerateContent",
+    ..OTHER
 };
 const COUNT_TOKENS: Operation = Operation {
     name: "countTokens",
@@ -52,15 +77,19 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         Some((_, "streamGenerateContent")) => &STREAM,
         Some((_, "embedContent" | "batchEmbedContents")) => &EMBED,
         Some((_, "countTokens" | "computeTokens")) => &COUNT_TOKENS,
-        None if path.ends_with("/files") => &READ,
+        Some((_, "batchGenerateContent")) => &BATCH,
+        Some((model, "predict")) if model.contains("embed") || model.contains("gecko") => &PREDICT,
+        Some((model, "predict")) if model.starts_with("imag") => &IMAGES,
+        None if path.ends_with("/cachedContents") => &CACHE,
+        None if path.ends_with("/files") || path.ends_with("/fileSearchStores") => &READ,
         _ => &OTHER,
     }
 }
 
 /// The model in a path.
-pub(super) fn model(path: &str) -> Option<&str> {
+pub(super) fn model(path: &str) -> Option<Cow<'_, str>> {
     split(path)
-        .map(|(model, _)| model)
+        .map(|(model, _)| percent::decoded(model))
         .filter(|model| !model.is_empty())
 }
 
@@ -101,10 +130,32 @@ mod tests {
             ),
             ("/v1beta/models/g:countTokens", "countTokens", Some("g")),
             ("/v1beta/models/g:predict", "http", Some("g")),
+            (
+                "/v1/projects/p/locations/l/publishers/google/models/text-embedding-005:predict",
+                "predict",
+                Some("text-embedding-005"),
+            ),
+            (
+                "/v1beta/models/imagen-4.0-generate-001:predict",
+                "images.predict",
+                Some("imagen-4.0-generate-001"),
+            ),
+            (
+                "/v1beta/models/a%40b:generateContent",
+                "generateContent",
+                Some("a@b"),
+            ),
+            (
+                "/v1beta/models/g:batchGenerateContent",
+                "batchGenerateContent",
+                Some("g"),
+            ),
+            ("/v1beta/cachedContents", "cachedContents", None),
+            ("/v1beta/fileSearchStores", "http", None),
             ("/upload/v1beta/files", "http", None),
         ] {
             assert_eq!(of(&Method::POST, path).name, name, "{path}");
-            assert_eq!(model(path), found, "{path}");
+            assert_eq!(model(path).as_deref(), found, "{path}");
         }
         assert_eq!(
             of(&Method::POST, "/v1beta/cachedContents").spends,

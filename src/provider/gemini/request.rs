@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::operations;
+use super::{operations, predict};
 use crate::{
     call::facts::{InputSize, Operation, RequestFacts},
     provider::{
@@ -26,12 +26,15 @@ pub(super) fn read(
     body: &[u8],
     facts: &mut RequestFacts,
 ) -> Result<(), Unreadable> {
-    facts.model = operations::model(path).map(Box::from);
+    facts.model = operations::model(path).map(|model| Box::from(&*model));
     facts.stream = *op == operations::STREAM;
-    if *op == operations::EMBED {
+    if [operations::EMBED, operations::PREDICT].contains(op) {
         facts.output_limit = Some(0);
     }
     let read = read_body(Json::document(body), facts);
+    if *op == operations::IMAGES {
+        predict::ask_images(facts);
+    }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
     if op.gen_ai.is_some() { read } else { Ok(()) }
 }
@@ -48,6 +51,7 @@ fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable>
         },
         "contents" | "content" | "systemInstruction" => content(value, &mut facts.input),
         "requests" => embeddings(value, &mut facts.input),
+        "parameters" => predict::parameters(value, facts),
         "tools" => {
             facts.tools.clear();
             let tools = value.items(|item| tool(item, &mut facts.tools));

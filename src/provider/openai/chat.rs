@@ -30,6 +30,11 @@ pub(super) fn read(
         return Ok(());
     }
     let document = Json::document(&event.data);
+    let document = if event.whole {
+        document.unwrapped()
+    } else {
+        document
+    };
     let mut chunk = Chunk {
         whole: event.whole,
         text: Text::default(),

@@ -79,11 +79,16 @@ fn graceful_chat(op: &Operation, cut: &Cut<'_>) -> String {
         format!("data: {chunk}\n\n")
     };
     let mut text = String::new();
-    for open in &cut.state.open {
+    let mut ended: Vec<_> = cut.state.open.iter().map(|open| open.index).collect();
+    if ended.is_empty() && cut.facts.finish_reasons.is_empty() {
+        // Azure's first chunk is before any choice; without one, SDKs have no answer.
+        ended.push(0);
+    }
+    for index in ended {
         let choice = if legacy {
-            json!({"index": open.index, "text": "", "logprobs": null, "finish_reason": "length"})
+            json!({"index": index, "text": "", "logprobs": null, "finish_reason": "length"})
         } else {
-            json!({"index": open.index, "delta": {}, "logprobs": null, "finish_reason": "length"})
+            json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": "length"})
         };
         text.push_str(&chunk(json!([choice]), None));
     }

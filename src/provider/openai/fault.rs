@@ -37,6 +37,8 @@ pub(super) fn read(error: Ahead<'_, '_>) -> Option<ErrorFacts> {
         let fields = found.get_or_insert_with(ErrorFacts::default);
         match key {
             b"type" => fields.kind = value.take().name(),
+            // Google's own word, where it speaks OpenAI's dialect.
+            b"status" if fields.kind.is_none() => fields.kind = value.take().name(),
             b"code" => fields.code = value.take().name_or_number(),
             b"message" => fields.message = value.take().text_up_to(MAX_MESSAGE),
             _ => {},

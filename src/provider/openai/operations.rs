@@ -2,15 +2,20 @@
 
 use http::Method;
 
-use crate::call::{
-    facts::{Operation, Spends},
-    outcome::Kind,
+use crate::{
+    call::{
+        facts::{Operation, Spends},
+        outcome::Kind,
+    },
+    provider::vertex,
 };
 
 /// Chat completions.
 pub(super) const CHAT: Operation = generation("chat", "chat");
 /// Legacy text completions.
 pub(super) const COMPLETIONS: Operation = generation("completions", "text_completion");
+/// Chat completions of a model on Vertex AI whose publisher has them: they report usage unasked.
+const RAW_PREDICT: Operation = generation("rawPredict", "chat");
 /// A model's answer through the Responses API.
 pub(super) const RESPONSES: Operation = generation("responses", "chat");
 /// Compaction of a conversation: the answer names no model.
@@ -100,6 +105,10 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     let (last, before, first) = (segment(), segment(), segment());
     let in_assistants = |name| matches!(name, "threads" | "assistants");
     if *method == Method::POST {
+        let raw = vertex::raw(path);
+        if raw.is_some_and(|raw| matches!(raw.publisher, "mistralai" | "ai21")) {
+            return &RAW_PREDICT;
+        }
         return match (first, before, last) {
             ("threads", _, "runs") | (_, "threads", "runs") => &RUNS,
             ("runs", _, "submit_tool_outputs" | "cancel") => &RUN,
@@ -139,7 +148,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
 pub(super) fn output_limits(op: &Operation) -> &'static [&'static str] {
     match op.name {
         "chat" => &["max_completion_tokens", "max_tokens"],
-        "completions" => &["max_tokens"],
+        "completions" | "rawPredict" => &["max_tokens"],
         "responses" => &["max_output_tokens"],
         "runs" => &["max_completion_tokens"],
         _ => &[],

@@ -8,6 +8,7 @@ use crate::{
     },
     provider::{
         body_labels::{BodyLabels, Rank},
+        vertex,
         wire::json::{Ahead, Json, Unreadable},
     },
 };
@@ -26,7 +27,8 @@ pub(super) fn read(
     let body = Json::document(body);
     let read = read_body(op, body, facts);
     if facts.model.is_none() {
-        facts.model = operations::deployment(path).map(Box::from);
+        let raw = vertex::raw(path).map(|raw| Box::from(&*raw.model));
+        facts.model = raw.or_else(|| operations::deployment(path).map(Box::from));
     }
     match *op {
         operations::EMBEDDINGS => facts.output_limit = Some(0),

@@ -113,6 +113,15 @@ impl<'a> Json<'a> {
         read(Cursor::new(self.raw, self.at, Counting::Off).ahead())
     }
 
+    /// The last item of an array, or the value itself if it is none: Google wraps errors so.
+    pub fn unwrapped(self) -> Self {
+        let mut only = None;
+        if self.is_array() {
+            self.read(|items| items.items(|item| only = Some(item.take())));
+        }
+        only.unwrap_or(self)
+    }
+
     /// The field of that name; the last one if there are several. This goes over all
     /// fields: for what is rare or small.
     pub fn get(self, name: &str) -> Option<Self> {

@@ -10,6 +10,7 @@ pub mod framing;
 pub mod json;
 mod lines;
 pub mod media;
+pub mod percent;
 mod quoted;
 pub mod scan;
 pub mod sse;

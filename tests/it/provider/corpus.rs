@@ -81,7 +81,7 @@ const OTHERS: &str = "{google: {dialect: gemini, base_url: 'http://x'}, \
 
 /// Endpoints that some dialect reads.
 fn is_read(endpoint: &str) -> bool {
-    const SUFFIXES: [&str; 21] = [
+    const SUFFIXES: [&str; 22] = [
         ".chat",
         ".completions",
         ".responses",
@@ -91,6 +91,7 @@ fn is_read(endpoint: &str) -> bool {
         ".assistants.runs",
         ".assistants.other",
         "openai.other",
+        "google.other",
         ".images",
         ".complete",
         ".messages",
@@ -104,7 +105,7 @@ fn is_read(endpoint: &str) -> bool {
         ".invoke",
         ".invoke_stream",
     ];
-    let embeds = endpoint.ends_with(".embeddings") || endpoint.ends_with("mbedContents");
+    let embeds = endpoint.ends_with(".embeddings") || endpoint.contains("mbedContent");
     let foreign = ["ollama", "writer.", "aleph_alpha."];
     (embeds || SUFFIXES.iter().any(|suffix| endpoint.ends_with(suffix)))
         && !foreign.iter().any(|start| endpoint.starts_with(start))

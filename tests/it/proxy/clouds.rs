@@ -109,3 +109,133 @@ async fn nothing_is_put_into_a_request_that_its_api_version_does_not_know() {
         assert_eq!(sent.get("stream_options").is_some(), asks, "{sent}");
     }
 }
+
+const CLAUDE: &str =
+    "/v1/projects/p/locations/us-east5/publishers/anthropic/models/claude-haiku-4-5";
+const GOOGLE: &str = "/v1/projects/p/locations/global/publishers/google/models";
+
+fn claude() -> Value {
+    let messages = json!([{"role": "user", "content": "hello"}]);
+    json!({"anthropic_version": "vertex-2023-10-16", "max_tokens": 50, "messages": messages})
+}
+
+fn claude_stream() -> Value {
+    let mut body = claude();
+    body["stream"] = json!(true);
+    body
+}
+
+fn contents() -> Value {
+    let contents = json!([{"role": "user", "parts": [{"text": "hello"}]}]);
+    json!({"contents": contents, "generationConfig": {"maxOutputTokens": 50}})
+}
+
+/// A path, its request, and what 100 tokens in and 10 out cost there in nano-dollars.
+fn rows() -> Vec<(String, Value, i64)> {
+    const CHAT: i64 = 100 * 2_500 + 10 * 10_000;
+    const EMBEDDING: i64 = 100 * 2_500;
+    let mut gemini = chat();
+    gemini["model"] = json!("google/gemini-2.5-flash");
+    vec![
+        (format!("{CLAUDE}:rawPredict"), claude(), CHAT),
+        (format!("{CLAUDE}:streamRawPredict"), claude_stream(), CHAT),
+        (
+            format!("{GOOGLE}/gemini-2.5-flash:generateContent"),
+            contents(),
+            CHAT,
+        ),
+        (
+            format!("{GOOGLE}/gemini-2.5-flash:streamGenerateContent"),
+            contents(),
+            CHAT,
+        ),
+        (
+            "/v1/projects/p/locations/global/endpoints/openapi/chat/completions".to_owned(),
+            gemini,
+            CHAT,
+        ),
+        (
+            format!("{GOOGLE}/gemini-embedding-001:predict"),
+            json!({"instances": [{"content": "hello"}, {"content": "you"}]}),
+            EMBEDDING,
+        ),
+        (
+            "/v1beta/models/gemini-embedding-001:embedContent".to_owned(),
+            json!({"content": {"parts": [{"text": "hello"}]}}),
+            EMBEDDING,
+        ),
+        (
+            "/v1beta/models/gemini-embedding-001:batchEmbedContents".to_owned(),
+            json!({"requests": [{"content": {"parts": [{"text": "hello"}]}}]}),
+            EMBEDDING,
+        ),
+        (
+            "/v1beta/models/imagen-4.0-generate-001:predict".to_owned(),
+            json!({"instances": [{"prompt": "An otter"}], "parameters": {"sampleCount": 2}}),
+            80_000_000,
+        ),
+        (
+            format!("{DEPLOYMENT}?api-version=2024-10-21"),
+            to_deployment(chat()),
+            CHAT,
+        ),
+        (
+            "/azure/openai/v1/chat/completions".to_owned(),
+            to_deployment(chat()),
+            CHAT,
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn each_endpoint_moves_its_budget_and_is_refused_once_that_is_spent() {
+    let prices = super::priced("").replace("pricing: {", "pricing: {imagen-*: {images: 40}, ");
+    for (path, body, cost) in rows() {
+        // Enough for the most that a call can cost, and for some ten of these.
+        let limit = cost * 10 + 2_000_000;
+        let sandbox = Sandbox::new(&format!(
+            "providers: {{azure: {{base_url: '{{mock}}', models: {{my-gpt: gpt-4o}}}}}}\n{prices}\n\
+             budgets: {{rules: [{{name: b, window: total, limit: {{usd: 0.{limit:09}}}}}]}}"
+        ));
+        let headers = [("x-mock", "input=100;output=10")];
+        let answer = sandbox.post_with(&path, &headers, &body).await;
+        assert_eq!(answer.status, 200, "{path} {answer:?}");
+        let span = sandbox.span(&answer).await;
+        assert_eq!(span.nanos("tollgate.cost.usd"), cost, "{path}");
+        assert_eq!(sandbox.spent("b").await, cost, "{path}");
+        let mut last = answer.status;
+        for _ in 0..40 {
+            last = sandbox.post_with(&path, &headers, &body).await.status;
+            if last != 200 {
+                break;
+            }
+        }
+        assert_eq!(last, 429, "{path}");
+        assert!(sandbox.spent("b").await <= limit, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn counting_is_free_and_what_is_stored_passes_unmetered() {
+    let sandbox = Sandbox::new("budgets: {daily: 5.00}");
+    let counting = [
+        (
+            "/v1beta/models/gemini-2.5-flash:countTokens".to_owned(),
+            contents(),
+        ),
+        (
+            CLAUDE.replace("claude-haiku-4-5", "count-tokens:rawPredict"),
+            {
+                let mut body = claude();
+                body["model"] = json!("claude-haiku-4-5");
+                body
+            },
+        ),
+        ("/v1beta/cachedContents".to_owned(), contents()),
+    ];
+    for (path, body) in counting {
+        let answer = sandbox.post(&path, &body).await;
+        assert_eq!(answer.status, 200, "{path} {answer:?}");
+    }
+    assert_eq!(sandbox.spent("daily").await, 0);
+}

@@ -59,6 +59,9 @@ const ENDPOINTS: &[&str] = &[
     "converse_stream",
     "invoke",
     "invoke_stream",
+    "embedContent",
+    "batchEmbedContents",
+    "countTokens",
 ];
 const PROVIDERS: &[(&str, &str)] = &[
     ("openai", "openai"),
