@@ -37,12 +37,14 @@ pub(super) fn read_reduced(exchange: &mut Exchange, reduced: &Reduced) {
 
 /// Facts and labels of the request's body.
 pub(super) fn read_request(exchange: &mut Exchange, body: &[u8], expected: bool) {
-    let (to, operation) = (&exchange.route.to, exchange.route.operation);
-    let path = exchange.route.target.path();
-    let read = to
-        .provider
-        .dialect
-        .read_request(operation, path, body, &mut exchange.request);
+    let route = &exchange.route;
+    // Not the provider's own: many serve the endpoints of others.
+    let read = route.dialect.read_request(
+        route.operation,
+        route.target.path(),
+        body,
+        &mut exchange.request,
+    );
     if expected && read.is_err() {
         exchange.partial = Some("request body");
     }

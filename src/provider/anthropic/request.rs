@@ -29,9 +29,11 @@ pub(super) fn read(
     facts: &mut RequestFacts,
 ) -> Result<(), Unreadable> {
     let read = read_body(Json::document(body), facts);
-    if let Some(raw) = vertex::raw(path).filter(|_| facts.model.is_none()) {
-        facts.model = Some(Box::from(&*raw.model));
+    if let Some(raw) = vertex::raw(path) {
         facts.stream |= raw.stream;
+        // Tokens are counted for a model in the body.
+        let model = facts.model.take();
+        facts.model = model.or_else(|| Some(Box::from(&*raw.model)));
     }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
     if op.gen_ai.is_some() { read } else { Ok(()) }
