@@ -181,11 +181,8 @@ pub(super) fn read_error(error: Ahead<'_, '_>) -> ErrorFacts {
         b"status" => found.kind = value.take().name().or_else(|| found.kind.take()),
         b"code" => found.code = value.take().name_or_number(),
         b"details" => {
-            found.code = value
-                .take()
-                .get("error_code")
-                .and_then(Json::name)
-                .or_else(|| found.code.take())
+            let code = value.take().get("error_code").and_then(Json::name);
+            found.code = code.or_else(|| found.code.take());
         },
         b"message" => found.message = value.take().text_up_to(MAX_MESSAGE),
         _ => {},

@@ -114,6 +114,7 @@ impl<'a> Json<'a> {
     }
 
     /// The last item of an array, or the value itself if it is none: Google wraps errors so.
+    #[must_use]
     pub fn unwrapped(self) -> Self {
         let mut only = None;
         if self.is_array() {
