@@ -149,6 +149,11 @@ fn next_hole(event: &[u8], mut at: usize) -> Option<(Hole, usize, usize)> {
         };
         if event.get(start) == Some(&b'"') {
             let inside = Quoted::read(event, start + 1)?.inner;
+            if hole == Hole::Text && inside.is_empty() {
+                // It is not known whether text here would have been counted.
+                at = start + 2;
+                continue;
+            }
             return Some((hole, start + 1, start + 1 + inside.len()));
         }
     }
@@ -214,6 +219,17 @@ mod tests {
         templates.learn(br#"{"odd":"text","content":"x"}"#, Text::of(b"text"));
         templates.learn(br#"{"odd":"text""#, Text::default());
         assert_eq!(templates.read(br#"{"odd":"text","content":"x"}"#), None);
+    }
+
+    #[test]
+    fn where_there_was_no_text_none_is_counted() {
+        let mut templates = Templates::default();
+        templates.learn(br#"{"odd":{"text":""},"content":"x"}"#, Text::of(b"x"));
+        templates.learn(br#"{"odd":{"text":""}}"#, Text::default());
+        let read = |event: &[u8]| templates.read(event).map(|found| found.text.bytes);
+        assert_eq!(read(br#"{"odd":{"text":""},"content":"two"}"#), Some(3));
+        assert_eq!(read(br#"{"odd":{"text":"y"},"content":"x"}"#), None);
+        assert_eq!(read(br#"{"odd":{"text":"y"}}"#), None);
     }
 
     #[test]
