@@ -69,7 +69,7 @@ pub(super) fn replace(format: TraceFormat, headers: &mut HeaderMap, ours: SpanId
             let flags = fields.nth(1)?;
             Some(format!("00-{trace}-{ours}-{flags}"))
         }),
-        TraceFormat::B3 if headers.contains_key(B3) => edit(headers, &B3, |sent| {
+        TraceFormat::B3 if text(headers, &B3).is_some() => edit(headers, &B3, |sent| {
             let mut fields = sent.trim().split('-');
             let trace = fields.next()?;
             let sampled = fields.nth(1);
@@ -315,6 +315,18 @@ mod tests {
         assert_eq!(values, ["48485a3953bb6124", ours, SPAN, "0"]);
         let debug = [lines[0], lines[1], ("x-b3-flags", "1")];
         assert_eq!(pass(TraceFormat::B3, &debug).unwrap().0.flags, 1);
+    }
+
+    #[test]
+    fn our_span_stands_where_the_next_reader_looks_though_b3_occurs_twice() {
+        let lines = [
+            ("b3", "x"),
+            ("b3", "y"),
+            ("x-b3-traceid", TRACE),
+            ("x-b3-spanid", SPAN),
+        ];
+        let (_, values) = pass(TraceFormat::B3, &lines).unwrap();
+        assert_eq!(values, ["x", "y", TRACE, "0000000000000001"]);
     }
 
     #[test]
