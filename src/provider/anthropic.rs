@@ -111,12 +111,8 @@ impl Dialect for Anthropic {
     }
 
     fn bound_output(&self, op: &Operation, body: &[u8], limit: u64) -> Option<Splice> {
-        let names: &[&str] = match op.name {
-            "messages" => &["max_tokens"],
-            "complete" => &["max_tokens_to_sample"],
-            _ => return None,
-        };
-        Splice::lower(body, Json::document(body), names, limit)
+        let name = operations::output_limit(op)?;
+        Splice::lower(body, Json::document(body), &[name], limit)
     }
 
     fn error_body(&self, _status: u16, refusal: &Refusal, request_id: &str) -> Bytes {

@@ -83,6 +83,15 @@ pub(super) fn batch_id(path: &str) -> Option<&str> {
     segments.next().filter(|id| !id.is_empty())
 }
 
+/// The field that bounds an operation's output. The other one bounds nothing.
+pub(super) fn output_limit(op: &Operation) -> Option<&'static str> {
+    match op.name {
+        "messages" => Some("max_tokens"),
+        "complete" => Some("max_tokens_to_sample"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

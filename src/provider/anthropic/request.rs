@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::operations;
 use crate::{
     call::{
         facts::{InputSize, Operation, RequestFacts},
@@ -28,7 +29,7 @@ pub(super) fn read(
     body: &[u8],
     facts: &mut RequestFacts,
 ) -> Result<(), Unreadable> {
-    let read = read_body(Json::document(body), facts);
+    let read = read_body(op, Json::document(body), facts);
     if let Some(raw) = vertex::raw(path) {
         facts.stream |= raw.stream;
         // Tokens are counted for a model in the body.
@@ -39,8 +40,9 @@ pub(super) fn read(
     if op.gen_ai.is_some() { read } else { Ok(()) }
 }
 
-fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
+fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
+    let limit = operations::output_limit(op).map(str::as_bytes);
     body.measure(|key, value| {
         let value = match key {
             b"messages" if value.is_array() => {
@@ -59,7 +61,8 @@ fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable>
         match key {
             b"model" => facts.model = value.name(),
             b"stream" => facts.stream = value.is_true(),
-            b"max_tokens" | b"max_tokens_to_sample" => facts.output_limit = value.u64(),
+            // Which of two counts is up to the provider.
+            key if Some(key) == limit => facts.output_limit = facts.output_limit.max(value.u64()),
             b"service_tier" => facts.service_tier = value.name(),
             b"inference_geo" => facts.region = value.name(),
             b"temperature" => facts.temperature = value.f64(),
@@ -212,7 +215,6 @@ fn leaf(block: Ahead<'_, '_>, size: &mut InputSize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::anthropic::operations;
 
     fn facts(body: &str) -> RequestFacts {
         let mut facts = RequestFacts::default();
@@ -233,6 +235,19 @@ mod tests {
         assert_eq!(facts.labels, [(Label::User, Box::from("u1"))]);
         assert_eq!(facts.tools, [Box::from("look_up")]);
         assert!(facts.input.text_bytes.bytes >= 8 + 5, "{:?}", facts.input);
+    }
+
+    #[test]
+    fn the_limit_of_another_operation_is_none_and_the_highest_counts() {
+        let limit = |op, body: &str| {
+            let mut facts = RequestFacts::default();
+            read(op, "", body.as_bytes(), &mut facts).unwrap();
+            facts.output_limit
+        };
+        let body = r#"{"max_tokens":9,"max_tokens":8,"max_tokens_to_sample":1}"#;
+        assert_eq!(limit(&operations::MESSAGES, body), Some(9));
+        let complete = operations::of(&http::Method::POST, "/v1/complete");
+        assert_eq!(limit(complete, body), Some(1));
     }
 
     #[test]
