@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use super::{
     Delivery, Outlet,
     processor::{BuildContext, BuildError, ConsoleConfig, ProcessorConfig},
+    propagation::Propagation,
 };
 use crate::base::units;
 
@@ -39,41 +40,6 @@ pub enum Content {
     /// Never.
     #[default]
     None,
-}
-
-/// `tracing.propagation` — trace context on its way to providers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Propagation {
-    /// The formats that are read from a call, the preferred one first.
-    pub formats: Vec<Format>,
-    /// When a call to a provider carries it.
-    pub send: Send,
-}
-
-/// A format of trace context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// `traceparent` and `tracestate`.
-    W3c,
-    /// `b3`, or `x-b3-…`.
-    B3,
-    /// `uber-trace-id`.
-    Jaeger,
-}
-
-/// When trace context is sent on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Send {
-    /// If the client sent it, in the format it used.
-    #[default]
-    IfPresent,
-    /// With every call.
-    Always,
-    /// With none.
-    Never,
 }
 
 /// `tracing.sampling` — which traces go to destinations elsewhere. This build has none elsewhere;
@@ -122,15 +88,6 @@ impl Default for Config {
             processors: vec![ProcessorConfig::Console(ConsoleConfig::default())],
             sampling: Sampling::default(),
             buffering: Buffering::default(),
-        }
-    }
-}
-
-impl Default for Propagation {
-    fn default() -> Self {
-        Self {
-            formats: vec![Format::W3c, Format::B3, Format::Jaeger],
-            send: Send::IfPresent,
         }
     }
 }

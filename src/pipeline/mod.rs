@@ -17,6 +17,7 @@ mod config;
 mod delivery;
 mod keep;
 pub mod processor;
+mod propagation;
 mod queue;
 mod record;
 #[cfg(test)]
@@ -26,11 +27,12 @@ mod worker;
 use queue::Queue;
 use worker::{Orders, Worker};
 
-pub use config::{Buffering, Config, Content, Format as TraceFormat, Propagation, Sampling, Send};
+pub use config::{Buffering, Config, Content, Sampling};
 pub use delivery::Delivery;
 pub use processor::{
     BoxError, BoxFuture, BuildContext, BuildError, DeliverError, Processor, ProcessorConfig, Upkeep,
 };
+pub use propagation::{Propagation, Send, TraceFormat};
 pub use queue::Stats;
 pub use record::Record;
 

@@ -1,0 +1,41 @@
+//! Fuzz targets of whatever reads bytes that others wrote: streams, answers, requests, heads,
+//! compressed bodies. Each has a file in `targets/` that says what must hold of any input.
+//!
+//! The modules under test are taken in by their paths, so that they alone are compiled again with
+//! the fuzzer's marks, and not the program with all that it is made of. `tests/fuzz/run` builds and
+//! runs them.
+#![expect(
+    dead_code,
+    unused_imports,
+    reason = "the program uses more of its modules"
+)]
+
+#[path = "../../../src/base/mod.rs"]
+pub mod base;
+#[path = "../../../src/call/mod.rs"]
+pub mod call;
+#[path = "../../../src/provider/mod.rs"]
+pub mod provider;
+
+/// Of the pipeline, the formats of trace context.
+#[path = "../../../src/pipeline"]
+pub mod pipeline {
+    mod propagation;
+
+    pub use propagation::{Propagation, Send, TraceFormat};
+}
+
+/// Of the data plane, what is pure; the targets are within, since its parts are private to it.
+#[path = "../../../src/proxy"]
+pub mod proxy {
+    mod config;
+    mod events;
+    mod headers;
+    mod identify;
+    mod trace;
+
+    #[path = "../../tests/fuzz/src/targets/mod.rs"]
+    pub mod targets;
+}
+
+pub use proxy::targets;
