@@ -10,6 +10,7 @@ use super::{
     facts::ToolCall,
     labels::Label,
     span::{Event, Span, Value},
+    usage::Usage,
 };
 
 /// The span as one line, without the line's end.
@@ -56,6 +57,34 @@ macro_rules! put {
     };
 }
 
+/// The tokens, and what else was counted.
+fn usage(out: &mut Out, usage: &Usage) {
+    put!(out, "gen_ai.usage.input_tokens", number, usage.input);
+    put!(out, "gen_ai.usage.output_tokens", number, usage.output);
+    put!(
+        out,
+        "gen_ai.usage.cache_read.input_tokens",
+        number,
+        usage.cache_read
+    );
+    put!(
+        out,
+        "gen_ai.usage.cache_creation.input_tokens",
+        number,
+        usage.cache_write
+    );
+    put!(
+        out,
+        "gen_ai.usage.reasoning.output_tokens",
+        number,
+        usage.reasoning
+    );
+    let (seen, made, units) = (usage.seen_input, usage.seen_output, usage.search_units);
+    put!(out, "tollgate.usage.seen_input_tokens", number, seen);
+    put!(out, "tollgate.usage.seen_output_tokens", number, made);
+    put!(out, "tollgate.usage.search_units", number, units);
+}
+
 /// What the conventions have names for.
 fn attributes(out: &mut Out, span: &Span) {
     put!(out, "gen_ai.operation.name", text, span.operation);
@@ -78,26 +107,7 @@ fn attributes(out: &mut Out, span: &Span) {
         texts,
         some(&span.finish_reasons)
     );
-    put!(out, "gen_ai.usage.input_tokens", number, span.usage.input);
-    put!(out, "gen_ai.usage.output_tokens", number, span.usage.output);
-    put!(
-        out,
-        "gen_ai.usage.cache_read.input_tokens",
-        number,
-        span.usage.cache_read
-    );
-    put!(
-        out,
-        "gen_ai.usage.cache_creation.input_tokens",
-        number,
-        span.usage.cache_write
-    );
-    put!(
-        out,
-        "gen_ai.usage.reasoning.output_tokens",
-        number,
-        span.usage.reasoning
-    );
+    usage(out, &span.usage);
     put!(
         out,
         "gen_ai.request.stream",

@@ -48,6 +48,13 @@ pub struct Usage {
     pub characters: Option<u64>,
     /// Images that were made and are billed by the piece. Not tokens.
     pub images: Option<u64>,
+    /// Searches in a request's own documents, as they are billed to rank them. Not tokens.
+    pub search_units: Option<u64>,
+    /// Input tokens that the model saw, where `input` is what is billed and that is another number
+    /// (Cohere). Then `cache_read` is a part of these.
+    pub seen_input: Option<u64>,
+    /// Output tokens that the model made, where `output` is what is billed.
+    pub seen_output: Option<u64>,
 }
 
 impl Usage {
@@ -83,6 +90,9 @@ impl Usage {
         audio_seconds: None,
         characters: None,
         images: None,
+        search_units: None,
+        seen_input: None,
+        seen_output: None,
     };
 
     /// The counts that OpenTelemetry has no names for, by those that spans have after
@@ -139,9 +149,11 @@ impl Usage {
             .saturating_add(self.output.unwrap_or(0))
     }
 
-    /// Whether what a call is billed by was reported at all: tokens, or the length of its audio.
+    /// Whether what a call is billed by was reported at all: tokens, the length of its audio, or
+    /// searches.
     pub const fn is_reported(&self) -> bool {
-        self.input.is_some() || self.output.is_some() || self.audio_seconds.is_some()
+        let by_tokens = self.input.is_some() || self.output.is_some();
+        by_tokens || self.audio_seconds.is_some() || self.search_units.is_some()
     }
 
     /// Takes every field that `later` reports: a provider's later word replaces its earlier one
@@ -163,7 +175,7 @@ impl Usage {
     }
 
     /// Each field, with the same one of `other`.
-    const fn fields<'a>(&'a mut self, other: &Self) -> [(&'a mut Option<u64>, Option<u64>); 21] {
+    const fn fields<'a>(&'a mut self, other: &Self) -> [(&'a mut Option<u64>, Option<u64>); 24] {
         [
             (&mut self.input, other.input),
             (&mut self.cache_read, other.cache_read),
@@ -186,6 +198,9 @@ impl Usage {
             (&mut self.audio_seconds, other.audio_seconds),
             (&mut self.characters, other.characters),
             (&mut self.images, other.images),
+            (&mut self.search_units, other.search_units),
+            (&mut self.seen_input, other.seen_input),
+            (&mut self.seen_output, other.seen_output),
         ]
     }
 }

@@ -30,6 +30,7 @@ struct Pieces {
     audio_seconds: u64,
     characters: u64,
     images: u64,
+    search_units: u64,
 }
 
 impl Pieces {
@@ -39,6 +40,7 @@ impl Pieces {
             audio_seconds: most.audio_seconds.unwrap_or(0),
             characters: most.characters.unwrap_or(0),
             images: most.images.unwrap_or(0),
+            search_units: most.search_units.unwrap_or(0),
         }
     }
 }
@@ -115,6 +117,7 @@ impl InputBound {
                 audio_seconds: 0,
                 characters: 0,
                 images: 0,
+                search_units: 0,
             },
         }
     }
@@ -190,6 +193,7 @@ impl Tariff {
             .with(input.pieces.audio_seconds, piece(Unit::AudioSeconds))
             .with(input.pieces.characters, piece(Unit::Characters))
             .with(input.pieces.images, piece(Unit::Images))
+            .with(input.pieces.search_units, piece(Unit::SearchUnits))
             .with(1, piece(Unit::Requests))
             .ceiling()
     }

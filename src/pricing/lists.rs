@@ -12,6 +12,9 @@ pub(super) fn list_of<'a>(
         "gemini" | "vertex" => return (Cow::Borrowed("google"), without_path(model)),
         "bedrock" | "bedrock-mantle" => "aws",
         "xai" => "x-ai",
+        "moonshot" => "moonshotai",
+        "voyage" => "voyageai",
+        "zhipu" => "zhipuai",
         "huggingface" => return router_list(path, model),
         other => other,
     };

@@ -311,6 +311,8 @@ mod tests {
             ("fireworks", "accounts/fireworks/models/deepseek-v3p2"),
             ("cerebras", "gpt-oss-120b"),
             ("perplexity", "sonar"),
+            ("moonshot", "kimi-k2.5"),
+            ("voyage", "voyage-3.5"),
         ] {
             let found = input(&pricing, &query(provider, None, Some(model)));
             assert!(found.is_some(), "{provider} {model}");

@@ -52,13 +52,15 @@ pub enum Unit {
     Characters,
     /// Images that were made, where they are billed by the piece. Priced per thousand.
     Images,
+    /// Searches in a request's own documents. Priced per thousand.
+    SearchUnits,
     /// The call itself. Priced per thousand.
     Requests,
 }
 
 impl Unit {
     /// Every unit, the most specific first.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::CacheWrite1h,
         Self::CacheAudioRead,
         Self::CacheImageRead,
@@ -79,6 +81,7 @@ impl Unit {
         Self::AudioSeconds,
         Self::Characters,
         Self::Images,
+        Self::SearchUnits,
         Self::Requests,
     ];
 
@@ -105,6 +108,7 @@ impl Unit {
             Self::AudioSeconds => "audio_seconds",
             Self::Characters => "characters",
             Self::Images => "images",
+            Self::SearchUnits => "search_units",
             Self::Requests => "requests",
         }
     }
@@ -117,6 +121,7 @@ impl Unit {
             | Self::AudioSeconds
             | Self::Characters
             | Self::Images
+            | Self::SearchUnits
             | Self::Requests => 1_000,
             _ => 1_000_000,
         }
@@ -182,7 +187,11 @@ impl Unit {
     pub const fn is_piece(self) -> bool {
         matches!(
             self,
-            Self::AudioSeconds | Self::Characters | Self::Images | Self::Requests
+            Self::AudioSeconds
+                | Self::Characters
+                | Self::Images
+                | Self::SearchUnits
+                | Self::Requests
         )
     }
 
@@ -192,6 +201,8 @@ impl Unit {
             Self::CacheWrite1h => usage.cache_write_1h,
             Self::CacheAudioRead => usage.cache_audio_read,
             Self::CacheImageRead => usage.cache_image_read,
+            // Not a part of what is billed, where that is not what the model saw.
+            Self::CacheRead if usage.seen_input.is_some() => None,
             Self::CacheRead => usage.cache_read,
             Self::CacheWrite => usage.cache_write,
             Self::InputAudio => usage.input_audio,
@@ -209,6 +220,7 @@ impl Unit {
             Self::AudioSeconds => usage.audio_seconds,
             Self::Characters => usage.characters,
             Self::Images => usage.images,
+            Self::SearchUnits => usage.search_units,
             Self::Requests => Some(1),
         }
     }

@@ -1,8 +1,8 @@
 //! The providers that are known without configuration.
 
 use super::{
-    anthropic::Anthropic, bedrock::Bedrock, dialect::Dialect, gemini::Gemini, http::Http,
-    openai::OpenAi,
+    aleph_alpha::AlephAlpha, anthropic::Anthropic, bedrock::Bedrock, cohere::Cohere,
+    dialect::Dialect, gemini::Gemini, http::Http, ollama::Ollama, openai::OpenAi, watsonx::Watsonx,
 };
 
 /// A provider as this program knows it.
@@ -81,7 +81,7 @@ pub(super) const KNOWN: &[Known] = &[
         "cohere",
         "https://api.cohere.com",
         &["api.cohere.ai"],
-        &Http,
+        &Cohere,
     ),
     known("xai", "https://api.x.ai", &["*.api.x.ai"], &OpenAi::Current),
     known(
@@ -116,13 +116,119 @@ pub(super) const KNOWN: &[Known] = &[
         &[],
         &OpenAi::Compatible,
     ),
-    // Its own API is not read yet; beside it, it speaks OpenAI's.
-    known("ollama", "http://127.0.0.1:11434", &[], &OpenAi::Compatible),
+    known("ollama", "http://127.0.0.1:11434", &[], &Ollama),
+    known("ollama-cloud", "https://ollama.com", &[], &Ollama),
+    known(
+        "aleph-alpha",
+        "https://api.aleph-alpha.com",
+        &[],
+        &AlephAlpha,
+    ),
+    known(
+        "baseten",
+        "https://inference.baseten.co",
+        &[],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "crusoe",
+        "https://api.inference.crusoecloud.com",
+        &[],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "databricks",
+        "",
+        &[
+            "*.cloud.databricks.com",
+            "*.azuredatabricks.net",
+            "*.gcp.databricks.com",
+        ],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "deepinfra",
+        "https://api.deepinfra.com",
+        &[],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "heroku",
+        "https://us.inference.heroku.com",
+        &["*.inference.heroku.com"],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "minimax",
+        "https://api.minimax.io",
+        &["api.minimaxi.com"],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "moonshot",
+        "https://api.moonshot.ai",
+        &["api.moonshot.cn"],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "nebius",
+        "https://api.studio.nebius.com",
+        &["api.tokenfactory.nebius.com"],
+        &OpenAi::Compatible,
+    ),
+    known("novita", "https://api.novita.ai", &[], &OpenAi::Compatible),
+    known(
+        "ovhcloud",
+        "https://oai.endpoints.kepler.ai.cloud.ovh.net",
+        &[],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "replicate",
+        "https://api.replicate.com",
+        &["*.replicate.net"],
+        &Http,
+    ),
+    known(
+        "sambanova",
+        "https://api.sambanova.ai",
+        &[],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "snowflake",
+        "",
+        &["*.snowflakecomputing.com"],
+        &OpenAi::Current,
+    ),
+    known(
+        "voyage",
+        "https://api.voyageai.com",
+        &[],
+        &OpenAi::Compatible,
+    ),
+    known(
+        "watsonx",
+        "https://us-south.ml.cloud.ibm.com",
+        &["*.ml.cloud.ibm.com"],
+        &Watsonx,
+    ),
+    known("writer", "https://api.writer.com", &[], &OpenAi::Compatible),
+    known("zai", "https://api.z.ai", &[], &OpenAi::Compatible),
+    known(
+        "zhipu",
+        "https://open.bigmodel.cn",
+        &[],
+        &OpenAi::Compatible,
+    ),
 ];
 
 /// Those that put usage into every stream, asked or not (each seen on the wire): they are not asked,
 /// so that their streams pass as they are.
-pub(super) const REPORT_UNASKED: &[&str] = &["deepseek", "groq", "huggingface", "mistral"];
+pub(super) const REPORT_UNASKED: &[&str] = &["deepseek", "groq", "huggingface", "mistral", "zai"];
+
+/// Those that run on one's own machine: what they do costs nothing.
+pub(super) const FREE: &[&str] = &["ollama"];
 
 const fn known(
     name: &'static str,

@@ -5,33 +5,51 @@
 //! `known.rs`, or in the configuration.
 
 mod abandoned;
+mod aleph_alpha;
 mod anthropic;
 mod bedrock;
 mod body_labels;
+mod cohere;
 mod config;
 mod dialect;
 mod gemini;
 mod http;
 mod known;
+mod ollama;
 mod openai;
 mod registry;
 mod splice;
 mod state;
 mod vertex;
+mod watsonx;
 pub mod wire;
 
 pub use abandoned::Abandoned;
+pub use aleph_alpha::AlephAlpha;
 pub use anthropic::Anthropic;
 pub use bedrock::Bedrock;
+pub use cohere::Cohere;
 pub use config::{Config, Price, ProviderConfig};
 pub use dialect::{Cut, CutStyle, Dialect, Event};
 pub use gemini::Gemini;
 pub use http::Http;
+pub use ollama::Ollama;
 pub use openai::OpenAi;
 pub use registry::{BaseUrl, Provider, ProviderError, Providers};
 pub use splice::Splice;
 pub use state::StreamState;
+pub use watsonx::Watsonx;
 pub use wire::json::Unreadable;
 
 /// Every dialect, by the name in its [`Dialect::name`].
-pub const DIALECTS: &[&dyn Dialect] = &[&OpenAi::Compatible, &Anthropic, &Gemini, &Bedrock, &Http];
+pub const DIALECTS: &[&dyn Dialect] = &[
+    &OpenAi::Compatible,
+    &Anthropic,
+    &Gemini,
+    &Bedrock,
+    &Cohere,
+    &Ollama,
+    &Watsonx,
+    &AlephAlpha,
+    &Http,
+];

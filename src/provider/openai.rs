@@ -7,7 +7,7 @@ mod embeddings;
 mod endings;
 mod fault;
 mod images;
-mod input;
+pub(super) mod input;
 mod operations;
 mod request;
 mod responses;
@@ -118,7 +118,11 @@ impl Dialect for OpenAi {
     }
 
     fn operation(&self, method: &Method, path: &str) -> &'static Operation {
-        operations::of(method, path)
+        match *self {
+            // At Mistral a conversation is not only stored: the model answers in it.
+            Self::Compatible if operations::is_conversation(method, path) => &operations::OTHER,
+            _ => operations::of(method, path),
+        }
     }
 
     fn read_request(
@@ -146,7 +150,7 @@ impl Dialect for OpenAi {
             "responses" | "responses.retrieve" | "responses.cancel" | "responses.compact" => {
                 responses::read(event, facts, state)
             },
-            "embeddings" => embeddings::read(event, facts),
+            "embeddings" | "rerank" => embeddings::read(event, facts),
             "images.generations" | "images.edits" => images::read(event, facts),
             "audio.speech" | "audio.transcriptions" => audio::read(event, facts),
             "runs" | "runs.retrieve" => runs::read(event, facts, state),
@@ -199,6 +203,18 @@ impl Dialect for OpenAi {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::facts::Spends;
+
+    #[test]
+    fn a_conversation_costs_nothing_where_it_is_only_stored() {
+        let spends = |dialect: OpenAi, path| dialect.operation(&Method::POST, path).spends;
+        let conversation = "/v1/conversations";
+        assert_eq!(spends(OpenAi::Current, conversation), Spends::Nothing);
+        assert_eq!(spends(OpenAi::Compatible, conversation), Spends::Unknown);
+        let answer = "/v1/conversations/c1";
+        assert_eq!(spends(OpenAi::Compatible, answer), Spends::Unknown);
+        assert_eq!(spends(OpenAi::Compatible, "/v1/files"), Spends::Nothing);
+    }
 
     #[test]
     fn servers_that_speak_it_are_given_the_limit_that_they_know() {

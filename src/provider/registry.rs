@@ -8,7 +8,7 @@ use super::{
     DIALECTS,
     config::{Config, Price, ProviderConfig},
     dialect::Dialect,
-    known::{KNOWN, Known, REPORT_UNASKED},
+    known::{FREE, KNOWN, Known, REPORT_UNASKED},
     openai::OpenAi,
     vertex,
 };
@@ -133,7 +133,7 @@ impl Provider {
             dialect: known.dialect,
             reports_unasked: REPORT_UNASKED.contains(&known.name),
             polyglot: true,
-            free: false,
+            free: FREE.contains(&known.name),
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
             host_in: (known.name == "vertex").then_some(vertex::host),
             models: BTreeMap::new(),
@@ -398,7 +398,10 @@ mod tests {
             read("gemini", "/v1beta/openai/chat/completions"),
             ("openai", "chat")
         );
-        assert_eq!(read("cohere", "/v2/chat"), ("http", "http"));
+        assert_eq!(read("cohere", "/v2/chat"), ("cohere", "chat"));
+        assert_eq!(read("watsonx", "/ml/v1/text/chat"), ("openai", "chat"));
+        assert_eq!(read("writer", "/v1/chat"), ("openai", "chat"));
+        assert_eq!(read("ollama", "/v1/chat/completions"), ("openai", "chat"));
         assert_eq!(
             read("cohere", "/compatibility/v1/chat/completions"),
             ("openai", "chat")

@@ -16,6 +16,7 @@ impl Exchange {
         Usage {
             characters: usage.characters.or(said.characters),
             images: usage.images.or(said.images),
+            search_units: usage.search_units.or(said.search_units),
             ..*usage
         }
     }

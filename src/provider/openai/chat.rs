@@ -108,6 +108,8 @@ impl Chunk<'_> {
                     self.choice(choice, positions.next().unwrap_or(u64::MAX));
                 });
             },
+            // Writer's completions have nothing else.
+            b"value" if !self.whole && value.is_string() => self.text += value.count(),
             b"usage" => self.usage(value),
             b"x_groq" => {
                 value.object(|key, value| {

@@ -44,8 +44,8 @@ pub(super) fn cut(op: &Operation, cut: &Cut<'_>) -> Bytes {
             super::responses_end::graceful(cut)
         },
         (CutStyle::Error, "responses" | "responses.retrieve") => super::responses_end::error(cut),
-        (CutStyle::Graceful, "chat" | "completions") => graceful_chat(op, cut),
-        (CutStyle::Error, "chat" | "completions") => {
+        (CutStyle::Graceful, "chat" | "completions" | "fim") => graceful_chat(op, cut),
+        (CutStyle::Error, "chat" | "completions" | "fim") => {
             format!("data: {}\n\ndata: [DONE]\n\n", error(cut.refusal))
         },
         // Images, audio and runs have no end that says that the tokens ran out.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Adds the messages, or the items of the input.
-pub(super) fn messages(list: Ahead<'_, '_>, size: &mut InputSize) {
+pub(in crate::provider) fn messages(list: Ahead<'_, '_>, size: &mut InputSize) {
     list.items(|item| message(item, size));
 }
 

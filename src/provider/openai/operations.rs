@@ -45,6 +45,13 @@ const MODERATIONS: Operation = Operation {
     kind: Kind::Llm,
     ..free("moderations")
 };
+/// What goes between two texts (Mistral): asked as a completion is, answered as chat is.
+pub(super) const FIM: Operation = generation("fim", "text_completion");
+/// Documents in the order in which they answer a question (Voyage, Together, Jina, vLLM).
+pub(super) const RERANK: Operation = Operation {
+    gen_ai: None,
+    ..generation("rerank", "")
+};
 /// Images made from text.
 pub(super) const IMAGES: Operation = generation("images.generations", "generate_content");
 /// Images made from images: changed, or varied.
@@ -69,7 +76,8 @@ pub(super) const FILE_CONTENT: Operation = Operation {
 const BATCHES: Operation = unmetered("batches", Kind::Http);
 const REALTIME: Operation = unmetered("realtime", Kind::Llm);
 const READ: Operation = free("http");
-const OTHER: Operation = unmetered("http", Kind::Http);
+/// What may cost something that is not known.
+pub(super) const OTHER: Operation = unmetered("http", Kind::Http);
 
 const fn generation(name: &'static str, gen_ai: &'static str) -> Operation {
     Operation {
@@ -113,13 +121,20 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
             ("threads", _, "runs") | (_, "threads", "runs") => &RUNS,
             ("runs", _, "submit_tool_outputs" | "cancel") => &RUN,
             (_, parent, name) if in_assistants(parent) || in_assistants(name) => &READ,
-            (_, "chat", "completions") => &CHAT,
+            (_, "chat" | "agents", "completions")
+            // Writer; watsonx.ai; Databricks; Snowflake.
+            | (_, "v1", "chat")
+            | (_, "text", "chat" | "chat_stream")
+            | ("serving-endpoints", _, "invocations")
+            | (_, "cortex", "inference:complete") => &CHAT,
+            (_, "fim", "completions") => &FIM,
             (_, _, "completions") => &COMPLETIONS,
             (_, _, "responses") => &RESPONSES,
             (_, "responses", "compact") => &COMPACT,
             (_, "responses", "input_tokens") => &INPUT_TOKENS,
             ("responses", _, "cancel") => &CANCEL,
             (_, _, "embeddings") => &EMBEDDINGS,
+            (_, _, "rerank") => &RERANK,
             (_, _, "moderations") => &MODERATIONS,
             (_, "images", "generations") => &IMAGES,
             (_, "images", "edits" | "variations") => &IMAGE_EDITS,
@@ -143,12 +158,17 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     }
 }
 
+/// Whether a conversation is made.
+pub(super) fn is_conversation(method: &Method, path: &str) -> bool {
+    *method == Method::POST && path.trim_end_matches('/').ends_with("/conversations")
+}
+
 /// The fields that bound an operation's output, the one to be put in first. Others of the kind
 /// bound nothing: a server that does not know them ignores them.
 pub(super) fn output_limits(op: &Operation) -> &'static [&'static str] {
     match op.name {
         "chat" => &["max_completion_tokens", "max_tokens"],
-        "completions" | "rawPredict" => &["max_tokens"],
+        "completions" | "rawPredict" | "fim" => &["max_tokens"],
         "responses" => &["max_output_tokens"],
         "runs" => &["max_completion_tokens"],
         _ => &[],
@@ -168,10 +188,10 @@ pub(super) fn stored_id<'a>(op: &Operation, path: &'a str) -> Option<&'a str> {
     segments.next().filter(|id| !id.is_empty())
 }
 
-/// The name of an Azure deployment in the path.
+/// The name of a deployment in the path: Azure's, or a serving endpoint of Databricks'.
 pub(super) fn deployment(path: &str) -> Option<&str> {
     let mut segments = path.split('/');
-    segments.find(|segment| *segment == "deployments")?;
+    segments.find(|segment| matches!(*segment, "deployments" | "serving-endpoints"))?;
     segments.next().filter(|name| !name.is_empty())
 }
 
@@ -193,6 +213,12 @@ mod tests {
             ),
             (Method::GET, "/v1/chat/completions/chatcmpl-1", "http"),
             (Method::POST, "/v1/completions", "completions"),
+            (Method::POST, "/v1/fim/completions", "fim"),
+            (Method::POST, "/v1/agents/completions", "chat"),
+            (Method::POST, "/v1/chat", "chat"),
+            (Method::POST, "/ml/v1/text/chat_stream", "chat"),
+            (Method::POST, "/serving-endpoints/llama/invocations", "chat"),
+            (Method::POST, "/v1/rerank", "rerank"),
             (Method::POST, "/v1/responses", "responses"),
             (Method::POST, "/v1/responses/compact", "responses.compact"),
             (

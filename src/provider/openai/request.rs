@@ -31,7 +31,7 @@ pub(super) fn read(
         facts.model = raw.or_else(|| operations::deployment(path).map(Box::from));
     }
     match *op {
-        operations::EMBEDDINGS => facts.output_limit = Some(0),
+        operations::EMBEDDINGS | operations::RERANK => facts.output_limit = Some(0),
         operations::IMAGES | operations::IMAGE_EDITS => images::ask(facts),
         operations::SPEECH | operations::TRANSCRIPTIONS => audio::ask(op, body, facts),
         // It goes on without us, so that no cut would bound it; and reads what its thread holds.
@@ -103,6 +103,8 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
 fn read_field(key: &[u8], value: Json<'_>, facts: &mut RequestFacts) {
     match key {
         b"model" => facts.model = value.name(),
+        // watsonx.ai
+        b"model_id" => facts.model = value.name().or_else(|| facts.model.take()),
         b"stream" => facts.stream = value.is_true(),
         b"stream_options" => {
             facts.asks_usage = value.get("include_usage").is_some_and(Json::is_true);

@@ -33,24 +33,50 @@ pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
         | b"input_tokens_details"
         | b"prompt_token_details"
         | b"input_token_details" => input_details(value, found),
-        b"completion_tokens_details" | b"output_tokens_details" => output_details(value, found),
+        b"completion_tokens_details" | b"output_tokens_details" | b"completion_token_details" => {
+            output_details(value, found);
+        },
         b"cached_tokens" | b"prompt_cache_hit_tokens" | b"cache_read_input_tokens" => {
             hidden_cache = hidden_cache.or_else(|| value.take().u64());
         },
         b"reasoning_tokens" => reasoning_apart = value.take().u64(),
         b"num_search_queries" => found.web_searches = value.take().u64(),
         b"seconds" | b"prompt_audio_seconds" => found.audio_seconds = seconds(value.take()),
-        b"cost" => report.cost = value.take().name_or_number(),
+        b"citation_tokens" => found.citation = value.take().u64(),
+        b"cost" => report.cost = cost(value),
+        b"cost_in_usd_ticks" => report.cost = value.take().u64().map(ticks),
         _ => {},
     });
     found.cache_read = found.cache_read.or(hidden_cache);
     found.reasoning = found.reasoning.or(reasoning_apart);
+    if let (Some(citation), Some(output)) = (found.citation, found.output) {
+        // Perplexity leaves both out of the output, and bills them at prices of their own.
+        let apart = citation.saturating_add(reasoning_apart.unwrap_or(0));
+        found.output = Some(output.saturating_add(apart));
+    }
     if let (Some(input), Some(output), Some(total)) = (found.input, found.output, report.total) {
         // Some servers leave hidden reasoning out of the output, but not out of the total that
         // they bill by.
         found.output = Some(output.max(total.saturating_sub(input)));
     }
     report
+}
+
+/// What a call costs, in dollars: a number (OpenRouter), or an object with the total (Perplexity).
+fn cost(value: Ahead<'_, '_>) -> Option<Box<str>> {
+    let mut total = None;
+    let value = value.object(|key, value| {
+        if key == b"total_cost" {
+            total = value.take().name_or_number();
+        }
+    });
+    total.or_else(|| value.name_or_number())
+}
+
+/// xAI counts in ticks, of which a dollar has ten thousand million.
+fn ticks(count: u64) -> Box<str> {
+    const A_DOLLAR: u64 = 10_000_000_000;
+    format!("{}.{:010}", count / A_DOLLAR, count % A_DOLLAR).into_boxed_str()
 }
 
 /// Reads a length in seconds: one that has begun is billed whole.
@@ -149,6 +175,32 @@ mod tests {
         assert_eq!(heard(r#"{"type":"duration","seconds":8.0}"#), Some(8));
         assert_eq!(heard(r#"{"seconds":-1}"#), None);
         assert_eq!(heard(r#"{"seconds":null}"#), None);
+    }
+
+    #[test]
+    fn citations_and_the_thinking_beside_them_are_output_that_was_left_out() {
+        let found = usage(
+            r#"{"prompt_tokens":33,"completion_tokens":7163,"total_tokens":7196,
+            "citation_tokens":20016,"num_search_queries":18,"reasoning_tokens":73997}"#,
+        );
+        let expected = Usage {
+            citation: Some(20_016),
+            reasoning: Some(73_997),
+            web_searches: Some(18),
+            ..Usage::text(33, 7_163 + 20_016 + 73_997)
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_a_provider_says_that_it_costs_is_read_in_each_spelling() {
+        let cost = |text: &str| Json::document(text.as_bytes()).read(read).cost;
+        assert_eq!(cost(r#"{"cost":0.0012}"#).as_deref(), Some("0.0012"));
+        let parts = r#"{"cost":{"input_tokens_cost":0.001,"total_cost":0.006}}"#;
+        assert_eq!(cost(parts).as_deref(), Some("0.006"));
+        let ticks = r#"{"cost_in_usd_ticks":37756000}"#;
+        assert_eq!(cost(ticks).as_deref(), Some("0.0037756000"));
+        assert_eq!(cost(r#"{"cost":null}"#), None);
     }
 
     #[test]

@@ -257,6 +257,9 @@ fn usage_of(counts: &Value) -> Usage {
         audio_seconds: count("audio_seconds"),
         characters: count("input_characters"),
         images: None,
+        search_units: count("rerank_searches"),
+        seen_input: None,
+        seen_output: None,
     }
 }
 

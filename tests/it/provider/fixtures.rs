@@ -1,5 +1,5 @@
 //! Exchanges of our own, one a folder: `case.json` with the request and what is to be read, and
-//! `response.json`, `response.sse` or `response.frames` (a line for each frame of an AWS event stream:
+//! `response.json`, `response.sse`, `response.ndjson` or `response.frames` (a line for each frame of an AWS event stream:
 //! its name and its data, or what is in its `chunk`). Only the facts that a case names are compared.
 
 use std::{
@@ -87,6 +87,8 @@ fn load(dialect: &'static dyn Dialect, directory: &Path) -> Fixture {
     let case: Case = serde_json::from_slice(&case).unwrap();
     let (response, framing) = if let Ok(stream) = fs::read(directory.join("response.sse")) {
         (stream, Some(Framing::Sse))
+    } else if let Ok(lines) = fs::read(directory.join("response.ndjson")) {
+        (lines, Some(Framing::Lines))
     } else if let Ok(lines) = fs::read_to_string(directory.join("response.frames")) {
         (frames(&lines), Some(Framing::EventStream))
     } else {

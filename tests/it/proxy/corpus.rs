@@ -62,6 +62,18 @@ const ENDPOINTS: &[&str] = &[
     "embedContent",
     "batchEmbedContents",
     "countTokens",
+    "chat_v1",
+    "chat_v2",
+    "embed_v2",
+    "generate_v1",
+    "rerank_v1",
+    "rerank_v2",
+    "rerank",
+    "tokenize",
+    "generate",
+    "generation",
+    "generation_stream",
+    "anthropic_messages",
 ];
 const PROVIDERS: &[(&str, &str)] = &[
     ("openai", "openai"),
@@ -77,6 +89,19 @@ const PROVIDERS: &[(&str, &str)] = &[
     ("huggingface", "huggingface"),
     ("bedrock", "bedrock"),
     ("bedrock_mantle", "bedrock-mantle"),
+    ("cohere", "cohere"),
+    ("ollama", "ollama"),
+    ("ollama_cloud", "ollama-cloud"),
+    ("voyage", "voyage"),
+    ("writer", "writer"),
+    ("watsonx", "watsonx"),
+    ("aleph_alpha", "aleph-alpha"),
+    ("heroku", "heroku"),
+    ("crusoe", "crusoe"),
+    ("snowflake", "snowflake"),
+    ("together", "together"),
+    ("zai", "zai"),
+    ("local_openai_compat", "huggingface"),
 ];
 
 #[tokio::test]
