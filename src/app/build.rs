@@ -4,6 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::client::proxy::matcher::Matcher;
 
+use super::keyrings;
 use crate::{
     config::Config,
     net::{
@@ -34,6 +35,7 @@ pub(super) fn live(
 ) -> Result<Live, Impossible> {
     let providers = providers(config)?;
     let pricing = priced(config, &providers)?;
+    let keyrings = keyrings::open(&providers, before)?;
     let trusted = &config.identity.trusted;
     let before = before.map(Live::engine);
     let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, purse, before)
@@ -46,6 +48,7 @@ pub(super) fn live(
         identity: config.identity.clone(),
         limits: &config.limits,
         propagation: config.tracing.propagation.clone(),
+        keyrings,
     }))
 }
 

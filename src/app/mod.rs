@@ -6,6 +6,7 @@ mod control;
 mod crashed;
 mod gauges;
 mod keep;
+mod keyrings;
 mod reload;
 mod worker;
 
@@ -19,7 +20,7 @@ use crate::{
     base::clock::Clock,
     config::Config,
     ledger::{ClaimError, Ledger, LedgerError},
-    net::{config::Listen, listen},
+    net::{config::Listen, listen, upstream::Upstream},
     pipeline::{BuildContext, BuildError, Outlet, Pipeline},
     policy::{AdjustError, Budget, Purse},
     proxy::{Holdings, Metrics, Proxy},
@@ -52,6 +53,8 @@ pub struct App {
     registry: Registry,
     phase: watch::Sender<Phase>,
     workers: Vec<JoinHandle<()>>,
+    /// For what is asked on no call's behalf.
+    upstream: Arc<Upstream>,
     config: Config,
 }
 
@@ -137,6 +140,7 @@ impl App {
         };
         let connector = build::connector(&config.upstream, &ports)?;
         let upstream = || Arc::new(build::upstream(&config.upstream, connector.clone()));
+        let own_upstream = upstream();
         let upstreams: Vec<_> = std::iter::repeat_with(upstream).take(count).collect();
         let workers = sockets
             .into_iter()
@@ -182,6 +186,7 @@ impl App {
             registry,
             phase,
             workers,
+            upstream: own_upstream,
             config,
         })
     }
@@ -268,6 +273,7 @@ impl App {
     /// Keeps house until it is dropped: to be polled beside whatever ends the program.
     #[expect(clippy::infinite_loop, reason = "dropped when the program ends")]
     pub async fn keep_house(&self) {
+        self.renew_keys().await;
         // Until then a start would find the crashed calls again.
         if self.pipeline.flush(build::FLUSH).await
             && let Some(ledger) = &self.kept.ledger
@@ -278,7 +284,14 @@ impl App {
         loop {
             tick.tick().await;
             self.proxy.tidy(self.clock.wall());
+            self.renew_keys().await;
         }
+    }
+
+    /// Renews the credentials that requests are signed with, where it is time.
+    pub async fn renew_keys(&self) {
+        let live = self.proxy.live();
+        keyrings::renew(&live, self.clock.wall(), &self.upstream).await;
     }
 
     /// Takes no more calls, lets those under way finish until `shutdown.deadline`, cuts the rest,

@@ -55,6 +55,7 @@ impl App {
             self.pipeline.replace(outlets, GRACE).await?;
         }
         self.proxy.reload(live);
+        self.renew_keys().await;
         for key in self.config.needs_restart(&config) {
             tracing::warn!(key, "This change takes effect with the next start");
         }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Options,
     answer::{Ask, Ids},
-    anthropic, bedrock,
+    anthropic, aws, bedrock,
     behaviour::{Behaviour, BehaviourError},
     chat,
     conversation::Conversation,
@@ -341,6 +341,12 @@ impl Call {
         ids: &mut Ids,
     ) -> Result<Reply, Problem> {
         let (state, behaviour) = (plan.state, plan.behaviour);
+        if aws::is_exchange(&self.target, &self.body) {
+            return aws::exchange(&self.body, state.now());
+        }
+        if matches!(self.operation, Operation::Bedrock(_)) {
+            aws::check(&self.method, &self.target, &self.headers, &self.body)?;
+        }
         if let Some(status) = behaviour.status {
             return Err(Problem::asked_for(status, behaviour));
         }

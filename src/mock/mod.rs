@@ -11,6 +11,7 @@
 
 mod answer;
 mod anthropic;
+mod aws;
 mod bedrock;
 mod behaviour;
 mod chat;
@@ -53,6 +54,10 @@ pub use wire::{Exact, Framing, every};
 
 use crate::base::clock::{Clock, SystemClock};
 use handle::State;
+
+/// The access key id for which Bedrock's signatures are verified; its secret is `mock-secret`. They
+/// must name the host that was asked, as AWS demands.
+pub const SIGNING_ID: &str = "AKIAMOCK";
 
 /// What a mock does for all requests.
 #[derive(Clone)]

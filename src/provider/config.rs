@@ -31,6 +31,30 @@ pub struct ProviderConfig {
     /// What its models are known by elsewhere: the model behind an Azure deployment, or behind any
     /// other name of the customer's own. Prices and limits are those of that model.
     pub models: BTreeMap<String, String>,
+    /// Requests that are signed for AWS are signed again, with credentials of Tollgate's own. A
+    /// client that can reach Tollgate then acts with these.
+    pub sign: Option<Sign>,
+}
+
+/// Where credentials for AWS come from: exactly one of `env`, `profile` and `web_identity`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sign {
+    /// From `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
+    pub env: bool,
+    /// From this profile in AWS's own files.
+    pub profile: Option<String>,
+    /// The file with profiles' credentials; `AWS_SHARED_CREDENTIALS_FILE`, else
+    /// `~/.aws/credentials`.
+    pub file: Option<String>,
+    /// From AWS's security token service, for a token that is mounted in a file.
+    pub web_identity: bool,
+    /// The ARN of the role to take; `AWS_ROLE_ARN`.
+    pub role: Option<String>,
+    /// The file with the token; `AWS_WEB_IDENTITY_TOKEN_FILE`.
+    pub token_file: Option<String>,
+    /// Where that service is; `AWS_ENDPOINT_URL_STS`, else that of `AWS_REGION`.
+    pub sts: Option<String>,
 }
 
 /// A price for all calls to a provider.

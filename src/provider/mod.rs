@@ -29,7 +29,7 @@ pub use aleph_alpha::AlephAlpha;
 pub use anthropic::Anthropic;
 pub use bedrock::Bedrock;
 pub use cohere::Cohere;
-pub use config::{Config, Price, ProviderConfig};
+pub use config::{Config, Price, ProviderConfig, Sign};
 pub use dialect::{Cut, CutStyle, Dialect, Event};
 pub use gemini::Gemini;
 pub use http::Http;

@@ -6,7 +6,7 @@ use http::{Method, Uri};
 
 use super::{
     DIALECTS,
-    config::{Config, Price, ProviderConfig},
+    config::{Config, Price, ProviderConfig, Sign},
     dialect::Dialect,
     known::{FREE, KNOWN, Known, REPORT_UNASKED},
     openai::OpenAi,
@@ -35,6 +35,10 @@ pub struct Provider {
     pub max_tokens_per_second: u32,
     /// Finds the host in a path, where that tells it and the configuration does not.
     host_in: Option<HostIn>,
+    /// It is at the same host in every region, and the configuration names no other place.
+    pub is_regional: bool,
+    /// How its requests are signed again, if they are.
+    pub sign: Option<Sign>,
     /// Models by the names that only this customer has for them.
     models: BTreeMap<String, String>,
 }
@@ -136,6 +140,8 @@ impl Provider {
             free: FREE.contains(&known.name),
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
             host_in: (known.name == "vertex").then_some(vertex::host),
+            is_regional: known.name.starts_with("bedrock"),
+            sign: None,
             models: BTreeMap::new(),
         }
     }
@@ -152,6 +158,8 @@ impl Provider {
             free: false,
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
             host_in: None,
+            is_regional: false,
+            sign: None,
             models: BTreeMap::new(),
         }
     }
@@ -166,6 +174,7 @@ impl Provider {
                 self.hosts.push(base.host.clone());
                 self.base = Some(base);
                 self.host_in = None;
+                self.is_regional = false;
             },
             Some(Err(problem)) => wrong("base_url", problem),
             None if self.base.is_none() => wrong(
@@ -194,6 +203,15 @@ impl Provider {
         self.hosts.extend(more.map(String::into_boxed_str));
         self.free |= changes.price == Some(Price::Free);
         self.models.clone_from(&changes.models);
+        if let Some(sign) = &changes.sign {
+            let ways = [sign.env, sign.profile.is_some(), sign.web_identity];
+            if ways.into_iter().filter(|way| *way).count() != 1 {
+                let problem = "say where the credentials come from: exactly one of env: true, \
+                               profile: NAME, web_identity: true";
+                wrong("sign", problem.to_owned());
+            }
+            self.sign = Some(sign.clone());
+        }
     }
 
     /// What a request is, and in which dialect to read it: many providers serve the endpoints of
@@ -450,7 +468,7 @@ mod tests {
     fn every_mistake_is_named_with_its_key() {
         let errors = build(
             "azure: {price: free}\n\
-             mine: {base_url: 'vllm:8000', dialect: latin, max_tokens_per_second: 0}\n\
+             mine: {base_url: 'vllm:8000', dialect: latin, max_tokens_per_second: 0, sign: {env: true, profile: x}}\n\
              other: {base_url: 'http://user:secret@host'}",
         )
         .unwrap_err();
@@ -463,6 +481,7 @@ mod tests {
             "providers.mine.base_url",
             "providers.mine.dialect",
             "providers.mine.max_tokens_per_second",
+            "providers.mine.sign",
             "providers.other.base_url",
         ];
         assert_eq!(keys, expected);

@@ -20,6 +20,7 @@ use super::{
     reserve::Reservation,
     results::Results,
     route::Route,
+    sign::Signing,
     trace,
 };
 use crate::{
@@ -64,6 +65,8 @@ pub(super) struct Exchange {
     /// Whether any byte of a response has come.
     pub(super) answered: bool,
     pub(super) first_chunk: Option<Duration>,
+    /// How the request is signed again, if it is.
+    pub(super) signing: Option<Box<Signing>>,
     /// What was changed of request or response.
     pub(super) edits: Vec<&'static str>,
     pub(super) partial: Option<&'static str>,
@@ -127,6 +130,7 @@ impl Exchange {
             sent: None,
             answered: false,
             first_chunk: None,
+            signing: None,
             edits: Vec::new(),
             partial: None,
             client_left: false,

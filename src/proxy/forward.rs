@@ -74,6 +74,9 @@ impl Outbound {
         {
             *declared = HeaderValue::from(length);
         }
+        if let Some(signing) = &exchange.signing {
+            signing.sign(&mut request, exchange);
+        }
         request
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     call::refusal::{Reason, Refusal},
-    net::connect::Origin,
+    net::{aws::Keyring, connect::Origin},
     pipeline::Propagation,
     policy::{self, Cut, Engine, Unbounded, Unmetered},
     pricing::Pricing,
@@ -49,6 +49,8 @@ pub struct Destination {
     pub(super) provider: Arc<Provider>,
     /// Its host, as spans name it.
     pub(super) server_address: Arc<str>,
+    /// What its requests are signed again with, if they are.
+    pub(super) keyring: Option<Arc<Keyring>>,
     origin: Origin,
 }
 
@@ -69,6 +71,8 @@ pub struct Parts<'a> {
     pub limits: &'a Limits,
     /// `tracing.propagation`.
     pub propagation: Propagation,
+    /// The keys that requests to a provider are signed with, by its name.
+    pub keyrings: HashMap<Arc<str>, Arc<Keyring>>,
 }
 
 impl Live {
@@ -82,10 +86,12 @@ impl Live {
             identity,
             limits,
             propagation,
+            keyrings,
         } = parts;
+        let keys = |provider: &Arc<Provider>| keyrings.get(&provider.name).cloned();
         let destinations = providers
             .iter()
-            .filter_map(Destination::of)
+            .filter_map(|provider| Destination::of(provider, keys(provider)))
             .map(|to| (Arc::clone(&to.provider.name), Arc::new(to)))
             .collect();
         Self {
@@ -125,6 +131,12 @@ impl Live {
         &self.pricing
     }
 
+    /// What requests are signed with, by the provider's name.
+    pub fn keyrings(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Keyring>)> {
+        let all = self.destinations.iter();
+        all.filter_map(|(name, to)| Some((name, to.keyring.as_ref()?)))
+    }
+
     /// Whether there is a provider of that name.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.providers.named(name).is_some()
@@ -157,28 +169,36 @@ impl Live {
     pub(super) fn by_host(&self, host: &str, path: &str) -> Option<Arc<Destination>> {
         let provider = self.providers.at_host(host)?;
         let to = self.named(&provider.name, path).ok()?;
+        if provider.is_regional {
+            return to.at(host).map(Arc::new);
+        }
         (*to.server_address == *host).then_some(to)
     }
 }
 
 impl Destination {
-    fn of(provider: &Arc<Provider>) -> Option<Self> {
-        Self::new(provider, provider.base.as_ref()?)
+    fn of(provider: &Arc<Provider>, keyring: Option<Arc<Keyring>>) -> Option<Self> {
+        Self::new(provider, provider.base.as_ref()?, keyring)
     }
 
     /// The same provider at another host.
-    fn at(&self, host: &str) -> Option<Self> {
+    pub(super) fn at(&self, host: &str) -> Option<Self> {
         let base = BaseUrl {
             host: Box::from(host),
             ..self.provider.base.clone()?
         };
-        Self::new(&self.provider, &base)
+        Self::new(&self.provider, &base, self.keyring.clone())
     }
 
-    fn new(provider: &Arc<Provider>, base: &BaseUrl) -> Option<Self> {
+    fn new(
+        provider: &Arc<Provider>,
+        base: &BaseUrl,
+        keyring: Option<Arc<Keyring>>,
+    ) -> Option<Self> {
         let origin = origin(base)?;
         Some(Self {
             server_address: Arc::from(origin.host()),
+            keyring,
             origin,
             provider: Arc::clone(provider),
         })

@@ -1,6 +1,6 @@
 //! The data plane: its files are verbs, in the order a call meets them.
 //!
-//! `serve` → `route` → `identify` → `peek` → `admit` (what is set aside: `reserve`) → `forward` →
+//! `serve` → `route` → `identify` → `sign` → `peek` → `admit` (what is set aside: `reserve`) → `forward` →
 //! `tap`, in which `observe` reads what passes (`events`), until its end or an `interrupt` →
 //! `finish` (`account`: what it is charged). One [`Exchange`] goes along the whole way; `reply`
 //! words every refusal.
@@ -29,6 +29,7 @@ mod reserve;
 mod results;
 mod route;
 mod serve;
+mod sign;
 mod tap;
 mod trace;
 mod upgrade;
@@ -270,11 +271,12 @@ impl Worker {
     async fn send(
         &self,
         exchange: &mut Exchange,
-        parts: Parts,
+        mut parts: Parts,
         body: Incoming,
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let operation = exchange.route.operation;
-        if operation.kind == Kind::Http {
+        sign::again(exchange, &mut parts)?;
+        if operation.kind == Kind::Http && exchange.signing.is_none() {
             exchange.take_off()?;
             read_request(exchange, b"", false);
             admit::admit(exchange, None).await?;
@@ -284,7 +286,7 @@ impl Worker {
                 .exchange(exchange, forward::Outbound::new(parts, body))
                 .await;
         }
-        match peek::peek(body, exchange.live.bounds, &self.proxy.room).await {
+        match peek::peek(body, sign::bounds(exchange), &self.proxy.room).await {
             Ok(Peeked::Whole {
                 body,
                 trailers,
@@ -297,6 +299,7 @@ impl Worker {
                 sent
             },
             // On the heap, as it is rare, and every call would have room for it.
+            Ok(Peeked::Large { .. }) if exchange.signing.is_some() => Err(sign::too_large()),
             Ok(Peeked::Large { begun, rest }) => {
                 Box::pin(self.stream(exchange, parts, begun, rest)).await
             },
@@ -341,6 +344,9 @@ impl Worker {
         let added = self.proxy.clock.mono().saturating_duration_since(began);
         self.proxy.metrics.overhead(added);
         let length = edited.then_some(body.len());
+        if let Some(signing) = &mut exchange.signing {
+            signing.over(&body);
+        }
         Ok(forward::Outbound::whole(parts, body, trailers).edited(length))
     }
 

@@ -24,7 +24,6 @@ enum Unset {
     Leave,
 }
 
-/// AWS's are not among them: what is signed names the host, and would no longer match.
 const VARIABLES: &[Variable] = &[
     variable("OPENAI_BASE_URL", "openai", Unset::Bare("/v1")),
     variable("OPENAI_API_BASE", "openai", Unset::Bare("/v1")),
@@ -49,7 +48,16 @@ const VARIABLES: &[Variable] = &[
     variable("FIREWORKS_BASE_URL", "fireworks", Unset::Leave),
     variable("PERPLEXITY_BASE_URL", "perplexity", Unset::Leave),
     variable("XAI_BASE_URL", "xai", Unset::Leave),
+    variable(
+        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
+        "bedrock",
+        Unset::Bare(""),
+    ),
+    variable("ANTHROPIC_BEDROCK_BASE_URL", "bedrock", Unset::Bare("")),
 ];
+
+/// The key that AWS's SDKs send instead of a signature.
+const BEARER: &str = "AWS_BEARER_TOKEN_BEDROCK";
 
 const fn variable(name: &'static str, provider: &'static str, unset: Unset) -> Variable {
     Variable {
@@ -90,7 +98,10 @@ pub(super) fn point(
     })?;
     let mut moved: Vec<(&Variable, String)> = Vec::new();
     let mut pointers = Vec::new();
-    for variable in VARIABLES {
+    place_bedrock(config, environment);
+    let signs = signs(config);
+    let works = |variable: &&Variable| variable.works(signs, environment);
+    for variable in VARIABLES.iter().filter(works) {
         let value = environment(variable.name).filter(|value| !value.trim().is_empty());
         let Some(value) = value else {
             pointers.extend(variable.unset_path().map(|path| Pointer {
@@ -123,7 +134,39 @@ pub(super) fn point(
     Ok(pointers)
 }
 
+/// Whether requests to Bedrock are signed again: what its clients sign names the host.
+fn signs(config: &provider::Config) -> bool {
+    let bedrock = config.providers.get("bedrock");
+    bedrock.is_some_and(|bedrock| bedrock.sign.is_some())
+}
+
+/// Keys for Bedrock name no region: calls with one go to that of the environment, unless the
+/// configuration says where.
+fn place_bedrock(config: &mut provider::Config, environment: &dyn Fn(&str) -> Option<String>) {
+    let region = environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION"));
+    let known = config.providers.get("bedrock");
+    let is_placed = known.is_some_and(|bedrock| bedrock.base_url.is_some());
+    if let Some(region) = region.filter(|_| environment(BEARER).is_some() && !is_placed) {
+        let base = format!("https://bedrock-runtime.{}.amazonaws.com", region.trim());
+        if BaseUrl::parse(&base).is_ok_and(|parsed| parsed.prefix.is_empty()) {
+            let provider = config.providers.entry("bedrock".to_owned());
+            provider.or_default().base_url = Some(base);
+        }
+    }
+}
+
 impl Variable {
+    /// Whether its clients work with Tollgate. AWS's own, where they have a key, send it only over
+    /// TLS; Anthropic's send it anyhow.
+    fn works(&self, signs: bool, environment: &dyn Fn(&str) -> Option<String>) -> bool {
+        let has_key = environment(BEARER).is_some_and(|key| !key.trim().is_empty());
+        match self.name {
+            "AWS_ENDPOINT_URL_BEDROCK_RUNTIME" => signs && !has_key,
+            "ANTHROPIC_BEDROCK_BASE_URL" => signs || has_key,
+            _ => true,
+        }
+    }
+
     fn unset_path(&self) -> Option<String> {
         match self.unset {
             Unset::Bare(path) => Some(path.to_owned()),
@@ -231,6 +274,45 @@ mod tests {
         }
         assert_eq!(value(&values, "AZURE_OPENAI_ENDPOINT"), None);
         assert_eq!(config, provider::Config::default());
+    }
+
+    #[test]
+    fn bedrocks_clients_are_pointed_only_where_that_works() {
+        const AWS: &str = "AWS_ENDPOINT_URL_BEDROCK_RUNTIME";
+        const ANTHROPIC: &str = "ANTHROPIC_BEDROCK_BASE_URL";
+        let (values, config) = pointed(&[("AWS_REGION", "eu-west-1")]).unwrap();
+        assert_eq!(
+            (value(&values, AWS), value(&values, ANTHROPIC)),
+            (None, None)
+        );
+        assert_eq!(config, provider::Config::default());
+        let bearer = (BEARER, "key");
+        let (values, config) = pointed(&[bearer, ("AWS_REGION", "eu-west-1")]).unwrap();
+        let here = Some("http://127.0.0.1:4321");
+        assert_eq!(
+            (value(&values, AWS), value(&values, ANTHROPIC)),
+            (None, here)
+        );
+        let base = config.providers["bedrock"].base_url.as_deref();
+        assert_eq!(
+            base,
+            Some("https://bedrock-runtime.eu-west-1.amazonaws.com")
+        );
+        let (_, config) = pointed(&[bearer, (ANTHROPIC, "http://gw:1")]).unwrap();
+        let base = config.providers["bedrock"].base_url.as_deref();
+        assert_eq!(base, Some("http://gw:1"));
+        let mut config = provider::Config::default();
+        let bedrock = config.providers.entry("bedrock".to_owned());
+        bedrock.or_default().sign = Some(provider::Sign {
+            env: true,
+            ..provider::Sign::default()
+        });
+        for (key, expected) in [(None, true), (Some("key"), false)] {
+            let environment = |name: &str| key.filter(|_| name == BEARER).map(str::to_owned);
+            let pointers = point(&mut config.clone(), &environment).unwrap();
+            assert_eq!(pointers.iter().any(|to| to.name == AWS), expected);
+            assert!(pointers.iter().any(|to| to.name == ANTHROPIC));
+        }
     }
 
     #[test]

@@ -245,3 +245,253 @@ async fn counting_is_free_and_an_unknown_profile_is_not_priced() {
     assert_eq!(span.get("gen_ai.request.model"), model);
     assert!(span.get("tollgate.cost.usd").is_null());
 }
+
+mod signatures {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Method, header::HOST, uri::PathAndQuery};
+    use tollgate::{
+        base::{clock::Timestamp, secret::Secret},
+        mock::SIGNING_ID,
+        net::aws::{Keys, Scope, hash, sign},
+    };
+
+    use super::*;
+    use crate::support::client;
+
+    /// Signs as a client does, for the host that it thinks it talks to.
+    fn signed(host: &str, path: &str, body: &str, region: &str) -> Vec<(String, String)> {
+        let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_str(host).unwrap())]);
+        let keys = Keys {
+            id: "AKIACLIENT".to_owned(),
+            secret: Secret::new("of the client"),
+            token: Some(Secret::new("its token")),
+        };
+        let scope = Scope {
+            region: region.to_owned(),
+            service: "bedrock".to_owned(),
+        };
+        let target: PathAndQuery = path.parse().unwrap();
+        let head = (&Method::POST, &target);
+        let now = Timestamp::from_secs(1_795_000_000);
+        sign(
+            head,
+            &mut headers,
+            &hash(body.as_bytes()),
+            (&keys, &scope),
+            now,
+        );
+        let text = |(name, value): (&http::HeaderName, &HeaderValue)| {
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        };
+        headers.iter().map(text).collect()
+    }
+
+    async fn call(sandbox: &Sandbox, path: &str, body: &str, region: &str) -> Answer {
+        let headers = signed(&sandbox.addr().to_string(), path, body, region);
+        let mut headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        headers.retain(|(name, _)| *name != "host");
+        headers.push(("content-type", "application/json"));
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        client::call(sandbox.addr(), Method::POST, path, &headers, body).await
+    }
+
+    /// A sandbox that signs with the keys which the mock knows.
+    fn signing(budgets: &str) -> (Sandbox, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("credentials");
+        let text = format!(
+            "[work]\naws_access_key_id = {SIGNING_ID}\naws_secret_access_key = mock-secret\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let yaml = yaml(&format!(
+            "{budgets}\nproviders: {{bedrock: {{base_url: '{{mock}}', sign: {{profile: work, file: '{}'}}}}}}",
+            file.display()
+        ));
+        (Sandbox::new(&yaml), directory)
+    }
+
+    #[tokio::test]
+    async fn a_signed_request_is_signed_again_for_the_host_it_goes_to() {
+        let (sandbox, _files) = signing("budgets: {daily: 1}");
+        let endpoints = endpoints();
+        for (path, body) in &endpoints {
+            let body = body.to_string();
+            let answer = call(&sandbox, path, &body, "eu-west-1").await;
+            assert_eq!(answer.status, 200, "{path} {answer:?}");
+            let span = sandbox.span(&answer).await;
+            assert_eq!(
+                *span.get("tollgate.edits"),
+                json!(["request.signature"]),
+                "{path}"
+            );
+        }
+        for sent in sandbox.mock.requests() {
+            let value = sent.headers["authorization"].to_str().unwrap();
+            assert!(value.contains("/eu-west-1/bedrock/aws4_request"), "{value}");
+            assert!(value.contains(SIGNING_ID), "{value}");
+            assert!(!sent.headers.contains_key("x-amz-security-token"));
+        }
+        let count = json!({"input": {"converse": hello()}}).to_string();
+        let path = format!("/model/{HAIKU}/count-tokens");
+        assert_eq!(call(&sandbox, &path, &count, "eu-west-1").await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_edited_is_signed_as_it_is_sent() {
+        let (sandbox, _files) = signing(
+            "budgets: {rules: [{name: tight, window: total, limit: {usd: 0.0022}, on_exhausted: clamp}]}",
+        );
+        let (path, body) = endpoints().remove(0);
+        let answer = call(&sandbox, &path, &body.to_string(), "us-east-1").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let sent: Value = serde_json::from_slice(&sandbox.mock.requests()[0].body).unwrap();
+        let limit = sent
+            .pointer("/inferenceConfig/maxTokens")
+            .and_then(Value::as_u64);
+        assert!(limit.is_some_and(|limit| limit < 400), "{sent}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_held_as_a_rule_is_held_to_be_signed() {
+        let (sandbox, _files) = signing("limits: {peek: 1kB}");
+        let (path, mut body) = endpoints().remove(0);
+        body["messages"][0]["content"][0]["text"] = "x".repeat(100_000).into();
+        let answer = call(&sandbox, &path, &body.to_string(), "us-east-1").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let (sandbox, _files) = signing("limits: {peek: 1kB, peek_total: 2kB}");
+        let answer = call(&sandbox, &path, &body.to_string(), "us-east-1").await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.text().contains("peek_total"), "{}", answer.text());
+        assert_eq!(sandbox.mock.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_signed_again_is_refused_at_once_and_told_the_ways() {
+        let aws =
+            "providers: {bedrock: {base_url: 'https://bedrock-runtime.us-east-1.amazonaws.com'}}";
+        let sandbox = Sandbox::new(aws);
+        let (path, body) = endpoints().remove(0);
+        let answer = call(&sandbox, &path, &body.to_string(), "us-east-1").await;
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.header("x-amzn-errortype"), "ValidationException");
+        for way in [
+            "AWS_BEARER_TOKEN_BEDROCK",
+            "providers.bedrock.sign",
+            "forward proxy",
+        ] {
+            assert!(answer.text().contains(way), "{}", answer.text());
+        }
+        let span = sandbox.span(&answer).await;
+        assert_eq!(span.field("status"), "error");
+    }
+
+    #[tokio::test]
+    async fn a_bearer_key_passes_as_it_is_and_a_foreign_signature_is_no_good() {
+        let (sandbox, _files) = signing("");
+        let (path, body) = endpoints().remove(0);
+        let bearer = [("authorization", "Bearer bedrock-api-key-x")];
+        assert_eq!(sandbox.post_with(&path, &bearer, &body).await.status, 200);
+        let sent = sandbox.mock.requests().remove(0);
+        assert_eq!(sent.headers["authorization"], "Bearer bedrock-api-key-x");
+        // Without our own credentials, and no AWS host: the provider says it.
+        let sandbox = Sandbox::new(&yaml(""));
+        let answer = call(&sandbox, &path, &body.to_string(), "us-east-1").await;
+        assert_eq!(answer.status, 403);
+        assert_eq!(
+            answer.header("x-amzn-errortype"),
+            "UnrecognizedClientException"
+        );
+    }
+
+    #[tokio::test]
+    async fn keys_for_a_web_identity_are_fetched_off_the_calls_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let token = directory.path().join("token");
+        std::fs::write(&token, "header.payload.signature\n").unwrap();
+        let sandbox = Sandbox::new(&yaml(&format!(
+            "providers: {{bedrock: {{base_url: '{{mock}}', sign: {{web_identity: true, sts: '{{mock}}', \
+             role: 'arn:aws:iam::1:role/r', token_file: '{}'}}}}}}",
+            token.display()
+        )));
+        let (path, body) = endpoints().remove(0);
+        let early = call(&sandbox, &path, &body.to_string(), "us-east-1").await;
+        assert_eq!(early.status, 503, "{early:?}");
+        assert_eq!(
+            early.header("x-amzn-errortype"),
+            "ServiceUnavailableException"
+        );
+        sandbox.app.renew_keys().await;
+        let answer = call(&sandbox, &path, &body.to_string(), "us-east-1").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        sandbox.app.renew_keys().await;
+        let asked = sandbox.mock.requests();
+        let exchanges = asked.iter().filter(|asked| asked.target == "/");
+        assert_eq!(exchanges.count(), 1, "they hold for an hour");
+    }
+
+    #[tokio::test]
+    async fn where_no_address_is_configured_a_signed_call_goes_to_its_own_region() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("credentials");
+        std::fs::write(
+            &file,
+            "[default]\naws_access_key_id=a\naws_secret_access_key=b\n",
+        )
+        .unwrap();
+        let said = format!("sign: {{profile: default, file: '{}'}}", file.display());
+        let path = format!("/model/{HAIKU}/converse");
+        for (region, host) in [
+            ("eu-west-1", "bedrock-runtime.eu-west-1.amazonaws.com"),
+            ("us-east-1", "bedrock-runtime.us-east-1.amazonaws.com"),
+        ] {
+            let said = serde_saphyr::from_str(&said).unwrap();
+            let sign = |at: std::net::SocketAddr| {
+                let mut headers = signed(&at.to_string(), &path, "{}", region);
+                headers.retain(|(name, _)| *name != "host");
+                headers
+            };
+            let asked = super::super::clouds::reached_at("bedrock", Some(said), &path, sign).await;
+            assert_eq!(asked, format!("CONNECT {host}:443 HTTP/1.1"));
+        }
+        let path = "http://bedrock-runtime.ap-south-1.amazonaws.com/model/m/converse";
+        let asked = super::super::clouds::reached_at("bedrock", None, path, |_| Vec::new()).await;
+        assert_eq!(
+            asked,
+            "CONNECT bedrock-runtime.ap-south-1.amazonaws.com:443 HTTP/1.1"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_region_that_is_not_the_configured_one_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("credentials");
+        std::fs::write(
+            &file,
+            "[default]\naws_access_key_id=a\naws_secret_access_key=b\n",
+        )
+        .unwrap();
+        let sandbox = Sandbox::new(&format!(
+            "providers: {{bedrock: {{base_url: 'https://bedrock-runtime.us-east-1.amazonaws.com', \
+             sign: {{profile: default, file: '{}'}}}}}}",
+            file.display()
+        ));
+        let (path, body) = endpoints().remove(0);
+        let answer = call(&sandbox, &path, &body.to_string(), "eu-west-1").await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.text().contains("eu-west-1"), "{}", answer.text());
+    }
+
+    #[test]
+    fn credentials_that_are_not_there_stop_the_start() {
+        let error =
+            Sandbox::refused("providers: {bedrock: {sign: {profile: none, file: /no/such/file}}}");
+        let error = error.to_string();
+        assert!(
+            error.contains("providers.bedrock.sign") && error.contains("/no/such/file"),
+            "{error}"
+        );
+    }
+}

@@ -1,19 +1,30 @@
 //! The clouds: where Vertex AI's locations are, and what Azure's deployments and versions mean.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
-use tollgate::{app::App, base::clock::SystemClock};
+use tollgate::{app::App, base::clock::SystemClock, provider::ProviderConfig};
 
 use super::{chat, chat_stream};
 use crate::support::{Sandbox, client, sandbox};
 
 /// What an egress proxy is asked to connect to for a call to `path` at Vertex AI.
 async fn reached(path: &str) -> String {
+    reached_at("vertex", None, path, |_| Vec::new()).await
+}
+
+/// The same of any provider, with what else is said of it, and headers made for the address that the
+/// client asks.
+pub(super) async fn reached_at(
+    name: &str,
+    said: Option<ProviderConfig>,
+    path: &str,
+    headers: impl FnOnce(SocketAddr) -> Vec<(String, String)>,
+) -> String {
     let egress = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let yaml = format!(
@@ -21,10 +32,17 @@ async fn reached(path: &str) -> String {
         egress.local_addr().unwrap()
     );
     let mut config = sandbox::configuration(&yaml, directory.path(), "http://127.0.0.1:9");
-    config.providers.providers.remove("vertex");
+    config.providers.providers.remove(name);
+    let said = said.map(|said| (name.to_owned(), said));
+    config.providers.providers.extend(said);
     let app = App::start(config, Arc::new(SystemClock)).unwrap();
     let body = json!({});
-    let call = client::post(app.proxy_address(), path, &[], &body);
+    let headers = headers(app.proxy_address());
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let call = client::post(app.proxy_address(), path, &headers, &body);
     let refuse = async {
         let (mut socket, _) = egress.accept().await.unwrap();
         let mut asked = Vec::new();
