@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::why::Why;
+use super::{posted::Posted, why::Why};
 use crate::{
     base::{
         clock::Timestamp,
@@ -173,6 +173,24 @@ impl Archive {
     /// The ledger cannot be read.
     pub fn standings(&self, now: Timestamp) -> Result<Vec<Standing>, ArchiveError> {
         Ok(View::open(&self.ledger)?.standings(now)?)
+    }
+
+    /// Shows `more` what was entered of calls that were admitted from `since` on and before `until`,
+    /// and of changes that were made then, as long as it says so.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn entries(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        mut more: impl FnMut(Posted) -> bool,
+    ) -> Result<(), ArchiveError> {
+        Ok(
+            View::open(&self.ledger)?.entries(since, until, |at, records| {
+                Posted::of(at, &records).into_iter().all(&mut more)
+            })?,
+        )
     }
 
     /// Proves the ledger's totals.

@@ -14,6 +14,7 @@ mod change;
 mod door;
 mod html;
 mod page;
+mod posted;
 mod probes;
 mod query;
 mod route;
@@ -35,6 +36,7 @@ pub use amount::Amount;
 pub use archive::{Archive, ArchiveError};
 pub use budgets::Row as BudgetRow;
 pub use change::{Raise as RaiseRequest, Reset as ResetRequest};
+pub use posted::{Posted, What};
 pub use why::{Charged, Counter, Decision, Why};
 
 /// What the listener asks of the running program.

@@ -8,7 +8,7 @@ use crate::{
     base::{clock::Timestamp, id::SpanId},
     call::{
         outcome::{End, Status},
-        span::{Span, Value},
+        span::{PRICING_VERSION, Span, Value},
         usage::UsageSource,
     },
     ledger::{BooksError, Call, Crashed, Ended, Ledger},
@@ -71,7 +71,13 @@ fn recovered(ended: Ended) -> Span {
         usage_source: charge.source,
         cost: ending.cost,
         http_status: ending.http_status,
-        attributes: vec![(RECOVERED, Value::Bool(true))],
+        attributes: [
+            Some((RECOVERED, Value::Bool(true))),
+            ending.prices.map(|by| (PRICING_VERSION, Value::Text(by))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         ..journalled(call)
     }
 }

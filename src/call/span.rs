@@ -119,6 +119,9 @@ pub const BUDGET_CHARGED: &str = "tollgate.budget.charged.usd";
 /// written.
 pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";
 
+/// Attribute: the counters of rate limits that were looked at, in words.
+pub const RATE_LIMITS: &str = "tollgate.rate_limits";
+
 /// Attribute: name and version of what the call was priced by: the price book, or `configuration`.
 pub const PRICING_VERSION: &str = "tollgate.pricing.version";
 

@@ -1,13 +1,19 @@
-//! `tollgate ledger`: proves what was spent, and repairs a damaged journal.
+//! `tollgate ledger`: proves and exports what was spent, and repairs a damaged journal.
 
-use std::{fmt::Write as _, io::Write as _};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Failure, Settings};
 use crate::{
-    admin::Archive,
-    base::clock::{Clock as _, SystemClock},
+    admin::{Archive, Posted},
+    base::{
+        clock::{Clock as _, SystemClock, Timestamp},
+        moment,
+    },
     call::line::grouped,
     ledger::{self, Owner, Repaired},
 };
@@ -23,6 +29,8 @@ pub(super) struct Command {
 enum What {
     /// Prove every total from the entries, and the entries from their chain of hashes
     Verify(Verify),
+    /// Write what was spent and what was changed, for accounting: a line an entry and budget
+    Export(Export),
     /// Go on after the journal was damaged: set its damaged files aside, keep what can be read
     Repair(Settings),
 }
@@ -40,8 +48,61 @@ impl Command {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.what {
             What::Verify(verify) => verify.run(),
+            What::Export(export) => export.run(),
             What::Repair(settings) => repair(&settings),
         }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Export {
+    /// Admitted or changed at that time or later: 24h (ago), 2026-11-01, 2026-11-22T06:25:14Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Admitted or changed before that time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// One JSON object a line, or CSV with a line of names
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    format: Format,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Csv,
+    Json,
+}
+
+impl Export {
+    fn run(self) -> Result<(), Failure> {
+        let now = SystemClock.wall();
+        let time = |name: &str, text: Option<&str>| {
+            let time = text.map(|text| moment::ago(text, now)).transpose();
+            time.map_err(|error| Failure::wrong(format!("{name}: {error}")))
+        };
+        let since = time("--since", self.since.as_deref())?.unwrap_or_default();
+        let until = time("--until", self.until.as_deref())?;
+        let until = until.unwrap_or(Timestamp::from_nanos(u64::MAX));
+        let config = self.settings.load()?.config;
+        let archive = Archive::new(&config.store, &config.ledger);
+        let mut out = io::BufWriter::new(anstream::stdout().lock());
+        if self.format == Format::Csv {
+            writeln!(out, "{}", Posted::NAMES.join(","))?;
+        }
+        let mut written = Ok(());
+        archive.entries(since, until, |posted| {
+            written = match self.format {
+                Format::Csv => writeln!(out, "{}", posted.csv()),
+                Format::Json => serde_json::to_writer(&mut out, &posted)
+                    .map_err(io::Error::from)
+                    .and_then(|()| writeln!(out)),
+            };
+            written.is_ok()
+        })?;
+        written?;
+        Ok(out.flush()?)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     call::{
         brief::Brief,
         line::{DIM, GOOD, Look, WARNING, clean, elapsed, grouped},
+        span::RATE_LIMITS,
     },
 };
 
@@ -88,6 +89,14 @@ fn text(why: &Why) -> String {
     for decision in &why.decisions {
         lines.push(String::new());
         lines.extend(decided(decision, &look));
+    }
+    let rates = span.as_ref();
+    let rates = rates.and_then(|span| span.get("attributes")?.get(RATE_LIMITS)?.as_array());
+    if let Some(rates) = rates {
+        lines.push(String::new());
+        lines.push("These rate limits were looked at:".to_owned());
+        let rates = rates.iter().filter_map(Value::as_str);
+        lines.extend(rates.map(|rate| format!("  {}", clean(rate))));
     }
     format!("{}\n", lines.join("\n"))
 }

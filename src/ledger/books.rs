@@ -131,7 +131,7 @@ pub struct Verified {
 /// A connection to the books.
 #[derive(Debug)]
 pub(super) struct Books {
-    db: Connection,
+    pub(super) db: Connection,
 }
 
 impl Books {

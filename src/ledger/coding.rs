@@ -178,6 +178,7 @@ impl Encoder<'_> {
             self.option(count, Self::unsigned);
         }
         self.option(ending.cost, |to, usd| to.signed(usd.nanos()));
+        self.option(ending.prices.as_deref(), Self::text);
     }
 
     pub(super) fn adjustment(&mut self, adjustment: &Adjustment) {
@@ -378,6 +379,12 @@ impl<'a> Decoder<'a> {
                 ..Usage::NONE
             },
             cost: self.option(Self::signed)?.map(Usd::from_nanos),
+            // Earlier versions did not say.
+            prices: if self.0.is_empty() {
+                None
+            } else {
+                self.option(Self::text)?.map(Box::from)
+            },
         })
     }
 

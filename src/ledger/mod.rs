@@ -11,6 +11,7 @@ mod books;
 mod coding;
 mod config;
 mod ended;
+mod entries;
 mod journal;
 mod keeper;
 mod known;

@@ -189,6 +189,30 @@ impl View {
         Ok(records.flatten().collect())
     }
 
+    /// Shows `more` the records of every call that was admitted from `since` on and before `until`
+    /// and is over, and of every change that was made then, in the order in which they were entered,
+    /// as long as it says so.
+    ///
+    /// # Errors
+    /// The books cannot be read.
+    pub fn entries(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        mut more: impl FnMut(Timestamp, Vec<Record>) -> bool,
+    ) -> Result<(), BooksError> {
+        let mut read = |at, body: &[u8]| more(at, records_in(body).unwrap_or_default());
+        if let Some(books) = &self.books
+            && !books.entries(since, until, &mut read)?
+        {
+            return Ok(());
+        }
+        let over = self.over.iter();
+        let mut over = over.filter(|over| since <= over.at && over.at < until);
+        let _all = over.all(|posting| read(posting.at, &posting.body));
+        Ok(())
+    }
+
     /// The last hash of the books' chain; zeros if nothing was ever settled.
     ///
     /// # Errors

@@ -68,6 +68,8 @@ pub struct Refused {
     refusal: Refusal,
     claims: Vec<Claim>,
     waiting: Option<(Matched, Duration)>,
+    /// The limit of requests a minute that refused it, in words.
+    spaced: Option<Box<str>>,
 }
 
 impl Engine {
@@ -266,10 +268,13 @@ impl Engine {
                 Ok(taken) => hold.takes(taken),
                 Err(wait) => {
                     let refusal = wording::too_fast(rule, values, requests.per_minute(), wait);
-                    return Err(Refused::at_once(refusal, hold.cancel()));
+                    let mut refused = Refused::at_once(refusal, hold.cancel());
+                    refused.spaced = Some(wording::spaced(rule, values, "exhausted"));
+                    return Err(refused);
                 },
             }
         }
+        hold.spaced = matched.spaced;
         if let Err(down) = hold.journal(subject) {
             return Err(Refused::at_once(wording::down(down), hold.cancel()));
         }
@@ -325,6 +330,7 @@ impl Engine {
             refusal,
             claims,
             waiting: Some((matched, longest.unwrap_or_default())),
+            spaced: None,
         })
     }
 
@@ -340,6 +346,7 @@ impl Engine {
             refusal,
             claims,
             waiting,
+            ..
         } = refused;
         drop(waiting);
         if claims.iter().any(|claim| claim.rule.is_budget()) {
@@ -410,6 +417,7 @@ impl Refused {
             refusal,
             claims,
             waiting: None,
+            spaced: None,
         })
     }
 
@@ -424,6 +432,12 @@ impl Refused {
     pub fn wait(&mut self) -> Option<(Duration, &mut Place)> {
         let (matched, longest) = self.waiting.as_mut()?;
         Some((*longest, matched.place.as_mut()?))
+    }
+
+    /// The counters of rate limits that were looked at, in words.
+    pub fn rates(&self) -> Vec<Box<str>> {
+        let spaced = self.spaced.iter().cloned();
+        wording::rates(&self.claims).chain(spaced).collect()
     }
 
     /// For asking again; `None` where waiting is of no use.

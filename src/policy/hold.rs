@@ -8,7 +8,7 @@ use super::{
     journal::{Durable, Entry, Held, HoldId, JournalDown, Lines, Position},
     purse::{Purse, Report},
     rate::Taken,
-    rule::saturated,
+    rule::{Rule, saturated},
     subject::{Amounts, Charge, Ending, Subject},
     table::Claim,
     threshold::Crossing,
@@ -36,6 +36,8 @@ pub struct Hold {
     ending: Option<Ending>,
     /// Requests a minute that it was granted.
     taken: Vec<Taken>,
+    /// The rules that granted them, and to whom.
+    pub(super) spaced: Vec<(Arc<Rule>, Arc<str>)>,
 }
 
 impl Hold {
@@ -58,6 +60,7 @@ impl Hold {
             awaited: false,
             ending: None,
             taken: Vec::new(),
+            spaced: Vec::new(),
         }
     }
 
@@ -152,6 +155,13 @@ impl Hold {
     pub fn shadowed(&self) -> impl Iterator<Item = &str> {
         let shadowed = self.claims.iter().filter(|claim| claim.is_shadowed());
         shadowed.map(|claim| &*claim.rule.name)
+    }
+
+    /// The counters of rate limits, as the call found them, in words. They are in no journal.
+    pub fn rates(&self) -> Vec<Box<str>> {
+        let spaced = self.spaced.iter();
+        let spaced = spaced.map(|(rule, values)| wording::spaced(rule, values, "fits"));
+        wording::rates(&self.claims).chain(spaced).collect()
     }
 
     /// Sets more aside, in all counters or in none, and journals it. Until this returns `Ok`

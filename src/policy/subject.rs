@@ -108,4 +108,6 @@ pub struct Ending {
     pub usage: Usage,
     /// What the span says that it cost; `None` is unknown.
     pub cost: Option<Usd>,
+    /// The prices of that, with their version: `genai-prices 0.2.3`; `None`: no price was asked.
+    pub prices: Option<Box<str>>,
 }

@@ -220,3 +220,41 @@ fn whose(claim: &Claim) -> String {
         format!(" for {}", claim.values)
     }
 }
+/// Counters of rate limits as they were found: `rate.slow/agent=a: limit 100 tokens, spent 90 tokens,
+/// held 0 tokens, asked 20 tokens: exhausted`.
+pub(super) fn rates(claims: &[Claim]) -> impl Iterator<Item = Box<str>> {
+    let rates = claims.iter().filter(|claim| !claim.rule.is_budget());
+    rates.map(|claim| {
+        let amount = |count| amount_text(claim.unit, count);
+        let verdict = match claim.seen.verdict {
+            Verdict::Fits => "fits",
+            Verdict::Busy => "busy",
+            Verdict::Exhausted => "exhausted",
+        };
+        let text = format!(
+            "{}: limit {}, spent {}, held {}, asked {}: {verdict}",
+            counted(&claim.rule, &claim.values),
+            amount(claim.seen.limit),
+            amount(claim.seen.spent),
+            amount(claim.seen.reserved),
+            amount(claim.held()),
+        );
+        text.into_boxed_str()
+    })
+}
+
+/// A limit of requests a minute, as it was found.
+pub(super) fn spaced(rule: &Rule, values: &str, verdict: &str) -> Box<str> {
+    let limit = rule.requests.as_ref().map_or(0, |one| one.per_minute());
+    let whose = counted(rule, values);
+    format!("{whose}: limit {limit} requests a minute: {verdict}").into_boxed_str()
+}
+
+/// A rate limit and whose counter of it.
+fn counted(rule: &Rule, values: &str) -> String {
+    if values.is_empty() {
+        format!("rate.{}", rule.name)
+    } else {
+        format!("rate.{}/{values}", rule.name)
+    }
+}

@@ -10,7 +10,7 @@ use crate::{
         outcome::End,
         usage::{Usage, UsageSource},
     },
-    policy::Charge,
+    policy::{Amounts, Charge},
     pricing::{Context, Counted, Guess, InputBound, Limits, Query, Rates, Tariff, guess},
     provider::Abandoned,
 };
@@ -39,6 +39,22 @@ impl Account {
             cost: Some(Usd::ZERO),
             charge,
             error_bound: None,
+        }
+    }
+
+    /// All that was set aside, since nobody will see what it cost.
+    pub(super) const fn in_full(held: Amounts) -> Self {
+        let Amounts { usd, tokens } = held;
+        let charge = Charge {
+            usd,
+            tokens,
+            source: UsageSource::Ceiling,
+        };
+        Self {
+            source: UsageSource::Ceiling,
+            cost: usd,
+            charge,
+            ..Self::nothing()
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
         facts::{RequestFacts, Spends},
         outcome::{Decision, Kind},
         refusal::{Reason, Refusal},
-        span::Value,
+        span::{RATE_LIMITS, Value},
     },
     policy::{Amounts, Engine, Hold, Matched, Subject, Unbounded, Unmetered},
     pricing::{Context, InputBound, Limits, Query, Rate, UnknownModel},
@@ -85,7 +85,13 @@ pub(super) async fn admit(
             tokens(exchange, &mut matched, &limits, body)?
         },
     };
-    let hold = ask_in_turn(exchange, &live.engine, matched, ask.amounts).await?;
+    let mut rates = Vec::new();
+    let asked = ask_in_turn(exchange, &live.engine, matched, ask.amounts, &mut rates).await;
+    if !rates.is_empty() {
+        let rates = Value::Texts(rates);
+        exchange.attributes.push((RATE_LIMITS, rates));
+    }
+    let hold = asked?;
     note_shadows(exchange, &hold);
     let durable = hold.durable();
     // The exchange owns it from here on, so that a client who leaves now gives it all back.
@@ -284,19 +290,24 @@ fn tokens(
     Ok(whole)
 }
 
-/// Asks, and waits in order for a budget that is only busy.
+/// Asks, and waits in order for a budget that is only busy. `rates` are the counters of rate limits
+/// that were looked at, in words.
 async fn ask_in_turn(
     exchange: &Exchange,
     engine: &Engine,
     mut matched: Matched,
     amounts: Amounts,
+    rates: &mut Vec<Box<str>>,
 ) -> Result<Hold, Refusal> {
     let subject = subject(exchange);
     let clock = &exchange.proxy.clock;
     let began = clock.mono();
     loop {
         let mut refused = match engine.admit(matched, amounts, &subject, clock.wall()) {
-            Ok(hold) => return Ok(hold),
+            Ok(hold) => {
+                *rates = hold.rates();
+                return Ok(hold);
+            },
             Err(refused) => refused,
         };
         let waited = match refused.wait() {
@@ -306,6 +317,7 @@ async fn ask_in_turn(
             None => false,
         };
         if !waited {
+            *rates = refused.rates();
             let (refusal, crossings) = engine.refuse(*refused, &subject, clock.wall());
             crossings.iter().for_each(reserve::log);
             return Err(refusal);

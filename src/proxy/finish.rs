@@ -21,7 +21,10 @@ impl Exchange {
             return;
         }
         self.note_shyness(&facts);
-        let account = self.account(end, &facts);
+        let mut account = self.account(end, &facts);
+        if self.is_unkept(&facts) {
+            account = Account::in_full(self.reservation.held());
+        }
         self.learn(end, &account, &facts);
         self.note_estimate(&account);
         self.note_results(&mut facts);
@@ -30,7 +33,7 @@ impl Exchange {
             let tariff = self.tariff(&facts);
             self.note_fees(tariff.as_deref(), &account.usage, &facts);
         }
-        self.note_pricing(&account, &facts);
+        let prices = self.note_pricing(&account, &facts);
         let ending = Ending {
             span_id: self.trace.span_id,
             status: self.status(end, &facts),
@@ -40,6 +43,7 @@ impl Exchange {
             model: facts.model.take().map(Arc::from),
             usage: account.usage,
             cost: account.cost,
+            prices,
         };
         self.settle(&account.charge, &ending, &facts);
         let span = self.span(ending, account.source, &mut facts);
@@ -84,8 +88,10 @@ impl Exchange {
 
     fn settle(&mut self, charge: &Charge, ending: &Ending, facts: &ResponseFacts) {
         self.note_remaining(charge);
-        let crossings = match (self.reservation.take(), self.earlier(charge, facts)) {
-            (Some(hold), None) if self.goes_on(facts) => {
+        let is_unkept = self.is_unkept(facts);
+        let earlier = self.earlier(charge, facts, is_unkept);
+        let crossings = match (self.reservation.take(), earlier) {
+            (Some(hold), None) if self.goes_on(facts) && !is_unkept => {
                 let provider = &self.route.to.provider.name;
                 self.proxy.later.keep(provider, facts.id.as_deref(), hold);
                 Vec::new()
@@ -118,14 +124,21 @@ impl Exchange {
         }
     }
 
+    /// Whether what the call holds is charged now, though its answer is made later: there is no room
+    /// to keep it, or it has no name.
+    fn is_unkept(&self, facts: &ResponseFacts) -> bool {
+        let is_held = self.reservation.hold.is_some() && self.sent.is_some();
+        is_held && self.goes_on(facts) && !self.proxy.later.can_keep(facts.id.as_deref())
+    }
+
     /// What was kept for the response whose end this call shows: that is settled then, and not what
     /// the call itself holds. An answer that is billed now is not billed again when it is fetched.
-    fn earlier(&self, charge: &Charge, facts: &ResponseFacts) -> Option<Hold> {
+    fn earlier(&self, charge: &Charge, facts: &ResponseFacts, is_unkept: bool) -> Option<Hold> {
         let (later, provider) = (&self.proxy.later, &self.route.to.provider.name);
         let id = facts.id.as_deref()?;
         match self.route.operation.spends {
             Spends::Once if ends_it(charge, facts) => later.take(provider, id),
-            Spends::Tokens if !self.goes_on(facts) && Later::may_be_fetched(id) => {
+            Spends::Tokens if (!self.goes_on(facts) || is_unkept) && Later::may_be_fetched(id) => {
                 later.bill_once(provider, id);
                 None
             },
@@ -150,7 +163,8 @@ impl Exchange {
     }
 
     /// What the price depended on besides models and counts, so that it can be worked out again.
-    fn note_pricing(&mut self, account: &Account, facts: &ResponseFacts) {
+    /// Returns the version of the prices.
+    fn note_pricing(&mut self, account: &Account, facts: &ResponseFacts) -> Option<Box<str>> {
         let mut put = |name, value: Option<Value>| {
             self.attributes.extend(value.map(|value| (name, value)));
         };
@@ -161,9 +175,10 @@ impl Exchange {
         put(ROUNDS, (!rounds.is_empty()).then_some(Value::Texts(rounds)));
         let is_billed = account.usage.is_reported() && account.cost.is_some();
         let tariff = is_billed.then(|| self.tariff(facts)).flatten();
-        let by = tariff.map(|tariff| Value::Text(Box::from(tariff.version())));
-        let by = by.map(|by| (PRICING_VERSION, by));
-        self.attributes.extend(by);
+        let by: Option<Box<str>> = tariff.map(|tariff| Box::from(tariff.version()));
+        let said = by.clone().map(|by| (PRICING_VERSION, Value::Text(by)));
+        self.attributes.extend(said);
+        by
     }
 
     fn note_remaining(&mut self, charge: &Charge) {

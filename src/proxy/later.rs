@@ -120,6 +120,11 @@ impl Later {
         Ok(())
     }
 
+    /// Whether a response of that id can be kept now.
+    pub(super) fn can_keep(&self, id: Option<&str>) -> bool {
+        id.is_some() && self.kept.len() < MAX_KEPT
+    }
+
     /// Keeps a hold until the end of its response is seen. With too many of them, or without an id,
     /// it is charged in full at once, as it is when it is dropped.
     pub(super) fn keep(&self, provider: &str, id: Option<&str>, mut hold: Hold) {
@@ -332,6 +337,7 @@ mod tests {
     fn what_is_kept_without_an_id_or_twice_under_one_is_charged_at_once() {
         let engine = engine();
         let later = Later::new(Arc::clone(engine.purse()));
+        assert!(!later.can_keep(None) && later.can_keep(Some("resp_1")));
         later.keep("openai", None, hold(&engine));
         assert_eq!(stands(&engine), (30, 0));
         later.keep("openai", Some("resp_1"), hold(&engine));

@@ -23,6 +23,7 @@ pub(super) fn ending(number: u8) -> Ending {
             ..Usage::text(120, 45)
         },
         cost: (number > 1).then_some(Usd::from_nanos(625_000)),
+        prices: (number > 2).then(|| Box::from("genai-prices 0.2.3")),
     }
 }
 
@@ -90,7 +91,10 @@ fn records_from_before_endings_were_journalled_are_still_read() {
         Some(Record::Settled { ending: None, .. })
     ));
     assert!(now.len() - before.len() < 64, "{}", now.len());
-    for cut in before.len() + 1..now.len() {
+    // The last byte says that there are no prices: earlier versions did not.
+    let earlier = now.len() - 1;
+    for cut in before.len() + 1..earlier {
         assert_eq!(decode(&now[..cut]), None, "an ending that is cut is none");
     }
+    assert_eq!(decode(&now[..earlier]), decode(now));
 }

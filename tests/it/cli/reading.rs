@@ -241,6 +241,73 @@ async fn a_running_sidecar_is_asked_to_change_its_budgets() {
 }
 
 #[tokio::test]
+async fn what_was_spent_is_exported_with_its_prices() {
+    let sandbox = Sandbox::new(LIMITED);
+    let Kept {
+        program, passed, ..
+    } = calls(&sandbox).await;
+    let _directory = sandbox.stop().await;
+    let run = |arguments: &[&str]| done(program.run(arguments));
+    let spans = run(&["spans", "--agent=support", "--status=ok", "--format=json"]);
+    let span: Value = serde_json::from_str(spans.trim()).unwrap();
+    let cost = span["attributes"]["tollgate.cost.usd"].as_str().unwrap();
+    let exported = run(&["ledger", "export"]);
+    let lines: Vec<_> = exported.lines().collect();
+    assert_eq!(
+        lines.len(),
+        1 + 2 * 2,
+        "two calls in two budgets: {exported}"
+    );
+    assert!(lines[0].starts_with("time,kind,request_id"), "{exported}");
+    let exported = run(&["ledger", "export", "--format=json", "--since=1h"]);
+    let lines = exported.lines();
+    let lines: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of_call = lines.iter().find(|line| line["for"] == "user=42").unwrap();
+    assert_eq!(of_call["request_id"], *passed);
+    assert_eq!(of_call["budget"], "per_user");
+    assert_eq!(of_call["amount"], cost);
+    assert_eq!(
+        of_call["model"],
+        span["attributes"]["gen_ai.response.model"]
+    );
+    let version = &span["attributes"]["tollgate.pricing.version"];
+    assert!(version.is_string());
+    assert_eq!(of_call["pricing_version"], *version);
+    assert_eq!(
+        run(&["ledger", "export", "--format=json", "--until=1h"]),
+        ""
+    );
+}
+
+#[tokio::test]
+async fn why_shows_the_rate_limits_that_were_looked_at_too() {
+    let limits = format!(
+        "{LIMITED}\nrate_limits:\n  - {{name: slow, per: [user], requests_per_minute: 1, \
+         tokens_per_minute: 100000, concurrent: 4}}"
+    );
+    let sandbox = Sandbox::new(&limits);
+    let passed = id(&chat(&sandbox, "support", "42", 10).await);
+    let refused = id(&chat(&sandbox, "support", "42", 10).await);
+    stored(&sandbox, 2).await;
+    let program = beside(&sandbox);
+    let _directory = sandbox.stop().await;
+    let why = done(program.run(&["why", &passed]));
+    for part in [
+        "per_user/user=42",
+        "rate.slow/user=42: limit 100,000 tokens, spent 0 tokens, held 0 tokens, asked ",
+        "rate.slow/user=42: limit 1 requests a minute: fits",
+        "limit 4",
+    ] {
+        assert!(why.contains(part), "no {part} in {why}");
+    }
+    let why = done(program.run(&["why", &refused]));
+    let part = "rate.slow/user=42: limit 1 requests a minute: exhausted";
+    assert!(why.contains(part), "{why}");
+}
+
+#[tokio::test]
 async fn a_damaged_ledger_is_not_called_whole() {
     let sandbox = Sandbox::new(LIMITED);
     let Kept { program, .. } = calls(&sandbox).await;
