@@ -281,10 +281,16 @@ impl App {
             ledger.crashed_calls_were_reported();
         }
         let mut tick = tokio::time::interval(TIDY);
+        let mut priced = build::price_file(&self.config);
         loop {
             tick.tick().await;
             self.proxy.tidy(self.clock.wall());
             self.renew_keys().await;
+            let edited = build::price_file(&self.config);
+            if edited != priced {
+                priced = edited;
+                self.refresh_prices();
+            }
         }
     }
 

@@ -24,6 +24,26 @@ impl App {
         done
     }
 
+    /// Puts the prices of an edited price file in force for calls that begin from now on. If they
+    /// cannot be used the old ones stay.
+    pub(super) fn refresh_prices(&self) {
+        let before = self.proxy.live();
+        match build::live(&self.config, &self.purse, Some(&before)) {
+            Ok(live) => {
+                tracing::info!(
+                    book = live.pricing().book(),
+                    "The price file was read again"
+                );
+                self.proxy.reload(live);
+                self.control.reloaded(&self.config);
+            },
+            Err(error) => {
+                tracing::error!(%error, "The edited price file cannot be used; the old prices stay");
+                self.refuse(&error);
+            },
+        }
+    }
+
     /// Notes for the status page and the metrics that the file was edited and cannot be put in
     /// force: `error` says why, and where in it.
     pub fn refuse(&self, error: &dyn Display) {

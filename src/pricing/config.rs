@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Plausible {
 }
 
 /// Refuses a price of tokens, in dollars per million, that cannot be meant.
-fn plausible(unit: Unit, price: PerMillion) -> Result<(), String> {
+pub(super) fn plausible(unit: Unit, price: PerMillion) -> Result<(), String> {
     const LEAST: i64 = 100_000; // $0.0001: a tenth of the cheapest in the book when this was written
     const MOST: i64 = 10_000_000_000_000; // $10,000: sixteen times the dearest
     let name = unit.name();

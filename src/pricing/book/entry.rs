@@ -77,7 +77,25 @@ struct When {
     daily: Option<(u32, u32)>,
 }
 
+impl Line {
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Every set of prices, the last being the latest that is no variant.
+    pub(super) fn sets(&self) -> impl Iterator<Item = &Prices> {
+        let variants = self.variants.iter().map(|variant| &variant.usd);
+        variants.chain(self.prices.iter().map(|dated| &dated.usd))
+    }
+}
+
 impl Entry {
+    /// The latest prices.
+    pub(super) fn latest(&self) -> Option<&Prices> {
+        self.dated.last().map(|(_, tariff)| tariff.prices())
+    }
+
     /// An entry of `provider`'s list in `book`.
     pub(super) fn new(line: Line, book: &Arc<str>, provider: &Arc<str>) -> Self {
         let entry: Arc<str> = line.id.into();

@@ -15,6 +15,7 @@
 
 mod clause;
 mod entry;
+mod sanity;
 
 use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 
@@ -100,13 +101,21 @@ impl Book {
     /// A book of the user's own. Reads all of it, so that mistakes show now.
     ///
     /// # Errors
-    /// The first line that is wrong.
+    /// The first line that is wrong, or whose prices cannot be meant.
     pub fn parse(text: &str) -> Result<Self, BookError> {
         let book = Self::open(Cow::Owned(text.to_owned()))?;
+        let known = Self::built_in();
+        let mut provider = Box::default();
         for (line, number) in text.lines().zip(1..).skip(1) {
-            if !opens(line) {
-                read::<Line>(line, number)?;
+            if opens(line) {
+                provider = read::<Opening>(line, number)?.provider;
+                continue;
             }
+            let entry = read::<Line>(line, number)?;
+            sanity::check(&provider, &entry, &known).map_err(|error| BookError {
+                line: number,
+                source: serde::de::Error::custom(error),
+            })?;
         }
         Ok(book)
     }
