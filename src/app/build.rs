@@ -83,14 +83,6 @@ pub(super) fn has_budgets(config: &Config) -> bool {
     simple.iter().any(Option::is_some) || !budgets.rules.is_empty()
 }
 
-/// When the price file was last written, if there is one.
-pub(super) fn price_file(config: &Config) -> Option<std::time::SystemTime> {
-    let path = config.pricing.file.as_deref()?;
-    std::fs::metadata(path)
-        .and_then(|file| file.modified())
-        .ok()
-}
-
 fn book(config: &Config) -> Result<Book, Impossible> {
     let Some(path) = &config.pricing.file else {
         return Ok(Book::built_in());

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use prometheus::Registry;
 
-use super::Kept;
+use super::{Kept, prices::Prices};
 use crate::{
     admin::{Adjust, Archive, Program, State},
     base::{
@@ -39,6 +39,7 @@ pub(super) struct Control {
     listening: Vec<(&'static str, String)>,
     /// What was said of the configuration in force, and why a later one is not.
     configured: Mutex<Configured>,
+    prices: Prices,
 }
 
 /// Subjects of the configuration's summary about which the sockets know better.
@@ -66,7 +67,7 @@ impl Control {
         kept: &Kept,
         proxy: Arc<Proxy>,
         clock: Arc<dyn Clock>,
-        listening: [&[SocketAddr]; 3],
+        (listening, prices): ([&[SocketAddr]; 3], Prices),
     ) -> Self {
         let ledger = kept.ledger.as_ref();
         let purse = Arc::clone(proxy.live().engine().purse());
@@ -88,6 +89,7 @@ impl Control {
                 counts: Box::new(ledger.counting()),
                 blocks: config.ledger.on_ledger_down == OnLedgerDown::Block,
             }),
+            prices,
             configured: Mutex::new(Configured {
                 summary: config.summary(),
                 file: None,
@@ -119,6 +121,11 @@ impl Control {
     /// What the ledger has counted, if there is one.
     pub(super) fn ledger_counts(&self) -> Option<ledger::Counts> {
         self.ledger.as_ref().map(|ledger| (ledger.counts)())
+    }
+
+    /// What became of price books.
+    pub(super) const fn prices(&self) -> &Prices {
+        &self.prices
     }
 
     /// The purse.
@@ -196,13 +203,20 @@ impl Program for Control {
                 "the configuration was edited and refused at {at}, the one before stays: {error}"
             )
         });
+        let prices = self.prices.refused().map(|(at, error)| {
+            let at = shown(at);
+            format!("a price book was refused at {at}, the one before stays: {error}")
+        });
         let ledger = self.ledger_fails(false).then(|| {
             "the ledger's journal cannot be written; calls pass, as ledger.on_ledger_down says"
                 .to_owned()
         });
         let process = (self.reach == Reach::Process)
             .then(|| "there is no ledger: budgets are forgotten with this process".to_owned());
-        [refused, ledger, process].into_iter().flatten().collect()
+        [refused, prices, ledger, process]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     fn about(&self) -> Vec<(&'static str, String)> {
@@ -215,6 +229,8 @@ impl Program for Control {
         let file = configured.file.as_deref().unwrap_or("built-in defaults");
         let since = shown(configured.since);
         about.push(("config", format!("{file}, in force since {since}")));
+        let book = self.proxy.live().pricing().book().to_owned();
+        about.push(("price book", book));
         let others = configured.summary.iter();
         let others = others.filter(|(what, _)| !LISTENERS.contains(what));
         about.extend(others.cloned());

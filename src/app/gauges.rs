@@ -51,6 +51,7 @@ struct Metrics {
     bound: IntGaugeVec,
     over: IntCounterVec,
     upstream: IntCounterVec,
+    prices: IntCounterVec,
     ready: IntGauge,
     started: IntGauge,
     configured: IntGauge,
@@ -219,6 +220,10 @@ impl Gauges {
         let (since, refused) = self.control.configuration();
         metrics.configured.set(whole(since.as_secs()));
         metrics.refused.set(i64::from(refused));
+        let prices = self.control.prices().counts();
+        for (event, count) in [("used", prices.used), ("refused", prices.refused)] {
+            metrics.prices.with_label_values(&[event]).inc_by(count);
+        }
         for upstream in &self.upstreams {
             let counts = upstream.counts();
             for (event, count) in [("opened", counts.opened), ("resent", counts.resent)] {
@@ -279,6 +284,11 @@ impl Metrics {
                 "Connections opened to providers, and requests sent again on a new one.",
                 &["event"],
             )?,
+            prices: counter(
+                "tollgate_price_books_total",
+                "Price books that were put in force, and that were refused.",
+                &["event"],
+            )?,
             ready: IntGauge::new("tollgate_ready", "Whether calls should be sent here.")?,
             started: IntGauge::new(
                 "tollgate_start_time_seconds",
@@ -298,7 +308,7 @@ impl Metrics {
     /// Everything, in the order in which it is told.
     fn all(&self) -> Vec<&dyn Collector> {
         let budgets = self.budgets.iter().map(|gauge| -> &dyn Collector { gauge });
-        let others: [&dyn Collector; 13] = [
+        let others: [&dyn Collector; 14] = [
             &self.overrun,
             &self.spans,
             &self.queued,
@@ -308,6 +318,7 @@ impl Metrics {
             &self.bound,
             &self.over,
             &self.upstream,
+            &self.prices,
             &self.ready,
             &self.started,
             &self.configured,
@@ -327,6 +338,7 @@ impl Metrics {
             &self.ledger,
             &self.over,
             &self.upstream,
+            &self.prices,
         ];
         counters.into_iter().for_each(IntCounterVec::reset);
     }

@@ -7,6 +7,7 @@ mod crashed;
 mod gauges;
 mod keep;
 mod keyrings;
+mod prices;
 mod reload;
 mod worker;
 
@@ -28,6 +29,7 @@ use crate::{
 use control::Control;
 use gauges::Gauges;
 use keep::Kept;
+use prices::Prices;
 use worker::{Common, Phase};
 
 pub use build::{Impossible, pricing};
@@ -114,6 +116,7 @@ impl App {
         let mut kept = keep::open(&config, build::has_budgets(&config), &clock)?;
         let (admin, health) = bind_admin(&config.listen, &mut kept)?;
         let purse = Purse::new(kept.journal(), config.limits.counters);
+        let prices = Prices::new(&config);
         let live = build::live(&config, &purse, None)?;
         let pipeline = start_pipeline(&config, &mut kept, &clock, further)?;
         let proxy = Arc::new(Proxy::new(
@@ -140,7 +143,6 @@ impl App {
         };
         let connector = build::connector(&config.upstream, &ports)?;
         let upstream = || Arc::new(build::upstream(&config.upstream, connector.clone()));
-        let own_upstream = upstream();
         let upstreams: Vec<_> = std::iter::repeat_with(upstream).take(count).collect();
         let workers = sockets
             .into_iter()
@@ -155,7 +157,7 @@ impl App {
             &kept,
             Arc::clone(&proxy),
             Arc::clone(&clock),
-            [&addresses, &admin.addresses, &health.addresses],
+            ([&addresses, &admin.addresses, &health.addresses], prices),
         ));
         let health_address = health.addresses.first().copied();
         let admin_addresses = admin.addresses.clone();
@@ -186,7 +188,7 @@ impl App {
             registry,
             phase,
             workers,
-            upstream: own_upstream,
+            upstream: upstream(),
             config,
         })
     }
@@ -281,16 +283,11 @@ impl App {
             ledger.crashed_calls_were_reported();
         }
         let mut tick = tokio::time::interval(TIDY);
-        let mut priced = build::price_file(&self.config);
         loop {
             tick.tick().await;
             self.proxy.tidy(self.clock.wall());
             self.renew_keys().await;
-            let edited = build::price_file(&self.config);
-            if edited != priced {
-                priced = edited;
-                self.refresh_prices();
-            }
+            self.refresh_prices();
         }
     }
 

@@ -24,26 +24,6 @@ impl App {
         done
     }
 
-    /// Puts the prices of an edited price file in force for calls that begin from now on. If they
-    /// cannot be used the old ones stay.
-    pub(super) fn refresh_prices(&self) {
-        let before = self.proxy.live();
-        match build::live(&self.config, &self.purse, Some(&before)) {
-            Ok(live) => {
-                tracing::info!(
-                    book = live.pricing().book(),
-                    "The price file was read again"
-                );
-                self.proxy.reload(live);
-                self.control.reloaded(&self.config);
-            },
-            Err(error) => {
-                tracing::error!(%error, "The edited price file cannot be used; the old prices stay");
-                self.refuse(&error);
-            },
-        }
-    }
-
     /// Notes for the status page and the metrics that the file was edited and cannot be put in
     /// force: `error` says why, and where in it.
     pub fn refuse(&self, error: &dyn Display) {
@@ -60,6 +40,8 @@ impl App {
             tracing::warn!("Budgets will be forgotten with this process: it runs without a ledger");
         }
         let before = self.proxy.live();
+        // Before the file is read, so that no edit of it is missed.
+        let _read_below = self.control.prices().were_edited(&config);
         let live = build::live(&config, &self.purse, Some(&before))?;
         for rule in live.engine().afresh(before.engine()) {
             tracing::warn!(
@@ -76,6 +58,7 @@ impl App {
         }
         self.proxy.reload(live);
         self.renew_keys().await;
+        self.control.prices().used();
         for key in self.config.needs_restart(&config) {
             tracing::warn!(key, "This change takes effect with the next start");
         }

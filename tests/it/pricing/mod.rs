@@ -1,3 +1,4 @@
 //! Tests of `src/pricing/`.
 
 mod corpus;
+mod refresh;
