@@ -32,6 +32,8 @@ pub enum Spends {
     Nothing,
     /// It may cost something that we cannot meter.
     Unknown,
+    /// It is a socket: what is spent in it is spent by the responses in it, each a call of its own.
+    Inside,
 }
 
 /// What a request asks for. Bounded: only what is needed to admit, price and describe the call.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use super::{
+    socket::Socket,
     splice::Splice,
     state::StreamState,
     wire::{framing::Framing, json::Unreadable, scan::Wants},
@@ -90,6 +91,12 @@ pub trait Dialect: Send + Sync {
     /// The edit that sets the request's output limit, or lowers it, to `limit` tokens a choice.
     /// `None` if it is no higher already, or if the operation has none.
     fn bound_output(&self, _op: &Operation, _body: &[u8], _limit: u64) -> Option<Splice> {
+        None
+    }
+
+    /// How the messages of a WebSocket that is opened at `path` are read; `None` if nothing is known
+    /// of it. Only the end of the path is looked at.
+    fn socket(&self, _path: &str) -> Option<&'static dyn Socket> {
         None
     }
 

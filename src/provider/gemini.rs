@@ -2,6 +2,7 @@
 
 mod answer;
 mod endings;
+mod live;
 mod operations;
 mod predict;
 mod request;
@@ -13,6 +14,7 @@ use http::Method;
 use self::answer::Holds;
 use super::{
     dialect::{Cut, Dialect, Event},
+    socket::Socket,
     splice::Splice,
     state::StreamState,
     wire::{
@@ -119,6 +121,12 @@ impl Dialect for Gemini {
             Some(within) => Splice::lower(body, within, &NAMES, limit),
             None => Splice::set(body, &[config, "maxOutputTokens"], &limit.to_string()),
         }
+    }
+
+    fn socket(&self, path: &str) -> Option<&'static dyn Socket> {
+        let last = path.trim_end_matches('/').rsplit(['/', '.']).next()?;
+        last.starts_with("BidiGenerateContent")
+            .then_some(&live::Live)
     }
 
     fn error_body(&self, status: u16, refusal: &Refusal, _request_id: &str) -> Bytes {

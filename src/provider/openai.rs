@@ -9,9 +9,11 @@ mod fault;
 mod images;
 pub(super) mod input;
 mod operations;
+mod realtime;
 mod request;
 mod responses;
 mod responses_end;
+mod responses_socket;
 mod runs;
 mod usage;
 
@@ -20,6 +22,7 @@ use http::Method;
 
 use super::{
     dialect::{Cut, Dialect, Event},
+    socket::Socket,
     splice::Splice,
     state::StreamState,
     wire::{
@@ -189,6 +192,14 @@ impl Dialect for OpenAi {
             return None;
         }
         Splice::lower(body, Json::document(body), &names, limit)
+    }
+
+    fn socket(&self, path: &str) -> Option<&'static dyn Socket> {
+        match path.trim_end_matches('/').rsplit('/').next()? {
+            "realtime" => Some(&realtime::Realtime),
+            "responses" => Some(&responses_socket::Responses),
+            _ => None,
+        }
     }
 
     fn error_body(&self, _status: u16, refusal: &Refusal, _request_id: &str) -> Bytes {

@@ -80,7 +80,7 @@ impl Exchange {
         let failed = self.answered && self.http_status.is_some_and(|status| status >= 400);
         match self.route.operation.spends {
             _ if refused_or_unsent => Account::nothing(),
-            Spends::Nothing => Account::nothing(),
+            Spends::Nothing | Spends::Inside => Account::nothing(),
             Spends::Unknown | Spends::Lines if failed => Account::nothing(),
             Spends::Unknown => Account::unknown(),
             Spends::Once if !self.bills_stored(facts) => Account::nothing(),

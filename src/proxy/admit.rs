@@ -14,6 +14,7 @@ use super::{
     reserve::{self, LEAST, STEP, Worth},
 };
 use crate::{
+    base::money::Usd,
     call::{
         facts::{RequestFacts, Spends},
         outcome::{Decision, Kind},
@@ -24,6 +25,9 @@ use crate::{
     pricing::{Context, InputBound, Limits, Query, Rate, UnknownModel},
     provider::Splice,
 };
+
+/// What is asked for where a call is only to be stopped by a limit that is used up.
+const USED_UP: Amounts = Amounts::of(Usd::ZERO, 0);
 
 /// What is asked for.
 struct Ask {
@@ -77,7 +81,7 @@ pub(super) async fn admit(
     let ask = match spends {
         Spends::Nothing | Spends::Once | Spends::Lines => Ask::of(Amounts::default()),
         // Stopped by a limit that is used up, else free to go.
-        Spends::Unknown => Ask::of(Amounts::of(crate::base::money::Usd::ZERO, 0)),
+        Spends::Unknown | Spends::Inside => Ask::of(USED_UP),
         Spends::Tokens => {
             let limits = live.pricing.limits(&query(exchange));
             exchange.reservation.worth = worth(exchange, &matched, &limits)?;
@@ -93,6 +97,11 @@ pub(super) async fn admit(
     }
     let hold = asked?;
     note_shadows(exchange, &hold);
+    if spends == Spends::Inside {
+        // What is in it asks for itself, and may be all that a rule lets be under way.
+        hold.release();
+        return Ok(None);
+    }
     let durable = hold.durable();
     // The exchange owns it from here on, so that a client who leaves now gives it all back.
     exchange.reservation.hold = Some(hold);
@@ -116,6 +125,39 @@ pub(super) async fn admit(
         exchange.edits.push("request.output_limit");
         splice
     }))
+}
+
+/// Why a call that was let in would not be now: a budget is used up, whatever is still under way.
+pub(super) fn exhausted(exchange: &Exchange) -> Option<Refusal> {
+    let live = exchange.proxy.live.load();
+    let (engine, now) = (&live.engine, exchange.proxy.clock.wall());
+    let subject = subject(exchange);
+    let mut matched = engine.matched(&subject, now).ok()?;
+    if !matched.has_budget() || engine.room(&mut matched, USED_UP, now).ok()?.fits {
+        return None;
+    }
+    match engine.admit(matched, USED_UP, &subject, now) {
+        Ok(hold) => {
+            hold.release();
+            None
+        },
+        Err(refused) if refused.refusal().reason == Reason::Exhausted => {
+            let (refusal, crossings) = engine.refuse(*refused, &subject, now);
+            crossings.iter().for_each(reserve::log);
+            Some(refusal)
+        },
+        Err(_) => None,
+    }
+}
+
+/// A socket turns out to be one that cannot be read: it passes unless budgets forbid it.
+///
+/// # Errors
+/// They do.
+pub(super) fn unreadable(exchange: &Exchange) -> Result<(), Refusal> {
+    let now = exchange.proxy.clock.wall();
+    let matched = exchange.live.engine.matched(&subject(exchange), now)?;
+    unmetered(exchange, &matched)
 }
 
 fn subject(exchange: &Exchange) -> Subject<'_> {

@@ -244,6 +244,19 @@ impl Exchange {
         response
     }
 
+    /// It is refused where there is no response to say so in, and finished.
+    pub(super) fn refused(mut self: Box<Self>, refusal: Refusal) {
+        if refusal.reason.is_block() {
+            self.decision = Decision::Refused;
+        }
+        self.refusal = Some(refusal);
+        let end = match self.sent {
+            Some(_) => End::Cut,
+            None => End::Complete,
+        };
+        self.finish(end, ResponseFacts::default());
+    }
+
     /// The headers that every response gets.
     pub(super) fn mark<B>(&self, response: &mut Response<B>) {
         let headers = response.headers_mut();

@@ -4,21 +4,31 @@ use std::sync::Arc;
 
 use super::{account::Account, exchange::Exchange, later::Later, observe::Observer, reserve};
 use crate::{
+    base::money::Usd,
     call::{
         facts::{ResponseFacts, Round, Spends},
         outcome::{Decision, End, Status},
         refusal::Reason,
         span::{BUDGET_CHARGED, BUDGET_REMAINING, Event, PRICING_VERSION, ROUNDS, Span, Value},
-        usage::UsageSource,
+        usage::{Usage, UsageSource},
     },
     policy::{Charge, Ending, Hold},
 };
 
 impl Exchange {
     /// Ends the call: settles what it holds, and offers its span. Does nothing the second time.
-    pub(super) fn finish(&mut self, end: End, mut facts: ResponseFacts) {
+    pub(super) fn finish(&mut self, end: End, facts: ResponseFacts) {
+        self.finish_and_tell(end, facts);
+    }
+
+    /// The same; returns what it used and cost, the first time.
+    pub(super) fn finish_and_tell(
+        &mut self,
+        end: End,
+        mut facts: ResponseFacts,
+    ) -> Option<(Usage, Option<Usd>)> {
         if !self.first_end() {
-            return;
+            return None;
         }
         self.note_shyness(&facts);
         let mut account = self.account(end, &facts);
@@ -47,8 +57,10 @@ impl Exchange {
         };
         self.settle(&account.charge, &ending, &facts);
         let span = self.span(ending, account.source, &mut facts);
+        let told = (span.usage, span.cost);
         self.proxy.metrics.record(&span);
         self.proxy.pipeline.offer(span);
+        Some(told)
     }
 
     /// Ends the call with what was observed of its response.
@@ -318,7 +330,6 @@ fn ends_it(charge: &Charge, facts: &ResponseFacts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::money::Usd, call::usage::Usage};
 
     #[test]
     fn of_two_reads_that_cross_the_one_that_bills_settles_what_is_held() {

@@ -30,6 +30,7 @@ mod results;
 mod route;
 mod serve;
 mod sign;
+mod socket;
 mod tap;
 mod trace;
 mod upgrade;
@@ -249,7 +250,7 @@ impl Worker {
             Box::new(response.map(ResponseBody::ours))
         })?;
         if headers::is_upgrade(&parts.headers) {
-            route.operation = upgrade::OPERATION;
+            route.operation = upgrade::operation(&route, &parts.headers);
         }
         let segment = route.segment.as_deref();
         let labels = identify::labels(&parts.headers, segment, &live.identity);
@@ -279,6 +280,9 @@ impl Worker {
         if operation.kind == Kind::Http && exchange.signing.is_none() {
             exchange.take_off()?;
             read_request(exchange, b"", false);
+            if operation.spends == Spends::Inside {
+                exchange.request.model = socket::model(&exchange.route);
+            }
             admit::admit(exchange, None).await?;
             let body = Paced::new(body, exchange.live.bounds.wait);
             let body = Outgoing::Stream(Box::pin(body.map_err(Into::into)));

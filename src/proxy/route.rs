@@ -108,13 +108,14 @@ fn marked(path: &str, headers: &HeaderMap) -> Option<&'static str> {
         "/v1beta1/projects/",
         "/v1/publishers/",
         "/v1beta1/publishers/",
+        "/ws/google.cloud.",
     ];
     if under(&vertex) {
         // Whatever the headers: models of Anthropic and keys of Google are known here, too.
         Some("vertex")
     } else if headers.contains_key(ANTHROPIC_VERSION) || is("/v1/messages") || is("/v1/complete") {
         Some("anthropic")
-    } else if under(&["/v1beta/", "/upload/v1beta/"])
+    } else if under(&["/v1beta/", "/upload/v1beta/", "/ws/google.ai."])
         || verb_on_model
         || headers.contains_key(GOOGLE_KEY)
     {

@@ -8,9 +8,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use super::{Worker, body::ResponseBody, config::Limits};
+use super::{Worker, body::ResponseBody, config::Limits, upgrade::GoesOn};
 use crate::net::patience::{InRequest, Patient};
 
 /// How long the head of a request may take.
@@ -40,15 +41,24 @@ pub async fn serve(
     };
     let in_request = InRequest::default();
     let socket = TokioIo::new(Patient::new(socket, HEAD_PATIENCE, in_request.clone()));
+    let goes_on = Arc::new(Mutex::new(None));
+    let after = Arc::clone(&goes_on);
     let service = service_fn(move |request: Request<Incoming>| {
         let worker = Arc::clone(&worker);
+        let behind = Arc::clone(&after);
         let in_request = in_request.clone();
         async move {
             in_request.begin();
             // Frames of HTTP/2 come at any time, so that nothing can be told from silence.
             let one_at_a_time = request.version() < Version::HTTP_2;
-            let response = worker.call(request).await;
-            let response = if one_at_a_time {
+            let mut response = worker.call(request).await;
+            let upgraded = response.extensions_mut().remove::<GoesOn>();
+            let is_upgraded = upgraded.is_some();
+            if is_upgraded {
+                *behind.lock() = upgraded;
+            }
+            // What comes after an upgrade is no head, however long it takes.
+            let response = if one_at_a_time && !is_upgraded {
                 response.map(|body| body.then_end(in_request))
             } else {
                 response
@@ -70,7 +80,7 @@ pub async fn serve(
             connection.graceful_shutdown();
         })
         .await;
-        return;
+        return go_on(&goes_on).await;
     }
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -89,6 +99,15 @@ pub async fn serve(
         connection.graceful_shutdown();
     })
     .await;
+    go_on(&goes_on).await;
+}
+
+/// What has taken the connection over, if anything has, goes on until it has ended.
+async fn go_on(upgraded: &Mutex<Option<GoesOn>>) {
+    let upgraded = upgraded.lock().take();
+    if let Some(joined) = upgraded.and_then(|upgraded| upgraded.take()) {
+        joined.await;
+    }
 }
 
 /// Whether the first bytes of a connection can be those of HTTP/2. To look costs a system call a

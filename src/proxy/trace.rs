@@ -46,6 +46,15 @@ impl Context {
         }
     }
 
+    /// A call within this one.
+    pub(super) fn within(&self) -> Self {
+        Self {
+            span_id: SpanId::random(),
+            parent: Some(self.span_id),
+            ..*self
+        }
+    }
+
     /// What the provider is told: our span in the place of the client's, in every format in which
     /// the client told of this trace (`if_present`); where it told of none, in the preferred one
     /// (`always`); nothing (`never`). Headers that `is_signed` stay as they are.

@@ -1,11 +1,15 @@
-//! Protocol upgrades (WebSocket and others): after the provider's 101, bytes are copied both ways
-//! untouched until one side ends.
+//! Protocol upgrades: after the provider's 101, sockets of a kind that their dialect knows are read
+//! while they pass ([`super::socket`]); of all others the bytes are copied both ways until one side
+//! ends.
 
-use http::Response;
+use std::{pin::Pin, sync::Arc};
+
+use http::{HeaderMap, Response, header::UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 
-use super::{body::ResponseBody, exchange::Exchange, headers};
+use super::{admit, body::ResponseBody, exchange::Exchange, headers, route::Route, socket};
 use crate::{
     call::{
         facts::{Operation, ResponseFacts, Spends},
@@ -22,24 +26,57 @@ pub(super) const OPERATION: &Operation = &Operation {
     spends: Spends::Unknown,
 };
 
-/// Answers 101 and joins both sides in a task of its own, which ends with the exchange.
+/// A WebSocket whose messages are read. It is told apart from what is in it: that is where money is
+/// spent.
+pub(super) const SOCKET: &Operation = &Operation {
+    name: "socket",
+    gen_ai: None,
+    kind: Kind::Http,
+    spends: Spends::Inside,
+};
+
+/// What an upgrade on this route is.
+pub(super) fn operation(route: &Route, headers: &HeaderMap) -> &'static Operation {
+    let to = headers.get(UPGRADE).and_then(|to| to.to_str().ok());
+    let is_websocket = to.is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
+    if is_websocket && socket::kind(route).is_some() {
+        SOCKET
+    } else {
+        OPERATION
+    }
+}
+
+/// Answers 101; both sides are joined by the [`GoesOn`] in the answer.
 pub(super) fn join(
     client: OnUpgrade,
     response: Response<UpstreamBody>,
     mut exchange: Box<Exchange>,
 ) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
+    let mut reader = None;
+    if exchange.route.operation == SOCKET {
+        reader = socket::Reader::of(&exchange.route, &parts.headers);
+        if reader.is_none() {
+            exchange.route.operation = OPERATION;
+            if let Err(refusal) = admit::unreadable(&exchange) {
+                return exchange.refuse(refusal);
+            }
+        }
+    }
     parts.headers = headers::to_client(parts.headers);
     let mut answer = Response::from_parts(parts, ResponseBody::ours(bytes::Bytes::new()));
     exchange.mark(&mut answer);
     let Some((provider, drive)) = body.into_upgrade() else {
         return answer;
     };
-    let copying = async move {
+    let joined = async move {
         let (client, provider, ()) = tokio::join!(client, provider, drive);
         let end = match (client, provider) {
             (Ok(client), Ok(provider)) => {
                 let (mut client, mut provider) = (TokioIo::new(client), TokioIo::new(provider));
+                if let Some(reader) = reader {
+                    return Box::pin(socket::pass(reader, exchange, client, provider)).await;
+                }
                 let copied = tokio::io::copy_bidirectional(&mut client, &mut provider).await;
                 copied.map_or(End::Upstream, |_bytes| End::Complete)
             },
@@ -48,10 +85,24 @@ pub(super) fn join(
         };
         exchange.finish(end, ResponseFacts::default());
     };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "ends with either side's connection"
-    )]
-    drop(tokio::spawn(copying));
+    answer.extensions_mut().insert(GoesOn::new(joined));
     answer
+}
+
+/// What goes on behind an answer with status 101: to be awaited by whoever serves the connection,
+/// once that is handed over.
+#[derive(Clone)]
+pub(super) struct GoesOn(Arc<Mutex<Option<Joined>>>);
+
+type Joined = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl GoesOn {
+    fn new(joined: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::pin(joined)))))
+    }
+
+    /// Hands it over, the first time.
+    pub(super) fn take(&self) -> Option<Joined> {
+        self.0.lock().take()
+    }
 }

@@ -87,7 +87,8 @@ fn bills_by_prompt(model: &str) -> bool {
         .any(|generation| model.starts_with(generation))
 }
 
-fn read_usage(value: Ahead<'_, '_>, holds: Holds, facts: &mut ResponseFacts) {
+/// Reads a usage object.
+pub(super) fn read_usage(value: Ahead<'_, '_>, holds: Holds, facts: &mut ResponseFacts) {
     let report = match holds {
         Holds::Text => usage::read(value),
         Holds::Embeddings => usage::read_embedding(value),
@@ -165,9 +166,10 @@ fn searches(grounding: Ahead<'_, '_>) -> Option<u64> {
 }
 
 /// A call's id and name.
-type Call = (Option<Box<str>>, Option<Box<str>>);
+pub(super) type Call = (Option<Box<str>>, Option<Box<str>>);
 
-fn read_part(
+/// Reads a part; calls in it are added to `calls`.
+pub(super) fn read_part(
     part: Ahead<'_, '_>,
     calls: &mut Vec<Call>,
     facts: &mut ResponseFacts,

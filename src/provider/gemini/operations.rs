@@ -24,6 +24,12 @@ pub(super) const STREAM: Operation = Operation {
     name: "streamGenerateContent",
     ..GENERATE
 };
+/// A turn of the model in a Live socket.
+pub(super) const LIVE_TURN: Operation = Operation {
+    name: "live.turn",
+    gen_ai: Some("realtime"),
+    ..GENERATE
+};
 /// An embedding, or several.
 pub(super) const EMBED: Operation = Operation {
     name: "embedContent",

@@ -39,7 +39,8 @@ pub(super) fn read(
     if op.gen_ai.is_some() { read } else { Ok(()) }
 }
 
-fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
+/// Reads the fields of a body.
+pub(super) fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
     body.measure(|key, value| match &*spelled(key) {
         "generationConfig" => limits(value, facts),
@@ -65,7 +66,7 @@ fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable>
 }
 
 /// A field's name in the first spelling.
-fn spelled(name: &[u8]) -> Cow<'_, str> {
+pub(super) fn spelled(name: &[u8]) -> Cow<'_, str> {
     let name = String::from_utf8_lossy(name);
     if !name.contains('_') {
         return name;
@@ -139,7 +140,8 @@ fn embeddings(requests: Ahead<'_, '_>, size: &mut InputSize) {
     });
 }
 
-fn content(content: Ahead<'_, '_>, size: &mut InputSize) {
+/// Adds a content: a list of parts.
+pub(super) fn content(content: Ahead<'_, '_>, size: &mut InputSize) {
     if !content.is_object() {
         size.text_bytes += content.take().text();
         return;

@@ -20,7 +20,7 @@ pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
     usage.object(|key, value| match key {
         b"promptTokenCount" => prompt = value.take().u64(),
         b"toolUsePromptTokenCount" => fetched = value.take().u64(),
-        b"candidatesTokenCount" => written = value.take().u64(),
+        b"candidatesTokenCount" | b"responseTokenCount" => written = value.take().u64(),
         b"thoughtsTokenCount" => found.reasoning = value.take().u64(),
         b"cachedContentTokenCount" => found.cache_read = value.take().u64(),
         b"totalTokenCount" => total = value.take().u64(),
@@ -29,7 +29,7 @@ pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
             let [audio, image, video] = by_modality(value);
             (found.input_audio, found.input_image, found.input_video) = (audio, image, video);
         },
-        b"candidatesTokensDetails" => {
+        b"candidatesTokensDetails" | b"responseTokensDetails" => {
             let [audio, image, _] = by_modality(value);
             (found.output_audio, found.output_image) = (audio, image);
         },

@@ -18,6 +18,11 @@ use crate::{
 
 /// A refusal as an error body.
 pub(super) fn error(refusal: &Refusal) -> Value {
+    json!({"error": fields(refusal)})
+}
+
+/// What an error body has in `error`, and the error event of a socket as well.
+pub(super) fn fields(refusal: &Refusal) -> Value {
     let (kind, code) = match refusal.reason {
         // The code by which clients tell a quota that is spent from a rate that clears.
         Reason::Exhausted => ("insufficient_quota", Some("insufficient_quota")),
@@ -31,7 +36,7 @@ pub(super) fn error(refusal: &Refusal) -> Value {
         Reason::Overload => ("server_error", Some("overloaded")),
         Reason::Ledger => ("server_error", Some("ledger_unavailable")),
     };
-    json!({"error": {"message": refusal.message, "type": kind, "param": null, "code": code}})
+    json!({"message": refusal.message, "type": kind, "param": null, "code": code})
 }
 
 /// The last events of a stream that is ended early.

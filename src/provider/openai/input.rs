@@ -60,7 +60,8 @@ fn parts(content: Ahead<'_, '_>, size: &mut InputSize) {
     }
 }
 
-fn part(part: Ahead<'_, '_>, size: &mut InputSize) {
+/// Adds a part.
+pub(super) fn part(part: Ahead<'_, '_>, size: &mut InputSize) {
     let mut kind = None;
     let part = part.object(|key, value| {
         if key == b"type" {

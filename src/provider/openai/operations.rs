@@ -74,7 +74,13 @@ pub(super) const FILE_CONTENT: Operation = Operation {
 };
 /// A batch is made: it spends when its results are there.
 const BATCHES: Operation = unmetered("batches", Kind::Http);
-const REALTIME: Operation = unmetered("realtime", Kind::Llm);
+/// A response in a Realtime socket.
+pub(super) const REALTIME_RESPONSE: Operation = generation("realtime.response", "realtime");
+/// A socket of the Realtime or the Responses API.
+const SOCKET: Operation = Operation {
+    spends: Spends::Inside,
+    ..free("realtime")
+};
 const READ: Operation = free("http");
 /// What may cost something that is not known.
 pub(super) const OTHER: Operation = unmetered("http", Kind::Http);
@@ -149,7 +155,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         };
     }
     match (before, last) {
-        (_, "realtime" | "responses") if *method == Method::GET => &REALTIME,
+        (_, "realtime" | "responses") if *method == Method::GET => &SOCKET,
         ("responses", _) if *method == Method::GET => &RETRIEVE,
         ("runs", _) if *method == Method::GET => &RUN,
         (_, "content") if *method == Method::GET && first == "files" => &FILE_CONTENT,

@@ -100,6 +100,21 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
     Ok(())
 }
 
+/// Reads only the names of tools, and labels (Realtime).
+pub(super) fn read_tools_and_labels(
+    body: Json<'_>,
+    facts: &mut RequestFacts,
+) -> Result<(), Unreadable> {
+    let mut labels = BodyLabels::default();
+    body.object(|key, value| match key {
+        b"tools" => drop(tools(value, &mut facts.tools)),
+        b"metadata" => drop(labels.add_metadata(value)),
+        _ => {},
+    })?;
+    labels.give(facts);
+    Ok(())
+}
+
 fn read_field(key: &[u8], value: Json<'_>, facts: &mut RequestFacts) {
     match key {
         b"model" => facts.model = value.name(),

@@ -87,7 +87,7 @@ fn read_typed(
     Ok(())
 }
 
-fn is_last(kind: &str) -> bool {
+pub(super) fn is_last(kind: &str) -> bool {
     ["completed", "incomplete", "failed", "cancelled"]
         .iter()
         .any(|end| kind.strip_prefix("response.") == Some(*end))
@@ -124,7 +124,7 @@ impl<'a> Fields<'a> {
 
 /// What a response says that is not among its facts.
 #[derive(Default)]
-struct Response<'a> {
+pub(super) struct Response<'a> {
     status: Option<Json<'a>>,
     background: bool,
     /// The text that the model wrote in the items of its output.
@@ -138,7 +138,8 @@ impl Response<'_> {
     }
 }
 
-fn read_response<'a>(
+/// Reads a response object.
+pub(super) fn read_response<'a>(
     response: Json<'a>,
     facts: &mut ResponseFacts,
     state: &mut StreamState,
@@ -176,7 +177,8 @@ fn read_response<'a>(
     Ok(found)
 }
 
-fn read_usage(value: Ahead<'_, '_>, facts: &mut ResponseFacts) {
+/// Reads a usage object.
+pub(super) fn read_usage(value: Ahead<'_, '_>, facts: &mut ResponseFacts) {
     let report = usage::read(value);
     if report.usage != Usage::NONE {
         facts.usage.update(&report.usage);

@@ -33,7 +33,10 @@ pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
         | b"input_tokens_details"
         | b"prompt_token_details"
         | b"input_token_details" => input_details(value, found),
-        b"completion_tokens_details" | b"output_tokens_details" | b"completion_token_details" => {
+        b"completion_tokens_details"
+        | b"output_tokens_details"
+        | b"completion_token_details"
+        | b"output_token_details" => {
             output_details(value, found);
         },
         b"cached_tokens" | b"prompt_cache_hit_tokens" | b"cache_read_input_tokens" => {
@@ -98,6 +101,9 @@ pub(super) fn read_embedding(usage: Ahead<'_, '_>) -> Usage {
 
 fn input_details(details: Ahead<'_, '_>, found: &mut Usage) {
     details.object(|key, value| {
+        if key == b"cached_tokens_details" {
+            return cached_details(value, found);
+        }
         let count = value.take().u64();
         match key {
             b"cached_tokens" => found.cache_read = count,
@@ -105,6 +111,18 @@ fn input_details(details: Ahead<'_, '_>, found: &mut Usage) {
             b"audio_tokens" => found.input_audio = count,
             b"image_tokens" => found.input_image = count,
             b"video_tokens" => found.input_video = count,
+            _ => {},
+        }
+    });
+}
+
+/// What the cache held, by kind (Realtime).
+fn cached_details(details: Ahead<'_, '_>, found: &mut Usage) {
+    details.object(|key, value| {
+        let count = value.take().u64();
+        match key {
+            b"audio_tokens" => found.cache_audio_read = count,
+            b"image_tokens" => found.cache_image_read = count,
             _ => {},
         }
     });

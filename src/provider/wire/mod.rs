@@ -1,5 +1,5 @@
-//! What lies under every dialect: JSON read in place, events in each framing, forms, compressed
-//! bodies, bodies too large to hold.
+//! What lies under every dialect: JSON read in place, events in each framing, WebSocket frames,
+//! forms, compressed bodies, bodies too large to hold.
 
 mod array;
 mod cursor;
@@ -15,3 +15,4 @@ mod quoted;
 pub mod scan;
 pub mod sse;
 pub mod template;
+pub mod websocket;

@@ -70,16 +70,13 @@ async fn an_upgraded_connection_passes_every_byte_both_ways() {
     let sandbox = Sandbox::new(&upstream.as_provider("openai"));
     let mut line = Line::connect(sandbox.addr()).await;
     line.send(
-        "GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
+        "GET /v1/talk?model=gpt-realtime HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
          upgrade: websocket\r\nsec-websocket-key: k\r\n\r\n",
     )
     .await;
     let mut provider = upstream.accept().await;
     let head = provider.head().await;
-    assert_eq!(
-        head.first_line,
-        "GET /v1/realtime?model=gpt-realtime HTTP/1.1"
-    );
+    assert_eq!(head.first_line, "GET /v1/talk?model=gpt-realtime HTTP/1.1");
     assert_eq!(head.header("upgrade"), Some("websocket"));
     assert_eq!(head.header("sec-websocket-key"), Some("k"));
     provider

@@ -22,6 +22,7 @@ mod rates;
 mod restarts;
 mod routes;
 mod slow_clients;
+mod sockets;
 mod streams;
 
 use serde_json::{Value, json};

@@ -1,0 +1,171 @@
+//! What a dialect's sockets are: how the messages of a WebSocket are read, and which of them begin,
+//! belong to and end a response.
+
+use bytes::Bytes;
+
+use super::{
+    state::StreamState,
+    wire::{json::Unreadable, scan::Wants},
+};
+use crate::call::{
+    facts::{InputSize, Operation, RequestFacts, ResponseFacts},
+    refusal::Refusal,
+};
+
+/// One kind of socket. Pure, as [`super::Dialect`] is: messages in, facts out.
+pub trait Socket: Send + Sync {
+    /// What each response in it is.
+    fn operation(&self) -> &'static Operation;
+
+    /// The fields that are kept of a message that is too large to hold.
+    fn wanted(&self) -> Wants;
+
+    /// Reads what path and query say of the session.
+    fn open(&self, _path: &str, _query: Option<&str>, _session: &mut Session) {}
+
+    /// Reads a message of the client. One that cannot be read begins nothing.
+    fn hear(&self, message: &[u8], session: &mut Session) -> Heard;
+
+    /// Tells what a message of the provider is. One that cannot be read is [`Said::Nothing`].
+    fn said(&self, message: &[u8], session: &mut Session) -> Said;
+
+    /// Reads what a message of the provider says of the response that it belongs to.
+    ///
+    /// # Errors
+    /// The message is not a JSON object; what was read before the place stays.
+    fn read(
+        &self,
+        message: &[u8],
+        facts: &mut ResponseFacts,
+        state: &mut StreamState,
+    ) -> Result<(), Unreadable>;
+
+    /// Whether responses have no ids and come one after another: what is asked for while one is
+    /// awaited is answered with it, and its usage may come after its last message.
+    fn is_serial(&self) -> bool {
+        false
+    }
+
+    /// The error message that a client gets for a response that is refused; `tag` is the one that
+    /// its own message had. `None`: there is no such message, and the socket must be closed.
+    fn refusal(&self, refusal: &Refusal, tag: Option<&str>, request_id: &str) -> Option<Bytes>;
+}
+
+/// What a client's message does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// It makes the provider make nothing.
+    Nothing,
+    /// It begins a response: what for, and how the client will know errors that are meant for it.
+    Begins(Box<RequestFacts>, Option<Box<str>>),
+}
+
+/// What a provider's message is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// It belongs to no response.
+    Nothing,
+    /// The first of a response with that id.
+    Begins(Option<Box<str>>),
+    /// Of the response with that id, or of the only one. `begins`: if there is none, it is the first
+    /// of one.
+    Part {
+        /// The response.
+        id: Option<Box<str>>,
+        /// Responses of this kind have no other first message.
+        begins: bool,
+    },
+    /// The last of a response.
+    Ends(Option<Box<str>>),
+    /// An error instead of a response.
+    Fails {
+        /// What the client's message was tagged with; `None`: the oldest that is awaited and has no
+        /// tag.
+        tag: Option<Box<str>>,
+        /// The status, if it has one.
+        status: Option<u16>,
+        /// If none is awaited, it ends the one that is under way.
+        ends: bool,
+    },
+    /// All that there is of a work apart (the transcript of what was heard), asked for so.
+    Apart(Box<RequestFacts>),
+}
+
+/// What is known of a socket's conversation, for the bounds of its next response.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    /// What every response is asked for with, unless it says otherwise.
+    pub(super) defaults: RequestFacts,
+    /// The model that transcribes what is heard.
+    pub(super) transcriber: Option<Box<str>>,
+    /// The conversation as far as some response has had it.
+    before: InputSize,
+    /// What was added to it since.
+    since: InputSize,
+    /// Responses were made from something else than the conversation: no report is its size.
+    pub(super) strays: bool,
+}
+
+impl Session {
+    /// The model that is asked for, where the socket says so.
+    pub fn model(&self) -> Option<&str> {
+        self.defaults.model.as_deref()
+    }
+
+    /// Adds to the conversation.
+    pub fn add(&mut self, size: InputSize) {
+        self.since.add(size);
+    }
+
+    /// What a response is asked for with that begins now.
+    pub fn request(&mut self) -> RequestFacts {
+        self.before.add(std::mem::take(&mut self.since));
+        let mut request = self.defaults.clone();
+        request.input.add(self.before);
+        request
+    }
+
+    /// A response has ended that had the conversation: with what it said, that is so long now.
+    pub fn ended(&mut self, facts: &ResponseFacts) {
+        let usage = &facts.usage;
+        if !self.strays
+            && let (Some(input), Some(output)) = (usage.input, usage.output)
+        {
+            // Of tokens that may be audio or text nothing is known but how many they are.
+            self.before = InputSize {
+                media_bytes: input.saturating_add(output),
+                ..InputSize::default()
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{text::Text, usage::Usage};
+
+    #[test]
+    fn a_conversation_is_as_long_as_was_reported_and_what_was_added_since() {
+        let text = |bytes| InputSize {
+            text_bytes: Text::unknown(bytes),
+            ..InputSize::default()
+        };
+        let mut session = Session::default();
+        session.add(text(5_000));
+        assert_eq!(session.request().input.text_bytes.bytes, 5_000);
+        session.add(text(7));
+        session.ended(&ResponseFacts {
+            usage: Usage::text(900, 100),
+            ..ResponseFacts::default()
+        });
+        let input = session.request().input;
+        assert_eq!((input.media_bytes, input.text_bytes.bytes), (1_000, 7));
+        session.ended(&ResponseFacts::default());
+        assert_eq!(
+            session.request().input,
+            input,
+            "what is not known changes nothing"
+        );
+    }
+}

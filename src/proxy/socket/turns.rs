@@ -1,0 +1,478 @@
+//! The responses in a socket: each is a call of its own, with its admission, its usage and its span.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+
+use super::totals::Totals;
+use crate::{
+    base::{id::RequestId, money::Usd},
+    call::{
+        facts::{InputSize, RequestFacts, ResponseFacts},
+        labels::{Labels, Source},
+        outcome::End,
+        refusal::{Reason, Refusal},
+        span::Value,
+        usage::Usage,
+    },
+    provider::{Heard, Said, Session, Socket, StreamState, wire::websocket::Content},
+    proxy::{
+        Proxy,
+        exchange::{Beginning, Exchange},
+        observe::Progress as _,
+        route::Route,
+        trace,
+    },
+};
+
+/// The most responses of a socket that are awaited or under way at once.
+const MOST: usize = 64;
+
+/// What a span says of a message that was not read.
+const UNREAD: &str = "socket message";
+
+/// The responses of one socket.
+pub(super) struct Turns {
+    socket: &'static dyn Socket,
+    session: Session,
+    from: From,
+    /// Asked for by the client and admitted; the provider has not begun them.
+    waiting: VecDeque<Turn>,
+    /// Begun and not ended.
+    open: Vec<Turn>,
+    totals: Totals,
+    /// What of the socket itself could not be read.
+    pub(super) partial: Option<&'static str>,
+}
+
+/// What each of them has from its socket.
+struct From {
+    proxy: Arc<Proxy>,
+    trace: trace::Context,
+    method: http::Method,
+    route: Route,
+    labels: Labels,
+}
+
+/// One response.
+pub(super) struct Turn {
+    pub(super) exchange: Option<Box<Exchange>>,
+    facts: ResponseFacts,
+    state: StreamState,
+    id: Option<Box<str>>,
+    tag: Option<Box<str>>,
+    /// It is not of the conversation.
+    apart: bool,
+}
+
+/// What becomes of a client's message.
+pub(super) enum Asked {
+    /// It passes.
+    Pass,
+    /// It passes once this response is admitted.
+    Begins(Box<Turn>),
+    /// It would begin one, and there are too many.
+    Refused(Refusal, Option<Box<str>>),
+    /// What it does cannot be told.
+    Unreadable,
+}
+
+/// What becomes of a provider's message.
+pub(super) enum Told {
+    /// It passes.
+    Pass,
+    /// It is of a response that the provider has begun by itself, which is still to be admitted.
+    Begun(Box<Turn>, Bytes),
+    /// A limit is reached: it does not pass, and the socket is closed.
+    Cut(Refusal),
+}
+
+impl Turns {
+    pub(super) fn new(socket: &'static dyn Socket, exchange: &Exchange) -> Self {
+        let mut session = Session::default();
+        let target = &exchange.route.target;
+        socket.open(target.path(), target.query(), &mut session);
+        let mut route = exchange.route.clone();
+        route.operation = socket.operation();
+        Self {
+            socket,
+            session,
+            from: From {
+                proxy: Arc::clone(&exchange.proxy),
+                trace: exchange.trace,
+                method: exchange.method.clone(),
+                route,
+                labels: exchange.labels.clone(),
+            },
+            waiting: VecDeque::new(),
+            open: Vec::new(),
+            totals: Totals::default(),
+            partial: None,
+        }
+    }
+
+    /// Whether no response is awaited or under way.
+    pub(super) fn is_idle(&self) -> bool {
+        let ends = |turn: &Turn| turn.facts.complete;
+        self.waiting.is_empty() && self.open.iter().all(ends)
+    }
+
+    /// Reads a client's message.
+    pub(super) fn hear(&mut self, content: Content) -> Asked {
+        let message = match content {
+            Content::Whole(message) => message,
+            Content::Reduced(reduced) => {
+                let mut size = InputSize::default();
+                reduced.bound(&mut size);
+                self.session.add(size);
+                reduced.document
+            },
+            Content::Unread => return Asked::Unreadable,
+        };
+        let (socket, session) = (self.socket, &mut self.session);
+        let heard = catch_unwind(AssertUnwindSafe(|| socket.hear(&message, session)));
+        let (request, tag) = match heard {
+            Ok(Heard::Nothing) => return Asked::Pass,
+            Ok(Heard::Begins(request, tag)) => (*request, tag),
+            Err(_) => return Asked::Unreadable,
+        };
+        if socket.is_serial() && self.goes_on(&request) {
+            return Asked::Pass;
+        }
+        match self.begin(request) {
+            Ok(mut turn) => {
+                turn.tag = tag;
+                Asked::Begins(Box::new(turn))
+            },
+            Err(refusal) => {
+                self.totals.refused += 1;
+                Asked::Refused(refusal, tag)
+            },
+        }
+    }
+
+    /// Whether what a client says is answered with a response that is awaited, or goes on in one that
+    /// waited for the client's tools.
+    fn goes_on(&mut self, request: &RequestFacts) -> bool {
+        if let Some(exchange) = self
+            .waiting
+            .front_mut()
+            .and_then(|turn| turn.exchange.as_mut())
+        {
+            exchange.request.input = request.input;
+            return true;
+        }
+        let Some(open) = self.open.last_mut() else {
+            return false;
+        };
+        let for_tools = !open.facts.tool_calls.is_empty() && !open.facts.complete;
+        if for_tools && !open.facts.usage.is_reported() {
+            if let Some(exchange) = &mut open.exchange {
+                exchange.request.input = request.input;
+            }
+            return true;
+        }
+        if for_tools || open.facts.complete {
+            // Its bill is there; what follows is another.
+            self.end_last(End::Complete);
+        }
+        false
+    }
+
+    /// A response that is admitted, and goes to the provider now.
+    pub(super) fn sent(&mut self, mut turn: Turn) {
+        if let Some(exchange) = &mut turn.exchange {
+            exchange.sent = Some(exchange.proxy.clock.mono());
+        }
+        self.waiting.push_back(turn);
+    }
+
+    /// A response was not admitted. Returns the message that says so, if there is one.
+    pub(super) fn refuse(&mut self, mut turn: Turn, refusal: &Refusal) -> Option<Bytes> {
+        self.totals.refused += 1;
+        let exchange = turn.exchange.take()?;
+        let id = exchange.request_id.to_string();
+        let message = self.socket.refusal(refusal, turn.tag.as_deref(), &id);
+        exchange.refused(refusal.clone());
+        message
+    }
+
+    /// The message that says why the socket, or something in it that has no span, is refused.
+    pub(super) fn wording(&self, refusal: &Refusal, tag: Option<&str>) -> Option<Bytes> {
+        let id = self.from.trace.span_id.to_string();
+        self.socket.refusal(refusal, tag, &id)
+    }
+
+    /// Reads a provider's message.
+    pub(super) fn told(&mut self, content: Content) -> Told {
+        let message = match content {
+            Content::Whole(message) => message,
+            Content::Reduced(reduced) => reduced.document,
+            Content::Unread => return self.unread(),
+        };
+        let (socket, session) = (self.socket, &mut self.session);
+        let said = catch_unwind(AssertUnwindSafe(|| socket.said(&message, session)));
+        match said {
+            Ok(Said::Nothing) => Told::Pass,
+            Ok(Said::Begins(id)) => self.begins(id, message),
+            Ok(Said::Part { id, begins }) => match self.place(id.as_deref()) {
+                Some(place) => self.read(place, &message),
+                None if begins => self.begins(id, message),
+                None => Told::Pass,
+            },
+            Ok(Said::Ends(id)) => self.ends(id.as_deref(), &message),
+            Ok(Said::Fails { tag, status, ends }) => {
+                self.fails(tag.as_deref(), status, ends, &message)
+            },
+            Ok(Said::Apart(request)) => match self.begin(*request) {
+                Ok(mut turn) => {
+                    turn.apart = true;
+                    Told::Begun(Box::new(turn), Bytes::from(message))
+                },
+                Err(refusal) => Told::Cut(refusal),
+            },
+            Err(_) => self.unread(),
+        }
+    }
+
+    /// A response that the provider began by itself is admitted.
+    pub(super) fn began(&mut self, mut turn: Turn, message: &[u8]) -> Told {
+        if let Some(exchange) = &mut turn.exchange {
+            exchange.sent.get_or_insert(exchange.began);
+        }
+        self.open.push(turn);
+        self.read(self.open.len() - 1, message)
+    }
+
+    /// The first message of a response.
+    fn begins(&mut self, id: Option<Box<str>>, message: Vec<u8>) -> Told {
+        if self.socket.is_serial() {
+            // No more will come of the one before.
+            while self.open.last().is_some_and(|turn| turn.facts.complete) {
+                self.end_last(End::Complete);
+            }
+        }
+        if let Some(mut turn) = self.waiting.pop_front() {
+            turn.id = id;
+            self.open.push(turn);
+            return self.read(self.open.len() - 1, &message);
+        }
+        let request = self.session.request();
+        match self.begin(request) {
+            Ok(mut turn) => {
+                turn.id = id;
+                Told::Begun(Box::new(turn), Bytes::from(message))
+            },
+            Err(refusal) => Told::Cut(refusal),
+        }
+    }
+
+    fn ends(&mut self, id: Option<&str>, message: &[u8]) -> Told {
+        let mut place = self.place(id);
+        if place.is_none() && id.is_none() {
+            // It ends before anything was made.
+            self.open.extend(self.waiting.pop_front());
+            place = self.open.len().checked_sub(1);
+        }
+        let Some(place) = place else {
+            return Told::Pass;
+        };
+        // Nothing is left to cut.
+        if let Some(turn) = self.open.get_mut(place) {
+            turn.facts.complete = true;
+        }
+        self.read(place, message)
+    }
+
+    fn fails(
+        &mut self,
+        tag: Option<&str>,
+        status: Option<u16>,
+        ends: bool,
+        message: &[u8],
+    ) -> Told {
+        let awaited = self
+            .waiting
+            .iter()
+            .position(|turn| turn.tag.as_deref() == tag);
+        let place = match awaited.and_then(|place| self.waiting.remove(place)) {
+            Some(mut turn) => {
+                if let Some(exchange) = &mut turn.exchange {
+                    // The provider's refusal, as over HTTP: it costs nothing.
+                    exchange.http_status = Some(status.unwrap_or(400).max(400));
+                }
+                self.open.push(turn);
+                self.open.len() - 1
+            },
+            None if ends && !self.open.is_empty() => self.open.len() - 1,
+            None => return Told::Pass,
+        };
+        if let Some(turn) = self.open.get_mut(place) {
+            turn.facts.complete = true;
+        }
+        self.read(place, message)
+    }
+
+    /// A message that could not be read may have been of any response.
+    fn unread(&mut self) -> Told {
+        self.partial = Some(UNREAD);
+        for turn in &mut self.open {
+            turn.facts.unread = true;
+            if let Some(exchange) = &mut turn.exchange {
+                exchange.partial = Some(UNREAD);
+                if !exchange.may_go_on(&turn.facts)
+                    && let Some(refusal) = &exchange.refusal
+                {
+                    return Told::Cut(refusal.clone());
+                }
+            }
+        }
+        Told::Pass
+    }
+
+    /// Where the response with that id is; without one, the last.
+    fn place(&self, id: Option<&str>) -> Option<usize> {
+        match id {
+            Some(id) => self
+                .open
+                .iter()
+                .position(|turn| turn.id.as_deref() == Some(id)),
+            None => self.open.len().checked_sub(1),
+        }
+    }
+
+    /// Reads what a message says of a response, and ends it if that was the last.
+    fn read(&mut self, place: usize, message: &[u8]) -> Told {
+        let Some(turn) = self.open.get_mut(place) else {
+            return Told::Pass;
+        };
+        let Some(exchange) = &mut turn.exchange else {
+            return Told::Pass;
+        };
+        exchange.answered = true;
+        exchange.saw_bytes();
+        let (socket, facts, state) = (self.socket, &mut turn.facts, &mut turn.state);
+        let read = catch_unwind(AssertUnwindSafe(|| socket.read(message, facts, state)));
+        match read {
+            Ok(Ok(())) => {},
+            Ok(Err(_)) => exchange.partial = Some(UNREAD),
+            Err(_) => {
+                exchange.partial = Some("the reader of this dialect panicked");
+                turn.facts.unread = true;
+            },
+        }
+        if turn.facts.complete {
+            if !self.socket.is_serial() || turn.facts.usage.is_reported() {
+                self.end(place, End::Complete);
+            }
+            return Told::Pass;
+        }
+        if exchange.may_go_on(&turn.facts) {
+            return Told::Pass;
+        }
+        let refusal = exchange.refusal.clone();
+        self.end(place, End::Cut);
+        refusal.map_or(Told::Pass, Told::Cut)
+    }
+
+    fn begin(&self, mut request: RequestFacts) -> Result<Turn, Refusal> {
+        let From {
+            proxy,
+            trace,
+            method,
+            route,
+            labels,
+        } = &self.from;
+        if self.waiting.len() + self.open.len() >= MOST {
+            let message =
+                format!("Tollgate is full: {MOST} responses of this socket are under way.");
+            return Err(Refusal::new(Reason::Overload, "overload", message));
+        }
+        let live = proxy.live.load_full();
+        let in_flight = proxy.flights.enter(live.places)?;
+        let (start, began) = (proxy.clock.wall(), proxy.clock.mono());
+        let mut exchange = Exchange::begin(Beginning {
+            proxy: Arc::clone(proxy),
+            live,
+            request_id: RequestId::new(start),
+            trace: trace.within(),
+            start,
+            began,
+            method: method.clone(),
+            route: route.clone(),
+            labels: labels.clone(),
+            in_flight,
+        });
+        for (label, value) in std::mem::take(&mut request.labels) {
+            exchange.labels.set(label, &value, Source::Body);
+        }
+        exchange.request = request;
+        Ok(Turn {
+            exchange: Some(exchange),
+            facts: ResponseFacts::default(),
+            state: StreamState::default(),
+            id: None,
+            tag: None,
+            apart: false,
+        })
+    }
+
+    fn end_last(&mut self, end: End) {
+        if let Some(place) = self.open.len().checked_sub(1) {
+            self.end(place, end);
+        }
+    }
+
+    /// A response has ended.
+    fn end(&mut self, place: usize, end: End) {
+        if place < self.open.len() {
+            let turn = self.open.remove(place);
+            if !turn.apart {
+                self.session.ended(&turn.facts);
+            }
+            self.totals.add(turn.finish(end).as_ref());
+        }
+    }
+
+    /// The socket has ended, and with it all of them. Returns what is to be said of them on its span.
+    pub(super) fn close(&mut self, end: End) -> Vec<(&'static str, Value)> {
+        let turns: Vec<Turn> = self.waiting.drain(..).chain(self.open.drain(..)).collect();
+        for mut turn in turns {
+            let end = if turn.facts.complete {
+                End::Complete
+            } else {
+                end
+            };
+            if let (End::Cut, Some(exchange)) = (end, &mut turn.exchange) {
+                if exchange.proxy.leaving.load(Relaxed) {
+                    exchange.interrupted();
+                }
+                exchange.error_type.get_or_insert("socket_closed");
+            }
+            self.totals.add(turn.finish(end).as_ref());
+        }
+        self.totals.attributes()
+    }
+}
+
+impl Turn {
+    /// What it used and cost.
+    fn finish(mut self, end: End) -> Option<(Usage, Option<Usd>)> {
+        let facts = std::mem::take(&mut self.facts);
+        self.exchange.as_mut()?.finish_and_tell(end, facts)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            // Does nothing if it has been settled.
+            let end = exchange.abandoned();
+            exchange.finish(end, std::mem::take(&mut self.facts));
+        }
+    }
+}
