@@ -57,7 +57,7 @@ pub struct Content {
     pub usage: Counts,
     /// After so many events of a stream, the dialect's error event, and the end.
     pub stream_error: Option<usize>,
-    /// How many retrievals of a background response still say that it is running; absent: 1.
+    /// How many looks at a background response, a batch or a run still find it running; absent: 1.
     pub polls: Option<u32>,
 }
 

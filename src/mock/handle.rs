@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -16,12 +16,14 @@ use super::{
     answer::{Ask, Ids},
     anthropic, aws, bedrock,
     behaviour::{Behaviour, BehaviourError},
-    chat,
+    chat, completions,
     conversation::Conversation,
     embeddings,
+    endpoint::Order,
     fast::Fast,
-    gemini, google_embeddings,
+    form, gemini, google_embeddings,
     line::Line,
+    objects::Objects,
     plain,
     play::Play,
     problem::{Dialect, Problem},
@@ -30,9 +32,11 @@ use super::{
     reply::{Payload, Reply},
     responses,
     route::{self, Operation},
+    runs,
     script::{self, Rule},
     send::Way,
     stored::Stores,
+    usual,
 };
 
 /// What all connections share.
@@ -41,6 +45,7 @@ pub(super) struct State {
     pub(super) recorder: Arc<Recorder>,
     pub(super) queue: Queue,
     stores: Stores,
+    objects: Objects,
     /// Connections accepted.
     pub(super) connections: AtomicU64,
     seed: u64,
@@ -63,6 +68,7 @@ impl State {
             recorder: Arc::default(),
             queue: Queue::default(),
             stores: Stores::default(),
+            objects: Objects::default(),
             connections: AtomicU64::new(0),
         }
     }
@@ -86,8 +92,10 @@ struct Call {
     headers: HeaderMap,
     body: Bytes,
     operation: Operation,
-    /// The body, if it is JSON, its model without settings.
+    /// The body, if it is JSON or a form, its model without settings.
     value: Option<Value>,
+    /// The file in a form.
+    file: Bytes,
     /// The model's name without settings; empty if there is none.
     model: String,
     /// The settings that the model's name held.
@@ -194,7 +202,7 @@ fn record(state: &State, method: &Method) -> Reply {
     let recorder = &state.recorder;
     let body = plain::record(
         recorder.count(),
-        recorder.dropped() + state.stores.dropped(),
+        recorder.dropped() + state.stores.dropped() + state.objects.dropped(),
         &recorder.all(),
     );
     if *method == Method::DELETE {
@@ -230,7 +238,7 @@ fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
         ),
     };
     let mut reply = reply.unwrap_or_else(|problem| problem.reply(dialect, &request_id));
-    usual_headers(&mut reply.headers, dialect, &request_id);
+    usual::put(&mut reply.headers, dialect, &request_id);
     for (name, value) in &behaviour.headers {
         reply.headers.append(name.clone(), value.clone());
     }
@@ -240,9 +248,17 @@ fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
 impl Call {
     fn new(method: &Method, target: &str, headers: HeaderMap, body: Bytes) -> Self {
         let path = target.split('?').next().unwrap_or_default();
-        let mut value: Option<Value> = serde_json::from_slice(&body).ok();
+        let kind = headers.get(http::header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok());
+        let form = kind.and_then(|kind| form::read(kind, &body));
+        let (mut value, file) = match form {
+            Some(form) => (Some(Value::Object(form.fields)), form.file),
+            None => (serde_json::from_slice(&body).ok(), Bytes::new()),
+        };
         let mut model = route::model_in(path);
-        let in_body = value.as_mut().and_then(|body| body.get_mut("model"));
+        let in_body = value
+            .as_mut()
+            .and_then(|body: &mut Value| body.get_mut("model"));
         if let Some(Value::String(name)) = &in_body {
             model.clone_from(name);
         }
@@ -266,6 +282,7 @@ impl Call {
             headers,
             body,
             value,
+            file,
             model,
             settings,
         }
@@ -310,11 +327,14 @@ impl Call {
     fn conversation(&self, state: &State) -> Option<Result<Conversation, Problem>> {
         let read: &dyn Fn(&Value) -> Result<Conversation, Problem> = match &self.operation {
             Operation::Chat => &chat::read,
-            Operation::Responses | Operation::ResponsesCount => {
+            Operation::Responses | Operation::ResponsesCount | Operation::Compact => {
                 &|body| responses::read(body, &state.stores)
             },
             Operation::Messages => &anthropic::read,
             Operation::MessagesCount => &anthropic::read_to_count,
+            Operation::Completions => &|body| completions::read(body, "max_tokens"),
+            Operation::Complete => &|body| completions::read(body, "max_tokens_to_sample"),
+            Operation::Run => &runs::read,
             Operation::Generate(_) | Operation::GenerateCount => {
                 &|body| gemini::read(body, &self.model)
             },
@@ -322,6 +342,7 @@ impl Call {
             Operation::Stored(..)
             | Operation::Embeddings
             | Operation::Embed(_)
+            | Operation::Beside(_)
             | Operation::Models(_)
             | Operation::Echo => return None,
         };
@@ -386,6 +407,22 @@ impl Call {
                 let body = self.json()?;
                 Reply::json(&google_embeddings::write(body, *form, &self.model, counts)?)
             },
+            Operation::Beside(endpoint) => {
+                let mut order = Order {
+                    body: self.value.as_ref().unwrap_or(&Value::Null),
+                    model: &self.model,
+                    file: &self.file,
+                    behaviour,
+                    ids,
+                    now: state.now(),
+                    objects: &state.objects,
+                    origin: self.origin(),
+                };
+                let answering = |path: &str, body: &Value, ids: &mut Ids| {
+                    answer_in_batch(plan, path, body, ids)
+                };
+                Reply::ok(endpoint.answer(&mut order, &answering)?)
+            },
             Operation::Models(dialect) => Reply::json(&plain::models(*dialect, state.now())),
             _ => {
                 let echo = plain::echo(&self.method, &self.target, &self.headers, &self.body);
@@ -397,18 +434,32 @@ impl Call {
     /// The answer in the dialect that was spoken.
     fn write(&self, ask: &mut Ask<'_>, state: &State) -> Result<Payload, Problem> {
         let body = self.json()?;
+        let usage_asked = body.pointer("/stream_options/include_usage");
+        let usage_asked = usage_asked.and_then(Value::as_bool) == Some(true);
         Ok(match &self.operation {
+            Operation::Completions => completions::write(ask, usage_asked),
+            Operation::Complete => completions::write_complete(ask),
+            Operation::Run => runs::write(ask, self.path(), body, &state.objects),
+            Operation::Compact => Payload::json(&responses::compact(ask)),
             Operation::Responses => responses::write(ask, body, &state.stores),
             Operation::ResponsesCount => Payload::json(&responses::count(ask.asked)),
             Operation::Messages => anthropic::write(ask),
             Operation::MessagesCount => Payload::json(&anthropic::count(ask.asked)),
             Operation::Generate(manner) => gemini::write(ask, *manner),
             Operation::GenerateCount => Payload::json(&gemini::count(ask.asked)),
-            _ => {
-                let flag = body.pointer("/stream_options/include_usage");
-                chat::write(ask, flag.and_then(Value::as_bool) == Some(true))
-            },
+            _ => chat::write(ask, usage_asked),
         })
+    }
+
+    fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// Where the request went, without path.
+    fn origin(&self) -> String {
+        let host = self.headers.get(http::header::HOST);
+        let host = host.and_then(|host| host.to_str().ok());
+        format!("http://{}", host.unwrap_or("localhost"))
     }
 
     fn has_key(&self) -> bool {
@@ -419,43 +470,20 @@ impl Call {
     }
 }
 
-/// The headers that the provider sends with every answer.
-fn usual_headers(headers: &mut HeaderMap, dialect: Dialect, request_id: &str) {
-    const OPENAI: &[(&str, &str)] = &[
-        ("openai-organization", "mock"),
-        ("openai-processing-ms", "7"),
-        ("openai-version", "2020-10-01"),
-        ("x-ratelimit-limit-requests", "10000"),
-        ("x-ratelimit-limit-tokens", "2000000"),
-        ("x-ratelimit-remaining-requests", "9999"),
-        ("x-ratelimit-remaining-tokens", "1999990"),
-        ("x-ratelimit-reset-requests", "6ms"),
-        ("x-ratelimit-reset-tokens", "0s"),
-    ];
-    const GEMINI: &[(&str, &str)] = &[("server-timing", "gfet4t7; dur=7")];
-    const ANTHROPIC: &[(&str, &str)] = &[
-        ("anthropic-organization-id", "mock"),
-        ("anthropic-ratelimit-requests-limit", "4000"),
-        ("anthropic-ratelimit-requests-remaining", "3999"),
-        ("anthropic-ratelimit-requests-reset", "2026-01-01T00:00:00Z"),
-        ("anthropic-ratelimit-tokens-limit", "400000"),
-        ("anthropic-ratelimit-tokens-remaining", "399000"),
-        ("anthropic-ratelimit-tokens-reset", "2026-01-01T00:00:00Z"),
-    ];
-    const BEDROCK: &[(&str, &str)] = &[("x-amzn-bedrock-invocation-latency", "7")];
-    let (id, usual) = match dialect {
-        Dialect::OpenAi => ("x-request-id", OPENAI),
-        Dialect::Anthropic => ("request-id", ANTHROPIC),
-        Dialect::Gemini => ("x-goog-request-id", GEMINI),
-        Dialect::Bedrock => ("x-amzn-requestid", BEDROCK),
-    };
-    if let Ok(value) = HeaderValue::from_str(request_id) {
-        headers.insert(HeaderName::from_static(id), value);
+/// Answers a request that stands in a batch, as the batch's settings say.
+fn answer_in_batch(
+    plan: &Plan<'_>,
+    path: &str,
+    body: &Value,
+    ids: &mut Ids,
+) -> Result<Payload, Problem> {
+    let text = Bytes::from(body.to_string());
+    let call = Call::new(&Method::POST, path, HeaderMap::new(), text);
+    if !call.operation.can_be_in_batch() {
+        return Err(Problem::invalid(format!(
+            "A batch cannot have requests to {path}."
+        )));
     }
-    for (name, value) in usual {
-        let name = HeaderName::from_static(name);
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    }
+    let reply = call.reply(call.conversation(plan.state), plan, ids)?;
+    Ok(reply.payload)
 }

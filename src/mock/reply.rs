@@ -87,6 +87,14 @@ impl Payload {
         Self::Json(Bytes::copy_from_slice(body.get().as_bytes()))
     }
 
+    /// The document in it; `null` if it is none.
+    pub(super) fn into_json(self) -> Json {
+        match self {
+            Self::Json(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            _ => Json::default(),
+        }
+    }
+
     pub(super) const fn content_type(&self) -> &'static str {
         match self {
             Self::Json(_) => "application/json",

@@ -138,6 +138,19 @@ pub(super) fn count(asked: &Conversation) -> Json {
     object! {"object": "response.input_tokens", "input_tokens": asked.input_tokens()}
 }
 
+/// The answer to `/v1/responses/compact`: what was said, as one item that only the model can read.
+pub(super) fn compact(ask: &mut Ask<'_>) -> Json {
+    let id = ask.ids.hex("cmp_", 48);
+    let item = object! {"id": id, "type": "compaction", "encrypted_content": ask.said.text()};
+    object! {
+        "id": ask.ids.hex("resp_", 48),
+        "object": "response.compaction",
+        "created_at": ask.now,
+        "output": [item],
+        "usage": ask.counts().map(|counts| usage(&counts)),
+    }
+}
+
 /// One answer on its way to the wire.
 struct Answer<'a, 'b> {
     id: String,

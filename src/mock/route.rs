@@ -5,6 +5,7 @@ use http::{HeaderMap, Method};
 
 use super::{
     bedrock::{self, Verb},
+    endpoint::Endpoint,
     gemini::Manner,
     google_embeddings::Form,
     problem::Dialect,
@@ -15,13 +16,19 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Chat,
+    Completions,
     Responses,
     ResponsesCount,
+    Compact,
+    Run,
     /// What is done with the stored response of this id.
     Stored(Deed, String),
     Embeddings,
     Messages,
     MessagesCount,
+    Complete,
+    /// What is no conversation.
+    Beside(Endpoint),
     /// The model is in the path, settings included.
     Generate(Manner),
     GenerateCount,
@@ -38,6 +45,9 @@ impl Operation {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if let Some((deed, id)) = Deed::of(method, path) {
             return Self::Stored(deed, id.to_owned());
+        }
+        if let Some(endpoint) = Endpoint::of(method, path) {
+            return Self::Beside(endpoint);
         }
         if *method == Method::POST {
             return Self::of_post(path, query);
@@ -57,11 +67,15 @@ impl Operation {
     fn of_post(path: &str, query: &str) -> Self {
         const ENDS: &[(&str, Operation)] = &[
             ("/chat/completions", Operation::Chat),
+            ("/completions", Operation::Completions),
             ("/responses", Operation::Responses),
             ("/responses/input_tokens", Operation::ResponsesCount),
+            ("/responses/compact", Operation::Compact),
+            ("/runs", Operation::Run),
             ("/embeddings", Operation::Embeddings),
             ("/v1/messages", Operation::Messages),
             ("/v1/messages/count_tokens", Operation::MessagesCount),
+            ("/v1/complete", Operation::Complete),
             (":generateContent", Operation::Generate(Manner::Whole)),
             (":countTokens", Operation::GenerateCount),
             (":embedContent", Operation::Embed(Form::One)),
@@ -86,16 +100,33 @@ impl Operation {
         found.map_or(Self::Echo, |(_, operation)| operation.clone())
     }
 
+    /// Whether a batch can have requests for it.
+    pub(super) const fn can_be_in_batch(&self) -> bool {
+        match self {
+            Self::Beside(endpoint) => endpoint.can_be_in_batch(),
+            Self::Chat
+            | Self::Completions
+            | Self::Responses
+            | Self::Embeddings
+            | Self::Messages => true,
+            _ => false,
+        }
+    }
+
     /// Whose errors are spoken.
     pub(super) const fn dialect(&self) -> Dialect {
         match self {
             Self::Models(dialect) => *dialect,
-            Self::Messages | Self::MessagesCount => Dialect::Anthropic,
+            Self::Beside(endpoint) => endpoint.dialect(),
+            Self::Messages | Self::MessagesCount | Self::Complete => Dialect::Anthropic,
             Self::Generate(_) | Self::GenerateCount | Self::Embed(_) => Dialect::Gemini,
             Self::Bedrock(_) => Dialect::Bedrock,
             Self::Chat
+            | Self::Completions
             | Self::Responses
             | Self::ResponsesCount
+            | Self::Compact
+            | Self::Run
             | Self::Stored(..)
             | Self::Embeddings
             | Self::Echo => Dialect::OpenAi,
@@ -140,7 +171,8 @@ mod tests {
         assert_eq!(post(sse), Operation::Generate(Manner::Events));
         let claude = "/v1/projects/p/locations/l/publishers/anthropic/models/c:streamRawPredict";
         assert_eq!(post(claude), Operation::Messages);
-        assert_eq!(post("/v1/files"), Operation::Echo);
+        assert_eq!(post("/v1/files"), Operation::Beside(Endpoint::Upload));
+        assert_eq!(post("/v1/vector_stores"), Operation::Echo);
         let stored = |deed| Operation::Stored(deed, "resp_1".into());
         assert_eq!(post("/v1/responses/resp_1/cancel"), stored(Deed::Cancel));
         assert_eq!(

@@ -8,7 +8,11 @@
 //! Anthropic (platform.claude.com, Models overview; Vision), Google (ai.google.dev, Models; Media
 //! resolution; the Gemini 4 guide for its default of 65,536), Amazon (docs.aws.amazon.com: Nova's
 //! "What is Amazon Nova", Titan Text's model page), Cohere (docs.cohere.com, Models; Command A
-//! Reasoning: 32,000) and Mistral; for images, `OpenAI`'s guide "Images and vision". Of
+//! Reasoning: 32,000) and Mistral; for images, `OpenAI`'s guide "Images and vision". What GPT Image
+//! makes at most is in its guide "Image generation" (6,240 tokens for the largest image of GPT Image
+//! 1, and 100 for each of three unfinished ones); of GPT Image 2 its calculator there says it, as
+//! read by the community (community.openai.com, topic 1382699): 23,719 for a square of 8,294,400
+//! pixels. Of
 //! Qwen and DeepSeek what gateways list (Vercel: 65,536 for Qwen3 Max, 128,000 for Qwen3.8 Max;
 //! Bifrost: 65,536 and a window of 1,048,576 for DeepSeek's reasoner), of Grok the default that xAI
 //! publishes for 4.3 (131,072). A window is the largest that any option of the request can buy.
@@ -100,6 +104,11 @@ const EMBEDDING: Limits = Limits {
     ..UNKNOWN
 };
 
+/// Makes images, each of at most so many tokens; none shows before it is made.
+const fn image_maker(output: u64) -> Limits {
+    Limits { output, ..UNKNOWN }
+}
+
 /// Of an image cut into tiles of 512 pixels: at most eight of 170 tokens, and 85 (or five quarters
 /// of that).
 const TILES: u64 = 1_445;
@@ -113,6 +122,12 @@ const ROWS: &[(&str, Limits)] = &[
     ("dall-e*", EMBEDDING),
     ("tts-1*", EMBEDDING),
     ("*whisper*", EMBEDDING),
+    // The unfinished images of a stream come on top, and of GPT Image 1.5 some text.
+    ("gpt-image-1", image_maker(8_192)),
+    ("gpt-image-1-*", image_maker(8_192)),
+    ("gpt-image-1.5*", image_maker(16_384)),
+    ("gpt-image-2", image_maker(24_576)),
+    ("gpt-image-2-*", image_maker(24_576)),
     ("gpt-4o*-transcribe*", thinking(2_000, 16_000)),
     ("gpt-4o*-tts*", thinking(32_768, 65_536)),
     // OpenAI. gpt-4o-mini counts 2,833 and 5,667 a tile for an image.

@@ -128,7 +128,7 @@ impl Dialect for Anthropic {
         ]
     }
 
-    fn cut(&self, _op: &Operation, cut: &Cut<'_>) -> Bytes {
-        Bytes::from(endings::cut(cut))
+    fn cut(&self, op: &Operation, cut: &Cut<'_>) -> Bytes {
+        Bytes::from(endings::cut(op, cut))
     }
 }

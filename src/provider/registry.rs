@@ -228,7 +228,8 @@ impl Provider {
             _ => self.dialect,
         };
         let own = dialect.operation(method, path);
-        if !self.polyglot || own.spends != Spends::Unknown {
+        let known = own.spends != Spends::Unknown || own.name != "http";
+        if !self.polyglot || known {
             return (dialect, own);
         }
         DIALECTS

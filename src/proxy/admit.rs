@@ -232,12 +232,19 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
     let tariff = pricing.highest(&query);
     let stand_in = match (&tariff, pricing.unknown_model()) {
         (None, UnknownModel::Deny) => {
-            let model = request.model.as_deref().unwrap_or("(none named)");
-            let message = format!(
-                "Tollgate knows no price for the model {model} of {}, and a budget in dollars \
-                 counts this call. Add it under `pricing:`, or set pricing.unknown_model.",
-                query.provider
-            );
+            let message = match request.model.as_deref() {
+                Some(model) => format!(
+                    "Tollgate knows no price for the model {model} of {}, and a budget in dollars \
+                     counts this call. Add it under `pricing:`, or set pricing.unknown_model.",
+                    query.provider
+                ),
+                None => {
+                    "This call names no model, so Tollgate knows no price for it, and a budget in \
+                         dollars counts it. Name the model in the request, or set \
+                         pricing.unknown_model."
+                        .to_owned()
+                },
+            };
             return Err(Refusal::new(Reason::Denied, "model.unknown_price", message));
         },
         (_, UnknownModel::Ceiling) => Some(std::sync::Arc::clone(pricing.unknown_tariff())),

@@ -4,8 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::operations;
 use crate::{
-    call::refusal::{Reason, Refusal},
+    call::{
+        facts::Operation,
+        refusal::{Reason, Refusal},
+    },
     provider::{
         dialect::{Cut, CutStyle},
         wire::framing::Framing,
@@ -30,7 +34,7 @@ pub(super) fn error(refusal: &Refusal, request_id: &str) -> Value {
 
 /// The last events of a stream that is ended early: what is open is closed, and the message stops
 /// as if its tokens had run out. Before a message has begun, there is nothing but the error event.
-pub(super) fn cut(cut: &Cut<'_>) -> String {
+pub(super) fn cut(op: &Operation, cut: &Cut<'_>) -> String {
     let mut text = String::new();
     if cut.framing != Framing::Sse {
         return text;
@@ -45,6 +49,16 @@ pub(super) fn cut(cut: &Cut<'_>) -> String {
     };
     if cut.style == CutStyle::Error || cut.facts.id.is_none() {
         push(error(cut.refusal, cut.request_id));
+        return text;
+    }
+    if *op == operations::COMPLETE {
+        push(json!({
+            "type": "completion",
+            "id": cut.facts.id,
+            "completion": "",
+            "stop_reason": "max_tokens",
+            "model": cut.facts.model,
+        }));
         return text;
     }
     for open in &cut.state.open {

@@ -70,7 +70,10 @@ fn read_typed(
         },
         "error" => facts.error = fields.error,
         // Legacy completions have no other events than these.
-        "completion" => read_message(event, When::After, facts, state)?,
+        "completion" => {
+            read_message(event, When::After, facts, state)?;
+            facts.complete |= !facts.finish_reasons.is_empty();
+        },
         _ => {},
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod anthropic;
 mod chat;
 mod client;
+mod endpoints;
 mod fault;
 mod gemini;
 mod responses;

@@ -2,5 +2,7 @@
 
 mod contract;
 mod corpus;
+mod coverage;
+mod drives;
 mod fixtures;
 mod reading;

@@ -47,7 +47,7 @@ async fn trailers_pass_both_ways() {
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     let sandbox = Sandbox::new("");
-    for path in ["/v1/chat/completions", "/v1/files"] {
+    for path in ["/v1/chat/completions", "/v1/vector_stores"] {
         let body = chat().to_string();
         let mut line = Line::connect(sandbox.addr()).await;
         line.send(format!(
