@@ -17,6 +17,8 @@ pub(super) struct Drive {
     pub(super) unbounded: Option<Body>,
     /// The answer, content type and body, where the mock does not speak that language.
     pub(super) answer: Option<(&'static str, String)>,
+    /// It is said in a socket: `tests/it/proxy/sockets.rs` drives it.
+    pub(super) in_socket: bool,
     /// What is looked at after, to see the end; `{}` is the id that the answer gives.
     pub(super) then: Option<&'static str>,
 }
@@ -48,6 +50,7 @@ fn row(provider: &'static str, endpoint: &'static str, operation: &'static str) 
         bodies: vec![],
         unbounded: None,
         answer: None,
+        in_socket: false,
         then: None,
     }
 }
@@ -149,6 +152,11 @@ impl Drive {
         self
     }
 
+    fn in_socket(mut self) -> Self {
+        self.in_socket = true;
+        self
+    }
+
     fn answered(mut self, answer: &Value) -> Self {
         self.answer = Some(("application/json", answer.to_string()));
         self
@@ -196,6 +204,8 @@ pub(super) fn form(fields: &Value) -> String {
     parts.chain(["--b--\r\n".to_owned()]).collect()
 }
 
+const LIVE: &str =
+    "GET /ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
 const VERTEX_GENERATE: &str =
     "POST /v1/projects/{p}/locations/{l}/publishers/google/models/{model}:generateContent";
 const VERTEX_STREAM: &str =
@@ -300,6 +310,7 @@ pub(super) fn all() -> Vec<Drive> {
         row("openai", "POST /v1/files", "http")
             .form(json!({"purpose": "batch", "file": "{}"})),
         row("openai", "GET /v1/realtime", "realtime").none(),
+        row("openai", "GET /v1/realtime", "realtime.response").in_socket(),
         row("anthropic", "POST /v1/messages", "messages").json(message()).and(&stream()),
         row("anthropic", "POST /v1/complete", "complete")
             .json(json!({"model": "claude-2.1", "prompt": "hello", "max_tokens_to_sample": 50}))
@@ -344,6 +355,7 @@ pub(super) fn all() -> Vec<Drive> {
             .to("/v1beta/models/gemini-2.0-flash:batchGenerateContent").json(json!({})),
         row("gemini", "POST /v1beta/openai/chat/completions", "chat")
             .json(chat_with("gemini-2.0-flash")).and(&stream()).cut(),
+        row("gemini", LIVE, "live.turn").in_socket(),
         row("gemini", "POST /v1beta/fileSearchStores", "http").json(json!({})),
         row("vertex", VERTEX_GENERATE, "generateContent")
             .to("/v1/projects/p/locations/global/publishers/google/models/gemini-2.0-flash:generateContent")
