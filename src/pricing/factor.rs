@@ -71,13 +71,37 @@ const SURCHARGES: &[Surcharge] = &[Surcharge {
 }];
 
 /// The factor for a call to `provider` that is served in `region`, and where it comes from.
-pub(super) fn for_region(provider: &str, region: Option<&str>) -> Option<(Factor, Arc<str>)> {
+fn for_region(provider: &str, region: Option<&str>) -> Option<(Factor, Arc<str>)> {
     let region = region?;
     let found = SURCHARGES
         .iter()
         .find(|one| one.provider == provider && one.region == region)?;
     let why = format!("{} times in {region}: {}", found.factor, found.source);
     Some((found.factor, why.into()))
+}
+
+/// The factor for a call that asks `provider` to be served in `region`, at most: where it does not
+/// say, an account's default may be the dearest.
+fn at_most(provider: &str, region: Option<&str>) -> Option<(Factor, Arc<str>)> {
+    let dearest = SURCHARGES
+        .iter()
+        .filter(|one| one.provider == provider)
+        .max_by_key(|one| one.factor.0);
+    for_region(provider, region.or_else(|| Some(dearest?.region)))
+}
+
+/// The factor for a call to `provider`: that of the `region` in which it was served; `bound`: the
+/// highest that it can have, if it asks for that one.
+pub(super) fn there(
+    provider: &str,
+    region: Option<&str>,
+    bound: bool,
+) -> Option<(Factor, Arc<str>)> {
+    if bound {
+        at_most(provider, region)
+    } else {
+        for_region(provider, region)
+    }
 }
 
 /// A factor of `pricing.factors`, with what is said of it.
@@ -109,6 +133,8 @@ mod tests {
         assert!(for_region("anthropic", Some("global")).is_none());
         assert!(for_region("anthropic", None).is_none());
         assert!(for_region("bedrock", Some("us")).is_none());
+        assert!(at_most("anthropic", None).is_some() && at_most("bedrock", None).is_none());
+        assert!(at_most("anthropic", Some("global")).is_none());
     }
 
     proptest! {

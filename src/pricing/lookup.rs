@@ -186,7 +186,7 @@ impl Pricing {
         };
         let agreed = self.factors.get(query.provider);
         let agreed = agreed.map(|(factor, why)| (*factor, Arc::clone(why)));
-        let there = factor::for_region(query.provider, query.context.region);
+        let there = factor::there(query.provider, query.context.region, want == Want::Bound);
         let factors = there.into_iter().chain(agreed);
         Some(factors.fold(tariff, |tariff, (factor, why)| {
             Arc::new(tariff.times(factor, why))
