@@ -93,6 +93,12 @@ pub(super) fn dated(model: &str) -> &str {
     found.map_or(model, |(_, dated)| dated)
 }
 
+/// Whether Mistral serves the model: its API is OpenAI's but for small things, on which its SDK
+/// insists.
+pub(super) fn by_mistral(model: &str) -> bool {
+    model.starts_with("mistral-")
+}
+
 /// Breaks a stream off after so many events if the settings say so: what follows is `failure`.
 pub(super) fn failing(
     events: Vec<Bytes>,

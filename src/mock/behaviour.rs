@@ -66,6 +66,8 @@ pub struct Content {
 pub struct Counts {
     /// Report no usage at all.
     pub absent: bool,
+    /// Report usage in a chat stream though the request does not ask, as some hosts do.
+    pub unasked: bool,
     /// Input tokens, cached ones included.
     pub input: Option<u64>,
     /// Output tokens, reasoning included.
@@ -195,7 +197,7 @@ impl Behaviour {
     /// | `status` `code` `retry-after` `header` | `429`; `insufficient_quota`; `20`; `name:value`, repeatable |
     /// | `times` | `2`: the settings hold for the first two requests that carry them |
     /// | `text` `tool` `events` `event-size` `finish` | the answer; a tool's name; counts; `length` |
-    /// | `usage` | `none` |
+    /// | `usage` | `none`; `unasked`: also in chat streams that were not asked for it |
     /// | `input` `output` `cached` `cache-write` `reasoning` | token counts to report |
     /// | `stream-error` | `3`: the dialect's error event after three events |
     /// | `polls` | `2`: a background response is found running twice |
@@ -278,7 +280,11 @@ impl Behaviour {
             "events" => some(&mut answer.events, value.parse().ok()),
             "event-size" => some(&mut answer.event_size, value.parse().ok()),
             "finish" => some(&mut answer.finish, Some(value.to_owned())),
-            "usage" => put(&mut answer.usage.absent, (value == "none").then_some(true)),
+            "usage" => match value {
+                "none" => put(&mut answer.usage.absent, Some(true)),
+                "unasked" => put(&mut answer.usage.unasked, Some(true)),
+                _ => None,
+            },
             "input" => some(&mut answer.usage.input, value.parse().ok()),
             "output" => some(&mut answer.usage.output, value.parse().ok()),
             "cached" => put(&mut answer.usage.cached, value.parse().ok()),

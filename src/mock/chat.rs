@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    answer::{Ask, Reported, dated, failing},
+    answer::{Ask, Reported, by_mistral, dated, failing},
     behaviour::Newline,
     conversation::{Choice, Conversation, Tool, Turn, list_at, str_at, text_of},
     json::{Json, Members, object},
@@ -218,17 +218,22 @@ impl Chat<'_, '_> {
         events
     }
 
-    /// Each call's id and name once, then its arguments in two parts.
+    /// Each call's id and name once, then its arguments in two parts; at Mistral, all at once.
     fn call_deltas(&self) -> Vec<Json> {
         let calls = self.calls.iter().zip(&self.ask.said.calls).enumerate();
+        let whole = by_mistral(&self.ask.asked.model);
         let mut deltas = Vec::new();
         for (index, (id, (name, arguments))) in calls {
+            let first = if whole { arguments.as_str() } else { "" };
             deltas.push(object! {
                 "index": index,
                 "id": id,
                 "type": "function",
-                "function": object! {"name": name, "arguments": ""},
+                "function": object! {"name": name, "arguments": first},
             });
+            if whole {
+                continue;
+            }
             for part in halves(arguments) {
                 deltas.push(object! {"index": index, "function": object! {"arguments": part}});
             }

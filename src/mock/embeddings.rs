@@ -4,6 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
+    answer::by_mistral,
     behaviour::Counts,
     conversation::{str_at, text_of, tokens},
     json::{Json, Members, object, text, value},
@@ -24,6 +25,9 @@ pub(super) fn write(body: &Value, wanted: Counts) -> Result<Json, Problem> {
         },
     };
     let mut members = Members::new();
+    if by_mistral(model) {
+        members.put("id", &"embd-mock");
+    }
     members.put("object", &"list");
     members.put("data", &data(body, &inputs));
     members.put("model", &model);

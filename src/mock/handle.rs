@@ -16,7 +16,7 @@ use super::{
     answer::{Ask, Ids},
     anthropic, aws, bedrock,
     behaviour::{Behaviour, BehaviourError},
-    chat, completions,
+    chat, cohere, completions,
     conversation::Conversation,
     embeddings,
     endpoint::Order,
@@ -24,7 +24,7 @@ use super::{
     form, gemini, google_embeddings,
     line::Line,
     objects::Objects,
-    plain,
+    ollama, plain,
     play::Play,
     problem::{Dialect, Problem},
     queue::Queue,
@@ -217,7 +217,7 @@ fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
     let dialect = call.operation.dialect();
     let request_id = match dialect {
         Dialect::Anthropic => ids.make("req_", 24),
-        Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock => ids.hex("req_", 32),
+        _ => ids.hex("req_", 32),
     };
     let asked = call.conversation(state);
     let rule = asked.as_ref().and_then(|asked| asked.as_ref().ok());
@@ -339,6 +339,8 @@ impl Call {
                 &|body| gemini::read(body, &self.model)
             },
             Operation::Bedrock(verb) => &|body| bedrock::read(body, &self.model, *verb),
+            Operation::Cohere(verb) => &|body| cohere::read(body, *verb),
+            Operation::Ollama(verb) => &|body| ollama::read(body, *verb),
             Operation::Stored(..)
             | Operation::Embeddings
             | Operation::Embed(_)
@@ -435,7 +437,8 @@ impl Call {
     fn write(&self, ask: &mut Ask<'_>, state: &State) -> Result<Payload, Problem> {
         let body = self.json()?;
         let usage_asked = body.pointer("/stream_options/include_usage");
-        let usage_asked = usage_asked.and_then(Value::as_bool) == Some(true);
+        let usage_asked = usage_asked.and_then(Value::as_bool) == Some(true)
+            || ask.behaviour.answer.usage.unasked;
         Ok(match &self.operation {
             Operation::Completions => completions::write(ask, usage_asked),
             Operation::Complete => completions::write_complete(ask),
@@ -447,6 +450,8 @@ impl Call {
             Operation::MessagesCount => Payload::json(&anthropic::count(ask.asked)),
             Operation::Generate(manner) => gemini::write(ask, *manner),
             Operation::GenerateCount => Payload::json(&gemini::count(ask.asked)),
+            Operation::Cohere(verb) => cohere::write(ask, *verb, body),
+            Operation::Ollama(verb) => ollama::write(ask, *verb, body),
             _ => chat::write(ask, usage_asked),
         })
     }

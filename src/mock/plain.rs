@@ -28,7 +28,7 @@ pub(super) fn models(dialect: Dialect, now: u64) -> Json {
     };
     match dialect {
         // Bedrock's runtime has none.
-        Dialect::OpenAi | Dialect::Bedrock => {
+        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere | Dialect::Ollama => {
             let models = each(OPENAI, &|name| {
                 object! {"id": name, "object": "model", "created": now, "owned_by": "mock"}
             });

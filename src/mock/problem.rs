@@ -15,6 +15,8 @@ pub(super) enum Dialect {
     Anthropic,
     Gemini,
     Bedrock,
+    Cohere,
+    Ollama,
 }
 
 /// Why a request gets no answer.
@@ -99,6 +101,8 @@ impl Problem {
                 "code": status, "message": message, "status": gemini_status(status),
             }},
             Dialect::Bedrock => object! {"message": message},
+            Dialect::Cohere => object! {"id": request_id, "message": message},
+            Dialect::Ollama => object! {"error": message},
         }
     }
 

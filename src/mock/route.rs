@@ -5,9 +5,11 @@ use http::{HeaderMap, Method};
 
 use super::{
     bedrock::{self, Verb},
+    cohere,
     endpoint::Endpoint,
     gemini::Manner,
     google_embeddings::Form,
+    ollama,
     problem::Dialect,
     stored::Deed,
 };
@@ -34,6 +36,8 @@ pub(super) enum Operation {
     GenerateCount,
     /// The model is in the path, settings included.
     Bedrock(Verb),
+    Cohere(cohere::Verb),
+    Ollama(ollama::Verb),
     /// Embeddings, or images; the model is in the path.
     Embed(Form),
     Models(Dialect),
@@ -96,6 +100,12 @@ impl Operation {
         if let Some(verb) = Verb::of(path) {
             return Self::Bedrock(verb);
         }
+        if let Some(verb) = cohere::Verb::of(path) {
+            return Self::Cohere(verb);
+        }
+        if let Some(verb) = ollama::Verb::of(path) {
+            return Self::Ollama(verb);
+        }
         let found = ENDS.iter().find(|(end, _)| path.ends_with(end));
         found.map_or(Self::Echo, |(_, operation)| operation.clone())
     }
@@ -121,6 +131,8 @@ impl Operation {
             Self::Messages | Self::MessagesCount | Self::Complete => Dialect::Anthropic,
             Self::Generate(_) | Self::GenerateCount | Self::Embed(_) => Dialect::Gemini,
             Self::Bedrock(_) => Dialect::Bedrock,
+            Self::Cohere(_) => Dialect::Cohere,
+            Self::Ollama(_) => Dialect::Ollama,
             Self::Chat
             | Self::Completions
             | Self::Responses
@@ -173,6 +185,8 @@ mod tests {
         assert_eq!(post(claude), Operation::Messages);
         assert_eq!(post("/v1/files"), Operation::Beside(Endpoint::Upload));
         assert_eq!(post("/v1/vector_stores"), Operation::Echo);
+        assert_eq!(post("/v2/chat"), Operation::Cohere(cohere::Verb::Chat));
+        assert_eq!(post("/api/chat"), Operation::Ollama(ollama::Verb::Chat));
         let stored = |deed| Operation::Stored(deed, "resp_1".into());
         assert_eq!(post("/v1/responses/resp_1/cancel"), stored(Deed::Cancel));
         assert_eq!(

@@ -28,11 +28,14 @@ pub(super) fn put(headers: &mut HeaderMap, dialect: Dialect, request_id: &str) {
         ("anthropic-ratelimit-tokens-reset", "2026-01-01T00:00:00Z"),
     ];
     const BEDROCK: &[(&str, &str)] = &[("x-amzn-bedrock-invocation-latency", "7")];
+    const NONE: &[(&str, &str)] = &[];
     let (id, usual) = match dialect {
         Dialect::OpenAi => ("x-request-id", OPENAI),
         Dialect::Anthropic => ("request-id", ANTHROPIC),
         Dialect::Gemini => ("x-goog-request-id", GEMINI),
         Dialect::Bedrock => ("x-amzn-requestid", BEDROCK),
+        Dialect::Cohere => ("x-debug-trace-id", NONE),
+        Dialect::Ollama => ("x-request-id", NONE),
     };
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static(id), value);

@@ -6,4 +6,5 @@ mod client;
 mod endpoints;
 mod fault;
 mod gemini;
+mod hosts;
 mod responses;

@@ -13,6 +13,7 @@ mod endings;
 mod endpoints;
 mod estimates;
 mod heads;
+mod hosts;
 mod kills;
 mod later;
 mod limits;
