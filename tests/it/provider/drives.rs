@@ -75,7 +75,6 @@ pub(super) const OWED: &[&str] = &[
     "cohere",
     "databricks",
     "huggingface",
-    "mistral",
     "ollama",
     "ollama-cloud",
     "replicate",
@@ -392,6 +391,14 @@ pub(super) fn all() -> Vec<Drive> {
             .json(response()).and(&stream()).cut(),
         row("azure", "POST /openai/v1/chat/completions", "chat")
             .json(chat()).and(&stream()).cut(),
+        host("mistral", "POST /v1/chat/completions", "chat"),
+        row("mistral", "POST /v1/fim/completions", "fim")
+            .json(json!({"model": OPEN_MODEL, "prompt": "hello"}))
+            .answered(&completion(OPEN_MODEL)),
+        row("mistral", "POST /v1/embeddings", "embeddings")
+            .json(json!({"model": "mistral-embed", "input": "hello"})),
+        row("mistral", "POST /v1/conversations", "http").json(json!({})),
+        row("mistral", "POST /v1/ocr", "http").json(json!({})),
         host("groq", "POST /openai/v1/chat/completions", "chat"),
         host("xai", "POST /v1/chat/completions", "chat"),
         host("deepseek", "POST /chat/completions", "chat"),
