@@ -28,6 +28,28 @@ def embeddings(headers):
     return client.embeddings.create(model="text-embedding-3-small", input=QUESTION)
 
 
+def images(headers, **more):
+    client = openai.OpenAI(default_headers=headers)
+    return client.images.generate(model="gpt-image-1", prompt=QUESTION, **more)
+
+
+def edits(headers):
+    client = openai.OpenAI(default_headers=headers)
+    image = ("a.png", b"PNG", "image/png")
+    return client.images.edit(model="gpt-image-1", prompt=QUESTION, image=image)
+
+
+def speech(headers):
+    client = openai.OpenAI(default_headers=headers)
+    return client.audio.speech.create(model="tts-1", voice="coral", input=QUESTION)
+
+
+def transcription(headers, **more):
+    client = openai.OpenAI(default_headers=headers)
+    sound = ("a.mp3", bytes(16_000))
+    return client.audio.transcriptions.create(model="gpt-4o-transcribe", file=sound, **more)
+
+
 def messages(headers, **more):
     return anthropic.Anthropic(default_headers=headers).messages.create(**MODEL, **more)
 
@@ -52,6 +74,12 @@ OPENAI = {
     "responses": responses,
     "responses stream": streamed(responses),
     "embeddings": embeddings,
+    "images": images,
+    "images stream": streamed(images),
+    "image edits": edits,
+    "speech": speech,
+    "transcription": transcription,
+    "transcription stream": streamed(transcription),
 }
 ANTHROPIC = {"messages": messages, "messages stream": streamed(messages)}
 GOOGLE = {"gemini": gemini, "gemini stream": gemini_stream}
