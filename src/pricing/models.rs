@@ -130,6 +130,11 @@ const ROWS: &[(&str, Limits)] = &[
     ("gpt-image-2-*", image_maker(24_576)),
     ("gpt-4o*-transcribe*", thinking(2_000, 16_000)),
     ("gpt-4o*-tts*", thinking(32_768, 65_536)),
+    // OpenAI's realtime models: their audio is no text that could be counted. A response has at most
+    // 4,096 tokens (its reference, `max_output_tokens`); the second generation's is not said.
+    ("gpt-realtime-2*", thinking(32_768, 128_000)),
+    ("gpt-realtime*", thinking(4_096, 32_000)),
+    ("gpt-4o*-realtime*", thinking(4_096, 128_000)),
     // OpenAI. gpt-4o-mini counts 2,833 and 5,667 a tile for an image.
     ("gpt-4o-mini*", images(48_169, open(16_384, 128_000))),
     ("gpt-4o-2024-05-13*", images(TILES, open(4_096, 128_000))),
