@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::Abandoned;
+
 /// Providers by name: added to the known ones, or changing them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -28,6 +30,8 @@ pub struct ProviderConfig {
     /// The most tokens a second that one of its models makes: bounds what an unanswered call can
     /// have cost. 500 if nothing is said.
     pub max_tokens_per_second: Option<u32>,
+    /// What it bills of a call that its client leaves; what is known of it if nothing is said.
+    pub abandoned: Option<Abandoned>,
     /// What its models are known by elsewhere: the model behind an Azure deployment, or behind any
     /// other name of the customer's own. Prices and limits are those of that model.
     pub models: BTreeMap<String, String>,

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use http::{Method, Uri};
 
 use super::{
-    DIALECTS,
+    Abandoned, DIALECTS,
     config::{Config, Price, ProviderConfig, Sign},
     dialect::Dialect,
     known::{FREE, KNOWN, Known, REPORT_UNASKED},
@@ -33,6 +33,8 @@ pub struct Provider {
     pub free: bool,
     /// The most tokens a second that one of its models makes.
     pub max_tokens_per_second: u32,
+    /// What it bills of a stream that its reader leaves.
+    pub abandoned: Abandoned,
     /// Finds the host in a path, where that tells it and the configuration does not.
     host_in: Option<HostIn>,
     /// It is at the same host in every region, and the configuration names no other place.
@@ -139,6 +141,7 @@ impl Provider {
             polyglot: true,
             free: FREE.contains(&known.name),
             max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
+            abandoned: Abandoned::by(known.name, known.dialect),
             host_in: (known.name == "vertex").then_some(vertex::host),
             is_regional: known.name.starts_with("bedrock"),
             sign: None,
@@ -148,19 +151,15 @@ impl Provider {
 
     /// A provider of which only the name is known: most servers speak `OpenAI`'s dialect.
     fn unknown(name: &str) -> Self {
+        let known = Known {
+            name: "",
+            base_url: "",
+            hosts: &[],
+            dialect: &OpenAi::Compatible,
+        };
         Self {
             name: Arc::from(name),
-            base: None,
-            hosts: Vec::new(),
-            dialect: &OpenAi::Compatible,
-            reports_unasked: false,
-            polyglot: true,
-            free: false,
-            max_tokens_per_second: Self::MAX_TOKENS_PER_SECOND,
-            host_in: None,
-            is_regional: false,
-            sign: None,
-            models: BTreeMap::new(),
+            ..Self::known(&known)
         }
     }
 
@@ -199,6 +198,8 @@ impl Provider {
             Some(most) => self.max_tokens_per_second = most,
             None => {},
         }
+        let known = || Abandoned::by(&self.name, self.dialect);
+        self.abandoned = changes.abandoned.unwrap_or_else(known);
         let more = changes.hosts.iter().map(|host| host.to_ascii_lowercase());
         self.hosts.extend(more.map(String::into_boxed_str));
         self.free |= changes.price == Some(Price::Free);

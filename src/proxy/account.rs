@@ -102,7 +102,7 @@ impl Exchange {
         }
         // What was not read is not nothing: its output is as unknown as that of no answer.
         if !self.answered || (facts.unread && !reported) {
-            return self.unanswered(facts.unread);
+            return self.unanswered(end, facts.unread);
         }
         match end {
             _ if self.goes_on(facts) => Account::unknown(),
@@ -112,7 +112,7 @@ impl Exchange {
             // It came whole, and said nothing of usage.
             End::Complete => self.guessed(facts, &self.guess(facts)),
             // What is no stream was made whole before any of it was sent.
-            _ if !self.request.stream && !reported => self.unanswered(false),
+            _ if !self.request.stream && !reported => self.unanswered(end, false),
             End::Cut | End::Client | End::Upstream | End::Crashed => {
                 self.guessed(facts, &self.broken_off(facts, self.live.cut_margin))
             },
@@ -139,7 +139,7 @@ impl Exchange {
     fn broken_off(&self, facts: &ResponseFacts, margin: u64) -> Guess {
         let mut guess = self.guess(facts);
         // What was read is not all that was made.
-        let made = if Abandoned::by(&self.route.to.provider.name) == Abandoned::InFull {
+        let made = if self.is_billed_in_full() {
             self.most_output()
         } else if self.limits().thinks_unseen {
             self.made_by_now().min(self.most_output())
@@ -207,7 +207,7 @@ impl Exchange {
 
     /// The request was sent, and no answer came, or not the whole of it, or none that we can read:
     /// its input, and what the model can have made in that time.
-    fn unanswered(&self, unread: bool) -> Account {
+    fn unanswered(&self, end: End, unread: bool) -> Account {
         // Steps are kept by a cut, and what cannot be read is not cut: it may have passed them.
         let unkept = unread && self.reservation.is_in_steps();
         let made = self.made_by_now();
@@ -217,8 +217,9 @@ impl Exchange {
             // No budget asked for a bound.
             None => self.bounds(),
         };
-        // What was to be made later is made whether or not anyone waits.
-        let made = if self.request.background {
+        // Some is made whether or not anyone waits.
+        let goes_on = end != End::Complete && self.is_billed_in_full();
+        let made = if self.request.background || goes_on {
             most
         } else {
             made.min(most)
@@ -238,6 +239,11 @@ impl Exchange {
             *tokens = (*tokens).min(held);
         }
         account
+    }
+
+    /// Whether the provider goes on, and bills all of it, although nobody reads any more.
+    fn is_billed_in_full(&self) -> bool {
+        self.route.to.provider.abandoned == Abandoned::InFull
     }
 
     /// The most output that the model can have made since the request was sent.

@@ -3,7 +3,7 @@
 //! | the request | is reserved | and kept within it by |
 //! |---|---|---|
 //! | has an output limit | limit × choices | the provider |
-//! | has none; a stream of a model that cannot think unseen | a step, then the next | our cut |
+//! | has none; a stream that a cut stops, of a model that cannot think unseen | a step, then the next | our cut |
 //! | has none; anything else, while budgets cover the model's maximum | that | the provider |
 //! | the same, when they do not | what is left, by `budgets.unbounded` | the provider |
 
@@ -16,14 +16,14 @@ use super::{
 use crate::{
     base::money::Usd,
     call::{
-        facts::{RequestFacts, Spends},
+        facts::Spends,
         outcome::{Decision, Kind},
         refusal::{Reason, Refusal},
         span::{RATE_LIMITS, Value},
     },
     policy::{Amounts, Engine, Hold, Matched, Subject, Unbounded, Unmetered},
     pricing::{Context, InputBound, Limits, Query, Rate, UnknownModel},
-    provider::Splice,
+    provider::{Abandoned, Splice},
 };
 
 /// What is asked for where a call is only to be stopped by a limit that is used up.
@@ -215,7 +215,7 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
     let (request, pricing) = (&exchange.request, &exchange.live.pricing);
     let query = query(exchange);
     // Only what our own cut can make up for is bounded by what was learned, instead of by bytes.
-    let (input, output) = if goes_in_steps(request, limits) {
+    let (input, output) = if goes_in_steps(exchange, limits) {
         let rates = exchange.rates();
         let input = InputBound::learned(request, limits, None, &rates.input);
         (input, rates.output)
@@ -259,9 +259,11 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
 }
 
 /// Whether nothing but our cut bounds the output, which is then set aside step by step.
-const fn goes_in_steps(request: &RequestFacts, limits: &Limits) -> bool {
-    // What goes on without us is not bounded by a cut.
-    let may_be_cut = request.stream && !request.background;
+fn goes_in_steps(exchange: &Exchange, limits: &Limits) -> bool {
+    let request = &exchange.request;
+    // What goes on without us, or is billed as if it did, is not bounded by a cut.
+    let is_stopped = exchange.route.to.provider.abandoned == Abandoned::UntilThen;
+    let may_be_cut = request.stream && !request.background && is_stopped;
     request.output_limit.is_none() && may_be_cut && !limits.thinks_unseen
 }
 
@@ -283,7 +285,7 @@ fn tokens(
     if exchange.route.operation.kind == Kind::Embedding {
         return Ok(ask(0));
     }
-    let in_steps = goes_in_steps(request, limits);
+    let in_steps = goes_in_steps(exchange, limits);
     let most = request
         .output_limit
         .unwrap_or(limits.output)

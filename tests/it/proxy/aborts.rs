@@ -222,6 +222,32 @@ async fn a_provider_that_bills_in_full_what_a_client_left_is_charged_the_reserva
 }
 
 #[tokio::test]
+async fn a_call_billed_in_full_that_is_left_before_its_answer_is_charged_the_reservation() {
+    for stream in [true, false] {
+        let sandbox = Sandbox::new(&priced(
+            "providers: {other: {base_url: '{mock}', abandoned: in_full}}\nbudgets: {daily: 5.00}",
+        ));
+        let mut body = chat_stream();
+        body["max_tokens"] = 5_000.into();
+        body["stream"] = stream.into();
+        let addr = sandbox.addr();
+        let path = "/other/v1/chat/completions";
+        let headers = [("x-mock", "hang=head")];
+        let calling = tokio::spawn(async move { client::post(addr, path, &headers, &body).await });
+        sandbox
+            .mock
+            .until(|all| all.len() == 1 && all[0].whole)
+            .await;
+        let reserved = sandbox.budget("daily").reserved;
+        calling.abort();
+        let span = sandbox.only_span().await;
+        assert_eq!(span.get("tollgate.usage.source"), "ceiling");
+        assert!(reserved > 5_000 * 10_000);
+        assert_eq!(sandbox.spent("daily").await, reserved);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_after_the_last_event_has_had_all_of_it() {
     let sandbox = Sandbox::new(&priced("budgets: {daily: 5.00}"));
     let mut body = chat_stream();

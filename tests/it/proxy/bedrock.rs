@@ -145,7 +145,10 @@ async fn a_rate_limit_is_throttling() {
 async fn a_stream_without_a_limit_is_cut_by_a_legal_end() {
     const LIMIT: i64 = 22_000_000;
     for style in ["graceful", "error"] {
-        let sandbox = Sandbox::new(&yaml(&format!("budgets: {{daily: 0.022, cut: {style}}}")));
+        let sandbox = Sandbox::new(&yaml(&format!(
+            "providers: {{bedrock: {{abandoned: until_then}}}}\n\
+             budgets: {{daily: 0.022, cut: {style}}}"
+        )));
         let settings = "events=300;event-size=100;gap=1ms";
         sandbox.mock.next_with(settings).unwrap();
         let path = format!("/model/{HAIKU}/converse-stream");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tollgate::mock::End;
 
 use super::{chat, chat_stream, priced};
-use crate::support::{Answer, Sandbox, sandbox::Span};
+use crate::support::{Answer, Sandbox, client, sandbox::Span};
 
 /// The same stream in each dialect in which a request need not set a limit: path and request.
 fn streams() -> Vec<(&'static str, Value)> {
@@ -55,7 +55,9 @@ async fn cut(sandbox: &Sandbox, path: &str, body: &Value) -> (Answer, Span) {
 #[tokio::test]
 async fn a_stream_that_crosses_its_limit_ends_as_if_it_were_out_of_tokens() {
     for (path, body) in streams() {
-        let sandbox = Sandbox::new(&priced("budgets: {daily: 0.022}"));
+        // Where a stream that is left were billed in full, it would not be cut.
+        let yaml = "providers: {gemini: {abandoned: until_then}}\nbudgets: {daily: 0.022}";
+        let sandbox = Sandbox::new(&priced(yaml));
         let (answer, _) = cut(&sandbox, path, &body).await;
         let text = answer.text();
         let data = if path.ends_with("Content") {
@@ -82,6 +84,29 @@ async fn a_stream_that_crosses_its_limit_ends_as_if_it_were_out_of_tokens() {
         // What passed is nearly all that the limit pays for.
         assert!(data.len() > 15, "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_billed_in_full_anyway_is_bounded_before_and_not_cut() {
+    let (path, body) = streams().remove(2);
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 0.05}"));
+    let answer = sandbox.post(path, &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.decision"), "capped");
+    let sent: Value = serde_json::from_slice(&sandbox.mock.requests()[0].body).unwrap();
+    let bound = sent["generationConfig"]["maxOutputTokens"].as_i64();
+    let bound = bound.unwrap_or_else(|| panic!("{sent}"));
+    assert!(bound > 4_000 && bound * 10_000 < 50_000_000, "{bound}");
+
+    // Where there is room, the model's maximum is set aside from the beginning.
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 5.00}"));
+    sandbox.mock.next_with("hang=head").unwrap();
+    let addr = sandbox.addr();
+    let calling = tokio::spawn(async move { client::post(addr, path, &[], &body).await });
+    sandbox.mock.until(|all| all.len() == 1).await;
+    assert!(sandbox.budget("daily").reserved >= 8_192 * 10_000);
+    calling.abort();
 }
 
 #[tokio::test]
