@@ -18,6 +18,22 @@ pub struct Operation {
     pub spends: Spends,
 }
 
+impl Operation {
+    /// It reads, lists or deletes what is there, and no model works for it.
+    pub const READ: Self = Self {
+        name: "http",
+        gen_ai: None,
+        kind: Kind::Http,
+        spends: Spends::Nothing,
+    };
+
+    /// A dialect does not know it: it may cost something.
+    pub const OTHER: Self = Self {
+        spends: Spends::Unknown,
+        ..Self::READ
+    };
+}
+
 /// Whether an operation costs money, and whether we can read how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spends {

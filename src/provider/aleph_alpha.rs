@@ -29,16 +29,6 @@ const COMPLETE: Operation = Operation {
     kind: Kind::Llm,
     spends: Spends::Tokens,
 };
-const READ: Operation = Operation {
-    name: "http",
-    gen_ai: None,
-    kind: Kind::Http,
-    spends: Spends::Nothing,
-};
-const OTHER: Operation = Operation {
-    spends: Spends::Unknown,
-    ..READ
-};
 
 /// What is kept of bodies that are too large to hold.
 const WANTS: Wants = Wants {
@@ -76,12 +66,16 @@ impl Dialect for AlephAlpha {
     fn operation(&self, method: &Method, path: &str) -> &'static Operation {
         if *method != Method::POST {
             let reads = method.is_safe() || *method == Method::DELETE;
-            return if reads { &READ } else { &OTHER };
+            return if reads {
+                &Operation::READ
+            } else {
+                &Operation::OTHER
+            };
         }
         match path.trim_end_matches('/').rsplit('/').next() {
             Some("complete") => &COMPLETE,
-            Some("tokenize" | "detokenize") => &READ,
-            _ => &OTHER,
+            Some("tokenize" | "detokenize") => &Operation::READ,
+            _ => &Operation::OTHER,
         }
     }
 

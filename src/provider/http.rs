@@ -10,8 +10,7 @@ use super::{
     wire::json::Unreadable,
 };
 use crate::call::{
-    facts::{Operation, RequestFacts, ResponseFacts, Spends},
-    outcome::Kind,
+    facts::{Operation, RequestFacts, ResponseFacts},
     refusal::Refusal,
 };
 
@@ -19,24 +18,17 @@ use crate::call::{
 #[derive(Clone, Copy, Debug)]
 pub struct Http;
 
-const READ: Operation = Operation {
-    name: "http",
-    gen_ai: None,
-    kind: Kind::Http,
-    spends: Spends::Nothing,
-};
-const OTHER: Operation = Operation {
-    spends: Spends::Unknown,
-    ..READ
-};
-
 impl Dialect for Http {
     fn name(&self) -> &'static str {
         "http"
     }
 
     fn operation(&self, method: &Method, _path: &str) -> &'static Operation {
-        if method.is_safe() { &READ } else { &OTHER }
+        if method.is_safe() {
+            &Operation::READ
+        } else {
+            &Operation::OTHER
+        }
     }
 
     fn read_request(

@@ -123,7 +123,7 @@ impl Dialect for OpenAi {
     fn operation(&self, method: &Method, path: &str) -> &'static Operation {
         match *self {
             // At Mistral a conversation is not only stored: the model answers in it.
-            Self::Compatible if operations::is_conversation(method, path) => &operations::OTHER,
+            Self::Compatible if operations::is_conversation(method, path) => &Operation::OTHER,
             _ => operations::of(method, path),
         }
     }

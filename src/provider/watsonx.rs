@@ -40,16 +40,6 @@ const EMBEDDINGS: Operation = Operation {
     kind: Kind::Embedding,
     ..GENERATION
 };
-const READ: Operation = Operation {
-    name: "http",
-    gen_ai: None,
-    kind: Kind::Http,
-    spends: Spends::Nothing,
-};
-const OTHER: Operation = Operation {
-    spends: Spends::Unknown,
-    ..READ
-};
 
 /// What is kept of bodies that are too large to hold.
 const WANTS: Wants = Wants {
@@ -75,7 +65,11 @@ impl Dialect for Watsonx {
     fn operation(&self, method: &Method, path: &str) -> &'static Operation {
         if *method != Method::POST {
             let reads = method.is_safe() || *method == Method::DELETE;
-            return if reads { &READ } else { &OTHER };
+            return if reads {
+                &Operation::READ
+            } else {
+                &Operation::OTHER
+            };
         }
         let mut segments = path.trim_end_matches('/').rsplit('/');
         let last = segments.next().unwrap_or_default();
@@ -84,8 +78,8 @@ impl Dialect for Watsonx {
             ("text", "generation") | ("generation", "text") => &GENERATION,
             ("text", "generation_stream") | ("generation", "text_stream") => &STREAM,
             ("text", "embeddings") => &EMBEDDINGS,
-            ("text", "tokenization") => &READ,
-            _ => &OTHER,
+            ("text", "tokenization") => &Operation::READ,
+            _ => &Operation::OTHER,
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) const MESSAGES: Operation = Operation {
 pub(super) const COUNT_TOKENS: Operation = Operation {
     name: "messages.count_tokens",
     kind: Kind::Llm,
-    ..READ
+    ..Operation::READ
 };
 /// Legacy text completions: they report no usage.
 pub(super) const COMPLETE: Operation = Operation {
@@ -33,22 +33,12 @@ pub(super) const COMPLETE: Operation = Operation {
 pub(super) const RESULTS: Operation = Operation {
     name: "messages.batches.results",
     spends: Spends::Lines,
-    ..READ
+    ..Operation::READ
 };
 /// A batch is made: it spends when its results are there.
 const BATCHES: Operation = Operation {
     name: "messages.batches",
-    ..OTHER
-};
-const READ: Operation = Operation {
-    name: "http",
-    gen_ai: None,
-    kind: Kind::Http,
-    spends: Spends::Nothing,
-};
-const OTHER: Operation = Operation {
-    spends: Spends::Unknown,
-    ..READ
+    ..Operation::OTHER
 };
 
 /// What a request to `path` is.
@@ -58,7 +48,11 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     }
     if *method != Method::POST {
         let reads = method.is_safe() || *method == Method::DELETE;
-        return if reads { &READ } else { &OTHER };
+        return if reads {
+            &Operation::READ
+        } else {
+            &Operation::OTHER
+        };
     }
     if let Some(raw) = vertex::raw(path).filter(|raw| raw.publisher == "anthropic") {
         let counts = raw.model == "count-tokens";
@@ -71,8 +65,8 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         ("messages", "count_tokens") => &COUNT_TOKENS,
         (_, "complete") => &COMPLETE,
         ("messages", "batches") => &BATCHES,
-        (_, "files" | "cancel") | ("batches", _) => &READ,
-        _ => &OTHER,
+        (_, "files" | "cancel") | ("batches", _) => &Operation::READ,
+        _ => &Operation::OTHER,
     }
 }
 

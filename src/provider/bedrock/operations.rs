@@ -41,17 +41,7 @@ pub(super) const EMBED: Operation = Operation {
 /// Counting tokens without spending any.
 const COUNT_TOKENS: Operation = Operation {
     name: "count_tokens",
-    ..READ
-};
-const READ: Operation = Operation {
-    name: "http",
-    gen_ai: None,
-    kind: Kind::Http,
-    spends: Spends::Nothing,
-};
-const OTHER: Operation = Operation {
-    spends: Spends::Unknown,
-    ..READ
+    ..Operation::READ
 };
 
 /// The longest name of a model that is kept, in bytes.
@@ -60,7 +50,11 @@ const MAX_MODEL: usize = 512;
 /// What a request to `path` is.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     if *method != Method::POST {
-        return if method.is_safe() { &READ } else { &OTHER };
+        return if method.is_safe() {
+            &Operation::READ
+        } else {
+            &Operation::OTHER
+        };
     }
     match split(path) {
         Some((_, "converse")) => &CONVERSE,
@@ -70,7 +64,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         Some((_, "invoke")) => &INVOKE,
         Some((_, "invoke-with-response-stream")) => &INVOKE_STREAM,
         Some((_, "count-tokens")) => &COUNT_TOKENS,
-        _ => &OTHER,
+        _ => &Operation::OTHER,
     }
 }
 

@@ -45,22 +45,16 @@ const TOKENIZE: Operation = Operation {
     spends: Spends::Nothing,
     ..CHAT
 };
-const READ: Operation = Operation {
-    name: "http",
-    gen_ai: None,
-    kind: Kind::Http,
-    spends: Spends::Nothing,
-};
-const OTHER: Operation = Operation {
-    spends: Spends::Unknown,
-    ..READ
-};
 
 /// What a request to `path` is.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     if *method != Method::POST {
         let reads = method.is_safe() || *method == Method::DELETE;
-        return if reads { &READ } else { &OTHER };
+        return if reads {
+            &Operation::READ
+        } else {
+            &Operation::OTHER
+        };
     }
     let mut segments = path.trim_end_matches('/').rsplit('/');
     let last = segments.next().unwrap_or_default();
@@ -72,8 +66,8 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         ("v1" | "v2", "embed") => &EMBED,
         ("v1" | "v2", "rerank") => &RERANK,
         ("v1", "tokenize" | "detokenize") => &TOKENIZE,
-        ("v1", "check-api-key") => &READ,
-        _ => &OTHER,
+        ("v1", "check-api-key") => &Operation::READ,
+        _ => &Operation::OTHER,
     }
 }
 
@@ -95,11 +89,11 @@ mod tests {
             (Method::POST, "/v2/embed", &EMBED),
             (Method::POST, "/v1/rerank", &RERANK),
             (Method::POST, "/v1/tokenize", &TOKENIZE),
-            (Method::POST, "/v1/check-api-key", &READ),
-            (Method::GET, "/v1/models", &READ),
-            (Method::POST, "/v1/classify", &OTHER),
-            (Method::POST, "/v1/embed-jobs", &OTHER),
-            (Method::POST, "", &OTHER),
+            (Method::POST, "/v1/check-api-key", &Operation::READ),
+            (Method::GET, "/v1/models", &Operation::READ),
+            (Method::POST, "/v1/classify", &Operation::OTHER),
+            (Method::POST, "/v1/embed-jobs", &Operation::OTHER),
+            (Method::POST, "", &Operation::OTHER),
         ] {
             assert_eq!(of(&method, path), expected, "{method} {path}");
         }

@@ -50,33 +50,27 @@ pub(super) const IMAGES: Operation = Operation {
 /// Content is stored to be read by later calls: it is billed by the hour, which no answer says.
 const CACHE: Operation = Operation {
     name: "cachedContents",
-    ..OTHER
+    ..Operation::OTHER
 };
 /// A batch is made: it spends later, and its results are in a file.
 const BATCH: Operation = Operation {
     name: "batchGenerateContent",
-    ..OTHER
+    ..Operation::OTHER
 };
 const COUNT_TOKENS: Operation = Operation {
     name: "countTokens",
-    ..READ
-};
-const READ: Operation = Operation {
-    name: "http",
-    gen_ai: None,
-    kind: Kind::Http,
-    spends: Spends::Nothing,
-};
-const OTHER: Operation = Operation {
-    spends: Spends::Unknown,
-    ..READ
+    ..Operation::READ
 };
 
 /// What a request to `path` is.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     if *method != Method::POST {
         let reads = method.is_safe() || *method == Method::DELETE;
-        return if reads { &READ } else { &OTHER };
+        return if reads {
+            &Operation::READ
+        } else {
+            &Operation::OTHER
+        };
     }
     match split(path) {
         Some((_, "generateContent")) => &GENERATE,
@@ -87,8 +81,8 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         Some((model, "predict")) if model.contains("embed") || model.contains("gecko") => &PREDICT,
         Some((model, "predict")) if model.starts_with("imag") => &IMAGES,
         None if path.ends_with("/cachedContents") => &CACHE,
-        None if path.ends_with("/files") || path.ends_with("/fileSearchStores") => &READ,
-        _ => &OTHER,
+        None if path.ends_with("/files") || path.ends_with("/fileSearchStores") => &Operation::READ,
+        _ => &Operation::OTHER,
     }
 }
 

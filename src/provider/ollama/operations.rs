@@ -27,22 +27,16 @@ pub(super) const EMBED: Operation = Operation {
     kind: Kind::Embedding,
     ..CHAT
 };
-const READ: Operation = Operation {
-    name: "http",
-    gen_ai: None,
-    kind: Kind::Http,
-    spends: Spends::Nothing,
-};
-const OTHER: Operation = Operation {
-    spends: Spends::Unknown,
-    ..READ
-};
 
 /// What a request to `path` is.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     if *method != Method::POST {
         let reads = method.is_safe() || *method == Method::DELETE;
-        return if reads { &READ } else { &OTHER };
+        return if reads {
+            &Operation::READ
+        } else {
+            &Operation::OTHER
+        };
     }
     let mut segments = path.trim_end_matches('/').rsplit('/');
     let last = segments.next().unwrap_or_default();
@@ -50,8 +44,8 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         ("api", "chat") => &CHAT,
         ("api", "generate") => &GENERATE,
         ("api", "embed" | "embeddings") => &EMBED,
-        ("api", "show") => &READ,
-        _ => &OTHER,
+        ("api", "show") => &Operation::READ,
+        _ => &Operation::OTHER,
     }
 }
 
@@ -71,11 +65,11 @@ mod tests {
             (Method::POST, "/prefix/api/generate/", &GENERATE),
             (Method::POST, "/api/embed", &EMBED),
             (Method::POST, "/api/embeddings", &EMBED),
-            (Method::POST, "/api/show", &READ),
-            (Method::GET, "/api/tags", &READ),
-            (Method::DELETE, "/api/delete", &READ),
-            (Method::POST, "/api/pull", &OTHER),
-            (Method::POST, "/v1/chat", &OTHER),
+            (Method::POST, "/api/show", &Operation::READ),
+            (Method::GET, "/api/tags", &Operation::READ),
+            (Method::DELETE, "/api/delete", &Operation::READ),
+            (Method::POST, "/api/pull", &Operation::OTHER),
+            (Method::POST, "/v1/chat", &Operation::OTHER),
         ] {
             assert_eq!(of(&method, path), expected, "{method} {path}");
         }

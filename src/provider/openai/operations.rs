@@ -73,7 +73,10 @@ pub(super) const FILE_CONTENT: Operation = Operation {
     ..free("files.content")
 };
 /// A batch is made: it spends when its results are there.
-const BATCHES: Operation = unmetered("batches", Kind::Http);
+const BATCHES: Operation = Operation {
+    name: "batches",
+    ..Operation::OTHER
+};
 /// A response in a Realtime socket.
 pub(super) const REALTIME_RESPONSE: Operation = generation("realtime.response", "realtime");
 /// A socket of the Realtime or the Responses API.
@@ -81,9 +84,6 @@ const SOCKET: Operation = Operation {
     spends: Spends::Inside,
     ..free("realtime")
 };
-const READ: Operation = free("http");
-/// What may cost something that is not known.
-pub(super) const OTHER: Operation = unmetered("http", Kind::Http);
 
 const fn generation(name: &'static str, gen_ai: &'static str) -> Operation {
     Operation {
@@ -97,18 +97,7 @@ const fn generation(name: &'static str, gen_ai: &'static str) -> Operation {
 const fn free(name: &'static str) -> Operation {
     Operation {
         name,
-        gen_ai: None,
-        kind: Kind::Http,
-        spends: Spends::Nothing,
-    }
-}
-
-const fn unmetered(name: &'static str, kind: Kind) -> Operation {
-    Operation {
-        name,
-        gen_ai: None,
-        kind,
-        spends: Spends::Unknown,
+        ..Operation::READ
     }
 }
 
@@ -126,7 +115,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         return match (first, before, last) {
             ("threads", _, "runs") | (_, "threads", "runs") => &RUNS,
             ("runs", _, "submit_tool_outputs" | "cancel") => &RUN,
-            (_, parent, name) if in_assistants(parent) || in_assistants(name) => &READ,
+            (_, parent, name) if in_assistants(parent) || in_assistants(name) => &Operation::READ,
             (_, "chat" | "agents", "completions")
             // Writer; watsonx.ai; Databricks; Snowflake.
             | (_, "v1", "chat")
@@ -150,8 +139,8 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
             ("threads", _, "messages")
             | ("batches", _, "cancel")
             | (_, _, "files" | "vector_stores" | "conversations")
-            | (_, "traces", "ingest") => &READ,
-            _ => &OTHER,
+            | (_, "traces", "ingest") => &Operation::READ,
+            _ => &Operation::OTHER,
         };
     }
     match (before, last) {
@@ -159,8 +148,10 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         ("responses", _) if *method == Method::GET => &RETRIEVE,
         ("runs", _) if *method == Method::GET => &RUN,
         (_, "content") if *method == Method::GET && first == "files" => &FILE_CONTENT,
-        _ if [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE].contains(method) => &READ,
-        _ => &OTHER,
+        _ if [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE].contains(method) => {
+            &Operation::READ
+        },
+        _ => &Operation::OTHER,
     }
 }
 
