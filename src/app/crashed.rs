@@ -2,24 +2,21 @@
 //! and of calls that had ended while their spans were still on their way to the store. Each has the
 //! id that it was admitted with, so that a destination that has it already can tell.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    base::{clock::Timestamp, id::SpanId},
+    base::clock::Timestamp,
     call::{
         outcome::{End, Status},
-        span::{PRICING_VERSION, Span, Value},
+        span::{PRICING_VERSION, RECOVERED, Span, Value},
         usage::UsageSource,
     },
     ledger::{BooksError, Call, Crashed, Ended, Ledger},
-    store::{ROWS_BEFORE_A_CRASH, StoreError, Writer},
+    store::{Latest, ROWS_BEFORE_A_CRASH, StoreError, Writer},
 };
 
 /// The operations that spans of ours are named after.
 const OPERATIONS: [&str; 4] = ["chat", "embeddings", "generate_content", "text_completion"];
-
-/// Attribute: the span was written from the ledger, which knows less of a call than its own span.
-const RECOVERED: &str = "tollgate.recovered";
 
 /// So many calls in a row whose spans are in the store: what came before them is there too, since
 /// spans are stored in the order in which calls end.
@@ -126,16 +123,15 @@ pub(super) fn recover(
     Ok(count)
 }
 
-/// The spans that are not among `known`, the last one first.
-fn missing(
-    ledger: &Ledger,
-    known: &HashSet<SpanId>,
-    oldest: Timestamp,
-) -> Result<Vec<Span>, BooksError> {
+/// The spans that are not among `known`, the last one first. What ended before these were written is
+/// in the store: a kill takes what was written last.
+fn missing(ledger: &Ledger, known: &Latest, oldest: Timestamp) -> Result<Vec<Span>, BooksError> {
     let mut missing = Vec::new();
     let mut in_a_row = 0;
     ledger.ended(|ended| {
-        if known.contains(&ended.ending.span_id) || ended.call.start < oldest {
+        let end = ended.call.start + ended.ending.duration;
+        let is_before = known.since.is_some_and(|since| end < since) || ended.call.start < oldest;
+        if is_before || known.ids.contains(&ended.ending.span_id) {
             in_a_row += 1;
         } else {
             in_a_row = 0;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     facts::Round,
-    span::{PRICING_VERSION, ROUNDS},
+    span::{PRICING_VERSION, RECOVERED, ROUNDS},
     usage::Usage,
 };
 use crate::base::{clock::Timestamp, money::Usd};
@@ -34,7 +34,7 @@ pub struct Billed {
 impl Billed {
     /// Reads a span's line. `None`: it is none, or its cost does not follow from its counts: they
     /// are not known, or only bounds, or of several answers, or not all on the line (an earlier
-    /// version wrote it).
+    /// version wrote it, or the ledger, after a kill).
     pub fn read(line: &str) -> Option<Self> {
         let Value::Object(span) = serde_json::from_str(line).ok()? else {
             return None;
@@ -45,7 +45,8 @@ impl Billed {
         let source = text("tollgate.usage.source")?;
         let counts = matches!(source, "reported" | "estimated");
         let whole = cost.is_none() || text(PRICING_VERSION).is_some();
-        if !counts || !whole || attributes.contains_key("tollgate.batch.answers") {
+        let not_here = ["tollgate.batch.answers", RECOVERED];
+        if !counts || !whole || not_here.iter().any(|name| attributes.contains_key(*name)) {
             return None;
         }
         let start: jiff::Timestamp = span.get("start_time")?.as_str()?.parse().ok()?;
@@ -166,7 +167,10 @@ mod tests {
         let mut several = priced();
         let answers = ("tollgate.batch.answers", Attribute::Int(2));
         several.attributes.push(answers);
-        for span in [bound, silent, several, example()] {
+        let mut from_the_ledger = priced();
+        let recovered = (RECOVERED, Attribute::Bool(true));
+        from_the_ledger.attributes.push(recovered);
+        for span in [bound, silent, several, from_the_ledger, example()] {
             assert_eq!(Billed::read(&span.to_json()), None);
         }
         assert_eq!(Billed::read("no JSON"), None);

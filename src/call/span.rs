@@ -122,6 +122,9 @@ pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";
 /// Attribute: the counters of rate limits that were looked at, in words.
 pub const RATE_LIMITS: &str = "tollgate.rate_limits";
 
+/// Attribute: the span was written from the ledger, which knows less of a call than its own span.
+pub const RECOVERED: &str = "tollgate.recovered";
+
 /// Attribute: name and version of what the call was priced by: the price book, or `configuration`.
 pub const PRICING_VERSION: &str = "tollgate.pricing.version";
 

@@ -37,11 +37,14 @@ pub(super) fn visit(
 ) -> Result<(), BooksError> {
     let since = db.query_row("SELECT batch FROM compared", (), |row| row.get::<_, i64>(0));
     let since = since.optional()?.unwrap_or(0);
-    let mut found =
-        db.prepare("SELECT body FROM entries WHERE batch > ? ORDER BY seq DESC LIMIT ?")?;
-    let mut rows = found.query(params![since, MOST])?;
+    // Batches rise as entries do, and have no index: the first one from before is the end.
+    let mut found = db.prepare("SELECT batch, body FROM entries ORDER BY seq DESC LIMIT ?")?;
+    let mut rows = found.query(params![MOST])?;
     while let Some(row) = rows.next()? {
-        if let Some(ended) = ended(row.get_ref(0)?.as_blob().unwrap_or_default())
+        if row.get::<_, i64>(0)? <= since {
+            break;
+        }
+        if let Some(ended) = ended(row.get_ref(1)?.as_blob().unwrap_or_default())
             && !more(ended)
         {
             break;

@@ -23,7 +23,7 @@ mod writer;
 
 pub use amend::Amendment;
 pub use reader::{Filter, Reader, Stored};
-pub use writer::{ROWS_BEFORE_A_CRASH, Writer};
+pub use writer::{Latest, ROWS_BEFORE_A_CRASH, Writer};
 
 /// The `store:` section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

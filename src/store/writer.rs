@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, Statement, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Statement, Transaction, params};
 
 use super::{Config, StoreError, blocks::Block, blocks::micros, schema};
 use crate::{
@@ -19,6 +19,18 @@ const EXPIRE_AT_ONCE: i64 = 4_096;
 
 /// How many of the last rows can hold the span of a call that a crash cut short.
 pub const ROWS_BEFORE_A_CRASH: i64 = 100_000;
+
+/// By how much spans can be out of the order in which their calls ended.
+const DISORDER: Duration = Duration::from_secs(1);
+
+/// The spans that were written last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// Their ids.
+    pub ids: HashSet<SpanId>,
+    /// They are all of the calls that ended since then; `None`: they are all that there are.
+    pub since: Option<Timestamp>,
+}
 
 /// The store, open for writing. There is one in the process, and one process.
 #[derive(Debug)]
@@ -101,13 +113,19 @@ impl Writer {
         transaction.commit()
     }
 
-    /// The ids of the last spans, at most `count`.
+    /// The last spans, at most `count`.
     ///
     /// # Errors
     /// Whatever SQLite reports.
-    pub fn latest(&self, count: i64) -> Result<HashSet<SpanId>, StoreError> {
-        latest(&self.connection, self.next.saturating_sub(count))
-            .map_err(|source| StoreError::of(&self.path, source))
+    pub fn latest(&self, count: i64) -> Result<Latest, StoreError> {
+        let from = self.next.saturating_sub(count);
+        let read = || {
+            Ok(Latest {
+                ids: latest(&self.connection, from)?,
+                since: reach(&self.connection, from)?,
+            })
+        };
+        read().map_err(|source| StoreError::of(&self.path, source))
     }
 
     /// Deletes the oldest spans that are over the retention, a few thousand at most; gives their
@@ -169,6 +187,22 @@ fn latest(connection: &Connection, from: i64) -> rusqlite::Result<HashSet<SpanId
     let mut rows = connection.prepare("SELECT span_id FROM spans WHERE id >= ?")?;
     let ids = rows.query_map([from], |row| row.get(0).map(SpanId::from_bytes))?;
     ids.collect()
+}
+
+/// Since when the spans from row `from` on are all that were written; `None`: there are none before.
+fn reach(connection: &Connection, from: i64) -> rusqlite::Result<Option<Timestamp>> {
+    let end = |sql| {
+        let mut row = connection.prepare(sql)?;
+        let end = row
+            .query_row([from], |row| row.get::<_, i64>(0))
+            .optional()?;
+        let nanos = |micros| u64::try_from(micros).unwrap_or(0).saturating_mul(1_000);
+        Ok::<_, rusqlite::Error>(end.map(|micros| Timestamp::from_nanos(nanos(micros))))
+    };
+    let before = end("SELECT start + duration FROM spans WHERE id < ? ORDER BY id DESC LIMIT 1")?;
+    let last = end("SELECT start + duration FROM spans WHERE id >= ? ORDER BY id DESC LIMIT 1")?;
+    // Where so many ended at once that order cannot be told, what ended after the last is sure.
+    Ok(before.map(|before| last.map_or(before, |last| last.min(before + DISORDER))))
 }
 
 const ROW: &str = "INSERT INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";

@@ -1,15 +1,18 @@
 //! The real program is killed, and its store must tell the same as its ledger afterwards.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tollgate::{
     base::clock::{Clock as _, SystemClock},
-    call::tally::{Dimension, Sums, Tally},
+    call::{
+        span::Span,
+        tally::{Dimension, Sums, Tally},
+    },
     ledger::View,
     mock::{Mock, Options},
     policy::Unit,
-    store::{Filter, Reader},
+    store::{self, Filter, ROWS_BEFORE_A_CRASH, Reader, Writer},
 };
 
 use super::{
@@ -130,6 +133,42 @@ async fn calls_in_flight_and_calls_that_ended_make_one_sum_after_a_kill() {
     assert_eq!(
         (sums(directory.path()).cost_usd.nanos(), 0),
         (spent, reserved)
+    );
+    kill(program).await;
+}
+
+/// Refused calls, and calls that no budget counts, are in the store and not among what the ledger
+/// settled: however many they are, what was stored before them is not missing.
+#[tokio::test]
+async fn a_call_is_not_written_again_because_many_came_after_it() {
+    let mock = Mock::start(Options::default()).unwrap();
+    let directory = TempDir::new().unwrap();
+    let yaml = configuration(&mock);
+    let program = Process::start(directory.path(), &yaml);
+    call(&program, directory.path(), CALLS).await;
+    let calls = u64::try_from(CALLS).unwrap();
+    until("their spans", || sums(directory.path()).calls == calls).await;
+    kill(program).await;
+
+    let config = store::Config {
+        path: directory.path().join("tollgate-data"),
+        ..store::Config::default()
+    };
+    let mut writer = Writer::open(&config).unwrap();
+    let later = Span::begun(SystemClock.wall() + Duration::from_mins(1));
+    let more = ROWS_BEFORE_A_CRASH + 1;
+    let later = vec![later; usize::try_from(more).unwrap()];
+    writer
+        .append(later.iter().map(|span| (span, "{}")))
+        .unwrap();
+    drop(writer);
+    let before = sums(directory.path());
+
+    let program = Process::start(directory.path(), &yaml);
+    let after = sums(directory.path());
+    assert_eq!(
+        (after.calls, after.cost_usd),
+        (before.calls, before.cost_usd)
     );
     kill(program).await;
 }
