@@ -1,11 +1,10 @@
 //! What was entered in the ledger, for accounting: one line an entry and budget counter.
 
-use std::borrow::Cow;
-
 use serde::{Serialize, Serializer};
 
 use super::amount::Amount;
 use crate::{
+    analysis::report::csv_field,
     base::{
         clock::Timestamp,
         id::{RequestId, SpanId},
@@ -235,19 +234,10 @@ impl Posted {
         let json = serde_json::to_value(self).unwrap_or_default();
         let fields = Self::NAMES.map(|name| match json.get(name) {
             None | Some(serde_json::Value::Null) => String::new(),
-            Some(serde_json::Value::String(text)) => escaped(text).into_owned(),
+            Some(serde_json::Value::String(text)) => csv_field(Some(text)).into_owned(),
             Some(other) => other.to_string(),
         });
         fields.join(",")
-    }
-}
-
-/// A value as a field of CSV: quoted if it must be.
-fn escaped(value: &str) -> Cow<'_, str> {
-    if value.is_empty() || value.contains([',', '"', '\n', '\r']) {
-        Cow::Owned(format!("\"{}\"", value.replace('"', "\"\"")))
-    } else {
-        Cow::Borrowed(value)
     }
 }
 

@@ -17,6 +17,12 @@ pub fn hex(byte: u8) -> [u8; 2] {
     })
 }
 
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex_text(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| hex(*byte));
+    digits.map(char::from).collect()
+}
+
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*

@@ -1,9 +1,6 @@
 //! `tollgate ledger`: proves and exports what was spent, and repairs a damaged journal.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-};
+use std::io::{self, Write as _};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -12,6 +9,7 @@ use crate::{
     admin::{Archive, Posted},
     base::{
         clock::{Clock as _, SystemClock, Timestamp},
+        id::hex_text,
         moment,
     },
     call::line::grouped,
@@ -113,7 +111,7 @@ impl Verify {
         let archive = Archive::new(&config.store, &config.ledger);
         let mut out = anstream::stdout().lock();
         if head {
-            writeln!(out, "{}", hex(&archive.head()?))?;
+            writeln!(out, "{}", hex_text(&archive.head()?))?;
             return Ok(());
         }
         let verified = archive.verify()?;
@@ -123,7 +121,7 @@ impl Verify {
             grouped(verified.entries),
             grouped(verified.batches),
             config.ledger.path.display(),
-            hex(&verified.head),
+            hex_text(&verified.head),
         )?;
         Ok(())
     }
@@ -161,12 +159,4 @@ fn repair(settings: &Settings) -> Result<(), Failure> {
     };
     writeln!(out, "{said}")?;
     Ok(())
-}
-
-fn hex(hash: &[u8]) -> String {
-    hash.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ok = write!(text, "{byte:02x}");
-        text
-    })
 }

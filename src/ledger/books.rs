@@ -152,10 +152,13 @@ impl Books {
         Ok(books)
     }
 
-    /// Opens the books for reading only; there need not be an owner.
+    /// Opens the books for reading only; there need not be an owner. What is read is of one moment,
+    /// however the owner goes on.
     pub(super) fn read(path: &Path) -> Result<Self, BooksError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::with(Connection::open_with_flags(path, flags)?)
+        let books = Self::with(Connection::open_with_flags(path, flags)?)?;
+        books.db.execute_batch("BEGIN")?;
+        Ok(books)
     }
 
     fn with(db: Connection) -> Result<Self, BooksError> {
@@ -330,8 +333,6 @@ impl Books {
 
     /// Proves the chain, and every total from the entries.
     pub(super) fn verify(&self) -> Result<Verified, BooksError> {
-        // One transaction, so that it is one state that is proved.
-        let _snapshot = self.db.unchecked_transaction()?;
         super::verify::verify(&self.db)
     }
 

@@ -1,7 +1,8 @@
 //! A journal that is damaged: a start refuses it, and this sets the damaged segments aside.
 //!
 //! A torn end of the newest segment is no damage: the process was killed while it wrote, and no call
-//! has gone on by what is torn. Anything else that cannot be read was written once, and is lost.
+//! has gone on by what is torn. Whatever else cannot be read may have been written once and be lost: a
+//! power cut while a new segment is begun looks like that too, and it is not for a start to guess.
 
 use std::{
     fs::{self, File},

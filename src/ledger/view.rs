@@ -201,15 +201,17 @@ impl View {
         until: Timestamp,
         mut more: impl FnMut(Timestamp, Vec<Record>) -> bool,
     ) -> Result<(), BooksError> {
-        let mut read = |at, body: &[u8]| more(at, records_in(body).unwrap_or_default());
         if let Some(books) = &self.books
-            && !books.entries(since, until, &mut read)?
+            && !books.entries(since, until, &mut more)?
         {
             return Ok(());
         }
         let over = self.over.iter();
         let mut over = over.filter(|over| since <= over.at && over.at < until);
-        let _all = over.all(|posting| read(posting.at, &posting.body));
+        let _all = over.all(|posting| {
+            let records = records_in(&posting.body);
+            more(posting.at, records.unwrap_or_default())
+        });
         Ok(())
     }
 

@@ -26,7 +26,7 @@ pub(super) fn render(by: &[Dimension], rows: &[Tally]) -> String {
     let header = names.chain(columns(&Sums::default()).map(|(name, _)| name));
     let mut text = line(&header.map(Cow::Borrowed).collect::<Vec<_>>());
     for row in rows {
-        let group = row.group.iter().map(|value| escaped(value.as_deref()));
+        let group = row.group.iter().map(|value| csv_field(value.as_deref()));
         let sums = columns(&row.sums).map(|(_, value)| Cow::Owned(value));
         text.push_str(&line(&group.chain(sums).collect::<Vec<_>>()));
     }
@@ -37,8 +37,8 @@ fn line(fields: &[Cow<'_, str>]) -> String {
     format!("{}\n", fields.join(","))
 }
 
-/// A value as a field: quoted if it must be. What is absent is empty, what is empty is quoted.
-fn escaped(value: Option<&str>) -> Cow<'_, str> {
+/// A value as a field of CSV: quoted if it must be. What is absent is empty, what is empty is quoted.
+pub fn csv_field(value: Option<&str>) -> Cow<'_, str> {
     match value {
         None => Cow::Borrowed(""),
         Some(value) if value.is_empty() || value.contains([',', '"', '\n', '\r']) => {

@@ -8,6 +8,8 @@ mod csv;
 mod json;
 mod table;
 
+pub use csv::csv_field;
+
 /// What a report is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {

@@ -65,6 +65,48 @@ fn changed_books_do_not_prove() {
     }
 }
 
+/// The ids of all calls that an export would list.
+fn listed(view: &View) -> Result<Vec<RequestId>, BooksError> {
+    let mut all = Vec::new();
+    let end = Timestamp::from_nanos(u64::MAX);
+    view.entries(Timestamp::default(), end, |_, records| {
+        all.extend(records.into_iter().find_map(|record| match record {
+            Record::Admitted { call, .. } => Some(call.request_id),
+            _ => None,
+        }));
+        true
+    })?;
+    Ok(all)
+}
+
+#[test]
+fn what_moves_into_the_books_while_they_are_listed_is_listed_once() {
+    let (mut rig, _) = rig(TempDir::new().unwrap());
+    let turn = |rig: &mut Rig| {
+        rig.admit(10).unwrap().settle(cost(3));
+        rig.journal.flush(u64::MAX)
+    };
+    let mark = turn(&mut rig);
+    rig.keeper.checkpoint(&mark);
+    let mark = turn(&mut rig);
+    let view = View::open(rig.dir.path()).unwrap();
+    rig.keeper.checkpoint(&mark);
+    let listed = listed(&view).unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_not_left_out_in_silence() {
+    let (mut rig, _) = rig(TempDir::new().unwrap());
+    rig.admit(10).unwrap().settle(cost(3));
+    let mark = rig.journal.flush(u64::MAX);
+    rig.keeper.checkpoint(&mark);
+    let db = rusqlite::Connection::open(books_in(rig.dir.path())).unwrap();
+    db.execute("UPDATE entries SET body = x'00'", ()).unwrap();
+    let error = listed(&View::open(rig.dir.path()).unwrap()).unwrap_err();
+    assert!(matches!(error, BooksError::Entry(1)), "{error}");
+}
+
 #[test]
 fn old_entries_go_and_the_totals_and_the_chain_stay_provable() {
     let dir = TempDir::new().unwrap();

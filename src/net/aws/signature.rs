@@ -13,7 +13,7 @@ use ring::{
     hmac,
 };
 
-use crate::base::{clock::Timestamp, secret::Secret};
+use crate::base::{clock::Timestamp, id::hex_text, secret::Secret};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -85,7 +85,7 @@ impl Signed {
 
 /// The hash of a body, in hexadecimal digits.
 pub fn hash(body: &[u8]) -> String {
-    hex(digest(&SHA256, body).as_ref())
+    hex_text(digest(&SHA256, body).as_ref())
 }
 
 /// Signs a request that has all its other headers, in place of any signature that it has. `body` is
@@ -187,7 +187,8 @@ fn canonical(
             None => format!("{pair}="),
         })
         .collect();
-    query.sort_unstable();
+    // By name, then by value; what separates them has no part in it.
+    query.sort_unstable_by(|one, other| one.split_once('=').cmp(&other.split_once('=')));
     // What is encoded in the path already is encoded once more (everywhere but at S3).
     let mut text = format!(
         "{method}\n{}\n{}\n",
@@ -242,12 +243,7 @@ fn signature(canonical: &str, secret: &Secret, scope: &Scope, date: &str) -> Str
         .fold(first.into_bytes(), |key, part| {
             mac(&key, part).as_ref().to_vec()
         });
-    hex(mac(&key, &text).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-    digits.collect()
+    hex_text(mac(&key, &text).as_ref())
 }
 
 #[cfg(test)]
@@ -335,6 +331,13 @@ mod tests {
         elsewhere.insert(HOST, HeaderValue::from_static("127.0.0.1:4100"));
         assert!(check(&elsewhere, b"", Some("t")).is_err());
         assert!(check(&HeaderMap::new(), b"", None).is_err());
+    }
+
+    #[test]
+    fn a_query_is_in_the_order_of_its_names() {
+        let target: PathAndQuery = "/?a-b=2&a=3&a=1".parse().unwrap();
+        let text = canonical(&Method::GET, &target, &HeaderMap::new(), "host", "");
+        assert_eq!(text.lines().nth(2), Some("a=1&a=3&a-b=2"));
     }
 
     #[test]
