@@ -44,7 +44,7 @@ impl Prices {
     }
 
     /// Whether the file was written since this was asked last.
-    pub(super) fn were_edited(&self, config: &Config) -> bool {
+    fn were_edited(&self, config: &Config) -> bool {
         let now = written(config);
         std::mem::replace(&mut self.0.lock().written, now) != now
     }
@@ -59,8 +59,14 @@ impl Prices {
         self.0.lock().refused.clone()
     }
 
+    /// The book whose file was written then is in force.
+    pub(super) fn read(&self, written: Option<SystemTime>) {
+        self.0.lock().written = written;
+        self.used();
+    }
+
     /// A book is in force.
-    pub(super) fn used(&self) {
+    fn used(&self) {
         let mut state = self.0.lock();
         state.counts.used = state.counts.used.saturating_add(1);
         state.refused = None;
@@ -99,7 +105,7 @@ impl App {
 }
 
 /// When the price file was last written, if there is one.
-fn written(config: &Config) -> Option<SystemTime> {
+pub(super) fn written(config: &Config) -> Option<SystemTime> {
     let path = config.pricing.file.as_deref()?;
     let found = std::fs::metadata(path).and_then(|file| file.modified());
     found.ok()

@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
-use super::{App, StartError, build};
+use super::{App, StartError, build, keyrings, prices};
 use crate::{config::Config, pipeline::BuildContext};
 
 /// How long the processors of the old configuration may take to deliver what they have.
@@ -41,7 +41,7 @@ impl App {
         }
         let before = self.proxy.live();
         // Before the file is read, so that no edit of it is missed.
-        let _read_below = self.control.prices().were_edited(&config);
+        let written = prices::written(&config);
         let live = build::live(&config, &self.purse, Some(&before))?;
         for rule in live.engine().afresh(before.engine()) {
             tracing::warn!(
@@ -56,9 +56,10 @@ impl App {
             let outlets = config.tracing.build(&context)?;
             self.pipeline.replace(outlets, GRACE).await?;
         }
+        // A call that is signed again must find its credentials.
+        keyrings::renew(&live, self.clock.wall(), &self.upstream).await;
         self.proxy.reload(live);
-        self.renew_keys().await;
-        self.control.prices().used();
+        self.control.prices().read(written);
         for key in self.config.needs_restart(&config) {
             tracing::warn!(key, "This change takes effect with the next start");
         }

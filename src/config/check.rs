@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
-
 use super::{Config, expand::Sources, problem::Problem, rules::check_rules};
-use crate::provider::Providers;
+use crate::provider::{BaseUrl, Providers};
 
 /// What is wrong with `config`, errors and warnings.
 pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
@@ -100,17 +98,16 @@ fn loops(config: &Config, problems: &mut Vec<Problem>) {
         IpAddr::from(Ipv4Addr::LOCALHOST),
         Ipv6Addr::LOCALHOST.into(),
     ];
-    let is_proxy = |uri: &Uri| {
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let here = match host.parse::<IpAddr>() {
+    let is_proxy = |base: BaseUrl| {
+        let here = match base.host.parse::<IpAddr>() {
             Ok(ip) => ip == proxy.ip() || (everyday && loopback.contains(&ip)),
-            Err(_) => everyday && host.eq_ignore_ascii_case("localhost"),
+            Err(_) => everyday && &*base.host == "localhost",
         };
-        here && uri.port_u16().unwrap_or(80) == proxy.port()
+        here && base.port == proxy.port()
     };
     for (name, provider) in &config.providers.providers {
-        let uri = provider.base_url.as_deref().map(str::parse::<Uri>);
-        if uri.is_some_and(|uri| uri.is_ok_and(|uri| is_proxy(&uri))) {
+        let base = provider.base_url.as_deref().map(BaseUrl::parse);
+        if base.is_some_and(|base| base.is_ok_and(is_proxy)) {
             problems.push(
                 Problem::error(
                     format!("providers.{name}.base_url"),

@@ -170,6 +170,30 @@ fn assert_problem(text: &str, begins: &str, says: &str) {
 }
 
 #[test]
+fn a_provider_that_is_the_proxy_is_an_error() {
+    let of = |port, base| {
+        problems(&format!(
+            "listen: {{proxy: '127.0.0.1:{port}'}}\nproviders: {{mine: {{base_url: '{base}'}}}}"
+        ))
+    };
+    for (port, base) in [
+        (4100, "http://localhost:4100/v1"),
+        (4100, "http://[::1]:4100"),
+        (443, "https://LOCALHOST"),
+        (80, "http://127.0.0.1"),
+    ] {
+        let found = of(port, base);
+        assert!(
+            found.iter().any(|line| line.contains("is the address of")),
+            "{base}: {found:?}"
+        );
+    }
+    for (port, base) in [(80, "https://localhost"), (4100, "http://localhost:4101")] {
+        assert_eq!(of(port, base), <[String; 0]>::default(), "{base}");
+    }
+}
+
+#[test]
 fn listeners_that_clash_or_are_open_to_the_world_are_errors() {
     assert_problem(
         "listen:\n  admin: 127.0.0.1:4100\n",

@@ -113,7 +113,8 @@ impl Rule {
             identity: Arc::clone(identity),
             matcher: Matcher::new(&Match::default()),
             per: Vec::new(),
-            calendar: Calendar::new(Window::Total, TimeZone::UTC),
+            calendar: calendar_of(identity)
+                .unwrap_or_else(|| Calendar::new(Window::Total, TimeZone::UTC)),
             limits: units.map(|unit| (unit, i64::MAX)).into(),
             on_exhausted: OnExhausted::Shadow,
             missing: Missing::default(),
@@ -170,14 +171,21 @@ fn identity(name: &str, per: &[Per], window: Window, zone: &str) -> Arc<str> {
     ))
 }
 
+/// The window and zone in an identity; `None`: it is no identity of ours.
+fn calendar_of(identity: &str) -> Option<Calendar> {
+    let (_, rest) = identity.split_once(" window=")?;
+    let (window, zone) = rest.split_once(" zone=")?;
+    Some(Calendar::new(
+        window.parse().ok()?,
+        TimeZone::get(zone).ok()?,
+    ))
+}
+
 /// The window in an identity, and its first instant that counts at `now`: cells from before can no
 /// longer be asked for, unless the clock steps back. `None`: it is no identity of ours.
 pub fn window_of(identity: &str, now: Timestamp) -> Option<(Window, Timestamp)> {
-    let (_, rest) = identity.split_once(" window=")?;
-    let (window, zone) = rest.split_once(" zone=")?;
-    let window = window.parse().ok()?;
-    let calendar = Calendar::new(window, TimeZone::get(zone).ok()?);
-    Some((window, calendar.at(now).start))
+    let calendar = calendar_of(identity)?;
+    Some((calendar.window(), calendar.at(now).start))
 }
 
 /// The rule's name within an identity.
@@ -225,4 +233,27 @@ pub(super) fn written_out(config: &Config) -> Vec<RuleConfig> {
     .flatten()
     .chain(config.rules.iter().cloned())
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_for_a_rule_counts_in_its_window() {
+        let now = Timestamp::from_secs(1_795_348_800);
+        for (window, zone) in [
+            (Window::Day, "Europe/Berlin"),
+            (Window::Month, "UTC"),
+            (Window::Total, "UTC"),
+        ] {
+            let identity = identity("b", &[], window, zone);
+            let calendar = Calendar::new(window, TimeZone::get(zone).unwrap());
+            let start = match window {
+                Window::Total => Timestamp::default(),
+                _ => calendar.at(now).start,
+            };
+            assert_eq!(Rule::gone(&identity).window_of(Unit::Usd, now), start);
+        }
+    }
 }

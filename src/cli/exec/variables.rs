@@ -143,10 +143,11 @@ fn signs(config: &provider::Config) -> bool {
 /// Keys for Bedrock name no region: calls with one go to that of the environment, unless the
 /// configuration says where.
 fn place_bedrock(config: &mut provider::Config, environment: &dyn Fn(&str) -> Option<String>) {
-    let region = environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION"));
+    let said = |name| environment(name).filter(|value: &String| !value.trim().is_empty());
+    let region = said("AWS_REGION").or_else(|| said("AWS_DEFAULT_REGION"));
     let known = config.providers.get("bedrock");
     let is_placed = known.is_some_and(|bedrock| bedrock.base_url.is_some());
-    if let Some(region) = region.filter(|_| environment(BEARER).is_some() && !is_placed) {
+    if let Some(region) = region.filter(|_| has_key(environment) && !is_placed) {
         let base = format!("https://bedrock-runtime.{}.amazonaws.com", region.trim());
         if BaseUrl::parse(&base).is_ok_and(|parsed| parsed.prefix.is_empty()) {
             let provider = config.providers.entry("bedrock".to_owned());
@@ -155,11 +156,16 @@ fn place_bedrock(config: &mut provider::Config, environment: &dyn Fn(&str) -> Op
     }
 }
 
+/// Whether there is a key for Bedrock.
+fn has_key(environment: &dyn Fn(&str) -> Option<String>) -> bool {
+    environment(BEARER).is_some_and(|key| !key.trim().is_empty())
+}
+
 impl Variable {
     /// Whether its clients work with Tollgate. AWS's own, where they have a key, send it only over
     /// TLS; Anthropic's send it anyhow.
     fn works(&self, signs: bool, environment: &dyn Fn(&str) -> Option<String>) -> bool {
-        let has_key = environment(BEARER).is_some_and(|key| !key.trim().is_empty());
+        let has_key = has_key(environment);
         match self.name {
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME" => signs && !has_key,
             "ANTHROPIC_BEDROCK_BASE_URL" => signs || has_key,
@@ -298,6 +304,18 @@ mod tests {
             base,
             Some("https://bedrock-runtime.eu-west-1.amazonaws.com")
         );
+        let empty = [
+            bearer,
+            ("AWS_REGION", " "),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ];
+        assert_eq!(
+            pointed(&empty).unwrap().1,
+            config,
+            "what is empty is not set"
+        );
+        let empty = [(BEARER, ""), ("AWS_REGION", "eu-west-1")];
+        assert_eq!(pointed(&empty).unwrap().1, provider::Config::default());
         let (_, config) = pointed(&[bearer, (ANTHROPIC, "http://gw:1")]).unwrap();
         let base = config.providers["bedrock"].base_url.as_deref();
         assert_eq!(base, Some("http://gw:1"));
