@@ -7,7 +7,7 @@ use crate::{
     base::money::Usd,
     call::{
         facts::{ResponseFacts, Spends, Unsaid},
-        outcome::End,
+        outcome::{Decision, End},
         usage::{Usage, UsageSource},
     },
     policy::{Amounts, Charge},
@@ -76,8 +76,10 @@ impl Exchange {
     /// What the call is charged, now that it has ended.
     pub(super) fn account(&self, end: End, facts: &ResponseFacts) -> Account {
         let refused_or_unsent = self.sent.is_none();
-        // The provider's word: our own status, where it gave no answer, says nothing of its bill.
-        let failed = self.answered && self.http_status.is_some_and(|status| status >= 400);
+        // The provider's word: our own status, where it gave no answer or we refused its answer,
+        // says nothing of its bill.
+        let is_theirs = self.answered && self.decision != Decision::Refused;
+        let failed = is_theirs && self.http_status.is_some_and(|status| status >= 400);
         match self.route.operation.spends {
             _ if refused_or_unsent => Account::nothing(),
             Spends::Nothing | Spends::Inside => Account::nothing(),

@@ -220,8 +220,17 @@ impl Exchange {
         self.route.dialect.cut(self.route.operation, &cut)
     }
 
-    /// Answers with a refusal, and finishes.
-    pub(super) fn refuse(mut self: Box<Self>, refusal: Refusal) -> Response<ResponseBody> {
+    /// Answers with a refusal, and finishes. There was no response.
+    pub(super) fn refuse(self: Box<Self>, refusal: Refusal) -> Response<ResponseBody> {
+        self.refuse_response(refusal, ResponseFacts::default())
+    }
+
+    /// Answers with a refusal instead of a response, of which so much is known, and finishes.
+    pub(super) fn refuse_response(
+        mut self: Box<Self>,
+        refusal: Refusal,
+        facts: ResponseFacts,
+    ) -> Response<ResponseBody> {
         let style = Style {
             dialect: self.route.dialect,
             exhausted_status: self.live.exhausted_status,
@@ -240,7 +249,7 @@ impl Exchange {
             Some(_) => End::Upstream,
             None => End::Complete,
         };
-        self.finish(end, ResponseFacts::default());
+        self.finish(end, facts);
         response
     }
 

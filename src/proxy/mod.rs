@@ -482,7 +482,7 @@ fn respond(
     if observer.facts.unread && status.is_success() {
         let now = exchange.proxy.clock.wall();
         if let Err(refusal) = exchange.reservation.take_all(now) {
-            return exchange.refuse(refusal);
+            return exchange.refuse_response(refusal, observer.facts);
         }
     }
     let mut head = Response::from_parts(parts, ());

@@ -396,8 +396,12 @@ async fn a_stream_that_cannot_be_read_passes_only_while_budgets_cover_all_of_it(
     let answer = sandbox.post(PATH, &chat_stream()).await;
     assert_eq!(answer.status, 429);
     assert_eq!(answer.header("x-tollgate-blocked-by"), "budget.daily");
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.usage.source"), "ceiling");
+    // The provider was at work: the input, and what it can have made until we left.
     let spent = sandbox.spent("daily").await;
-    assert!(spent <= 100_000_000, "{spent}");
+    assert_eq!(span.nanos("tollgate.cost.usd"), spent);
+    assert!((1..=100_000_000).contains(&spent), "{spent}");
 }
 
 #[tokio::test]
