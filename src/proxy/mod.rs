@@ -73,7 +73,7 @@ use flight::Flights;
 use interrupt::Interrupts;
 use later::Later;
 use observe::Observer;
-use peek::{Guarded, Peeked, Room, read_reduced, read_request};
+use peek::{Guarded, Peeked, Room, read_reduced, read_request, read_scanned};
 use reply::Style;
 use tap::Tap;
 
@@ -389,10 +389,7 @@ impl Worker {
             answer = &mut sending => Some(answer),
             document = &mut scanned => match document {
                 Ok(reduced) => {
-                    match reduced {
-                        Some(reduced) => read_reduced(exchange, &reduced),
-                        None => read_request(exchange, &[], true),
-                    }
+                    read_scanned(exchange, reduced.as_ref());
                     None
                 },
                 // The client broke off.
@@ -403,10 +400,14 @@ impl Worker {
             exchange.sent = Some(self.proxy.clock.mono());
             let response = answer.map_err(|error| failed(exchange, &error))?;
             exchange.take_off()?;
-            // It did not wait for the end of the request: mostly an error, else still to be asked.
+            // It did not wait for the end of the request: mostly an error, else still to be asked,
+            // by what the head says.
             if response.status().is_success() {
+                read_scanned(exchange, scanned.try_recv().ok().flatten().as_ref());
                 admit::admit(exchange, None).await?;
             }
+            // The rest may follow: a request that breaks off would take its answer with it.
+            let _gone = admit.send(());
             return Ok(response);
         }
         // A refusal drops `admit`, and so resets a request that was never whole.

@@ -35,6 +35,14 @@ pub(super) fn read_reduced(exchange: &mut Exchange, reduced: &Reduced) {
     reduced.bound(&mut exchange.request.input);
 }
 
+/// The same, where the body may not have been read.
+pub(super) fn read_scanned(exchange: &mut Exchange, scanned: Option<&Reduced>) {
+    match scanned {
+        Some(reduced) => read_reduced(exchange, reduced),
+        None => read_request(exchange, &[], true),
+    }
+}
+
 /// Facts and labels of the request's body.
 pub(super) fn read_request(exchange: &mut Exchange, body: &[u8], expected: bool) {
     let route = &exchange.route;

@@ -11,7 +11,7 @@ use http::Method;
 use tollgate::mock::{Exact, Framing, every};
 
 use super::{chat, chat_stream};
-use crate::support::{Sandbox, client};
+use crate::support::{Line, Sandbox, Upstream, client};
 
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream; charset=utf-8";
@@ -180,6 +180,59 @@ async fn a_signed_request_is_never_edited() {
         let received = sandbox.mock.requests().pop().unwrap();
         assert_eq!(received.body, body.to_string());
     }
+}
+
+/// A request of which half has been sent when the provider answers with `status` and the beginning of
+/// `answer`. The rest of both follows; returns what the client got.
+async fn answered_early(
+    sandbox: &Sandbox,
+    upstream: &Upstream,
+    status: u16,
+    answer: &str,
+) -> String {
+    let mut request = chat();
+    request["messages"][0]["content"] = "x".repeat(300_000).into();
+    let request = request.to_string();
+    let (half, rest) = request.split_at(request.len() / 2);
+    let (begins, ends) = answer.split_at(answer.len() / 2);
+    let mut client = Line::connect(sandbox.addr()).await;
+    client
+        .send(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{half}",
+            request.len()
+        ))
+        .await;
+    let mut provider = upstream.accept().await;
+    provider.head().await;
+    provider
+        .send(format!(
+            "HTTP/1.1 {status} Said\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\n\r\n{begins}",
+            answer.len()
+        ))
+        .await;
+    let head = client.head().await;
+    assert_eq!(head.status(), status);
+    client.send(rest).await;
+    assert_eq!(provider.take(request.len()).await, request.as_bytes());
+    provider.send(ends).await;
+    String::from_utf8(client.body(&head).await.0).unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_request_s_end_passes_whole_and_so_does_the_request() {
+    let upstream = Upstream::bind().await;
+    let budget = "budgets: {rules: [{name: b, window: total, limit: {tokens: 10000000}}]}";
+    let providers = upstream.as_provider("openai");
+    let sandbox = Sandbox::new(&format!("limits: {{peek: 1kB}}\n{providers}\n{budget}"));
+    let error = "{\"error\": {\"message\": \"not a word of it\"}}";
+    let got = answered_early(&sandbox, &upstream, 400, error).await;
+    assert_eq!(got, error);
+    assert_eq!(sandbox.spent("b").await, 0);
+    let answer = "{\"id\": \"c\", \"model\": \"gpt-4o\", \"choices\": [], \
+                  \"usage\": {\"prompt_tokens\": 100, \"completion_tokens\": 20}}";
+    let got = answered_early(&sandbox, &upstream, 200, answer).await;
+    assert_eq!(got, answer);
+    assert_eq!(sandbox.spent("b").await, 120);
 }
 
 #[tokio::test]
