@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     balance::{Balance, Ring},
     journal::CounterName,
-    queue::Line,
+    queue::{Line, Ticket},
     rule::Rule,
     table::Claim,
     threshold::{Crossing, Level},
@@ -108,26 +108,33 @@ impl Seen {
     };
 }
 
-/// A counter in the purse's table.
+/// A counter in the purse's table. There may be a million of them: it is kept small.
 #[derive(Debug)]
 pub(super) struct Counter {
+    /// As of the last call that it was asked about: its limit is the one that holds.
     pub(super) rule: Arc<Rule>,
     pub(super) values: Arc<str>,
     pub(super) unit: Unit,
+    /// The highest threshold that was reported.
+    reported: Level,
+    /// Holds that have a part here; while there are any the counter stays in memory.
+    pub(super) holds: u32,
+    /// When it was last looked at, in seconds of the table's own time.
+    touched: u32,
     /// The first instant of its calendar window; zero for the others.
     pub(super) window: Timestamp,
     pub(super) balance: Balance,
-    /// What the rule says, as of the last call that it was asked about.
-    pub(super) limit: i64,
-    pub(super) raises: Vec<Raise>,
-    /// Holds that have a part here; while there are any the counter stays in memory.
-    pub(super) holds: u32,
-    /// When it was last looked at, by the table's own time.
-    pub(super) touched: Duration,
+    /// When `reported` was.
+    reported_at: Timestamp,
+    extras: Option<Box<Extras>>,
+}
+
+/// What few counters have.
+#[derive(Debug, Default)]
+struct Extras {
+    raises: Vec<Raise>,
     /// Who waits for it.
-    pub(super) line: Line,
-    /// The highest threshold that was reported, and when.
-    reported: (Level, Timestamp),
+    line: Line,
 }
 
 impl Counter {
@@ -148,19 +155,83 @@ impl Counter {
         let limit = rule.limit(claim.unit);
         // What was crossed before we started was reported then.
         let level = rule.thresholds.level(balance.spent(), limit);
-        Self {
+        let mut counter = Self {
             rule,
             values: Arc::clone(&claim.values),
             unit: claim.unit,
             window: claim.window,
             balance,
-            limit,
-            raises: recalled.raises.clone(),
+            reported: level,
+            reported_at: claim.window,
             holds: 0,
-            touched: Duration::ZERO,
-            line: Line::default(),
-            reported: (level, claim.window),
+            touched: 0,
+            extras: None,
+        };
+        counter.raise(&recalled.raises);
+        counter
+    }
+
+    /// Whether it is the one that `claim` names.
+    pub(super) fn is_of(&self, claim: &Claim) -> bool {
+        self.unit == claim.unit
+            && self.window == claim.window
+            && self.values == claim.values
+            && self.rule.identity == claim.rule.identity
+    }
+
+    /// `rule` is what asks now: as edited, maybe.
+    pub(super) fn ask_by(&mut self, rule: &Arc<Rule>) {
+        if !Arc::ptr_eq(&self.rule, rule) {
+            self.rule = Arc::clone(rule);
         }
+    }
+
+    /// Adds to its limit.
+    pub(super) fn raise(&mut self, raises: &[Raise]) {
+        if !raises.is_empty() {
+            self.extras.get_or_insert_default().raises.extend(raises);
+        }
+    }
+
+    fn raises(&self) -> &[Raise] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.raises)
+    }
+
+    /// Whether somebody waits in front of `ticket`, or of one who has none.
+    pub(super) fn is_behind(&self, ticket: Option<Ticket>) -> bool {
+        let line = self.extras.as_ref().map(|extras| &extras.line);
+        line.is_some_and(|line| line.is_behind(ticket))
+    }
+
+    /// Puts `ticket` into the line.
+    pub(super) fn join(&mut self, ticket: Ticket) {
+        self.extras.get_or_insert_default().line.join(ticket);
+    }
+
+    /// Takes `ticket` out of the line.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        if let Some(extras) = &mut self.extras {
+            extras.line.leave(ticket);
+            self.extras
+                .take_if(|extras| extras.line.is_empty() && extras.raises.is_empty());
+        }
+    }
+
+    /// Who waits longest.
+    pub(super) fn first_waiting(&self) -> Option<Ticket> {
+        self.extras.as_ref()?.line.first()
+    }
+
+    /// Looked at when the table's own time was `elapsed`.
+    pub(super) fn touch(&mut self, elapsed: Duration) {
+        self.touched = seconds(elapsed);
+    }
+
+    /// Whether nobody uses it, or has looked at it for `idle`.
+    pub(super) fn is_idle(&self, elapsed: Duration, idle: Duration) -> bool {
+        seconds(elapsed).saturating_sub(self.touched) >= seconds(idle)
+            && self.holds == 0
+            && self.first_waiting().is_none()
     }
 
     /// How it stands, as `verdict` was found.
@@ -184,7 +255,7 @@ impl Counter {
             window: self.window,
             spent: self.balance.spent(),
             reserved: self.balance.reserved(),
-            raises: self.raises.clone(),
+            raises: self.raises().to_vec(),
         }
     }
 
@@ -195,10 +266,10 @@ impl Counter {
     }
 
     pub(super) fn raised_limit(&self, now: Timestamp) -> i64 {
-        self.raises
+        self.raises()
             .iter()
             .filter(|raise| raise.until.is_none_or(|until| now < until))
-            .fold(self.limit, |limit, raise| {
+            .fold(self.rule.limit(self.unit), |limit, raise| {
                 limit.saturating_add(raise.amount)
             })
     }
@@ -241,9 +312,9 @@ impl Counter {
         }
         let spent = self.balance.spent();
         let level = self.rule.thresholds.level(spent, self.raised_limit(now));
-        let (mut reported, at) = self.reported;
+        let mut reported = self.reported;
         if let Window::Rolling(length) = self.rule.calendar.window()
-            && now.since(at) >= length
+            && now.since(self.reported_at) >= length
         {
             // A rolling window has no end at which to begin anew: one length later is a new one.
             reported = reported.min(level);
@@ -251,7 +322,8 @@ impl Counter {
         if level <= reported {
             return None;
         }
-        self.reported = (level, now);
+        self.reported = level;
+        self.reported_at = now;
         Some(Crossing {
             rule: Arc::clone(&self.rule.name),
             values: Arc::clone(&self.values),
@@ -259,4 +331,9 @@ impl Counter {
             window: self.window,
         })
     }
+}
+
+/// Whole seconds of the table's own time: 136 years of them.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

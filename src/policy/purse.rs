@@ -91,11 +91,11 @@ impl Purse {
             let Some((counter, now)) = table.at(claim.place) else {
                 continue;
             };
-            counter.limit = claim.rule.limit(claim.unit);
+            counter.ask_by(&claim.rule);
             let verdict = match claim.ask {
                 None => Verdict::Fits,
                 Some(ask) => match counter.judge(ask, now) {
-                    Verdict::Fits if counter.line.is_behind(ticket) => Verdict::Busy,
+                    Verdict::Fits if counter.is_behind(ticket) => Verdict::Busy,
                     verdict => verdict,
                 },
             };
@@ -154,7 +154,7 @@ impl Purse {
         };
         for claim in busy() {
             if let Some((counter, _)) = table.at(claim.place) {
-                counter.line.join(ticket);
+                counter.join(ticket);
                 table.waiting.stands_at(ticket, claim.place);
             }
         }
@@ -166,7 +166,7 @@ impl Purse {
         let (mut table, _) = self.opened(claims, now)?;
         for claim in claims {
             if let Some((counter, now)) = table.at(claim.place) {
-                counter.limit = claim.rule.limit(claim.unit);
+                counter.ask_by(&claim.rule);
                 let verdict = claim
                     .ask
                     .map_or(Verdict::Fits, |ask| counter.judge(ask, now));
@@ -218,7 +218,7 @@ impl Purse {
             if report == Report::Now {
                 crossings.extend(counter.crossing(now));
             }
-            if let Some(first) = counter.line.first() {
+            if let Some(first) = counter.first_waiting() {
                 wakers.add(table.waiting.wake(first));
             }
         }
@@ -307,8 +307,8 @@ impl Purse {
             for (cell, credit) in credits {
                 counter.balance.recall(*cell, credit.saturating_neg());
             }
-            counter.raises.extend(raise);
-            if let Some(first) = counter.line.first() {
+            counter.raise(raise.as_slice());
+            if let Some(first) = counter.first_waiting() {
                 wakers.add(table.waiting.wake(first));
             }
         }
@@ -425,8 +425,8 @@ impl Purse {
         let mut table = self.table.lock();
         for place in table.waiting.forget(ticket) {
             let first = table.at(place).and_then(|(counter, _)| {
-                counter.line.leave(ticket);
-                counter.line.first()
+                counter.leave(ticket);
+                counter.first_waiting()
             });
             if let Some(first) = first {
                 wakers.add(table.waiting.wake(first));

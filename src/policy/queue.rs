@@ -62,7 +62,7 @@ struct Seat {
     woken: bool,
     waker: Option<Waker>,
     /// The counters in whose lines it stands.
-    counters: Vec<usize>,
+    counters: Vec<u32>,
 }
 
 impl Waiting {
@@ -80,7 +80,7 @@ impl Waiting {
     }
 
     /// Notes that `ticket` stands in the line of `counter`.
-    pub(super) fn stands_at(&mut self, ticket: Ticket, counter: usize) {
+    pub(super) fn stands_at(&mut self, ticket: Ticket, counter: u32) {
         if let Some(seat) = self.places.get_mut(&ticket.0)
             && !seat.counters.contains(&counter)
         {
@@ -89,7 +89,7 @@ impl Waiting {
     }
 
     /// The counters in whose lines `ticket` stood; it is forgotten.
-    pub(super) fn forget(&mut self, ticket: Ticket) -> Vec<usize> {
+    pub(super) fn forget(&mut self, ticket: Ticket) -> Vec<u32> {
         self.places
             .remove(&ticket.0)
             .map(|seat| seat.counters)

@@ -1,11 +1,13 @@
 //! The table inside the purse: counters by key, and the time as it was told.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     counter::{Counter, Recalled, Seen, Unit, Verdict},
+    index::Index,
     queue::Waiting,
     rule::Rule,
+    slots::Slots,
 };
 use crate::base::clock::Timestamp;
 
@@ -25,7 +27,7 @@ pub(super) struct Claim {
     /// The next change: what it shall grow by, or what was spent.
     pub(super) change: i64,
     /// The counter's place in the table, once it was looked up.
-    pub(super) place: usize,
+    pub(super) place: u32,
     /// How the counter stood when it was looked at.
     pub(super) seen: Seen,
 }
@@ -42,7 +44,7 @@ impl Claim {
             cell: window,
             ask: None,
             change: 0,
-            place: usize::MAX,
+            place: u32::MAX,
             seen: Seen::NOTHING,
         }
     }
@@ -58,24 +60,13 @@ impl Claim {
     }
 }
 
-/// Counters by key. Places stay the same as long as a counter is in use.
+/// Counters by rule, unit, window and values. Places stay the same as long as a counter is in use.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    index: HashMap<Key, usize>,
-    counters: Vec<Option<Counter>>,
-    vacant: Vec<usize>,
-    /// Numbers of rules' identities, to keep keys small. Grows only with edits of rules.
-    identities: HashMap<Arc<str>, u32>,
+    index: Index,
+    counters: Slots<Counter>,
     pub(super) waiting: Waiting,
     clock: Told,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    identity: u32,
-    unit: Unit,
-    window: Timestamp,
-    values: Arc<str>,
 }
 
 /// What the table knows of the time.
@@ -109,49 +100,30 @@ impl Table {
     }
 
     /// The counter at `place`, with what has left its window let go, and the time that it lives by.
-    pub(super) fn at(&mut self, place: usize) -> Option<(&mut Counter, Timestamp)> {
+    pub(super) fn at(&mut self, place: u32) -> Option<(&mut Counter, Timestamp)> {
         let clock = self.clock;
-        let counter = self.counters.get_mut(place)?.as_mut()?;
+        let counter = self.counters.get_mut(place)?;
         let now = clock.of(&counter.rule);
         counter.balance.advance(now);
-        counter.touched = clock.elapsed;
+        counter.touch(clock.elapsed);
         Some((counter, now))
     }
 
     /// Finds the claim's counter; false if it is not there.
     pub(super) fn find(&self, claim: &mut Claim) -> bool {
-        if self.is_at_its_place(claim) {
+        let is_its = |place: u32| {
+            let found = self.counters.get(place);
+            found.is_some_and(|counter| counter.is_of(claim))
+        };
+        // It was looked up before, and its counter is still where it was.
+        if is_its(claim.place) {
             return true;
         }
-        let Some(key) = self.key(claim) else {
+        let Some(place) = self.index.find(claim, is_its) else {
             return false;
         };
-        let Some(place) = self.index.get(&key) else {
-            return false;
-        };
-        claim.place = *place;
+        claim.place = place;
         true
-    }
-
-    /// Whether the claim was looked up before, and its counter is still where it was: then there is
-    /// no key to be made.
-    fn is_at_its_place(&self, claim: &Claim) -> bool {
-        let found = self.counters.get(claim.place).and_then(Option::as_ref);
-        found.is_some_and(|counter| {
-            counter.unit == claim.unit
-                && counter.window == claim.window
-                && counter.values == claim.values
-                && counter.rule.identity == claim.rule.identity
-        })
-    }
-
-    fn key(&self, claim: &Claim) -> Option<Key> {
-        Some(Key {
-            identity: *self.identities.get(&claim.rule.identity)?,
-            unit: claim.unit,
-            window: claim.window,
-            values: Arc::clone(&claim.values),
-        })
     }
 
     /// Brings the claim's counter into being, unless it is there by now.
@@ -159,19 +131,10 @@ impl Table {
         if self.find(claim) {
             return;
         }
-        let next = u32::try_from(self.identities.len()).unwrap_or(u32::MAX);
-        let identity = Arc::clone(&claim.rule.identity);
-        self.identities.entry(identity).or_insert(next);
-        let Some(key) = self.key(claim) else {
-            return;
-        };
-        let place = self.vacant.pop().unwrap_or(self.counters.len());
-        match self.counters.get_mut(place) {
-            Some(vacant) => *vacant = Some(Counter::new(claim, recalled)),
-            None => self.counters.push(Some(Counter::new(claim, recalled))),
+        if let Some(place) = self.counters.put(Counter::new(claim, recalled)) {
+            claim.place = place;
+            self.index.insert(place, &self.counters);
         }
-        claim.place = place;
-        self.index.insert(key, place);
     }
 
     /// Sets aside what the claim asks for.
@@ -200,7 +163,7 @@ impl Table {
     /// Every counter, with what has left its window let go.
     pub(super) fn all(&mut self) -> impl Iterator<Item = &Counter> {
         let clock = self.clock;
-        self.counters.iter_mut().flatten().map(move |counter| {
+        self.counters.iter_mut().map(move |counter| {
             counter.balance.advance(clock.of(&counter.rule));
             &*counter
         })
@@ -211,25 +174,17 @@ impl Table {
         let Self {
             index,
             counters,
-            vacant,
             clock,
             ..
         } = self;
-        index.retain(|_, place| {
-            let Some(found) = counters.get_mut(*place) else {
-                return false;
-            };
-            let goes = found.as_ref().is_none_or(|counter| {
-                clock.elapsed.saturating_sub(counter.touched) >= idle
-                    && counter.holds == 0
-                    && counter.line.is_empty()
-                    && may_go(counter)
-            });
-            if goes {
-                *found = None;
-                vacant.push(*place);
+        index.retain(|place| {
+            let stays = counters
+                .get(place)
+                .is_some_and(|counter| !counter.is_idle(clock.elapsed, idle) || !may_go(counter));
+            if !stays {
+                counters.clear(place);
             }
-            !goes
+            stays
         });
     }
 }
