@@ -32,7 +32,8 @@ impl Exchange {
         }
         self.note_shyness(&facts);
         let mut account = self.account(end, &facts);
-        if self.is_unkept(&facts) {
+        let is_unkept = self.is_unkept(&facts);
+        if is_unkept {
             account = Account::in_full(self.reservation.held());
         }
         self.learn(end, &account, &facts);
@@ -55,7 +56,7 @@ impl Exchange {
             cost: account.cost,
             prices,
         };
-        self.settle(&account.charge, &ending, &facts);
+        self.settle(&account.charge, &ending, &facts, is_unkept);
         let span = self.span(ending, account.source, &mut facts);
         let told = (span.usage, span.cost);
         self.proxy.metrics.record(&span);
@@ -98,33 +99,35 @@ impl Exchange {
         }
     }
 
-    fn settle(&mut self, charge: &Charge, ending: &Ending, facts: &ResponseFacts) {
+    fn settle(&mut self, charge: &Charge, ending: &Ending, facts: &ResponseFacts, is_unkept: bool) {
         self.note_remaining(charge);
-        let is_unkept = self.is_unkept(facts);
         let earlier = self.earlier(charge, facts, is_unkept);
-        let crossings = match (self.reservation.take(), earlier) {
-            (Some(hold), None) if self.goes_on(facts) && !is_unkept => {
-                let provider = &self.route.to.provider.name;
-                self.proxy.later.keep(provider, facts.id.as_deref(), hold);
+        let goes_on = self.goes_on(facts) && !is_unkept;
+        let awaited = facts.id.as_deref().filter(|_| goes_on);
+        let crossings = match (self.reservation.take(), earlier, awaited) {
+            (Some(hold), None, Some(id)) => {
+                self.proxy
+                    .later
+                    .keep(&self.route.to.provider.name, id, hold);
                 Vec::new()
             },
-            (own, Some(mut earlier)) => {
+            (own, Some(mut earlier), _) => {
                 if let Some(own) = own {
                     own.release();
                 }
                 earlier.ends(ending.clone());
                 earlier.settle(*charge)
             },
-            (Some(mut own), None) if self.sent.is_none() => {
+            (Some(mut own), None, None) if self.sent.is_none() => {
                 own.ends(ending.clone());
                 own.release();
                 Vec::new()
             },
-            (Some(mut own), None) => {
+            (Some(mut own), None, None) => {
                 own.ends(ending.clone());
                 own.settle(*charge)
             },
-            (None, None) => Vec::new(),
+            (None, None, _) => Vec::new(),
         };
         for crossing in &crossings {
             reserve::log(crossing);
@@ -137,10 +140,10 @@ impl Exchange {
     }
 
     /// Whether what the call holds is charged now, though its answer is made later: there is no room
-    /// to keep it, or it has no name.
+    /// to keep it. To be asked once, as that is counted.
     fn is_unkept(&self, facts: &ResponseFacts) -> bool {
         let is_held = self.reservation.hold.is_some() && self.sent.is_some();
-        is_held && self.goes_on(facts) && !self.proxy.later.can_keep(facts.id.as_deref())
+        is_held && self.goes_on(facts) && !self.proxy.later.has_room()
     }
 
     /// What was kept for the response whose end this call shows: that is settled then, and not what

@@ -120,21 +120,19 @@ impl Later {
         Ok(())
     }
 
-    /// Whether a response of that id can be kept now.
-    pub(super) fn can_keep(&self, id: Option<&str>) -> bool {
-        id.is_some() && self.kept.len() < MAX_KEPT
-    }
-
-    /// Keeps a hold until the end of its response is seen. With too many of them, or without an id,
-    /// it is charged in full at once, as it is when it is dropped.
-    pub(super) fn keep(&self, provider: &str, id: Option<&str>, mut hold: Hold) {
-        let Some(id) = id else { return };
-        if self.kept.len() < MAX_KEPT {
-            hold.await_response(provider, id);
-            self.insert(provider, id, hold);
-        } else {
+    /// Whether one more hold can be kept now; counts if it cannot.
+    pub(super) fn has_room(&self) -> bool {
+        let has_room = self.kept.len() < MAX_KEPT;
+        if !has_room {
             self.turned_away.fetch_add(1, Relaxed);
         }
+        has_room
+    }
+
+    /// Keeps a hold, for which there is room, until the end of its response is seen.
+    pub(super) fn keep(&self, provider: &str, id: &str, mut hold: Hold) {
+        hold.await_response(provider, id);
+        self.insert(provider, id, hold);
     }
 
     /// Calls that found no room to be kept.
@@ -325,7 +323,7 @@ mod tests {
     fn what_is_awaited_for_a_day_is_charged_in_full_and_not_billed_any_more() {
         let engine = engine();
         let later = Later::new(Arc::clone(engine.purse()));
-        later.keep("openai", Some("resp_1"), hold(&engine));
+        later.keep("openai", "resp_1", hold(&engine));
         later.sweep(NOW + PATIENCE - Duration::from_nanos(1));
         assert_eq!((later.len(), stands(&engine)), (1, (0, 30)));
         later.sweep(NOW + PATIENCE);
@@ -334,15 +332,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_without_an_id_or_twice_under_one_is_charged_at_once() {
+    fn what_is_kept_twice_under_one_id_is_charged_at_once() {
         let engine = engine();
         let later = Later::new(Arc::clone(engine.purse()));
-        assert!(!later.can_keep(None) && later.can_keep(Some("resp_1")));
-        later.keep("openai", None, hold(&engine));
-        assert_eq!(stands(&engine), (30, 0));
-        later.keep("openai", Some("resp_1"), hold(&engine));
-        later.keep("openai", Some("resp_1"), hold(&engine));
-        assert_eq!((later.len(), stands(&engine)), (1, (60, 30)));
+        later.keep("openai", "resp_1", hold(&engine));
+        later.keep("openai", "resp_1", hold(&engine));
+        assert_eq!((later.len(), stands(&engine)), (1, (30, 30)));
+    }
+
+    #[test]
+    fn who_finds_no_room_is_counted() {
+        let engine = engine();
+        let later = Later::new(Arc::clone(engine.purse()));
+        for n in 0..MAX_KEPT {
+            assert!(later.has_room());
+            let nothing = Held {
+                request_id: RequestId::new(NOW),
+                hold: HoldId(1),
+                admitted: NOW,
+                parts: Vec::new(),
+            };
+            let hold = engine.restore(&nothing, NOW).unwrap();
+            later.insert("openai", &n.to_string(), hold);
+        }
+        assert_eq!((later.len(), later.turned_away()), (MAX_KEPT, 0));
+        assert!(!later.has_room());
+        assert_eq!(later.turned_away(), 1);
     }
 
     #[test]

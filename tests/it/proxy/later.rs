@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use super::priced;
+use super::{has_time, priced};
 use crate::support::{Answer, Sandbox, client};
 
 async fn get(sandbox: &Sandbox, id: &str) -> Answer {
@@ -118,4 +118,24 @@ async fn a_response_is_read_even_when_the_budget_is_used_up() {
     assert_eq!(get(&sandbox, &id).await.status, 200);
     assert_eq!(sandbox.spent("daily").await, 4_250_000);
     assert_eq!(get(&sandbox, &id).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_finds_no_room_to_be_awaited_is_charged_at_once_and_counted() {
+    if !has_time() {
+        return;
+    }
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 50.00}"));
+    let body = json!({"model": "gpt-4o", "input": "hello", "background": true,
+        "max_output_tokens": 50});
+    let over = "tollgate_over_bound_total{what=\"awaited_responses\"}";
+    let mut awaited = 0;
+    while sandbox.budget("daily").spent == 0 {
+        sandbox.mock.next_with("polls=2").unwrap();
+        assert_eq!(sandbox.post("/v1/responses", &body).await.status, 200);
+        sandbox.settled().await;
+        awaited += 1;
+    }
+    assert_eq!(sandbox.app.holdings().awaited_responses, awaited - 1);
+    assert!((sandbox.metric(over) - 1.0).abs() < 0.1);
 }
