@@ -324,11 +324,15 @@ impl Turns {
             turn.facts.unread = true;
             if let Some(exchange) = &mut turn.exchange {
                 exchange.partial = Some(UNREAD);
-                if !exchange.may_go_on(&turn.facts)
-                    && let Some(refusal) = &exchange.refusal
-                {
-                    return Told::Cut(refusal.clone());
-                }
+            }
+        }
+        // Only now, since the first that may not go on ends them all.
+        for turn in &mut self.open {
+            if let Some(exchange) = &mut turn.exchange
+                && !exchange.may_go_on(&turn.facts)
+                && let Some(refusal) = &exchange.refusal
+            {
+                return Told::Cut(refusal.clone());
             }
         }
         Told::Pass

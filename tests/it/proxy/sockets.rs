@@ -362,6 +362,30 @@ async fn compressed_messages_are_read_on_the_side() {
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_read_may_be_of_any_response_under_way() {
+    let upstream = Upstream::bind().await;
+    // For two first steps, and not for all that a response may have.
+    let budget = BUDGET.replace("1.00", "0.10");
+    let sandbox = Sandbox::new(&format!("{}\n{budget}", upstream.as_provider("openai")));
+    let path = "/v1/responses";
+    let mut ends = open(sandbox.addr(), &upstream, path, "permessage-deflate").await;
+    let create = json!({"type": "response.create", "model": "gpt-4o", "input": "Hi"});
+    for id in ["r1", "r2"] {
+        ends.up(up(&create)).await;
+        ends.down(down(&created(id))).await;
+    }
+    let mut damaged = frame(Opcode::Text, b"\xff\xff\xff", None);
+    damaged[0] |= 0x40;
+    ends.provider.send(damaged).await;
+    assert_eq!(ends.heard().await.0, 0x81);
+    ends.closed(1008).await;
+    for span in &spans(&sandbox, 3).await[..2] {
+        assert_eq!(span.get("tollgate.partial"), "socket message");
+        assert_eq!(span.get("tollgate.usage.source"), "ceiling");
+    }
+}
+
+#[tokio::test]
 async fn turns_of_a_live_socket_are_calls_and_a_refused_one_closes_it() {
     let usage = json!({"promptTokenCount": 30, "responseTokenCount": 20, "totalTokenCount": 50,
         "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 30}],
