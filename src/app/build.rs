@@ -7,6 +7,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use super::{keyrings, shelf::Shelf};
 use crate::{
     config::Config,
+    guard::Guards,
     net::{
         config::{Egress, Upstream as UpstreamConfig},
         connect::{Connector, egress_from_env},
@@ -39,6 +40,7 @@ pub(super) fn live(
     let pricing = priced(config, &providers, fetched)?;
     let keyrings = keyrings::open(&providers, before)?;
     let trusted = &config.identity.trusted;
+    let guards = Guards::build(&config.guards, before.map(Live::guards));
     let before = before.map(Live::engine);
     let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, purse, before)
         .map_err(|error| Impossible(error.to_string()))?;
@@ -46,6 +48,7 @@ pub(super) fn live(
         providers,
         pricing,
         engine,
+        guards,
         budgets: &config.budgets,
         identity: config.identity.clone(),
         limits: &config.limits,
