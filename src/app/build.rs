@@ -4,10 +4,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::{keyrings, shelf::Shelf};
+use super::keyrings;
 use crate::{
     config::Config,
-    guard::Guards,
     net::{
         config::{Egress, Upstream as UpstreamConfig},
         connect::{Connector, egress_from_env},
@@ -25,8 +24,7 @@ use crate::{
 #[error("{0}")]
 pub struct Impossible(pub(super) String);
 
-/// The proxy's snapshot. `before`: the one it replaces, whose rates go on. `fetched`: the price book
-/// from `pricing.url`, if it has come.
+/// The proxy's snapshot. `before`: the one it replaces, whose rates go on.
 ///
 /// # Errors
 /// A provider, a price file or a rule cannot be built as it is written.
@@ -34,13 +32,11 @@ pub(super) fn live(
     config: &Config,
     purse: &Arc<Purse>,
     before: Option<&Live>,
-    fetched: Option<Arc<Book>>,
 ) -> Result<Live, Impossible> {
     let providers = providers(config)?;
-    let pricing = priced(config, &providers, fetched)?;
+    let pricing = priced(config, &providers)?;
     let keyrings = keyrings::open(&providers, before)?;
     let trusted = &config.identity.trusted;
-    let guards = Guards::build(&config.guards, before.map(Live::guards));
     let before = before.map(Live::engine);
     let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, purse, before)
         .map_err(|error| Impossible(error.to_string()))?;
@@ -48,7 +44,6 @@ pub(super) fn live(
         providers,
         pricing,
         engine,
-        guards,
         budgets: &config.budgets,
         identity: config.identity.clone(),
         limits: &config.limits,
@@ -57,21 +52,12 @@ pub(super) fn live(
     }))
 }
 
-/// What tokens cost by this configuration, and by the price book that was fetched last.
+/// What tokens cost by this configuration.
 ///
 /// # Errors
 /// A provider or the price file cannot be used as it is written.
 pub fn pricing(config: &Config) -> Result<Pricing, Impossible> {
-    let url = config.pricing.url.as_ref();
-    let fetched = url.and_then(|url| Shelf::of(&config.store.path).book(url));
-    let book = fetched.map(|fetched| fetched.book);
-    priced(config, &providers(config)?, book)
-}
-
-/// Why the price book of `pricing.url` that is used is not the latest, if it is not: in words.
-pub fn price_trouble(config: &Config) -> Option<String> {
-    let url = config.pricing.url.as_ref()?;
-    Shelf::of(&config.store.path).trouble(url)
+    priced(config, &providers(config)?)
 }
 
 fn providers(config: &Config) -> Result<Providers, Impossible> {
@@ -81,18 +67,13 @@ fn providers(config: &Config) -> Result<Providers, Impossible> {
     })
 }
 
-fn priced(
-    config: &Config,
-    providers: &Providers,
-    fetched: Option<Arc<Book>>,
-) -> Result<Pricing, Impossible> {
+fn priced(config: &Config, providers: &Providers) -> Result<Pricing, Impossible> {
     let free: Vec<&str> = providers
         .iter()
         .filter(|provider| provider.free)
         .map(|provider| &*provider.name)
         .collect();
-    let book = book(config, fetched)?;
-    Ok(Pricing::new(&config.pricing, book, &free))
+    Ok(Pricing::new(&config.pricing, book(config)?, &free))
 }
 
 /// Whether any budget is configured, so that what was spent must be kept.
@@ -102,16 +83,15 @@ pub(super) fn has_budgets(config: &Config) -> bool {
     simple.iter().any(Option::is_some) || !budgets.rules.is_empty()
 }
 
-fn book(config: &Config, fetched: Option<Arc<Book>>) -> Result<Arc<Book>, Impossible> {
+fn book(config: &Config) -> Result<Book, Impossible> {
     let Some(path) = &config.pricing.file else {
-        return Ok(fetched.unwrap_or_else(|| Arc::new(Book::built_in())));
+        return Ok(Book::built_in());
     };
     let wrong = |error: &dyn std::fmt::Display| {
         Impossible(format!("pricing.file: {}: {error}", path.display()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    let book = Book::parse(&text).map_err(|error| wrong(&error))?;
-    Ok(Arc::new(book))
+    Book::parse(&text).map_err(|error| wrong(&error))
 }
 
 /// What opens connections to providers. One for all workers: it holds the system's certificates,

@@ -11,6 +11,7 @@ use super::{
     problem::{Dialect, Problem},
     reply::{Payload, event},
     script::Finish,
+    writer,
 };
 
 /// Reads a request.
@@ -192,11 +193,16 @@ impl Chat<'_, '_> {
                 Told::Nothing
             }
         };
+        let by_writer = writer::serves(&self.ask.asked.model);
         let mut events = Vec::with_capacity(said.pieces.len() + 4);
         for index in 0..self.ask.asked.answers {
             let mut add = |delta: &Json, finish: Option<&str>| {
-                let choice = object! {
-                    "index": index, "delta": delta, "logprobs": (), "finish_reason": finish,
+                let choice = if by_writer {
+                    writer::choice(index, delta, finish)
+                } else {
+                    object! {
+                        "index": index, "delta": delta, "logprobs": (), "finish_reason": finish,
+                    }
                 };
                 events.push(self.chunk(&[choice], &told()));
             };
@@ -214,7 +220,10 @@ impl Chat<'_, '_> {
         if let Some(counts) = counts {
             events.push(self.chunk(&[], &Told::Usage(counts)));
         }
-        events.push(event("[DONE]"));
+        // Writer's streams just stop.
+        if !by_writer {
+            events.push(event("[DONE]"));
+        }
         events
     }
 

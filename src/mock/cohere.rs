@@ -21,6 +21,8 @@ pub(super) enum Verb {
     Chat,
     /// `/v1/chat`
     ChatV1,
+    /// `/v1/generate`
+    Generate,
     /// `/v1/embed`, `/v2/embed`
     Embed,
     /// `/v1/rerank`, `/v2/rerank`
@@ -35,9 +37,10 @@ const A_SEARCH: usize = 100;
 impl Verb {
     /// The verb of a path's end.
     pub(super) fn of(path: &str) -> Option<Self> {
-        const ENDS: [(&str, Verb); 6] = [
+        const ENDS: [(&str, Verb); 7] = [
             ("/v2/chat", Verb::Chat),
             ("/v1/chat", Verb::ChatV1),
+            ("/v1/generate", Verb::Generate),
             ("/v1/embed", Verb::Embed),
             ("/v2/embed", Verb::Embed),
             ("/v1/rerank", Verb::Rerank),
@@ -53,6 +56,7 @@ pub(super) fn read(body: &Value, verb: Verb) -> Result<Conversation, Problem> {
     match verb {
         Verb::Chat => chat::read(body),
         Verb::ChatV1 => Ok(first(body)),
+        Verb::Generate => Ok(text(body)),
         Verb::Embed | Verb::Rerank => Ok(Conversation {
             model: str_at(body, "model").to_owned(),
             turns: list_at(body, "texts")
@@ -100,6 +104,21 @@ fn first(body: &Value) -> Conversation {
     asked
 }
 
+fn text(body: &Value) -> Conversation {
+    Conversation {
+        model: str_at(body, "model").to_owned(),
+        turns: vec![Turn::User(str_at(body, "prompt").to_owned())],
+        max_tokens: body.get("max_tokens").and_then(Value::as_u64),
+        answers: body
+            .get("num_generations")
+            .and_then(Value::as_u64)
+            .and_then(|count| usize::try_from(count).ok())
+            .map_or(1, |count| count.clamp(1, 5)),
+        stream: body.get("stream").and_then(Value::as_bool) == Some(true),
+        ..Conversation::default()
+    }
+}
+
 /// A tool of the first version, whose parameters have Python's types.
 fn tool(tool: &Value) -> Tool {
     let mut schema = json!({"type": "object", "properties": {}});
@@ -139,8 +158,12 @@ pub(super) fn write(ask: &mut Ask<'_>, verb: Verb, body: &Value) -> Payload {
             Payload::Events(events, Newline::Lf)
         },
         Verb::Chat => Payload::json(&said.whole()),
-        Verb::ChatV1 if said.ask.asked.stream => {
-            let lines = failing(said.lines(), said.ask.behaviour, |problem| {
+        Verb::ChatV1 | Verb::Generate if said.ask.asked.stream => {
+            let lines = match verb {
+                Verb::Generate => said.text_lines(),
+                _ => said.lines(),
+            };
+            let lines = failing(lines, said.ask.behaviour, |problem| {
                 line(&object! {
                     "is_finished": true, "event_type": "stream-end", "finish_reason": "ERROR",
                     "message": problem.message,
@@ -149,6 +172,7 @@ pub(super) fn write(ask: &mut Ask<'_>, verb: Verb, body: &Value) -> Payload {
             Payload::Stream(lines, "application/stream+json")
         },
         Verb::ChatV1 => Payload::json(&said.first()),
+        Verb::Generate => Payload::json(&said.generated()),
         Verb::Embed => Payload::json(&said.embeddings(body)),
         Verb::Rerank => Payload::json(&said.ranking(body)),
     }
@@ -311,6 +335,40 @@ impl Said<'_, '_> {
         lines.push(line(&object! {
             "is_finished": true, "event_type": "stream-end",
             "finish_reason": self.finish(), "response": self.first(),
+        }));
+        lines
+    }
+
+    fn generated(&self) -> Json {
+        let text = self.ask.said.text();
+        let generation = |index| {
+            object! {
+                "id": self.id, "index": index, "text": text, "finish_reason": self.finish(),
+            }
+        };
+        let generations: Vec<_> = (0..self.ask.asked.answers).map(generation).collect();
+        let meta = Members::new().with("api_version", &object! {"version": "1"});
+        object! {
+            "id": self.id,
+            "generations": generations,
+            "prompt": self.ask.asked.last_user(),
+            "meta": self.usage(meta),
+        }
+    }
+
+    fn text_lines(&self) -> Vec<Bytes> {
+        let mut lines = Vec::new();
+        for index in 0..self.ask.asked.answers {
+            lines.extend(self.ask.said.pieces.iter().map(|piece| {
+                line(&object! {
+                    "is_finished": false, "event_type": "text-generation", "text": piece,
+                    "index": index,
+                })
+            }));
+        }
+        lines.push(line(&object! {
+            "is_finished": true, "event_type": "stream-end",
+            "finish_reason": self.finish(), "response": self.generated(),
         }));
         lines
     }

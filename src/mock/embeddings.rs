@@ -16,14 +16,7 @@ pub(super) fn write(body: &Value, wanted: Counts) -> Result<Json, Problem> {
     let Some(model) = body.get("model").and_then(Value::as_str) else {
         return Err(Problem::invalid("you must provide a model parameter"));
     };
-    let inputs = match body.get("input") {
-        Some(Value::Array(inputs)) if !inputs.iter().all(Value::is_number) => inputs.clone(),
-        Some(input) => vec![input.clone()],
-        None => {
-            let problem = Problem::invalid("Missing required parameter: 'input'.");
-            return Err(problem.param("input").code("missing_required_parameter"));
-        },
-    };
+    let inputs = inputs(body)?;
     let mut members = Members::new();
     if by_mistral(model) {
         members.put("id", &"embd-mock");
@@ -43,6 +36,18 @@ pub(super) fn write(body: &Value, wanted: Counts) -> Result<Json, Problem> {
     Ok(members.close())
 }
 
+/// What is to be embedded: texts, or lists of tokens.
+pub(super) fn inputs(body: &Value) -> Result<Vec<Value>, Problem> {
+    match body.get("input") {
+        Some(Value::Array(inputs)) if !inputs.iter().all(Value::is_number) => Ok(inputs.clone()),
+        Some(input) => Ok(vec![input.clone()]),
+        None => {
+            let problem = Problem::invalid("Missing required parameter: 'input'.");
+            Err(problem.param("input").code("missing_required_parameter"))
+        },
+    }
+}
+
 /// Tokens of an input: its own number of them if it is a list of tokens.
 fn counted(input: &Value) -> u64 {
     match input {
@@ -51,7 +56,8 @@ fn counted(input: &Value) -> u64 {
     }
 }
 
-fn data(body: &Value, inputs: &[Value]) -> Vec<Json> {
+/// The vectors of these inputs.
+pub(super) fn data(body: &Value, inputs: &[Value]) -> Vec<Json> {
     let dimensions = body
         .get("dimensions")
         .and_then(Value::as_u64)

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::{
-    Options,
+    Options, aleph_alpha,
     answer::{Ask, Ids},
     anthropic, aws, bedrock,
     behaviour::{Behaviour, BehaviourError},
@@ -36,7 +36,7 @@ use super::{
     script::{self, Rule},
     send::Way,
     stored::Stores,
-    usual,
+    usual, voyage, watsonx, writer,
 };
 
 /// What all connections share.
@@ -256,9 +256,7 @@ impl Call {
             None => (serde_json::from_slice(&body).ok(), Bytes::new()),
         };
         let mut model = route::model_in(path);
-        let in_body = value
-            .as_mut()
-            .and_then(|body: &mut Value| body.get_mut("model"));
+        let in_body = value.as_mut().and_then(route::model_of);
         if let Some(Value::String(name)) = &in_body {
             model.clone_from(name);
         }
@@ -269,14 +267,13 @@ impl Call {
         if let Some(in_body) = in_body.filter(|_| !settings.is_empty()) {
             *in_body = model.clone().into();
         }
-        // Vertex AI has Anthropic's models in the path.
-        if path.ends_with("awPredict")
-            && let Some(body) = value.as_mut().and_then(Value::as_object_mut)
-        {
-            body.entry("model").or_insert_with(|| model.clone().into());
-        }
+        let operation = Operation::of(method, target, &headers);
+        let operation = match &mut value {
+            Some(body) => operation.settled(path, &model, body),
+            None => operation,
+        };
         Self {
-            operation: Operation::of(method, target, &headers),
+            operation,
             method: method.clone(),
             target: target.to_owned(),
             headers,
@@ -332,7 +329,9 @@ impl Call {
             },
             Operation::Messages => &anthropic::read,
             Operation::MessagesCount => &anthropic::read_to_count,
-            Operation::Completions => &|body| completions::read(body, "max_tokens"),
+            Operation::Completions | Operation::Writer => {
+                &|body| completions::read(body, "max_tokens")
+            },
             Operation::Complete => &|body| completions::read(body, "max_tokens_to_sample"),
             Operation::Run => &runs::read,
             Operation::Generate(_) | Operation::GenerateCount => {
@@ -341,7 +340,10 @@ impl Call {
             Operation::Bedrock(verb) => &|body| bedrock::read(body, &self.model, *verb),
             Operation::Cohere(verb) => &|body| cohere::read(body, *verb),
             Operation::Ollama(verb) => &|body| ollama::read(body, *verb),
+            Operation::Watsonx(verb) => &|body| watsonx::read(body, *verb),
+            Operation::AlephAlpha => &aleph_alpha::read,
             Operation::Stored(..)
+            | Operation::Voyage(_)
             | Operation::Embeddings
             | Operation::Embed(_)
             | Operation::Beside(_)
@@ -399,13 +401,12 @@ impl Call {
             return Ok(Reply::ok(self.write(&mut ask, state)?));
         }
         let (_, query) = self.target.split_once('?').unwrap_or_default();
+        let counts = behaviour.answer.usage;
         Ok(match &self.operation {
             Operation::Stored(deed, id) => Reply::ok(state.stores.act(*deed, id, query)?),
-            Operation::Embeddings => {
-                Reply::json(&embeddings::write(self.json()?, behaviour.answer.usage)?)
-            },
+            Operation::Embeddings => Reply::json(&embeddings::write(self.json()?, counts)?),
+            Operation::Voyage(verb) => Reply::json(&voyage::write(self.json()?, *verb, counts)?),
             Operation::Embed(form) => {
-                let counts = behaviour.answer.usage;
                 let body = self.json()?;
                 Reply::json(&google_embeddings::write(body, *form, &self.model, counts)?)
             },
@@ -452,6 +453,9 @@ impl Call {
             Operation::GenerateCount => Payload::json(&gemini::count(ask.asked)),
             Operation::Cohere(verb) => cohere::write(ask, *verb, body),
             Operation::Ollama(verb) => ollama::write(ask, *verb, body),
+            Operation::Watsonx(verb) => watsonx::write(ask, *verb),
+            Operation::AlephAlpha => aleph_alpha::write(ask),
+            Operation::Writer => writer::write(ask),
             _ => chat::write(ask, usage_asked),
         })
     }

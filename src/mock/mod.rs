@@ -9,6 +9,7 @@
 //! - Every other path is an echo. What was received is kept ([`Received`]), also at
 //!   `GET /__mock/requests`; `DELETE` forgets it.
 
+mod aleph_alpha;
 mod answer;
 mod anthropic;
 mod audio;
@@ -50,7 +51,10 @@ mod send;
 mod server;
 mod stored;
 mod usual;
+mod voyage;
+mod watsonx;
 mod wire;
+mod writer;
 
 use std::{io, net::SocketAddr, sync::Arc, sync::atomic::Ordering};
 

@@ -27,8 +27,14 @@ pub(super) fn models(dialect: Dialect, now: u64) -> Json {
         names.iter().map(|name| model(name)).collect::<Vec<_>>()
     };
     match dialect {
-        // Bedrock's runtime has none.
-        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere | Dialect::Ollama => {
+        // Bedrock's runtime has none, and of the others it is not asked.
+        Dialect::OpenAi
+        | Dialect::Bedrock
+        | Dialect::Cohere
+        | Dialect::Ollama
+        | Dialect::Watsonx
+        | Dialect::AlephAlpha
+        | Dialect::Voyage => {
             let models = each(OPENAI, &|name| {
                 object! {"id": name, "object": "model", "created": now, "owned_by": "mock"}
             });

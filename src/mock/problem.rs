@@ -17,6 +17,9 @@ pub(super) enum Dialect {
     Bedrock,
     Cohere,
     Ollama,
+    Watsonx,
+    AlephAlpha,
+    Voyage,
 }
 
 /// Why a request gets no answer.
@@ -103,6 +106,19 @@ impl Problem {
             Dialect::Bedrock => object! {"message": message},
             Dialect::Cohere => object! {"id": request_id, "message": message},
             Dialect::Ollama => object! {"error": message},
+            Dialect::Watsonx => {
+                let code = self.code.as_deref().unwrap_or("invalid_request_entity");
+                object! {
+                    "errors": [object! {"code": code, "message": message}],
+                    "trace": request_id,
+                    "status_code": status,
+                }
+            },
+            Dialect::AlephAlpha => {
+                let code = self.code.as_deref().unwrap_or("VALIDATION_ERROR");
+                object! {"error": message, "code": code}
+            },
+            Dialect::Voyage => object! {"detail": message},
         }
     }
 

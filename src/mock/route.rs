@@ -2,6 +2,7 @@
 //! `/openai/v1/chat/completions`, `/api/v1/chat/completions`, Azure's deployments.
 
 use http::{HeaderMap, Method};
+use serde_json::{Value, json};
 
 use super::{
     bedrock::{self, Verb},
@@ -12,6 +13,7 @@ use super::{
     ollama,
     problem::Dialect,
     stored::Deed,
+    voyage, watsonx, writer,
 };
 
 /// What is asked for.
@@ -38,6 +40,11 @@ pub(super) enum Operation {
     Bedrock(Verb),
     Cohere(cohere::Verb),
     Ollama(ollama::Verb),
+    Watsonx(watsonx::Verb),
+    AlephAlpha,
+    Voyage(voyage::Verb),
+    /// Writer's completions.
+    Writer,
     /// Embeddings, or images; the model is in the path.
     Embed(Form),
     Models(Dialect),
@@ -80,6 +87,11 @@ impl Operation {
             ("/v1/messages", Operation::Messages),
             ("/v1/messages/count_tokens", Operation::MessagesCount),
             ("/v1/complete", Operation::Complete),
+            ("/complete", Operation::AlephAlpha),
+            // watsonx.ai; Databricks.
+            ("/text/chat", Operation::Chat),
+            ("/text/chat_stream", Operation::Chat),
+            ("/invocations", Operation::Chat),
             (":generateContent", Operation::Generate(Manner::Whole)),
             (":countTokens", Operation::GenerateCount),
             (":embedContent", Operation::Embed(Form::One)),
@@ -106,8 +118,38 @@ impl Operation {
         if let Some(verb) = ollama::Verb::of(path) {
             return Self::Ollama(verb);
         }
+        if let Some(verb) = watsonx::Verb::of(path) {
+            return Self::Watsonx(verb);
+        }
         let found = ENDS.iter().find(|(end, _)| path.ends_with(end));
         found.map_or(Self::Echo, |(_, operation)| operation.clone())
+    }
+
+    /// The operation, as the body tells it where two hosts have the same path. Into the body is put
+    /// what some hosts have elsewhere: the model, and that a stream with usage is wanted.
+    pub(super) fn settled(self, path: &str, model: &str, body: &mut Value) -> Self {
+        // Anthropic's models on Vertex AI; Databricks' and watsonx.ai's chat.
+        let is_elsewhere = path.ends_with("awPredict") || self == Self::Chat;
+        if let Some(body) = body.as_object_mut()
+            && is_elsewhere
+            && !model.is_empty()
+        {
+            body.entry("model").or_insert_with(|| model.into());
+            if path.ends_with("/chat_stream") {
+                body.insert("stream".to_owned(), true.into());
+                let options = json!({"include_usage": true});
+                body.insert("stream_options".to_owned(), options);
+            }
+        }
+        match self {
+            Self::Cohere(cohere::Verb::ChatV1) if body.get("messages").is_some() => Self::Chat,
+            Self::Completions if writer::serves(model) => Self::Writer,
+            Self::Embeddings if voyage::serves(model) => Self::Voyage(voyage::Verb::Embed),
+            Self::Cohere(cohere::Verb::Rerank) if voyage::serves(model) => {
+                Self::Voyage(voyage::Verb::Rerank)
+            },
+            told => told,
+        }
     }
 
     /// Whether a batch can have requests for it.
@@ -133,6 +175,9 @@ impl Operation {
             Self::Bedrock(_) => Dialect::Bedrock,
             Self::Cohere(_) => Dialect::Cohere,
             Self::Ollama(_) => Dialect::Ollama,
+            Self::Watsonx(_) => Dialect::Watsonx,
+            Self::AlephAlpha => Dialect::AlephAlpha,
+            Self::Voyage(_) => Dialect::Voyage,
             Self::Chat
             | Self::Completions
             | Self::Responses
@@ -141,18 +186,31 @@ impl Operation {
             | Self::Run
             | Self::Stored(..)
             | Self::Embeddings
+            | Self::Writer
             | Self::Echo => Dialect::OpenAi,
         }
     }
 }
 
-/// The model in a path like `/v1beta/models/{model}:generateContent` or `/model/{model}/converse`;
-/// empty if there is none.
+/// The model in a body, watsonx.ai's included.
+pub(super) fn model_of(body: &mut Value) -> Option<&mut Value> {
+    let body = body.as_object_mut()?;
+    let mut names = ["model", "model_id"].into_iter();
+    let name = names.find(|name| body.contains_key(*name))?;
+    body.get_mut(name)
+}
+
+/// The model in a path like `/v1beta/models/{model}:generateContent`, `/model/{model}/converse` or
+/// `/serving-endpoints/{model}/invocations`; empty if there is none.
 pub(super) fn model_in(path: &str) -> String {
     if let Some(model) = bedrock::model_in(path) {
         return model;
     }
-    let last = path.rsplit('/').next().unwrap_or_default();
+    let mut segments = path.rsplit('/');
+    let last = segments.next().unwrap_or_default();
+    if last == "invocations" {
+        return segments.next().unwrap_or_default().to_owned();
+    }
     let model = last.rsplit_once(':').map_or("", |(model, _)| model);
     // Clients may encode what separates settings.
     model.replace("%3B", ";").replace("%3D", "=")

@@ -35,7 +35,8 @@ pub(super) fn put(headers: &mut HeaderMap, dialect: Dialect, request_id: &str) {
         Dialect::Gemini => ("x-goog-request-id", GEMINI),
         Dialect::Bedrock => ("x-amzn-requestid", BEDROCK),
         Dialect::Cohere => ("x-debug-trace-id", NONE),
-        Dialect::Ollama => ("x-request-id", NONE),
+        Dialect::Watsonx => ("x-global-transaction-id", NONE),
+        Dialect::Ollama | Dialect::AlephAlpha | Dialect::Voyage => ("x-request-id", NONE),
     };
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static(id), value);

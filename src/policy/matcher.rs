@@ -13,14 +13,13 @@ use crate::{
 
 /// A resolved `match`: only the fields that were given.
 #[derive(Debug)]
-pub struct Matcher {
+pub(super) struct Matcher {
     fields: Vec<(Per, Vec<Glob>)>,
     tags: Vec<(String, Vec<Glob>)>,
 }
 
 impl Matcher {
-    /// Resolves `config`.
-    pub fn new(config: &Match) -> Self {
+    pub(super) fn new(config: &Match) -> Self {
         let fields = [
             (Per::Agent, &config.agent),
             (Per::User, &config.user),
@@ -44,7 +43,7 @@ impl Matcher {
     }
 
     /// Whether the rule counts this call. A label that the call lacks matches nothing.
-    pub fn matches(&self, subject: &Subject<'_>, trusted: &[Source]) -> bool {
+    pub(super) fn matches(&self, subject: &Subject<'_>, trusted: &[Source]) -> bool {
         let any = |globs: &[Glob], value: Option<&str>| {
             value.is_some_and(|value| globs.iter().any(|glob| glob.matches(value)))
         };

@@ -125,6 +125,7 @@ impl Dialect for AlephAlpha {
             return Ok(());
         }
         let mut error = ErrorFacts::default();
+        let (mut choice, mut reason) = (None, None);
         Json::document(&event.data).object(|key, value| match key {
             b"model_version" => facts.model = value.take().name(),
             b"num_tokens_prompt_total" => facts.usage.input = value.take().u64(),
@@ -136,11 +137,17 @@ impl Dialect for AlephAlpha {
                     completion(item, position, facts, state);
                 });
             },
+            // The summary of one text of a stream.
+            b"index" => choice = value.take().u64(),
+            b"finish_reason" => reason = value.take().name(),
             b"completion" => facts.output_bytes += value.count(),
             b"error" => error.message = value.take().text_up_to(MAX_MESSAGE),
             b"code" => error.kind = value.take().name(),
             _ => {},
         })?;
+        if let Some(reason) = reason {
+            state.finish(facts, choice.unwrap_or(0), &reason);
+        }
         if error.message.is_some() {
             error.code.clone_from(&error.kind);
             facts.error = Some(error);
@@ -204,6 +211,7 @@ fn completion(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::usage::Usage;
 
     #[test]
     fn only_its_own_paths_are_known() {
@@ -214,6 +222,29 @@ mod tests {
             AlephAlpha.operation(&Method::POST, "/embed").spends,
             Spends::Unknown
         );
+    }
+
+    #[test]
+    fn a_stream_says_why_each_text_ended_and_then_what_all_took() {
+        let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
+        for event in [
+            r#"{"type":"stream_chunk","index":0,"completion":"Hi"}"#,
+            r#"{"type":"stream_summary","index":1,"model_version":"v","finish_reason":"end_of_text"}"#,
+            r#"{"type":"stream_summary","index":0,"model_version":"v","finish_reason":"maximum_tokens"}"#,
+            r#"{"type":"completion_summary","num_tokens_prompt_total":9,"num_tokens_generated":4}"#,
+        ] {
+            let event = Event::data(event.as_bytes());
+            AlephAlpha
+                .read_event(&COMPLETE, &event, &mut facts, &mut state)
+                .unwrap();
+        }
+        let reasons: Vec<_> = facts
+            .finish_reasons
+            .iter()
+            .map(|reason| &**reason)
+            .collect();
+        assert_eq!(reasons, ["maximum_tokens", "end_of_text"]);
+        assert_eq!(facts.usage, Usage::text(9, 4));
     }
 
     #[test]

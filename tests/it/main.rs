@@ -17,7 +17,6 @@ mod admin;
 mod architecture;
 mod cli;
 mod config;
-mod guard;
 mod ledger;
 mod mock;
 mod pipeline;

@@ -1,5 +1,7 @@
 //! Chat completions and legacy completions: answers, whole and in chunks.
 
+use std::mem;
+
 use super::{fault, usage};
 use crate::{
     call::{
@@ -142,14 +144,27 @@ impl Chunk<'_> {
 
     fn choice(&mut self, choice: Ahead<'_, '_>, position: u64) {
         let (mut index, mut reason, mut pieces) = (None, None, Vec::new());
+        let mut said = Text::default();
         choice.object(|key, value| match key {
             b"index" => index = value.take().u64(),
-            b"delta" | b"message" => self.message(value, key == b"message", &mut pieces),
+            // Writer's streams say the same in both.
+            b"delta" | b"message" => {
+                let (before, mut found) = (mem::take(&mut self.text), Vec::new());
+                self.message(value, &mut found);
+                let text = mem::replace(&mut self.text, before);
+                if text.bytes > said.bytes {
+                    said = text;
+                }
+                if pieces.is_empty() {
+                    pieces = found;
+                }
+            },
             b"text" => self.text += written(value),
             b"finish_reason" => reason = Some(value.take()),
             b"usage" => self.usage(value),
             _ => {},
         });
+        self.text += said;
         let index = index.unwrap_or(position);
         self.news |= self.state.begin(index);
         for piece in pieces {
@@ -173,7 +188,7 @@ impl Chunk<'_> {
         }
     }
 
-    fn message(&mut self, message: Ahead<'_, '_>, whole: bool, pieces: &mut Vec<Piece>) {
+    fn message(&mut self, message: Ahead<'_, '_>, pieces: &mut Vec<Piece>) {
         message.object(|key, value| match key {
             b"content" | b"refusal" | b"reasoning_content" | b"reasoning" => {
                 self.text += written(value);
@@ -189,7 +204,7 @@ impl Chunk<'_> {
                 let mut positions = 0..;
                 value.items(|call| {
                     let position = positions.next().unwrap_or(u64::MAX);
-                    self.call(call, position, whole, pieces);
+                    self.call(call, position, pieces);
                 });
             },
             b"function_call" if value.is_object() => {
@@ -201,7 +216,7 @@ impl Chunk<'_> {
         });
     }
 
-    fn call(&mut self, call: Ahead<'_, '_>, position: u64, whole: bool, pieces: &mut Vec<Piece>) {
+    fn call(&mut self, call: Ahead<'_, '_>, position: u64, pieces: &mut Vec<Piece>) {
         let (mut index, mut id, mut function, mut custom) = (None, None, None, None);
         call.object(|key, value| match key {
             b"index" => index = value.take().u64(),
@@ -211,7 +226,7 @@ impl Chunk<'_> {
             _ => {},
         });
         if let Some(function) = function.or(custom) {
-            let at = if whole { Some(position) } else { index };
+            let at = if self.whole { Some(position) } else { index };
             self.text += function.written;
             pieces.extend(Piece::of(at, position, id, function.name));
         }
@@ -391,6 +406,21 @@ mod tests {
         let chunks: Vec<_> = texts.iter().map(text).collect();
         let facts = stream(&chunks.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(facts.output_bytes.bytes, 1 + 2 + 4 + 1);
+    }
+
+    #[test]
+    fn what_a_chunk_says_twice_is_counted_once() {
+        let twice = |said: &str| {
+            format!(r#"{{"choices":[{{"index":0,"message":{said},"delta":{said}}}]}}"#)
+        };
+        let chunks = [
+            r#"{"content":"Hi","tool_calls":null}"#,
+            r#"{"content":null,"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}]}"#,
+            r#"{"content":null,"tool_calls":[{"index":1,"id":"d","function":{"name":"g","arguments":"{}"}}]}"#,
+        ]
+        .map(twice);
+        let facts = stream(&chunks.each_ref().map(String::as_str));
+        assert_eq!((facts.output_bytes.bytes, facts.tool_calls.len()), (8, 2));
     }
 
     #[test]

@@ -155,6 +155,11 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     }
 }
 
+/// Whether the path says that the answer is a stream.
+pub(super) fn is_stream(path: &str) -> bool {
+    path.trim_end_matches('/').ends_with("/chat_stream")
+}
+
 /// Whether a conversation is made.
 pub(super) fn is_conversation(method: &Method, path: &str) -> bool {
     *method == Method::POST && path.trim_end_matches('/').ends_with("/conversations")

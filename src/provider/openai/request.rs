@@ -30,6 +30,10 @@ pub(super) fn read(
         let raw = vertex::raw(path).map(|raw| Box::from(&*raw.model));
         facts.model = raw.or_else(|| operations::deployment(path).map(Box::from));
     }
+    // watsonx.ai's streams have a path of their own, and report usage unasked.
+    if operations::is_stream(path) {
+        (facts.stream, facts.asks_usage) = (true, true);
+    }
     match *op {
         operations::EMBEDDINGS | operations::RERANK => facts.output_limit = Some(0),
         operations::IMAGES | operations::IMAGE_EDITS => images::ask(facts),
@@ -214,6 +218,14 @@ mod tests {
                 (Label::Session, Box::from("s1")),
             ]
         );
+    }
+
+    #[test]
+    fn a_path_can_say_that_a_stream_is_wanted() {
+        let asked = |path| facts(&operations::CHAT, path, r#"{"model_id":"m"}"#);
+        let stream = asked("/ml/v1/text/chat_stream");
+        assert!(stream.stream && stream.asks_usage);
+        assert!(!asked("/ml/v1/text/chat").stream);
     }
 
     #[test]

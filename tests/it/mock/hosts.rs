@@ -1,4 +1,4 @@
-//! Cohere's and Ollama's own APIs.
+//! Hosts that speak an API of their own, or another's in their own way.
 
 use serde_json::{Value, json};
 use tollgate::mock::{Mock, Options};
@@ -114,4 +114,91 @@ async fn each_has_its_own_errors_whole_and_in_streams() {
     assert_eq!(events.last().unwrap().1["delta"]["finish_reason"], "ERROR");
     let told = lines(&post(&mock, "/api/chat", broken, &body).await.text());
     assert!(told.last().unwrap()["error"].is_string(), "{told:?}");
+}
+
+#[tokio::test]
+async fn cohere_s_oldest_endpoint_writes_texts() {
+    let body = asked(&json!({"prompt": "hello", "num_generations": 2}));
+    let whole = post(&mock(), "/v1/generate", "", &body).await.json();
+    assert_eq!(whole["generations"][1]["text"], "You said: hello");
+    assert_eq!(whole["meta"]["billed_units"]["output_tokens"], 8);
+    let body = asked(&json!({"prompt": "hello", "stream": true}));
+    let lines = lines(&post(&mock(), "/v1/generate", "", &body).await.text());
+    let last = lines.last().unwrap();
+    assert_eq!(last["event_type"], "stream-end");
+    assert_eq!(
+        last["response"]["generations"][0]["text"],
+        "You said: hello"
+    );
+}
+
+#[tokio::test]
+async fn watsonx_counts_input_in_the_first_event_and_output_up_to_each() {
+    let body = json!({"model_id": "m", "input": "hello"});
+    let answer = post(&mock(), "/ml/v1/text/generation_stream", "", &body).await;
+    let events = answer.events();
+    let counts = |place: usize| {
+        let result = &events[place].1["results"][0];
+        let count = |name: &str| result[name].as_u64().unwrap();
+        (
+            count("input_token_count"),
+            count("generated_token_count"),
+            result["stop_reason"].as_str().unwrap(),
+        )
+    };
+    assert_eq!(counts(0), (2, 0, "not_finished"));
+    assert_eq!(counts(events.len() - 1), (0, 4, "eos_token"));
+    let chat = json!({"model_id": "m", "messages": [{"role": "user", "content": "hello"}]});
+    let stream = post(&mock(), "/ml/v1/text/chat_stream", "", &chat).await;
+    assert!(stream.text().contains("\"usage\":{\"prompt_tokens\":2"));
+    let failed = post(&mock(), "/ml/v1/text/generation", "status=500", &body).await;
+    assert!(failed.json()["errors"][0]["message"].is_string());
+}
+
+#[tokio::test]
+async fn aleph_alpha_sums_up_each_text_of_a_stream_and_then_all() {
+    let prompt = json!([{"type": "text", "data": "hello"}]);
+    let body = asked(&json!({"prompt": prompt, "maximum_tokens": 2, "stream": true}));
+    let answer = post(&mock(), "/complete", "", &body).await;
+    assert!(answer.text().ends_with("data: [DONE]\n\n"));
+    let events = answer.events();
+    let [.., (_, summary), (_, all)] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(summary["finish_reason"], "maximum_tokens");
+    assert_eq!(all["num_tokens_generated"], 2);
+}
+
+#[tokio::test]
+async fn writer_s_and_voyage_s_models_are_answered_in_their_ways() {
+    let mock = mock();
+    let writer = |mut body: Value| {
+        body["model"] = json!("palmyra-x4");
+        body["stream"] = json!(true);
+        body
+    };
+    let body = writer(json!({"prompt": "hello"}));
+    let texts = post(&mock, "/v1/completions", "", &body).await.text();
+    assert!(texts.starts_with("data: {\"value\":"), "{texts}");
+    let body = writer(hello());
+    let chat = post(&mock, "/v1/chat", "", &body).await.text();
+    assert!(!chat.contains("[DONE]") && chat.contains("\"message\":"));
+    let voyage = |mut body: Value, model: &str| {
+        body["model"] = json!(model);
+        body
+    };
+    let body = voyage(json!({"input": ["hello"]}), "voyage-3.5");
+    let embedded = post(&mock, "/v1/embeddings", "", &body).await.json();
+    assert_eq!(embedded["usage"], json!({"total_tokens": 2}));
+    let body = json!({"query": "hello", "documents": ["a", "b"]});
+    let ranked = post(&mock, "/v1/rerank", "", &voyage(body, "rerank-2-lite")).await;
+    assert_eq!(ranked.json()["usage"], json!({"total_tokens": 4}));
+}
+
+#[tokio::test]
+async fn a_served_model_s_name_can_be_in_the_path() {
+    let path = "/serving-endpoints/llama/invocations";
+    let body = json!({"messages": [{"role": "user", "content": "hello"}]});
+    let answer = post(&mock(), path, "", &body).await.json();
+    assert_eq!(answer["model"], "llama");
 }

@@ -1,6 +1,5 @@
 //! Tests of `src/pricing/`.
 
 mod corpus;
-mod fetch;
 mod refresh;
 mod rounds;

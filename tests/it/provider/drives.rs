@@ -68,21 +68,10 @@ fn host(provider: &'static str, endpoint: &'static str, operation: &'static str)
 /// A model that cannot think unseen, so that its streams go in steps.
 const OPEN_MODEL: &str = "llama-3-test";
 
-/// Hosts whose rows are not driven yet: the mock does not speak what they speak. This list only
-/// shrinks.
-pub(super) const OWED: &[&str] = &[
-    "aleph-alpha",
-    "cohere",
-    "databricks",
-    "huggingface",
-    "ollama",
-    "ollama-cloud",
-    "replicate",
-    "snowflake",
-    "voyage",
-    "watsonx",
-    "writer",
-];
+/// Cohere's model without a thinking mode.
+const COMMAND: &str = "command-a-03-2025";
+/// The same at Writer.
+const WRITERS_MODEL: &str = "palmyra-llama-3-test";
 
 impl Drive {
     /// Method and path.
@@ -132,6 +121,12 @@ impl Drive {
         self
     }
 
+    /// The first one is.
+    fn cut_first(mut self) -> Self {
+        self.unbounded = self.bodies.first().cloned();
+        self
+    }
+
     fn after(mut self, endpoint: &'static str, body: Value, id: &'static str) -> Self {
         let body = Body::Json(body);
         self.before.push(Step { endpoint, body, id });
@@ -175,6 +170,9 @@ pricing:
   imagen-*: {images: 40}
   mistral-*: {input: 1, output: 1}
   llama-3-test: {input: 1, output: 1}
+  palmyra-*: {input: 1, output: 1}
+  command-*: {input: 1, output: 1}
+  rerank-*: {input: 1, output: 0, search_units: 2}
 providers: {azure: {base_url: '{mock}', models: {my-gpt: gpt-4o}}}
 ";
 
@@ -185,6 +183,11 @@ pub(super) fn refusal(dialect: &str) -> (u16, &'static str, &'static str) {
         "anthropic" => (429, "/error/type", "rate_limit_error"),
         "gemini" => (429, "/error/status", "RESOURCE_EXHAUSTED"),
         "bedrock" => (403, "/__type", "AccessDeniedException"),
+        "cohere" => (403, "/type", "quota_exhausted"),
+        "ollama" => (429, "/type", "quota_exhausted"),
+        "watsonx" => (429, "/errors/0/code", "token_quota_reached"),
+        "alephalpha" => (429, "/code", "OUT_OF_CREDITS"),
+        "http" => (429, "/error/message", "budget"),
         other => panic!("in drives.rs: say how {other} refuses"),
     }
 }
@@ -220,8 +223,20 @@ const VERTEX_CLAUDE_STREAM: &str =
 const VERTEX_MISTRAL: &str =
     "POST /v1/projects/{p}/locations/{l}/publishers/mistralai/models/{model}:rawPredict";
 
+fn said() -> Value {
+    json!([{"role": "user", "content": "hello"}])
+}
+
 fn chat_with(model: &str) -> Value {
-    json!({"model": model, "messages": [{"role": "user", "content": "hello"}]})
+    json!({"model": model, "messages": said()})
+}
+
+fn prompt(model: &str) -> Value {
+    json!({"model": model, "prompt": "hello"})
+}
+
+fn ranking(model: &str) -> Value {
+    json!({"model": model, "query": "hello", "documents": ["hello", "you"]})
 }
 
 fn chat() -> Value {
@@ -391,9 +406,53 @@ pub(super) fn all() -> Vec<Drive> {
             .json(response()).and(&stream()).cut(),
         row("azure", "POST /openai/v1/chat/completions", "chat")
             .json(chat()).and(&stream()).cut(),
+        row("cohere", "POST /v2/chat", "chat").json(chat_with(COMMAND)).and(&stream()).cut(),
+        row("cohere", "POST /v1/chat", "chat.v1")
+            .json(json!({"model": COMMAND, "message": "hello"})).and(&stream()).cut(),
+        row("cohere", "POST /v1/generate", "generate")
+            .json(json!({"model": COMMAND, "prompt": "hello"})).and(&stream()).cut(),
+        row("cohere", "POST /v2/embed", "embed")
+            .json(json!({"model": "embed-v4.0", "texts": ["hello"], "input_type": "search_query"})),
+        row("cohere", "POST /v2/rerank", "rerank").json(ranking("rerank-v3.5")),
+        row("cohere", "POST /v1/tokenize", "tokenize").json(json!({"model": COMMAND, "text": "hello"})),
+        row("ollama", "POST /api/chat", "chat")
+            .json(chat_with(OPEN_MODEL)).and(&json!({"stream": false})).cut_first(),
+        row("ollama", "POST /api/generate", "generate")
+            .json(prompt(OPEN_MODEL)).and(&json!({"stream": false})).cut_first(),
+        row("ollama", "POST /api/embed", "embed").json(json!({"model": OPEN_MODEL, "input": "hello"})),
+        row("ollama-cloud", "POST /api/chat", "chat")
+            .json(chat_with(OPEN_MODEL)).and(&json!({"stream": false})).cut_first(),
+        row("watsonx", "POST /ml/v1/text/generation", "generation")
+            .json(json!({"model_id": OPEN_MODEL, "input": "hello"})),
+        row("watsonx", "POST /ml/v1/text/generation_stream", "generation_stream")
+            .json(json!({"model_id": OPEN_MODEL, "input": "hello"})).cut(),
+        row("watsonx", "POST /ml/v1/text/embeddings", "embeddings")
+            .json(json!({"model_id": OPEN_MODEL, "inputs": ["hello"]})),
+        row("watsonx", "POST /ml/v1/text/chat", "chat")
+            .json(json!({"model_id": OPEN_MODEL, "messages": said()})),
+        row("watsonx", "POST /ml/v1/text/chat_stream", "chat")
+            .json(json!({"model_id": OPEN_MODEL, "messages": said()})).cut(),
+        row("aleph-alpha", "POST /complete", "complete")
+            .json(json!({"model": OPEN_MODEL, "maximum_tokens": 50,
+                "prompt": [{"type": "text", "data": "hello"}]}))
+            .and(&stream()),
+        row("huggingface", "POST /{host}/v1/chat/completions", "chat")
+            .to("/groq/v1/chat/completions").json(chat_with(OPEN_MODEL)).and(&stream()).cut(),
+        row("voyage", "POST /v1/embeddings", "embeddings")
+            .json(json!({"model": "voyage-3.5", "input": ["hello"]})),
+        row("voyage", "POST /v1/rerank", "rerank").json(ranking("rerank-2-lite")),
+        row("writer", "POST /v1/chat", "chat").json(chat_with(WRITERS_MODEL)).and(&stream()).cut(),
+        row("writer", "POST /v1/completions", "completions")
+            .json(prompt(WRITERS_MODEL)).and(&stream()).cut(),
+        host("snowflake", "POST /api/v2/cortex/v1/chat/completions", "chat"),
+        row("databricks", "POST /serving-endpoints/{name}/invocations", "chat")
+            .to("/serving-endpoints/llama-3-test/invocations")
+            .json(json!({"messages": said()})).and(&stream()).cut(),
+        row("replicate", "POST /v1/predictions", "http")
+            .json(json!({"version": "v", "input": {"prompt": "hello"}})),
         host("mistral", "POST /v1/chat/completions", "chat"),
         row("mistral", "POST /v1/fim/completions", "fim")
-            .json(json!({"model": OPEN_MODEL, "prompt": "hello"}))
+            .json(prompt(OPEN_MODEL))
             .answered(&completion(OPEN_MODEL)),
         row("mistral", "POST /v1/embeddings", "embeddings")
             .json(json!({"model": "mistral-embed", "input": "hello"})),
@@ -423,6 +482,6 @@ pub(super) fn all() -> Vec<Drive> {
         host("deepseek", "POST /responses", "responses"),
         host("openrouter", "POST /api/v1/responses", "responses"),
         row("together", "POST /v1/completions", "completions")
-            .json(json!({"model": OPEN_MODEL, "prompt": "hello"})).and(&stream()).cut(),
+            .json(prompt(OPEN_MODEL)).and(&stream()).cut(),
     ]
 }

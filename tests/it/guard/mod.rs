@@ -1,3 +1,0 @@
-//! Guards, through the real program.
-
-mod models;
