@@ -149,11 +149,12 @@ impl Usage {
             .saturating_add(self.output.unwrap_or(0))
     }
 
-    /// Whether what a call is billed by was reported at all: tokens, the length of its audio, or
-    /// searches.
+    /// Whether what a call is billed by was reported at all: tokens, or pieces of any kind but
+    /// those that are billed beside tokens.
     pub const fn is_reported(&self) -> bool {
         let by_tokens = self.input.is_some() || self.output.is_some();
-        by_tokens || self.audio_seconds.is_some() || self.search_units.is_some()
+        let by_sound = self.audio_seconds.is_some() || self.characters.is_some();
+        by_tokens || by_sound || self.images.is_some() || self.search_units.is_some()
     }
 
     /// Takes every field that `later` reports: a provider's later word replaces its earlier one

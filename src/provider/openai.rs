@@ -154,7 +154,7 @@ impl Dialect for OpenAi {
                 responses::read(event, facts, state)
             },
             "embeddings" | "rerank" => embeddings::read(event, facts),
-            "images.generations" | "images.edits" => images::read(event, facts),
+            "images.generations" | "images.edits" => images::read(event, facts, state),
             "audio.speech" | "audio.transcriptions" => audio::read(event, facts),
             "runs" | "runs.retrieve" => runs::read(event, facts, state),
             "files.content" if !event.whole => batches::read_line(&event.data, facts, state),

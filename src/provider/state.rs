@@ -11,6 +11,10 @@ use crate::call::{
 /// What is known of a stream besides its facts. Only dialects read it.
 #[derive(Clone, Debug, Default)]
 pub struct StreamState {
+    /// How many choices were asked for; 0 and 1 both mean one.
+    pub choices: u32,
+    /// How many of them have ended, where nothing else tells the last one (images).
+    pub(super) done: u32,
     /// When the response was made, in the provider's own spelling (seconds since the epoch).
     pub(super) created: Option<u64>,
     /// The number of the last event (Responses).

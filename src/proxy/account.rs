@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use crate::{
     base::money::Usd,
     call::{
-        facts::{ResponseFacts, Spends, Unsaid},
+        facts::{ResponseFacts, Spends},
         outcome::{Decision, End},
         usage::{Usage, UsageSource},
     },
@@ -158,13 +158,15 @@ impl Exchange {
         guess
     }
 
-    /// What was read, in tokens.
+    /// What was read, in tokens, and what the request alone says of the rest.
     fn guess(&self, facts: &ResponseFacts) -> Guess {
-        if let Some(Unsaid { likely, most }) = self.request.unsaid {
-            return Guess { likely, most };
-        }
         let (limits, rates) = (self.limits(), self.rates());
-        guess(&self.request, &limits, &rates, facts.output_bytes)
+        let mut guess = guess(&self.request, &limits, &rates, facts.output_bytes);
+        if let Some(unsaid) = self.request.unsaid {
+            guess.likely.update(&unsaid.likely);
+            guess.most.update(&unsaid.most);
+        }
+        guess
     }
 
     /// What is known of the tokens of the model asked for.

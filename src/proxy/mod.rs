@@ -475,6 +475,7 @@ fn respond(
         &parts.headers,
         edited,
     );
+    observer.state.choices = exchange.request.choices;
     observer.drop_usage = asked;
     if exchange.route.operation.spends == Spends::Lines && status.is_success() {
         exchange.begin_results(status);

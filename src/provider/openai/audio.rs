@@ -31,14 +31,15 @@ pub(super) fn ask(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) {
         };
         let characters = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
         // A minute of speech is 1,250 tokens, and some 800 characters, or 200 if it is very slow.
-        let spoken = |tokens| Usage {
+        let spoken = |input, output| Usage {
             characters: Some(characters),
-            ..Usage::text(facts.input.text_bytes.bytes.div_ceil(4), tokens)
+            ..Usage::text(input, output)
         };
+        let bytes = facts.input.text_bytes.bytes;
         let most = characters.saturating_mul(6);
         facts.unsaid = Some(Unsaid {
-            likely: spoken(characters.saturating_mul(3).div_ceil(2)),
-            most: spoken(most),
+            likely: spoken(bytes.div_ceil(4), characters.saturating_mul(3).div_ceil(2)),
+            most: spoken(bytes, most),
         });
         facts.output_limit = Some(most);
         return;
@@ -130,6 +131,7 @@ mod tests {
     #[test]
     fn what_speech_is_billed_by_is_known_from_its_text() {
         let mut facts = RequestFacts::default();
+        facts.input.text_bytes = Text::unknown(40);
         let body = r#"{"model":"tts-1","input":"Grüße","voice":"alloy","stream_format":"sse"}"#;
         ask(
             &operations::SPEECH,
@@ -141,6 +143,11 @@ mod tests {
         assert_eq!(
             (unsaid.likely.output, unsaid.most.output),
             (Some(8), Some(30))
+        );
+        // No text has more tokens than bytes.
+        assert_eq!(
+            (unsaid.likely.input, unsaid.most.input),
+            (Some(10), Some(40))
         );
         assert!(facts.stream);
     }

@@ -35,7 +35,7 @@ pub(super) fn read_line(
     match object.as_deref() {
         Some("response") => responses::read(&event, facts, state),
         Some("list") => embeddings::read(&event, facts),
-        None if body.get("created").is_some() => images::read(&event, facts),
+        None if body.get("created").is_some() => images::read(&event, facts, state),
         _ => chat::read(&event, facts, state),
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     },
     provider::{
         dialect::Event,
+        state::StreamState,
         wire::json::{Ahead, Json, Unreadable},
     },
 };
@@ -26,7 +27,11 @@ pub(super) fn ask(facts: &mut RequestFacts) {
 }
 
 /// Reads one event, or a whole answer.
-pub(super) fn read(event: &Event<'_>, facts: &mut ResponseFacts) -> Result<(), Unreadable> {
+pub(super) fn read(
+    event: &Event<'_>,
+    facts: &mut ResponseFacts,
+    state: &mut StreamState,
+) -> Result<(), Unreadable> {
     let (mut kind, mut found) = (None, None);
     Json::document(&event.data).object(|key, value| match key {
         b"type" => kind = value.take().str(),
@@ -34,12 +39,13 @@ pub(super) fn read(event: &Event<'_>, facts: &mut ResponseFacts) -> Result<(), U
         b"error" => facts.error = fault::read(value).or_else(|| facts.error.take()),
         _ => {},
     })?;
-    let is_last = kind.is_some_and(|kind| kind.ends_with(".completed"));
-    if let Some(found) = found.filter(|_| event.whole || is_last) {
-        // Each image of a stream is completed by an event of its own.
+    // Each image of a stream is completed by an event of its own.
+    let is_made = kind.is_some_and(|kind| kind.ends_with(".completed"));
+    if let Some(found) = found.filter(|_| event.whole || is_made) {
         facts.usage.add(&found);
     }
-    facts.complete |= event.whole || is_last;
+    state.done = state.done.saturating_add(u32::from(is_made));
+    facts.complete |= event.whole || (is_made && state.done >= state.choices);
     Ok(())
 }
 
@@ -58,7 +64,7 @@ mod tests {
 
     fn facts(event: &Event<'_>) -> ResponseFacts {
         let mut facts = ResponseFacts::default();
-        read(event, &mut facts).unwrap();
+        read(event, &mut facts, &mut StreamState::default()).unwrap();
         facts
     }
 
@@ -85,14 +91,16 @@ mod tests {
     #[test]
     fn each_image_of_a_stream_counts_and_unfinished_ones_do_not() {
         let mut facts = ResponseFacts::default();
+        let mut state = StreamState::default();
+        state.choices = 2;
         let done = r#"{"type":"image_edit.completed","b64_json":"AA",
             "usage":{"input_tokens":5,"output_tokens":100}}"#;
         let half = r#"{"type":"image_edit.partial_image","partial_image_index":0,"b64_json":"AA"}"#;
-        read(&Event::data(half.as_bytes()), &mut facts).unwrap();
-        assert!(!facts.complete);
-        for _ in 0..2 {
-            read(&Event::data(done.as_bytes()), &mut facts).unwrap();
+        for event in [half, done, half] {
+            read(&Event::data(event.as_bytes()), &mut facts, &mut state).unwrap();
+            assert!(!facts.complete);
         }
+        read(&Event::data(done.as_bytes()), &mut facts, &mut state).unwrap();
         assert_eq!(facts.usage.output_image, Some(200));
         assert_eq!(facts.usage.total(), 210);
         assert!(facts.complete);

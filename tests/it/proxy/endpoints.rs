@@ -3,7 +3,7 @@
 use serde_json::json;
 use tollgate::mock::Exact;
 
-use crate::support::{Answer, Sandbox, client};
+use crate::support::{Answer, Line, Sandbox, client, sandbox::Span};
 
 /// Calls with the answer that the provider shall give.
 async fn call(
@@ -132,6 +132,76 @@ async fn speech_and_images_are_billed_by_what_the_request_or_the_answer_says() {
     let answer = call(&sandbox, to, JSON, image, (JSON, drawn)).await;
     let span = sandbox.span(&answer).await;
     assert_eq!(span.nanos("tollgate.cost.usd"), 50 * 5_000 + 1000 * 32_000);
+}
+
+/// Leaves a stream once its first event has come.
+async fn leave_early(sandbox: &Sandbox, target: &str, kind: &str, body: &str) -> Span {
+    let to = (http::Method::POST, target);
+    let headers = [("content-type", kind)];
+    let whole = client::call(sandbox.addr(), to.0, to.1, &headers, body.to_owned()).await;
+    let first = whole.text().find("\n\n").unwrap() + 2;
+    let length = body.len();
+    let mut line = Line::connect(sandbox.addr()).await;
+    line.send(format!(
+        "POST {target} HTTP/1.1\r\nhost: x\r\nx-mock: hang={first}\r\ncontent-type: {kind}\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    ))
+    .await;
+    assert_eq!(line.head().await.status(), 200);
+    line.take(first).await;
+    drop(line);
+    let spans = sandbox.spans(2).await;
+    Span(spans.into_iter().nth(1).unwrap())
+}
+
+#[tokio::test]
+async fn a_transcript_that_is_left_is_billed_by_the_tokens_that_were_heard_and_read() {
+    let sandbox = Sandbox::new(BUDGET);
+    let stream = "--b\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n";
+    let form = form("gpt-4o-transcribe", &"x".repeat(64_000));
+    let body = format!("{stream}{form}");
+    let span = leave_early(&sandbox, "/v1/audio/transcriptions", FORM, &body).await;
+    assert_eq!(span.get("tollgate.end"), "client");
+    assert_eq!(span.get("tollgate.usage.source"), "estimated");
+    let count = |name: &str| span.get(name).as_u64().unwrap_or(0);
+    assert!(count("gen_ai.usage.input_tokens") > 100, "{span:#?}");
+    assert!(count("gen_ai.usage.output_tokens") > 0, "{span:#?}");
+    assert!(span.nanos("tollgate.cost.usd") > 0);
+}
+
+#[tokio::test]
+async fn a_stream_of_images_is_over_with_the_last_of_them() {
+    for (n, end, source) in [(1, "complete", "reported"), (2, "client", "estimated")] {
+        let sandbox = Sandbox::new(BUDGET);
+        let image = json!({"model": "gpt-image-1.5", "prompt": "An otter", "n": n, "stream": true});
+        let target = "/v1/images/generations";
+        let span = leave_early(&sandbox, target, JSON, &image.to_string()).await;
+        assert_eq!(span.get("tollgate.end"), end, "{n}");
+        assert_eq!(span.get("tollgate.usage.source"), source, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn images_that_were_filtered_out_are_not_billed() {
+    let sandbox = Sandbox::new(&format!("{BUDGET}\npricing: {{imagen-*: {{images: 40}}}}"));
+    let image = json!({"bytesBase64Encoded": "AA", "mimeType": "image/png"});
+    let made = json!({"predictions": [image, {"raiFilteredReason": "no"}, image]});
+    let to = (
+        http::Method::POST,
+        "/v1beta/models/imagen-4.0-generate-001:predict",
+    );
+    let asked = json!({"instances": [{"prompt": "An otter"}], "parameters": {"sampleCount": 3}});
+    let answer = call(
+        &sandbox,
+        to,
+        JSON,
+        asked.to_string(),
+        (JSON, made.to_string()),
+    )
+    .await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.usage.source"), "reported");
+    assert_eq!(span.nanos("tollgate.cost.usd"), 80_000_000);
 }
 
 #[tokio::test]
