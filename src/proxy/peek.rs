@@ -31,8 +31,9 @@ use crate::{
 
 /// Facts and labels of a body of which only what matters is left.
 pub(super) fn read_reduced(exchange: &mut Exchange, reduced: &Reduced) {
-    read_request(exchange, &reduced.document, true);
+    // Before the reading: what is billed by the piece may depend on the size.
     reduced.bound(&mut exchange.request.input);
+    read_request(exchange, &reduced.document, true);
 }
 
 /// The same, where the body may not have been read.

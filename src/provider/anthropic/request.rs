@@ -75,7 +75,7 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
             _ => {},
         }
     })?;
-    facts.input.writes_cache = memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
+    facts.input.writes_cache |= memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
     labels.give(facts);
     Ok(())
 }
@@ -119,8 +119,6 @@ fn block(block: Ahead<'_, '_>, size: &mut InputSize) {
     let mut found = Block::default();
     let mut results = InputSize::default();
     let block = block.object(|key, value| match key {
-        b"type" => found.kind = Some(value.take()),
-        b"source" => found.source = Some(value.take()),
         b"content" => {
             results = InputSize::default();
             let is_text = value.is_string();
@@ -130,7 +128,7 @@ fn block(block: Ahead<'_, '_>, size: &mut InputSize) {
             }
         },
         b"tool_use_id" => found.answers = value.take().text(),
-        _ => {},
+        _ => found.field(key, value),
     });
     match found.kind().as_deref() {
         Some("container_upload") => size.linked += 1,
@@ -145,11 +143,7 @@ fn block(block: Ahead<'_, '_>, size: &mut InputSize) {
 /// A block within a tool's result: those hold no further results.
 fn inner_block(block: Ahead<'_, '_>, size: &mut InputSize) {
     let mut found = Block::default();
-    let block = block.object(|key, value| match key {
-        b"type" => found.kind = Some(value.take()),
-        b"source" => found.source = Some(value.take()),
-        _ => {},
-    });
+    let block = block.object(|key, value| found.field(key, value));
     found.measure(block, size);
 }
 
@@ -158,6 +152,8 @@ fn inner_block(block: Ahead<'_, '_>, size: &mut InputSize) {
 struct Block<'a> {
     kind: Option<Json<'a>>,
     source: Option<Json<'a>>,
+    /// What a document says of itself beside its source.
+    beside: Text,
     /// The name of the call of which it is the result.
     answers: Text,
 }
@@ -167,33 +163,46 @@ impl<'a> Block<'a> {
         self.kind.and_then(Json::str)
     }
 
+    /// Takes in a field that any block may have.
+    fn field(&mut self, key: &[u8], value: Ahead<'_, 'a>) {
+        match key {
+            b"type" => self.kind = Some(value.take()),
+            b"source" => self.source = Some(value.take()),
+            b"title" | b"context" => self.beside += value.take().text(),
+            _ => {},
+        }
+    }
+
     /// Adds an image, a document, or whatever else as text.
     fn measure(&self, block: Json<'_>, size: &mut InputSize) {
         match self.kind().as_deref() {
             Some("image") => size.images += 1,
-            Some("document") => document(block, self.source, size),
+            Some("document") => self.document(block, size),
             _ => size.text_bytes += block.text(),
         }
     }
-}
 
-fn document(block: Json<'_>, source: Option<Json<'_>>, size: &mut InputSize) {
-    let field = |name| source.and_then(|source| source.get(name));
-    match field("type").and_then(Json::str).as_deref() {
-        Some("base64") => {
-            size.media_bytes += field("data").and_then(inline_bytes).unwrap_or(0);
-        },
-        Some("url" | "file") => size.linked += 1,
-        Some("content") => {
-            let Some(content) = field("content") else {
+    fn document(&self, block: Json<'_>, size: &mut InputSize) {
+        let field = |name| self.source.and_then(|source| source.get(name));
+        match field("type").and_then(Json::str).as_deref() {
+            Some("base64") => {
+                size.media_bytes += field("data").and_then(inline_bytes).unwrap_or(0);
+            },
+            Some("url" | "file") => size.linked += 1,
+            Some("content") => {
+                if let Some(content) = field("content") {
+                    if content.is_string() {
+                        size.text_bytes += content.text();
+                    }
+                    content.read(|content| content.items(|item| leaf(item, size)));
+                }
+            },
+            _ => {
+                size.text_bytes += block.text();
                 return;
-            };
-            if content.is_string() {
-                size.text_bytes += content.text();
-            }
-            content.read(|content| content.items(|item| leaf(item, size)));
-        },
-        _ => size.text_bytes += block.text(),
+            },
+        }
+        size.text_bytes += self.beside;
     }
 }
 
@@ -287,6 +296,27 @@ mod tests {
         assert_eq!(counts(&nested), (1, 0, 0, true));
         assert_eq!(counts(&result), (1, 0, 0, true));
         assert_eq!(counts(&call), (0, 0, 0, true));
+    }
+
+    #[test]
+    fn what_stands_beside_the_source_of_a_document_is_text() {
+        let text = "A".repeat(400);
+        for source in [
+            r#"{"type":"base64","data":"AAAA"}"#,
+            r#"{"type":"url","url":"https://example.com/a.pdf"}"#,
+            r#"{"type":"file","file_id":"file_1"}"#,
+            r#"{"type":"content","content":"x"}"#,
+        ] {
+            let document = format!(
+                r#"{{"type":"document","source":{source},"title":"{text}","context":"{text}"}}"#
+            );
+            let result = format!(r#"{{"type":"tool_result","content":[{document}]}}"#);
+            for block in [&document, &result] {
+                let message = format!(r#"{{"role":"user","content":[{block}]}}"#);
+                let input = facts(&format!(r#"{{"messages":[{message}]}}"#)).input;
+                assert!(input.text_bytes.bytes >= 800, "{block} {input:?}");
+            }
+        }
     }
 
     #[test]

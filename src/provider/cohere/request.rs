@@ -3,7 +3,7 @@
 use super::operations;
 use crate::{
     call::{
-        facts::{Operation, RequestFacts, Unsaid},
+        facts::{Operation, RequestFacts, Spends, Unsaid},
         labels::Label,
         usage::Usage,
     },
@@ -29,10 +29,14 @@ pub(super) fn read(
     }
     if *op == operations::RERANK {
         let documents = Json::document(body).get("documents");
-        facts.unsaid = documents.map(|documents| searches(documents, facts));
+        facts.unsaid = Some(searches(documents, facts));
     }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
-    if op.gen_ai.is_some() { read } else { Ok(()) }
+    if op.spends == Spends::Tokens {
+        read
+    } else {
+        Ok(())
+    }
 }
 
 fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
@@ -74,13 +78,19 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
 }
 
 /// The searches that a ranking is billed as: one for each hundred documents, where a document of
-/// more than 500 tokens, with the question, counts as several.
-fn searches(documents: Json<'_>, facts: &RequestFacts) -> Unsaid {
+/// more than 500 tokens, with the question, counts as several. Those of a body too large to hold,
+/// or broken, were not seen: they are as many as a request may have.
+fn searches(documents: Option<Json<'_>>, facts: &RequestFacts) -> Unsaid {
     const A_SEARCH: u64 = 100;
+    /// Documents that the provider takes in a request.
+    const MOST: u64 = 10_000;
     /// Fewer bytes than any part of a document has, but its last.
     const A_PART: u64 = 100;
-    let mut count = 0_u64;
-    documents.read(|list| list.items(|_| count += 1));
+    let count = documents.map_or(MOST, |documents| {
+        let mut count = 0_u64;
+        documents.read(|list| list.items(|_| count += 1));
+        count
+    });
     let units = |documents: u64| Usage {
         search_units: Some(documents.div_ceil(A_SEARCH).max(1)),
         ..Usage::NONE
@@ -177,6 +187,16 @@ mod tests {
             "word ".repeat(4_000)
         );
         assert_eq!(units(&long), (Some(1), Some(3)));
+        // Documents that were not seen may be as many as are let through.
+        assert_eq!(units(r#"{"query":"q"}"#), (Some(100), Some(100)));
+    }
+
+    #[test]
+    fn a_broken_body_is_missed_wherever_it_is_billed() {
+        let is_missed = |op| read(op, b"{\"query\":", &mut RequestFacts::default()).is_err();
+        assert!(is_missed(&operations::RERANK) && is_missed(&operations::EMBED));
+        let tokenize = operations::of(&http::Method::POST, "/v1/tokenize");
+        assert!(!is_missed(tokenize));
     }
 
     #[test]

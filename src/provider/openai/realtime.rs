@@ -17,6 +17,7 @@ use crate::{
         wire::{
             json::{Json, Unreadable},
             media::inline_bytes,
+            percent::decoded,
             scan::{Wanted, Wants},
         },
     },
@@ -43,6 +44,7 @@ const WANTED: Wanted = Wanted {
         "id",
         "model",
         "max_output_tokens",
+        "max_response_output_tokens",
         "conversation",
     ],
     within: &["response"],
@@ -65,7 +67,7 @@ impl Socket for Realtime {
             let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
             // Azure has deployments.
             let mut names = pairs.filter(|(key, _)| ["model", "deployment"].contains(key));
-            names.next().map(|(_, name)| Box::from(name))
+            names.next().map(|(_, name)| Box::from(&*decoded(name)))
         });
         session.defaults.stream = true;
         session.defaults.model = named.or_else(|| operations::deployment(path).map(Box::from));
@@ -202,10 +204,7 @@ fn asked(response: Option<Json<'_>>, session: &mut Session) -> RequestFacts {
     let Some(response) = response.filter(|response| response.is_object()) else {
         return asked;
     };
-    let limit = output_limit(response);
-    if limit.is_some() {
-        asked.output_limit = limit;
-    }
+    take_limit(response, &mut asked.output_limit);
     let own = response.get("input").is_some();
     let apart = response.get("conversation").and_then(Json::str);
     session.strays |= own || apart.as_deref() == Some("none");
@@ -228,10 +227,7 @@ fn read_session(told: Json<'_>, session: &mut Session) {
         .model
         .take()
         .or_else(|| told.get("model").and_then(Json::name));
-    if told.get("max_output_tokens").is_some() || told.get("max_response_output_tokens").is_some() {
-        // `inf` takes a limit away.
-        defaults.output_limit = output_limit(told);
-    }
+    take_limit(told, &mut defaults.output_limit);
     let mut found = RequestFacts::default();
     if request::read_tools_and_labels(told, &mut found).is_ok() && !found.tools.is_empty() {
         defaults.tools = found.tools;
@@ -245,9 +241,13 @@ fn read_session(told: Json<'_>, session: &mut Session) {
     }
 }
 
-fn output_limit(within: Json<'_>) -> Option<u64> {
+/// Takes over the limit that is told, if one is: `inf` takes it away. Which of two counts is up to
+/// the provider, so that the higher one does.
+fn take_limit(told: Json<'_>, limit: &mut Option<u64>) {
     let names = ["max_output_tokens", "max_response_output_tokens"];
-    names.iter().find_map(|name| within.get(name)?.u64())
+    let told = names.into_iter().filter_map(|name| told.get(name));
+    let most = told.map(Json::u64).reduce(|one, two| Some(one?.max(two?)));
+    *limit = most.unwrap_or(*limit);
 }
 
 const fn text(text_bytes: Text) -> InputSize {
@@ -342,11 +342,11 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::usage::Usage;
+    use crate::{call::usage::Usage, provider::wire::scan::Scanner};
 
     fn session() -> Session {
         let mut session = Session::default();
-        let query = Some("foo=1&model=gpt-realtime");
+        let query = Some("foo=1&model=gpt%2Drealtime");
         Realtime.open("/v1/realtime", query, &mut session);
         session
     }
@@ -390,6 +390,18 @@ mod tests {
         assert!((60..300).contains(&input.text_bytes.bytes), "{input:?}");
         let own = r#"{"type":"response.create","response":{"max_output_tokens":20}}"#;
         assert_eq!(begun(own, &mut session).0.output_limit, Some(20));
+        for unlimited in [
+            r#"{"max_output_tokens":"inf"}"#,
+            r#"{"max_output_tokens":20,"max_response_output_tokens":"inf"}"#,
+        ] {
+            let own = format!(r#"{{"type":"response.create","response":{unlimited}}}"#);
+            let mut scanner = Scanner::new(WANTED);
+            scanner.feed(own.as_bytes());
+            let reduced = String::from_utf8(scanner.finish().document).unwrap();
+            for own in [own, reduced] {
+                assert_eq!(begun(&own, &mut session).0.output_limit, None, "{own}");
+            }
+        }
         let inf = r#"{"type":"session.update","session":{"max_output_tokens":"inf"}}"#;
         Realtime.hear(inf.as_bytes(), &mut session);
         let next = begun(r#"{"type":"response.create"}"#, &mut session);

@@ -3,7 +3,7 @@
 use super::{audio, images, input, operations};
 use crate::{
     call::{
-        facts::{Operation, RequestFacts},
+        facts::{Operation, RequestFacts, Spends},
         labels::Label,
     },
     provider::{
@@ -46,7 +46,7 @@ pub(super) fn read(
         _ => {},
     }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
-    if op.gen_ai.is_some() && facts.response_id.is_none() {
+    if op.spends == Spends::Tokens {
         read
     } else {
         Ok(())
@@ -99,7 +99,7 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
         read_field(key, value, facts);
     })?;
     facts.choices = u32::try_from(prompts.saturating_mul(answers)).unwrap_or(u32::MAX);
-    facts.input.writes_cache = memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
+    facts.input.writes_cache |= memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
     labels.give(facts);
     Ok(())
 }
@@ -291,6 +291,7 @@ mod tests {
         let mut facts = RequestFacts::default();
         for body in ["", "[]", "{\"model\":", "\u{0}"] {
             assert!(read(&operations::CHAT, "", body.as_bytes(), &mut facts).is_err());
+            assert!(read(&operations::RERANK, "", body.as_bytes(), &mut facts).is_err());
         }
         let files = operations::of(&http::Method::POST, "/v1/files");
         assert!(read(files, "", b"--boundary", &mut facts).is_ok());

@@ -1,9 +1,9 @@
-//! Percent signs in paths.
+//! Percent signs in paths and queries.
 
 use std::borrow::Cow;
 
-/// A path's part with its percent signs resolved; what is no valid code, or no UTF-8, stays as it
-/// stands.
+/// A part of a path or a query with its percent signs resolved; what is no valid code, or no UTF-8,
+/// stays as it stands.
 pub fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);

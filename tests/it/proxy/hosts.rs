@@ -123,6 +123,17 @@ async fn every_endpoint_is_metered_priced_and_counted() {
 }
 
 #[tokio::test]
+async fn a_ranking_too_large_to_hold_reserves_the_searches_that_it_can_be() {
+    let rank = json!({"query": "who", "documents": ["x".repeat(9_000_000)]});
+    for (limit, status) in [(1, 403), (10, 200)] {
+        let sandbox = Sandbox::new(&yaml(&format!("budgets: {{daily: {limit}}}")));
+        let body = asked("rerank-v3.5", &rank);
+        let answer = sandbox.post("/cohere/v2/rerank", &body).await;
+        assert_eq!(answer.status, status, "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_spent_budget_is_refused_in_the_providers_words_before_the_provider_hears_of_it() {
     for (path, provider, body, _) in endpoints() {
         let sandbox = Sandbox::new(&yaml("budgets: {daily: 0.0000001}"));
