@@ -72,9 +72,11 @@ impl Dialect for AlephAlpha {
                 &Operation::OTHER
             };
         }
-        match path.trim_end_matches('/').rsplit('/').next() {
-            Some("complete") => &COMPLETE,
-            Some("tokenize" | "detokenize") => &Operation::READ,
+        let mut segments = path.trim_end_matches('/').rsplit('/');
+        let last = segments.next().unwrap_or_default();
+        match (segments.next().unwrap_or_default(), last) {
+            ("", "complete") => &COMPLETE,
+            (_, "tokenize" | "detokenize") => &Operation::READ,
             _ => &Operation::OTHER,
         }
     }
@@ -217,6 +219,7 @@ mod tests {
     fn only_its_own_paths_are_known() {
         let name = |path| AlephAlpha.operation(&Method::POST, path).name;
         assert_eq!(name("/complete"), "complete");
+        assert_eq!(name("/v1/uploads/upload_1/complete"), "http");
         assert_eq!(name("/chat/completions"), "http");
         assert_eq!(
             AlephAlpha.operation(&Method::POST, "/embed").spends,

@@ -427,6 +427,8 @@ mod tests {
             ("openai", "chat")
         );
         assert_eq!(read("opaque", "/v1/chat/completions"), ("http", "http"));
+        let upload = "/v1/uploads/upload_1/complete";
+        assert_eq!(read("openai", upload), ("openai", "http"));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     match (segments.next().unwrap_or_default(), last) {
         (_, "messages") => &MESSAGES,
         ("messages", "count_tokens") => &COUNT_TOKENS,
-        (_, "complete") => &COMPLETE,
+        ("v1", "complete") => &COMPLETE,
         ("messages", "batches") => &BATCHES,
         (_, "files" | "cancel") | ("batches", _) => &Operation::READ,
         _ => &Operation::OTHER,
@@ -107,6 +107,12 @@ mod tests {
                 Spends::Nothing,
             ),
             (Method::POST, "/v1/complete", "complete", Spends::Tokens),
+            (
+                Method::POST,
+                "/v1/uploads/upload_1/complete",
+                "http",
+                Spends::Unknown,
+            ),
             (
                 Method::POST,
                 "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x:streamRawPredict",

@@ -138,7 +138,8 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
             (_, _, "batches") => &BATCHES,
             ("threads", _, "messages")
             | ("batches", _, "cancel")
-            | (_, _, "files" | "vector_stores" | "conversations")
+            | ("uploads", _, "parts" | "complete" | "cancel")
+            | (_, _, "files" | "uploads" | "vector_stores" | "conversations")
             | (_, "traces", "ingest") => &Operation::READ,
             _ => &Operation::OTHER,
         };
@@ -261,6 +262,7 @@ mod tests {
             (Method::POST, "/v1/batches", "batches"),
             (Method::POST, "/v1/batches/batch_1/cancel", "http"),
             (Method::GET, "/v1/files/file-1/content", "files.content"),
+            (Method::POST, "/v1/uploads/upload_1/complete", "http"),
             (Method::GET, "/v1/files/file-1", "http"),
             (Method::POST, "", "http"),
         ] {
@@ -273,7 +275,15 @@ mod tests {
         assert_eq!(of(&Method::POST, "/v1/batches").spends, Spends::Unknown);
         assert_eq!(of(&Method::GET, "/v1/files/f").spends, Spends::Nothing);
         assert_eq!(of(&Method::POST, "/v1/files").spends, Spends::Nothing);
-        for free in ["/v1/assistants", "/v1/threads/thread_1", "/v1/threads"] {
+        for free in [
+            "/v1/assistants",
+            "/v1/threads/thread_1",
+            "/v1/threads",
+            "/v1/uploads",
+            "/v1/uploads/upload_1/parts",
+            "/v1/uploads/upload_1/complete",
+            "/v1/uploads/upload_1/cancel",
+        ] {
             assert_eq!(of(&Method::POST, free).spends, Spends::Nothing, "{free}");
         }
         assert_eq!(of(&Method::GET, "/v1/responses/r").spends, Spends::Once);
