@@ -57,7 +57,7 @@ macro_rules! put {
     };
 }
 
-/// The tokens, and what else was counted.
+/// The tokens that the conventions have names for.
 fn usage(out: &mut Out, usage: &Usage) {
     put!(out, "gen_ai.usage.input_tokens", number, usage.input);
     put!(out, "gen_ai.usage.output_tokens", number, usage.output);
@@ -79,10 +79,6 @@ fn usage(out: &mut Out, usage: &Usage) {
         number,
         usage.reasoning
     );
-    let (seen, made, units) = (usage.seen_input, usage.seen_output, usage.search_units);
-    put!(out, "tollgate.usage.seen_input_tokens", number, seen);
-    put!(out, "tollgate.usage.seen_output_tokens", number, made);
-    put!(out, "tollgate.usage.search_units", number, units);
 }
 
 /// What the conventions have names for.

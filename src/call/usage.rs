@@ -97,7 +97,7 @@ impl Usage {
 
     /// The counts that OpenTelemetry has no names for, by those that spans have after
     /// `tollgate.usage.`. With the others they are all that a bill depends on.
-    pub const fn further(&self) -> [(&'static str, Option<u64>); 16] {
+    pub const fn further(&self) -> [(&'static str, Option<u64>); 19] {
         [
             ("cache_write_5m_tokens", self.cache_write_5m),
             ("cache_write_1h_tokens", self.cache_write_1h),
@@ -115,6 +115,9 @@ impl Usage {
             ("audio_seconds", self.audio_seconds),
             ("characters", self.characters),
             ("images", self.images),
+            ("search_units", self.search_units),
+            ("seen_input_tokens", self.seen_input),
+            ("seen_output_tokens", self.seen_output),
         ]
     }
 
@@ -137,6 +140,9 @@ impl Usage {
             "audio_seconds" => &mut self.audio_seconds,
             "characters" => &mut self.characters,
             "images" => &mut self.images,
+            "search_units" => &mut self.search_units,
+            "seen_input_tokens" => &mut self.seen_input,
+            "seen_output_tokens" => &mut self.seen_output,
             _ => return,
         };
         *field = count;
