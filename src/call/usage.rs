@@ -174,10 +174,7 @@ impl Usage {
     /// Adds the usage of another answer; what neither reports stays unknown.
     pub fn add(&mut self, other: &Self) {
         for (sum, more) in self.fields(other) {
-            *sum = match (*sum, more) {
-                (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
-                (sum, more) => sum.or(more),
-            };
+            *sum = self::sum(*sum, more);
         }
     }
 
@@ -209,6 +206,14 @@ impl Usage {
             (&mut self.seen_input, other.seen_input),
             (&mut self.seen_output, other.seen_output),
         ]
+    }
+}
+
+/// Two counts together; unknown if both are.
+pub fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
     }
 }
 

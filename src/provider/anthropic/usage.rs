@@ -118,7 +118,8 @@ impl Rounds {
                 _ => {},
             });
             all.uncached = all.uncached.saturating_add(uncached.unwrap_or(0));
-            add(&mut all.usage, &one.usage);
+            // Its input is not set yet: that is not a part of the sum.
+            all.usage.add(&one.usage);
             one.usage.input = Some(total(
                 uncached,
                 &Usage {
@@ -139,8 +140,7 @@ impl Rounds {
         let same = self.list.iter().rposition(|known| known.model == one.model);
         let place = same.unwrap_or(Self::MOST - 1);
         if let Some(last) = self.list.get_mut(place) {
-            last.usage.input = sum(last.usage.input, one.usage.input);
-            add(&mut last.usage, &one.usage);
+            last.usage.add(&one.usage);
         }
     }
 
@@ -153,26 +153,6 @@ impl Rounds {
         let others = self.list.iter().any(|round| round.model.is_some());
         let total = self.total();
         self.usage.output.is_some() && (total > shown || (others && total == shown))
-    }
-}
-
-/// Adds all but the input.
-fn add(all: &mut Usage, one: &Usage) {
-    for (all, one) in [
-        (&mut all.cache_read, one.cache_read),
-        (&mut all.cache_write, one.cache_write),
-        (&mut all.cache_write_5m, one.cache_write_5m),
-        (&mut all.cache_write_1h, one.cache_write_1h),
-        (&mut all.output, one.output),
-    ] {
-        *all = sum(*all, one);
-    }
-}
-
-fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.saturating_add(other)),
-        (one, other) => one.or(other),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The endpoints of Bedrock's runtime, `/model/{model}/{verb}`, and the model in the path.
 
-use std::borrow::Cow;
-
 use http::Method;
 
-use crate::call::{
-    facts::{Operation, Spends},
-    outcome::Kind,
+use crate::{
+    call::{
+        facts::{Operation, Spends},
+        outcome::Kind,
+    },
+    provider::wire::percent::decoded,
 };
 
 /// An answer in one piece, in the form that is the same for all models.
@@ -83,36 +84,6 @@ pub(super) fn model(path: &str) -> Option<Box<str>> {
 fn split(path: &str) -> Option<(&str, &str)> {
     let (_, rest) = path.split_once("/model/")?;
     rest.trim_end_matches('/').rsplit_once('/')
-}
-
-/// With `%3A` and the like resolved; what is no such thing stays.
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        let escaped = match behind {
-            [high, low, ..] if *first == b'%' => {
-                hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low)
-            },
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        let passed = if escaped.is_some() { 3 } else { 1 };
-        rest = rest.get(passed..).unwrap_or_default();
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

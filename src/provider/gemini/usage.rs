@@ -1,6 +1,9 @@
 //! Token counts as Google reports them.
 
-use crate::{call::usage::Usage, provider::wire::json::Ahead};
+use crate::{
+    call::usage::{Usage, sum},
+    provider::wire::json::Ahead,
+};
 
 /// What a usage object says.
 #[derive(Debug, Default)]
@@ -53,13 +56,6 @@ pub(super) fn read_embedding(usage: Ahead<'_, '_>) -> Report {
     let mut report = read(usage);
     report.usage.output = report.usage.input.map(|_| 0);
     report
-}
-
-fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (None, None) => None,
-        _ => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
-    }
 }
 
 /// Counts of audio, images and video.
