@@ -13,6 +13,7 @@
 //! | 2 | [`pricing`] | tokens to money, and the most that a request can cost |
 //! | 2 | [`policy`] | may this call go ahead, may it go on: rules, counters, the purse |
 //! | 2 | [`analysis`] | spans in, reports out |
+//! | 3 | [`guard`] | what a call must pass besides limits: models, breakers |
 //! | 3 | [`net`] | sockets, TLS, connections to providers; knows nothing of LLMs |
 //! | 3 | [`ledger`] | what was reserved and spent, kept across crashes: journal and books |
 //! | 3 | [`store`] | the embedded store of spans |
@@ -26,10 +27,11 @@
 //!
 //! # The way of a call
 //! [`net`] accepts → `proxy/serve` takes the request → `proxy/route` finds provider, operation and
-//! labels → `proxy/peek` reads the body → `proxy/admit` estimates, asks [`policy`], writes the
-//! [`ledger`]'s journal → `proxy/forward` sends it through [`net`] → `proxy/tap` passes each frame
-//! on while `proxy/observe` reads the same bytes with [`provider`] → `proxy/finish` prices with
-//! [`pricing`], settles with [`policy`], and offers the span to [`pipeline`].
+//! labels → `proxy/peek` reads the body → `proxy/guard` asks [`guard`] → `proxy/admit` estimates,
+//! asks [`policy`], writes the [`ledger`]'s journal → `proxy/forward` sends it through [`net`] →
+//! `proxy/tap` passes each frame on while `proxy/observe` reads the same bytes with [`provider`] →
+//! `proxy/finish` prices with [`pricing`], settles with [`policy`], and offers the span to
+//! [`pipeline`].
 //!
 //! # Glossary
 //! - **call**: one HTTP request through Tollgate and what came of it.
@@ -54,6 +56,7 @@ pub mod base;
 pub mod call;
 pub mod cli;
 pub mod config;
+pub mod guard;
 pub mod ledger;
 pub mod mock;
 pub mod net;

@@ -4,9 +4,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::keyrings;
+use super::{keyrings, shelf::Shelf};
 use crate::{
     config::Config,
+    guard::Guards,
     net::{
         config::{Egress, Upstream as UpstreamConfig},
         connect::{Connector, egress_from_env},
@@ -24,7 +25,8 @@ use crate::{
 #[error("{0}")]
 pub struct Impossible(pub(super) String);
 
-/// The proxy's snapshot. `before`: the one it replaces, whose rates go on.
+/// The proxy's snapshot. `before`: the one it replaces, whose rates go on. `fetched`: the price book
+/// from `pricing.url`, if it has come.
 ///
 /// # Errors
 /// A provider, a price file or a rule cannot be built as it is written.
@@ -32,11 +34,13 @@ pub(super) fn live(
     config: &Config,
     purse: &Arc<Purse>,
     before: Option<&Live>,
+    fetched: Option<Arc<Book>>,
 ) -> Result<Live, Impossible> {
     let providers = providers(config)?;
-    let pricing = priced(config, &providers)?;
+    let pricing = priced(config, &providers, fetched)?;
     let keyrings = keyrings::open(&providers, before)?;
     let trusted = &config.identity.trusted;
+    let guards = Guards::build(&config.guards, before.map(Live::guards));
     let before = before.map(Live::engine);
     let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, purse, before)
         .map_err(|error| Impossible(error.to_string()))?;
@@ -44,6 +48,7 @@ pub(super) fn live(
         providers,
         pricing,
         engine,
+        guards,
         budgets: &config.budgets,
         identity: config.identity.clone(),
         limits: &config.limits,
@@ -52,12 +57,21 @@ pub(super) fn live(
     }))
 }
 
-/// What tokens cost by this configuration.
+/// What tokens cost by this configuration, and by the price book that was fetched last.
 ///
 /// # Errors
 /// A provider or the price file cannot be used as it is written.
 pub fn pricing(config: &Config) -> Result<Pricing, Impossible> {
-    priced(config, &providers(config)?)
+    let url = config.pricing.url.as_ref();
+    let fetched = url.and_then(|url| Shelf::of(&config.store.path).book(url));
+    let book = fetched.map(|fetched| fetched.book);
+    priced(config, &providers(config)?, book)
+}
+
+/// Why the price book of `pricing.url` that is used is not the latest, if it is not: in words.
+pub fn price_trouble(config: &Config) -> Option<String> {
+    let url = config.pricing.url.as_ref()?;
+    Shelf::of(&config.store.path).trouble(url)
 }
 
 fn providers(config: &Config) -> Result<Providers, Impossible> {
@@ -67,13 +81,18 @@ fn providers(config: &Config) -> Result<Providers, Impossible> {
     })
 }
 
-fn priced(config: &Config, providers: &Providers) -> Result<Pricing, Impossible> {
+fn priced(
+    config: &Config,
+    providers: &Providers,
+    fetched: Option<Arc<Book>>,
+) -> Result<Pricing, Impossible> {
     let free: Vec<&str> = providers
         .iter()
         .filter(|provider| provider.free)
         .map(|provider| &*provider.name)
         .collect();
-    Ok(Pricing::new(&config.pricing, book(config)?, &free))
+    let book = book(config, fetched)?;
+    Ok(Pricing::new(&config.pricing, book, &free))
 }
 
 /// Whether any budget is configured, so that what was spent must be kept.
@@ -83,15 +102,16 @@ pub(super) fn has_budgets(config: &Config) -> bool {
     simple.iter().any(Option::is_some) || !budgets.rules.is_empty()
 }
 
-fn book(config: &Config) -> Result<Book, Impossible> {
+fn book(config: &Config, fetched: Option<Arc<Book>>) -> Result<Arc<Book>, Impossible> {
     let Some(path) = &config.pricing.file else {
-        return Ok(Book::built_in());
+        return Ok(fetched.unwrap_or_else(|| Arc::new(Book::built_in())));
     };
     let wrong = |error: &dyn std::fmt::Display| {
         Impossible(format!("pricing.file: {}: {error}", path.display()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    Book::parse(&text).map_err(|error| wrong(&error))
+    let book = Book::parse(&text).map_err(|error| wrong(&error))?;
+    Ok(Arc::new(book))
 }
 
 /// What opens connections to providers. One for all workers: it holds the system's certificates,

@@ -1,6 +1,7 @@
 //! What the admin listener is told of the running program.
 
 use std::{
+    fmt::Write as _,
     net::SocketAddr,
     sync::{
         Arc,
@@ -203,10 +204,7 @@ impl Program for Control {
                 "the configuration was edited and refused at {at}, the one before stays: {error}"
             )
         });
-        let prices = self.prices.refused().map(|(at, error)| {
-            let at = shown(at);
-            format!("a price book was refused at {at}, the one before stays: {error}")
-        });
+        let prices = self.prices.trouble().map(|trouble| trouble.to_string());
         let ledger = self.ledger_fails(false).then(|| {
             "the ledger's journal cannot be written; calls pass, as ledger.on_ledger_down says"
                 .to_owned()
@@ -229,7 +227,10 @@ impl Program for Control {
         let file = configured.file.as_deref().unwrap_or("built-in defaults");
         let since = shown(configured.since);
         about.push(("config", format!("{file}, in force since {since}")));
-        let book = self.proxy.live().pricing().book().to_owned();
+        let mut book = self.proxy.live().pricing().book().to_owned();
+        if let Some(at) = self.prices.confirmed() {
+            let _ok = write!(book, ", the latest at {}", shown(at));
+        }
         about.push(("price book", book));
         let others = configured.summary.iter();
         let others = others.filter(|(what, _)| !LISTENERS.contains(what));

@@ -221,7 +221,12 @@ impl Gauges {
         metrics.configured.set(whole(since.as_secs()));
         metrics.refused.set(i64::from(refused));
         let prices = self.control.prices().counts();
-        for (event, count) in [("used", prices.used), ("refused", prices.refused)] {
+        for (event, count) in [
+            ("used", prices.used),
+            ("unchanged", prices.unchanged),
+            ("refused", prices.refused),
+            ("failed", prices.failed),
+        ] {
             metrics.prices.with_label_values(&[event]).inc_by(count);
         }
         for upstream in &self.upstreams {
@@ -286,7 +291,7 @@ impl Metrics {
             )?,
             prices: counter(
                 "tollgate_price_books_total",
-                "Price books that were put in force, and that were refused.",
+                "Price books that were put in force, were still the latest, were refused, or could not be fetched.",
                 &["event"],
             )?,
             ready: IntGauge::new("tollgate_ready", "Whether calls should be sent here.")?,

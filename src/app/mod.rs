@@ -4,11 +4,13 @@
 mod build;
 mod control;
 mod crashed;
+mod fetch;
 mod gauges;
 mod keep;
 mod keyrings;
 mod prices;
 mod reload;
+mod shelf;
 mod worker;
 
 use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
@@ -32,7 +34,7 @@ use keep::Kept;
 use prices::Prices;
 use worker::{Common, Phase};
 
-pub use build::{Impossible, pricing};
+pub use build::{Impossible, price_trouble, pricing};
 
 /// How often idle state is let go of.
 const TIDY: Duration = Duration::from_mins(1);
@@ -116,8 +118,8 @@ impl App {
         let mut kept = keep::open(&config, build::has_budgets(&config), &clock)?;
         let (admin, health) = bind_admin(&config.listen, &mut kept)?;
         let purse = Purse::new(kept.journal(), config.limits.counters);
-        let prices = Prices::new(&config);
-        let live = build::live(&config, &purse, None)?;
+        let prices = Prices::new(&config, kept.owner.is_some());
+        let live = build::live(&config, &purse, None, prices.fetched(&config))?;
         let pipeline = start_pipeline(&config, &mut kept, &clock, further)?;
         let proxy = Arc::new(Proxy::new(
             live,
@@ -273,8 +275,23 @@ impl App {
     }
 
     /// Keeps house until it is dropped: to be polled beside whatever ends the program.
-    #[expect(clippy::infinite_loop, reason = "dropped when the program ends")]
     pub async fn keep_house(&self) {
+        // Nothing waits for a price book that is slow to come.
+        tokio::join!(self.keep_tidy(), self.keep_prices());
+    }
+
+    #[expect(clippy::infinite_loop, reason = "dropped when the program ends")]
+    async fn keep_prices(&self) {
+        let mut tick = tokio::time::interval(TIDY);
+        loop {
+            tick.tick().await;
+            self.refresh_prices();
+            self.fetch_due_prices().await;
+        }
+    }
+
+    #[expect(clippy::infinite_loop, reason = "dropped when the program ends")]
+    async fn keep_tidy(&self) {
         self.renew_keys().await;
         // Until then a start would find the crashed calls again.
         if self.pipeline.flush(build::FLUSH).await
@@ -287,7 +304,6 @@ impl App {
             tick.tick().await;
             self.proxy.tidy(self.clock.wall());
             self.renew_keys().await;
-            self.refresh_prices();
         }
     }
 

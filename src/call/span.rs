@@ -122,6 +122,9 @@ pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";
 /// Attribute: the counters of rate limits that were looked at, in words.
 pub const RATE_LIMITS: &str = "tollgate.rate_limits";
 
+/// Attribute: what guards have said of the call: which one, what it did, and why.
+pub const GUARDS: &str = "tollgate.guards";
+
 /// Attribute: the span was written from the ledger, which knows less of a call than its own span.
 pub const RECOVERED: &str = "tollgate.recovered";
 

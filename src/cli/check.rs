@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use clap::Args;
 
 use super::{Failure, Settings, failure::show};
-use crate::config::Loaded;
+use crate::{app, config::Loaded};
 
 /// The arguments of `tollgate check`.
 #[derive(Debug, Args)]
@@ -22,6 +22,8 @@ impl Command {
             document,
             warnings,
         } = self.settings.load()?;
+        // Reads the price file, if there is one.
+        app::pricing(&config).map_err(Failure::wrong)?;
         let (file, text) = document
             .as_ref()
             .map_or(("built-in defaults", ""), |document| {
@@ -33,6 +35,9 @@ impl Command {
         writeln!(out, "{green}ok{green:#} {bold}{file}{bold:#}")?;
         for (what, means) in config.summary() {
             writeln!(out, "  {bold}{what:<10}{bold:#} {means}")?;
+        }
+        if let Some(trouble) = app::price_trouble(&config) {
+            writeln!(out, "  {bold}{:<10}{bold:#} {trouble}", "prices")?;
         }
         Ok(())
     }

@@ -135,6 +135,9 @@ fn summary(pricing: &Pricing, config: &crate::config::Config) -> Result<(), Fail
     let mut out = anstream::stdout().lock();
     let own = config.pricing.models.len();
     writeln!(out, "The price book is {}.", pricing.book())?;
+    if let Some(trouble) = app::price_trouble(config) {
+        writeln!(out, "It is not the latest: {trouble}")?;
+    }
     writeln!(
         out,
         "The configuration sets prices of {own} models over it."

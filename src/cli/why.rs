@@ -13,7 +13,7 @@ use crate::{
     call::{
         brief::Brief,
         line::{DIM, GOOD, Look, WARNING, clean, elapsed, grouped},
-        span::RATE_LIMITS,
+        span::{GUARDS, RATE_LIMITS},
     },
 };
 
@@ -90,13 +90,18 @@ fn text(why: &Why) -> String {
         lines.push(String::new());
         lines.extend(decided(decision, &look));
     }
-    let rates = span.as_ref();
-    let rates = rates.and_then(|span| span.get("attributes")?.get(RATE_LIMITS)?.as_array());
-    if let Some(rates) = rates {
-        lines.push(String::new());
-        lines.push("These rate limits were looked at:".to_owned());
-        let rates = rates.iter().filter_map(Value::as_str);
-        lines.extend(rates.map(|rate| format!("  {}", clean(rate))));
+    for (title, attribute) in [
+        ("These rate limits were looked at:", RATE_LIMITS),
+        ("These guards spoke up:", GUARDS),
+    ] {
+        let listed = span.as_ref();
+        let listed = listed.and_then(|span| span.get("attributes")?.get(attribute)?.as_array());
+        if let Some(listed) = listed {
+            lines.push(String::new());
+            lines.push(title.to_owned());
+            let listed = listed.iter().filter_map(Value::as_str);
+            lines.extend(listed.map(|one| format!("  {}", clean(one))));
+        }
     }
     format!("{}\n", lines.join("\n"))
 }

@@ -25,7 +25,7 @@ pub use self::{
     watch::{Watch, WatchError},
 };
 use crate::{
-    ledger,
+    guard, ledger,
     net::config::{Listen, Upstream},
     pipeline, policy, pricing, provider,
     proxy::config::{Identity, Limits, Shutdown},
@@ -64,8 +64,8 @@ pub struct Config {
     pub tracing: pipeline::Config,
     /// Calls of clients that were not pointed at Tollgate.
     pub intercept: later::Intercept,
-    /// Checks of what is said.
-    pub guards: later::Nothing,
+    /// What calls must pass besides limits.
+    pub guards: guard::Config,
     /// Telling people.
     pub alerts: later::Alerts,
 }

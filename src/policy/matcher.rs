@@ -13,13 +13,14 @@ use crate::{
 
 /// A resolved `match`: only the fields that were given.
 #[derive(Debug)]
-pub(super) struct Matcher {
+pub struct Matcher {
     fields: Vec<(Per, Vec<Glob>)>,
     tags: Vec<(String, Vec<Glob>)>,
 }
 
 impl Matcher {
-    pub(super) fn new(config: &Match) -> Self {
+    /// Resolves `config`.
+    pub fn new(config: &Match) -> Self {
         let fields = [
             (Per::Agent, &config.agent),
             (Per::User, &config.user),
@@ -43,7 +44,7 @@ impl Matcher {
     }
 
     /// Whether the rule counts this call. A label that the call lacks matches nothing.
-    pub(super) fn matches(&self, subject: &Subject<'_>, trusted: &[Source]) -> bool {
+    pub fn matches(&self, subject: &Subject<'_>, trusted: &[Source]) -> bool {
         let any = |globs: &[Glob], value: Option<&str>| {
             value.is_some_and(|value| globs.iter().any(|glob| glob.matches(value)))
         };

@@ -64,6 +64,7 @@ pub use journal::{
     Lines, Position, Recalling,
 };
 pub use listing::{Budget, Reach};
+pub use matcher::Matcher;
 pub use purse::Purse;
 pub use queue::Place;
 pub use rule::window_of;

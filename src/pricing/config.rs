@@ -1,7 +1,7 @@
 //! `pricing:` in the configuration: prices that stand over the price book, and what to do with
 //! models that have none.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -10,7 +10,7 @@ use super::{
     price::{Price, Prices},
     unit::Unit,
 };
-use crate::base::money::PerMillion;
+use crate::base::{money::PerMillion, secret::Secret, units};
 
 /// What to do with a call that a budget in US dollars matches and whose model has no price.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -31,6 +31,11 @@ pub enum UnknownModel {
 pub struct Config {
     /// A price book to use in place of the built-in one; a path.
     pub file: Option<PathBuf>,
+    /// Where a price book is fetched from, to be used in place of the built-in one; may hold a
+    /// token.
+    pub url: Option<Secret>,
+    /// How often it is fetched; at most once a minute.
+    pub refresh: Duration,
     /// What to do with models without a price.
     pub unknown_model: UnknownModel,
     /// The prices that `unknown_model: ceiling` charges.
@@ -48,6 +53,8 @@ impl Default for Config {
         let unknown = [(Unit::Input, dollars(10)), (Unit::Output, dollars(50))];
         Self {
             file: None,
+            url: None,
+            refresh: Duration::from_hours(24),
             unknown_model: UnknownModel::default(),
             unknown_price: unknown.into_iter().collect(),
             factors: BTreeMap::new(),
@@ -76,6 +83,8 @@ impl<'de> de::Visitor<'de> for Section {
         while let Some(key) = map.next_key::<Box<str>>()? {
             match &*key {
                 "file" => config.file = map.next_value()?,
+                "url" => config.url = map.next_value::<Option<Address>>()?.map(|url| url.0),
+                "refresh" => config.refresh = map.next_value::<Every>()?.0,
                 "unknown_model" => config.unknown_model = map.next_value()?,
                 "factors" => config.factors = map.next_value()?,
                 "unknown_price" => config.unknown_price = map.next_value::<Plausible>()?.0,
@@ -88,7 +97,38 @@ impl<'de> de::Visitor<'de> for Section {
                 },
             }
         }
+        if config.file.is_some() && config.url.is_some() {
+            return Err(de::Error::custom(
+                "`file` and `url` both name the price book: leave one out",
+            ));
+        }
         Ok(config)
+    }
+}
+
+/// A length of time.
+#[derive(Deserialize)]
+struct Every(#[serde(with = "units::duration")] Duration);
+
+/// An address that a book can be fetched from.
+struct Address(Secret);
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let uri: Option<http::Uri> = text.parse().ok();
+        let is_one = uri.is_some_and(|uri| {
+            let scheme = uri.scheme_str().unwrap_or_default();
+            // What stands before the @ would not be sent.
+            let has_user = uri.authority().is_some_and(|at| at.as_str().contains('@'));
+            ["http", "https"].contains(&scheme) && !has_user
+        });
+        if !is_one {
+            return Err(de::Error::custom(
+                "this is no address of a price book: expected https://host/path, or http://",
+            ));
+        }
+        Ok(Self(Secret::new(text)))
     }
 }
 
@@ -199,6 +239,17 @@ mod tests {
             ("gpt-4o: {input: -1, output: 1}", "below zero"),
             ("gpt-4o: cheap", "line 1 column 9"),
             ("unknown_model: allow", "allow"),
+            ("url: prices.example/book", "expected https://"),
+            ("url: \"ftp://prices.example/book\"", "expected https://"),
+            (
+                "url: \"https://me:hush@prices.example/\"",
+                "expected https://",
+            ),
+            (
+                "url: \"https://prices.example/\"\nfile: book.jsonl",
+                "leave one out",
+            ),
+            ("refresh: daily", "not a duration"),
             ("unknown_price: {input: 1}", "`output` is missing"),
         ] {
             let found = read(yaml).unwrap_err();

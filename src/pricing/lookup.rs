@@ -45,7 +45,7 @@ pub struct Query<'a> {
 /// All prices: the book, and what the configuration puts over it.
 #[derive(Debug)]
 pub struct Pricing {
-    book: Book,
+    book: Arc<Book>,
     overrides: Overrides,
     free: HashSet<Box<str>>,
     /// By provider, each with what is said of it.
@@ -98,9 +98,9 @@ enum Want {
 impl Pricing {
     /// With the prices of `config` over those of `book`. Calls to `free` providers cost nothing,
     /// unless `config` prices the model.
-    pub fn new(config: &Config, book: Book, free: &[&str]) -> Self {
+    pub fn new(config: &Config, book: impl Into<Arc<Book>>, free: &[&str]) -> Self {
         Self {
-            book,
+            book: book.into(),
             overrides: Overrides::new(&config.models),
             free: free.iter().map(|name| Box::from(*name)).collect(),
             factors: config

@@ -56,15 +56,16 @@ impl Ask {
     }
 }
 
-/// Asks every rule that matches the call. Returns the edit that the request must be sent with, if
+/// Asks the guards, and then every rule that matches the call. Returns the edit that the request must be sent with, if
 /// it was given an output limit. `body` is the request's, where it can be edited.
 ///
 /// # Errors
-/// A rule refuses, or the ledger cannot be written.
+/// A guard or a rule refuses, or the ledger cannot be written.
 pub(super) async fn admit(
     exchange: &mut Exchange,
     body: Option<&Bytes>,
 ) -> Result<Option<Splice>, Refusal> {
+    super::guard::ask(exchange).await?;
     let live = std::sync::Arc::clone(&exchange.live);
     let now = exchange.proxy.clock.wall();
     let mut matched = live.engine.matched(&subject(exchange), now)?;
@@ -160,7 +161,7 @@ pub(super) fn unreadable(exchange: &Exchange) -> Result<(), Refusal> {
     unmetered(exchange, &matched)
 }
 
-fn subject(exchange: &Exchange) -> Subject<'_> {
+pub(super) fn subject(exchange: &Exchange) -> Subject<'_> {
     let operation = exchange.route.operation;
     Subject {
         request_id: exchange.request_id,

@@ -13,6 +13,7 @@ use super::{
     Proxy,
     body::ResponseBody,
     flight::InFlight,
+    guard::Guarded,
     headers::REQUEST_ID,
     live::Live,
     observe::{Observer, Progress},
@@ -52,6 +53,8 @@ pub(super) struct Exchange {
     pub(super) route: Route,
     pub(super) labels: Labels,
     pub(super) request: RequestFacts,
+    /// What guards said of it, and left with it.
+    pub(super) guarded: Guarded,
     /// What was set aside for it, and how its output is kept within that.
     pub(super) reservation: Reservation,
     /// What was read of the results of a batch.
@@ -122,6 +125,7 @@ impl Exchange {
             route,
             labels,
             request: RequestFacts::default(),
+            guarded: Guarded::default(),
             reservation: Reservation::default(),
             results: Results::default(),
             decision: Decision::Admitted,

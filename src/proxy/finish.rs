@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{account::Account, exchange::Exchange, later::Later, observe::Observer, reserve};
+use super::{
+    account::Account, exchange::Exchange, guard, later::Later, observe::Observer, reserve,
+};
 use crate::{
     base::money::Usd,
     call::{
@@ -30,6 +32,7 @@ impl Exchange {
         if !self.first_end() {
             return None;
         }
+        guard::tell(self, end, &facts);
         self.note_shyness(&facts);
         let mut account = self.account(end, &facts);
         let is_unkept = self.is_unkept(&facts);

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     call::refusal::{Reason, Refusal},
+    guard::Guards,
     net::{aws::Keyring, connect::Origin},
     pipeline::Propagation,
     policy::{self, Cut, Engine, Unbounded, Unmetered},
@@ -27,6 +28,7 @@ pub struct Live {
     destinations: HashMap<Arc<str>, Arc<Destination>>,
     pub(super) pricing: Pricing,
     pub(super) engine: Engine,
+    pub(super) guards: Guards,
     pub(super) identity: Identity,
     pub(super) bounds: Bounds,
     pub(super) places: Places,
@@ -63,6 +65,8 @@ pub struct Parts<'a> {
     pub pricing: Pricing,
     /// `budgets:` and `rate_limits:`, built.
     pub engine: Engine,
+    /// `guards:`, built.
+    pub guards: Guards,
     /// `budgets:`.
     pub budgets: &'a policy::Config,
     /// `identity:`.
@@ -82,6 +86,7 @@ impl Live {
             providers,
             pricing,
             engine,
+            guards,
             budgets,
             identity,
             limits,
@@ -99,6 +104,7 @@ impl Live {
             providers,
             pricing,
             engine,
+            guards,
             identity,
             bounds: Bounds {
                 each: limits.peek.as_u64(),
@@ -124,6 +130,11 @@ impl Live {
     /// The rules.
     pub const fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The guards.
+    pub const fn guards(&self) -> &Guards {
+        &self.guards
     }
 
     /// The prices.

@@ -42,6 +42,7 @@ pub struct Metrics {
     errors: IntCounterVec,
     blocked: IntCounterVec,
     unmetered: IntCounterVec,
+    guards: IntCounterVec,
     overhead: Histogram,
     in_flight: IntGauge,
     /// Values of `error_type` and `by` that are told apart.
@@ -146,6 +147,7 @@ impl Metrics {
                 "Calls that may cost something that could not be metered.",
                 &["reason"],
             )?,
+            guards: guard_actions()?,
             overhead: Histogram::with_opts(
                 HistogramOpts::new(
                     "tollgate_overhead_seconds",
@@ -158,7 +160,7 @@ impl Metrics {
             blockers: Names::default(),
             series: DashMap::new(),
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 10] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
             Box::new(metrics.first_tokens.clone()),
@@ -167,6 +169,7 @@ impl Metrics {
             Box::new(metrics.errors.clone()),
             Box::new(metrics.blocked.clone()),
             Box::new(metrics.unmetered.clone()),
+            Box::new(metrics.guards.clone()),
             Box::new(metrics.overhead.clone()),
             Box::new(metrics.in_flight.clone()),
         ];
@@ -230,6 +233,12 @@ impl Metrics {
         self.unmetered.with_label_values(&[reason]).inc();
     }
 
+    /// Counts what a guard did.
+    pub(super) fn guard(&self, by: &str, action: &str) {
+        let by = self.blockers.bounded(by);
+        self.guards.with_label_values(&[by, action]).inc();
+    }
+
     /// Takes down what was added before a request was sent.
     pub(super) fn overhead(&self, added: Duration) {
         self.overhead.observe(added.as_secs_f64());
@@ -275,6 +284,11 @@ impl Metrics {
             cost: self.cost.with_label_values(&triple),
         }
     }
+}
+
+fn guard_actions() -> Result<IntCounterVec, prometheus::Error> {
+    let described = Opts::new("tollgate_guard_actions_total", "What guards did to calls.");
+    IntCounterVec::new(described, &["guard", "action"])
 }
 
 /// For display only: what is charged is counted in integers elsewhere.

@@ -1,6 +1,6 @@
 //! The data plane: its files are verbs, in the order a call meets them.
 //!
-//! `serve` → `route` → `identify` → `sign` → `peek` → `admit` (what is set aside: `reserve`) → `forward` →
+//! `serve` → `route` → `identify` → `sign` → `peek` → `guard` → `admit` (what is set aside: `reserve`) → `forward` →
 //! `tap`, in which `observe` reads what passes (`events`), until its end or an `interrupt` →
 //! `finish` (`account`: what it is charged). One [`Exchange`] goes along the whole way; `reply`
 //! words every refusal.
@@ -15,6 +15,7 @@ mod fees;
 mod finish;
 mod flight;
 mod forward;
+mod guard;
 mod headers;
 mod identify;
 mod interrupt;

@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pricing", &["base", "call"]),
     ("policy", &["base", "call"]),
     ("analysis", &["base", "call"]),
+    ("guard", &["base", "call", "policy"]),
     ("net", &["base"]),
     ("store", &["base", "call"]),
     ("ledger", &["base", "call", "policy"]),
@@ -25,26 +26,27 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "proxy",
         &[
-            "base", "call", "provider", "pricing", "policy", "ledger", "net", "pipeline",
+            "base", "call", "provider", "pricing", "policy", "guard", "ledger", "net", "pipeline",
         ],
     ),
     (
         "admin",
         &[
-            "base", "call", "pricing", "policy", "analysis", "ledger", "net", "store", "pipeline",
+            "base", "call", "pricing", "policy", "analysis", "guard", "ledger", "net", "store",
+            "pipeline",
         ],
     ),
     (
         "config",
         &[
-            "base", "call", "provider", "pricing", "policy", "ledger", "net", "store", "pipeline",
-            "proxy",
+            "base", "call", "provider", "pricing", "policy", "guard", "ledger", "net", "store",
+            "pipeline", "proxy",
         ],
     ),
 ];
 
 /// Told everything, never asking: no I/O, no clock, no log.
-const PURE: &[&str] = &["provider", "pricing", "policy", "analysis"];
+const PURE: &[&str] = &["provider", "pricing", "policy", "analysis", "guard"];
 const IMPURE: &[&str] = &["tokio::", "tracing::", "std::fs", "std::net", "Clock"];
 
 const MAX_LINES: usize = 500;

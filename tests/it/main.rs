@@ -17,6 +17,7 @@ mod admin;
 mod architecture;
 mod cli;
 mod config;
+mod guard;
 mod ledger;
 mod mock;
 mod pipeline;

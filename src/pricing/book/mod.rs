@@ -132,6 +132,24 @@ impl Book {
         ids
     }
 
+    /// The providers of which the built-in book has models and this one has none, sorted.
+    pub fn lacks(&self) -> Vec<Box<str>> {
+        let known = Self::built_in();
+        let mut lacking = known.lists;
+        lacking.retain(|id, list| {
+            let own = self.lists.get(id);
+            !list.lines.is_empty() && own.is_none_or(|own| own.lines.is_empty())
+        });
+        let mut lacking: Vec<_> = lacking.into_keys().collect();
+        lacking.sort_unstable();
+        lacking
+    }
+
+    /// Whether it was read from exactly this text.
+    pub fn is_text(&self, text: &str) -> bool {
+        self.text == text
+    }
+
     /// What it says about `model` of `provider`, one of its own provider ids.
     pub fn find(&self, provider: &str, model: &str) -> Option<Found> {
         let list = self.lists.get(provider)?;

@@ -147,3 +147,14 @@ fn completions_are_printed_and_a_reader_that_leaves_is_no_failure() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
+
+#[test]
+fn a_price_file_that_cannot_be_used_is_wrong_in_its_own_words() {
+    let program = Program::new()
+        .with("tollgate.yaml", "pricing: {file: prices.jsonl}")
+        .with("prices.jsonl", "<html>");
+    let ran = program.run(&["check"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stdout);
+    let why = "pricing.file: prices.jsonl: line 1 of the price book is wrong";
+    assert!(ran.stderr.contains(why), "{}", ran.stderr);
+}

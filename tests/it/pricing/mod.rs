@@ -1,5 +1,6 @@
 //! Tests of `src/pricing/`.
 
 mod corpus;
+mod fetch;
 mod refresh;
 mod rounds;

@@ -26,7 +26,7 @@ fn write(path: &Path, input: &str, moment: u64) {
 }
 
 /// What a token of input costs, in nano-dollars, and which book says so.
-async fn price(sandbox: &Sandbox) -> (i64, String) {
+pub(super) async fn price(sandbox: &Sandbox) -> (i64, String) {
     let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]});
     let answer = sandbox.post("/openai/v1/chat/completions", &body).await;
     let span = sandbox.span(&answer).await;
@@ -35,7 +35,7 @@ async fn price(sandbox: &Sandbox) -> (i64, String) {
     (span.nanos("tollgate.cost.usd") / tokens, version.to_owned())
 }
 
-async fn page(sandbox: &Sandbox) -> String {
+pub(super) async fn page(sandbox: &Sandbox) -> String {
     let admin = sandbox.app.admin_address();
     let answer = client::call(admin, http::Method::GET, "/", &[], "").await;
     answer.text().to_owned()

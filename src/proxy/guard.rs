@@ -1,0 +1,129 @@
+//! Asks the guards about a call right before the rules are asked, does what they say, and tells them
+//! how it ended.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{admit, exchange::Exchange};
+use crate::{
+    call::{
+        facts::ResponseFacts,
+        outcome::{Decision, End},
+        refusal::{Reason, Refusal},
+        span::{Event, GUARDS, Value},
+    },
+    guard::{Action, Asked, Ended, Finding, Now, Outcome, Watch},
+};
+
+/// The longest that guards keep a call waiting, whatever they say.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// What guards have said of a call, and what they left with it to be told how it ends.
+#[derive(Default)]
+pub(super) struct Guarded {
+    watches: Vec<Box<dyn Watch>>,
+    /// For the span: which guard, what it did, and why.
+    said: Vec<Box<str>>,
+}
+
+/// Asks each guard about the call, and keeps it waiting if one says so. Nothing is held for it yet.
+///
+/// # Errors
+/// One refuses.
+pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
+    let live = Arc::clone(&exchange.live);
+    let subject = admit::subject(exchange);
+    let asked = Asked {
+        subject: &subject,
+        request: &exchange.request,
+        known_as: exchange.asked_model(),
+        spends: exchange.route.operation.spends,
+        trusted: &live.identity.trusted,
+    };
+    let answer = live.guards.ask(&asked, now(exchange));
+    // The exchange owns them from here on, so that a client who leaves now gives them back.
+    exchange.guarded.watches = answer.watches;
+    let mut wait = Duration::ZERO;
+    for finding in answer.findings {
+        note(exchange, &finding);
+        match finding.action {
+            Action::Tag | Action::Alert => {},
+            Action::Slow(longer) => wait = wait.max(longer.min(LONGEST)),
+            Action::Refuse(refusal) => return Err(*refusal),
+        }
+    }
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    Ok(())
+}
+
+/// Tells those who wait for it how the call ended.
+pub(super) fn tell(exchange: &mut Exchange, end: End, facts: &ResponseFacts) {
+    let watches = std::mem::take(&mut exchange.guarded.watches);
+    if !watches.is_empty() {
+        let (how, now) = (ended(exchange, end, facts), now(exchange));
+        for watch in watches {
+            if let Some(finding) = watch.ended(&how, now) {
+                note(exchange, &finding);
+            }
+        }
+    }
+    let said = std::mem::take(&mut exchange.guarded.said);
+    if !said.is_empty() {
+        exchange.attributes.push((GUARDS, Value::Texts(said)));
+    }
+}
+
+/// What a guard says goes on the span, and where it is an alert, into the log and among the span's
+/// events as well.
+fn note(exchange: &mut Exchange, finding: &Finding) {
+    let Finding { by, says, action } = finding;
+    exchange.proxy.metrics.guard(by, action.name());
+    if matches!(action, Action::Alert | Action::Slow(_)) {
+        let (request_id, guard) = (exchange.request_id, &**by);
+        tracing::warn!(%request_id, guard, "A guard gives an alert: {says}");
+        exchange.events.push(Event {
+            name: format!("guard.{by}").into(),
+            time: exchange.proxy.clock.wall(),
+        });
+    }
+    let said = format!("{by}: {}: {says}", action.name());
+    exchange.guarded.said.push(said.into_boxed_str());
+}
+
+fn now(exchange: &Exchange) -> Now {
+    let clock = &exchange.proxy.clock;
+    Now {
+        wall: clock.wall(),
+        mono: clock.mono(),
+    }
+}
+
+/// How the call ended, as far as it tells something of its provider.
+fn ended(exchange: &Exchange, end: End, facts: &ResponseFacts) -> Ended {
+    let reason = exchange.refusal.as_ref().map(|refusal| refusal.reason);
+    let outcome = match (reason, exchange.sent, end) {
+        (Some(Reason::BadGateway | Reason::Timeout), ..) => Outcome::Failed,
+        (_, None, _) => Outcome::NotSent,
+        _ if matches!(exchange.decision, Decision::Refused | Decision::Cut) => Outcome::Left,
+        (.., End::Client | End::Cut) => Outcome::Left,
+        (.., End::Upstream) => Outcome::Failed,
+        (.., End::Complete | End::Crashed) => match exchange.http_status {
+            // It broke off in its own words: what was said with the status holds no more.
+            Some(200..=299) if facts.error.is_some() => Outcome::Failed,
+            Some(status) => Outcome::Answered(status),
+            // A response in a socket.
+            None => Outcome::Answered(200),
+        },
+    };
+    let since_sent = exchange.sent.map_or(Duration::ZERO, |sent| {
+        let first = exchange.first_chunk.map(|first| exchange.began + first);
+        let until = first.unwrap_or_else(|| exchange.proxy.clock.mono());
+        until.saturating_duration_since(sent)
+    });
+    Ended {
+        outcome,
+        waited: since_sent,
+        began: exchange.first_chunk.is_some(),
+    }
+}

@@ -1,0 +1,3 @@
+//! Guards, through the real program.
+
+mod models;

@@ -1,0 +1,91 @@
+//! Which models may be called.
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Sandbox, client};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn ask(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "hello"}]})
+}
+
+fn is_denied(answer: &Answer) -> bool {
+    let denied = answer.header("x-tollgate-blocked-by") == "model.denied";
+    assert_eq!(denied, answer.status == 403, "{answer:?}");
+    if denied {
+        assert_eq!(answer.header("x-should-retry"), "false");
+    }
+    denied
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_allowed_is_refused_in_the_dialect_s_form_and_never_sent() {
+    let sandbox = Sandbox::new("guards: {models: {allow: [gpt-4o*], deny: ['openai/*-mini']}}");
+    for (model, denied) in [
+        ("gpt-4o", false),
+        ("GPT-4o", false),
+        ("gpt-4o-mini", true),
+        ("gpt-4O-Mini", true),
+        ("o3", true),
+    ] {
+        let answer = sandbox.post(CHAT, &ask(model)).await;
+        assert_eq!(is_denied(&answer), denied, "{model}");
+    }
+    let body = json!({"model": "claude-x", "max_tokens": 9,
+        "messages": [{"role": "user", "content": "hello"}]});
+    let answer = sandbox.post("/v1/messages", &body).await;
+    assert!(is_denied(&answer));
+    assert_eq!(answer.json()["type"], "error");
+    let message = answer.json()["error"]["message"].to_string();
+    assert!(message.contains("claude-x"), "{message}");
+    let span = sandbox.span(&answer).await;
+    assert_eq!(
+        span.outcome(),
+        "blocked complete refused absent 0.000000000"
+    );
+    let said = span.get("tollgate.guards")[0].as_str().unwrap();
+    assert!(said.starts_with("model.denied: refuse: "), "{said}");
+    assert_eq!(sandbox.mock.count(), 2);
+    let refused = "tollgate_guard_actions_total{action=\"refuse\",guard=\"model.denied\"}";
+    assert_eq!(sandbox.metric(refused).to_string(), "4");
+}
+
+#[tokio::test]
+async fn what_names_no_model_that_can_be_seen_is_on_no_list_of_what_is_allowed() {
+    let sandbox = Sandbox::new("guards: {models: {allow: gpt-4o}}");
+    // A body in a coding that nobody knows, and one that is no JSON.
+    let unknown = [("content-encoding", "rot13")];
+    let answer = sandbox.post_with(CHAT, &unknown, &ask("gpt-4o")).await;
+    assert!(is_denied(&answer));
+    let post = http::Method::POST;
+    let answer = client::call(sandbox.addr(), post.clone(), CHAT, &[], "{\"model\":").await;
+    assert!(is_denied(&answer));
+    // A path that may cost something, and one that is only read.
+    let path = "/v1/no/such/thing";
+    let answer = client::call(sandbox.addr(), post, path, &[], "{}").await;
+    assert!(is_denied(&answer));
+    assert_eq!(sandbox.mock.count(), 0);
+    assert!(!is_denied(&sandbox.get("/v1/models").await));
+    // Where only some are denied, what cannot be seen passes.
+    let sandbox = Sandbox::new("guards: {models: {deny: gpt-4o}}");
+    let answer = sandbox.post_with(CHAT, &unknown, &ask("gpt-4o")).await;
+    assert!(!is_denied(&answer));
+}
+
+#[tokio::test]
+async fn lists_for_some_calls_hold_besides_those_for_all() {
+    let sandbox = Sandbox::new(
+        "guards: {models: {deny: o1, rules: [{match: {agent: 'support-*'}, allow: gpt-4o-mini}]}}",
+    );
+    let agent = [("x-tollgate-agent", "support-eu")];
+    for (headers, model, denied) in [
+        (&agent[..], "gpt-4o-mini", false),
+        (&agent, "gpt-4o", true),
+        (&[], "gpt-4o", false),
+        (&[], "o1", true),
+    ] {
+        let answer = sandbox.post_with(CHAT, headers, &ask(model)).await;
+        assert_eq!(is_denied(&answer), denied, "{model}");
+    }
+}
