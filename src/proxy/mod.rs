@@ -9,6 +9,7 @@ mod account;
 mod admit;
 mod body;
 pub mod config;
+mod document;
 mod events;
 mod exchange;
 mod fees;

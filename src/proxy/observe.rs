@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
 use super::{
+    document::Document,
     events::{Events, Verdict, Whole},
     lines::Lines,
 };
@@ -25,13 +26,9 @@ use crate::{
             encoding::{Decoder, GaveUp},
             framing::{Framing, Malformed},
             media,
-            scan::{Scanner, Wanted},
         },
     },
 };
-
-/// The largest JSON body that is kept in order to read it whole, in bytes; a larger one is scanned.
-const MAX_JSON: usize = 8 * 1024 * 1024;
 
 /// What a span says of a stream that is none, or another kind of.
 const NOT_AS_TYPED: &str = "stream is not what its content type says";
@@ -70,12 +67,6 @@ enum Reader {
     Opaque,
 }
 
-struct Document {
-    wanted: Wanted,
-    kept: Vec<u8>,
-    scanner: Option<Scanner>,
-}
-
 /// What is asked after each event: whether the stream may go on.
 pub(super) trait Progress {
     /// Looks at what the response said so far. `false` cuts the stream before this event.
@@ -104,11 +95,7 @@ impl Observer {
         } else if media::is_media(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)) {
             Reader::Media
         } else {
-            Reader::Document(Document {
-                wanted,
-                kept: Vec::new(),
-                scanner: None,
-            })
+            Reader::Document(Document::new(wanted))
         };
         let unread = matches!(reader, Reader::Opaque);
         let mut facts = ResponseFacts {
@@ -135,6 +122,7 @@ impl Observer {
     pub(super) fn read_lines(&mut self) {
         if !matches!(self.reader, Reader::Opaque) {
             self.reader = Reader::Lines(Lines::default());
+            self.decoder = self.decoder.take().map(Decoder::of_any_length);
         }
     }
 
@@ -190,8 +178,8 @@ impl Observer {
     }
 
     /// Asks the dialect. All of what it cannot read may be text that the model wrote, if `counts`. A
-    /// fault in what it makes of the bytes must never become a fault of the
-    /// call, nor lose any of them; after one it is not asked again.
+    /// fault in what it makes of the bytes must never become a fault of the call, nor lose any of
+    /// them; after one it is not asked again.
     fn ask(&mut self, event: &Event<'_>, what: &'static str, counts: bool) {
         if self.faulty {
             return;
@@ -224,12 +212,19 @@ impl Observer {
         out: &mut VecDeque<Bytes>,
         progress: &mut dyn Progress,
     ) {
-        let Some(decoder) = &mut self.decoder else {
+        let Some(mut decoder) = self.decoder.take() else {
             return self.read_plain(chunk, last, out, progress);
         };
         let mut plain = Vec::new();
-        let outcome = decoder.feed(chunk, &mut |piece| plain.extend_from_slice(piece));
-        self.read_plain(&Bytes::from(plain), last, out, progress);
+        let outcome = decoder.feed(chunk, &mut |piece| {
+            plain.extend_from_slice(piece);
+            if let Reader::Lines(_) = self.reader {
+                // At once, since it may be of any length.
+                self.read_plain(&std::mem::take(&mut plain).into(), false, out, progress);
+            }
+        });
+        self.read_plain(&plain.into(), last, out, progress);
+        self.decoder = Some(decoder);
         if let Err(reason) = outcome {
             self.reader = Reader::Opaque;
             self.partial = None;
@@ -272,10 +267,10 @@ impl Observer {
                     self.read_event(event, framing, editable, progress)
                 });
             },
-            Reader::Document(document) => match document.scanner {
-                Some(scanner) => self.read_body(&scanner.finish().document),
-                None if document.kept.is_empty() => {},
-                None => self.read_body(&document.kept),
+            Reader::Document(document) => {
+                if let Some(body) = document.finish() {
+                    self.read_body(&body);
+                }
             },
             Reader::Lines(mut lines) => {
                 lines.end(|line| self.read_line(line, progress));
@@ -362,26 +357,6 @@ impl Observer {
         self.partial.get_or_insert(what);
         self.facts.unread = true;
         verdict(progress.may_go_on(&self.facts))
-    }
-}
-
-impl Document {
-    fn is_empty(&self) -> bool {
-        self.kept.is_empty() && self.scanner.is_none()
-    }
-
-    fn keep(&mut self, chunk: &[u8]) {
-        if let Some(scanner) = &mut self.scanner {
-            scanner.feed(chunk);
-        } else if self.kept.len() + chunk.len() <= MAX_JSON {
-            self.kept.extend_from_slice(chunk);
-        } else {
-            let mut scanner = Scanner::new(self.wanted);
-            scanner.feed(&self.kept);
-            scanner.feed(chunk);
-            self.kept = Vec::new();
-            self.scanner = Some(scanner);
-        }
     }
 }
 

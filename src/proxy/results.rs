@@ -83,12 +83,16 @@ impl Exchange {
         self.results = Results::of(id.map(|id| Later::open(provider, id)));
     }
 
-    /// The file was read, to its end or not. Tokens, how they are known, the cost and the charge.
+    /// The file has passed, to its end or not. Tokens, how they are known, the cost and the charge.
     pub(super) fn close_results(&self, end: End) -> Account {
-        if let Some(file) = self.results.file.filter(|_| end == End::Complete) {
+        let mut account = self.results.account();
+        if self.partial.is_some() {
+            // What was not read may have cost something; it is billed when it is read.
+            account.cost = None;
+        } else if let (End::Complete, Some(file)) = (end, self.results.file) {
             self.proxy.later.close(file);
         }
-        self.results.account()
+        account
     }
 
     /// What the span says of it: the model, if it is one, and how many answers there were.

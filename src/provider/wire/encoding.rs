@@ -1,7 +1,7 @@
 //! Compressed bodies, decoded on a copy for the meter. The bytes that pass stay as they are.
 //!
-//! It gives up at [`Decoder::MAX_BYTES`] of output, or where the output is more than
-//! [`Decoder::MAX_RATIO`] times the input: that is a bomb, not an answer.
+//! It gives up at [`Decoder::MAX_BYTES`] of output, unless it is [`Decoder::of_any_length`], or where
+//! the output is more than [`Decoder::MAX_RATIO`] times the input: that is a bomb, not an answer.
 
 mod brotli;
 mod inflate;
@@ -51,6 +51,8 @@ struct Layer {
     coding: Coding,
     read: u64,
     written: u64,
+    /// The most that may be written.
+    most: u64,
 }
 
 enum Coding {
@@ -60,7 +62,7 @@ enum Coding {
 }
 
 impl Decoder {
-    /// The most bytes that are decoded.
+    /// The most bytes that are decoded of a body of which much is kept.
     pub const MAX_BYTES: u64 = 64 << 20;
     /// The most that is decoded for each byte of input.
     pub const MAX_RATIO: u64 = 200;
@@ -100,6 +102,15 @@ impl Decoder {
         }
         let failed = None;
         Ok((!layers.is_empty()).then_some(Self { layers, failed }))
+    }
+
+    /// The same without [`Self::MAX_BYTES`]: for who keeps nothing of what was decoded.
+    #[must_use]
+    pub fn of_any_length(mut self) -> Self {
+        for layer in &mut self.layers {
+            layer.most = u64::MAX;
+        }
+        self
     }
 
     /// Decodes a chunk and hands what is in it to `sink`, in pieces.
@@ -143,6 +154,7 @@ impl Layer {
             coding,
             read: 0,
             written: 0,
+            most: Decoder::MAX_BYTES,
         }
     }
 
@@ -150,13 +162,13 @@ impl Layer {
         let count = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.read = self.read.saturating_add(count(chunk));
         let allowed = self.read.saturating_mul(Decoder::MAX_RATIO);
-        let written = &mut self.written;
+        let (written, most) = (&mut self.written, self.most);
         let mut checked = |piece: &[u8]| {
             if piece.is_empty() {
                 return Ok(());
             }
             *written = written.saturating_add(count(piece));
-            if *written > Decoder::MAX_BYTES {
+            if *written > most {
                 return Err(GaveUp::TooLarge);
             }
             if *written > Decoder::RATIO_FROM && *written > allowed {

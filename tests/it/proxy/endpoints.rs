@@ -55,6 +55,72 @@ async fn results_of_a_batch_are_billed_once_at_the_batch_rate() {
 }
 
 #[tokio::test]
+async fn results_that_were_read_in_part_have_no_known_cost_and_the_rest_is_billed_when_it_is_read()
+{
+    let sandbox = Sandbox::new(BUDGET);
+    let large = json!({"custom_id": "x".repeat(9 << 20)});
+    let file = |name: &str| format!("/v1/files/{name}/content");
+    let lines = format!("{}\n{large}\n{}\n", line("a"), line("b"));
+    let answers = [
+        // What cannot be decoded, and then can.
+        (file("1"), Some("sdch"), line("a"), (0, false)),
+        (file("1"), None, line("a"), (1, true)),
+        (file("1"), None, line("a"), (0, true)),
+        // A line that is too large to read.
+        (file("2"), None, lines.clone(), (2, false)),
+        (file("2"), None, lines, (0, false)),
+    ];
+    let mut spent = 0;
+    for (target, coding, body, (billed, is_known)) in answers {
+        let mut exact = Exact::new(200, "application/jsonl", body);
+        let coding = coding.map(|coding| ("content-encoding".to_owned(), coding.into()));
+        exact.headers.extend(coding.clone());
+        sandbox.mock.next_exact(exact);
+        let answer = sandbox.get(&target).await;
+        assert_eq!(answer.status, 200);
+        let span = sandbox.span(&answer).await;
+        let cost = span.get("tollgate.cost.usd");
+        assert_eq!(cost.is_null(), !is_known, "{target} {coding:?} {cost}");
+        assert_eq!(span.get("tollgate.partial").is_null(), is_known);
+        spent += billed * 1_400_000;
+        assert_eq!(sandbox.spent("daily").await, spent, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn results_are_read_to_their_end_however_much_is_unpacked_before_it() {
+    use std::io::Write as _;
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let sandbox = Sandbox::new(BUDGET);
+    // A mebibyte of lines that are no answers, and no bomb.
+    let mut filler = String::new();
+    for n in 1_u64..=64 {
+        for m in 1..=12 {
+            let noise = (n * m).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            filler.push_str(&noise.to_string());
+        }
+        filler.push_str(&" ".repeat(16_000));
+        filler.push('\n');
+    }
+    let mut body = gzip(&filler).repeat(65);
+    body.extend(gzip(&line("a")));
+    let mut exact = Exact::new(200, "application/jsonl", body.clone());
+    exact
+        .headers
+        .push(("content-encoding".to_owned(), "gzip".into()));
+    sandbox.mock.next_exact(exact);
+    let answer = sandbox.get("/v1/files/file-1/content").await;
+    assert!(answer.body == body, "the bytes pass as they are");
+    let span = sandbox.span(&answer).await;
+    assert!(span.get("tollgate.partial").is_null(), "{span:?}");
+    assert_eq!(span.nanos("tollgate.cost.usd"), 1_400_000);
+}
+
+#[tokio::test]
 async fn results_of_message_batches_are_billed_once_at_the_batch_rate() {
     let sandbox = Sandbox::new(BUDGET);
     let message = json!({"id": "msg_1", "model": "claude-sonnet-4-5", "content": [],

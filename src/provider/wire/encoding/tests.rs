@@ -195,6 +195,27 @@ fn a_bomb_is_given_up_early_and_stays_given_up() {
 }
 
 #[test]
+fn only_what_is_read_in_pieces_may_be_of_any_length() {
+    // Nearly as long in its coding: no bomb.
+    let noise: Vec<u8> = (0_u64..1 << 16)
+        .flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+        .collect();
+    let bytes = gzip(&noise).repeat(129);
+    assert_eq!(decode("gzip", &bytes, 5000).1, Err(GaveUp::TooLarge));
+    let mut decoder = decoder("gzip").unwrap().unwrap().of_any_length();
+    let mut length = 0;
+    let fed = decoder.feed(&bytes, &mut |piece| length += piece.len());
+    assert_eq!((fed, length), (Ok(()), 129 * noise.len()));
+}
+
+#[test]
+fn a_bomb_is_given_up_whatever_its_length_may_be() {
+    let mut decoder = decoder("gzip").unwrap().unwrap().of_any_length();
+    let zeros = gzip(&vec![0; 8 << 20]);
+    assert_eq!(decoder.feed(&zeros, &mut |_| ()), Err(GaveUp::Bomb));
+}
+
+#[test]
 fn a_window_larger_than_the_coding_may_have_is_not_opened() {
     // One frame whose header asks for a window of 16 MiB.
     let mut frame = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
