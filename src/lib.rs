@@ -35,6 +35,8 @@
 //!
 //! # Glossary
 //! - **call**: one HTTP request through Tollgate and what came of it.
+//! - **attempt**: one of the calls by which a client makes one logical call; a **retry** is any but
+//!   the first.
 //! - **dialect**: a wire format (OpenAI's, Anthropic's, Gemini's); a **provider** is a host that
 //!   speaks one, and is data.
 //! - **operation**: one endpoint of a dialect.

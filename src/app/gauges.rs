@@ -172,6 +172,7 @@ impl Gauges {
                 usize::try_from(holdings.peeked_bytes).unwrap_or(usize::MAX),
             ),
             ("awaited_responses", holdings.awaited_responses),
+            ("attempts", holdings.attempts),
             ("known_counters", ledger.known),
             ("estimated_models", holdings.estimated_models),
             ("counters", purse.counters),
@@ -187,6 +188,7 @@ impl Gauges {
             ("unfinished_requests", self.limits.connections),
             ("peeked_bytes", self.limits.peek_total.as_usize()),
             ("awaited_responses", holdings.most_awaited),
+            ("attempts", holdings.most_attempts),
             ("counters", self.limits.counters),
             ("known_counters", ledger.most_known),
             ("estimated_models", Estimator::MAX_MODELS),
@@ -198,6 +200,7 @@ impl Gauges {
         let over = [
             ("peeked_bytes", holdings.peek_turned_away),
             ("awaited_responses", holdings.awaited_turned_away),
+            ("attempts", holdings.attempts_forgotten),
             ("counters", purse.overflowed),
             ("known_counters", ledger.rules_unknown),
             ("waiting_calls", purse.turned_away),

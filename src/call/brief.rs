@@ -64,6 +64,8 @@ pub struct Brief<'a> {
     pub blocked_by: Option<Cow<'a, str>>,
     /// What failed.
     pub error_type: Option<Cow<'a, str>>,
+    /// Which attempt of one logical call it is, if it is not the first.
+    pub attempt: Option<u64>,
     /// What could not be read.
     pub partial: Option<Cow<'a, str>>,
     /// The tools that the model asked for.
@@ -114,6 +116,7 @@ impl<'a> From<&'a Span> for Brief<'a> {
             cost: span.cost,
             blocked_by: span.blocked_by.as_deref().map(Cow::Borrowed),
             error_type: span.error_type.as_deref().map(Cow::Borrowed),
+            attempt: span.attempt(),
             partial: span.partial.map(Cow::Borrowed),
             tools: span.tool_calls.iter().map(BriefTool::from).collect(),
             remaining,
@@ -190,6 +193,8 @@ struct Attributes {
     blocked_by: Option<String>,
     #[serde(rename = "error.type")]
     error_type: Option<String>,
+    #[serde(rename = "tollgate.attempt")]
+    attempt: Option<u64>,
     #[serde(rename = "tollgate.partial")]
     partial: Option<String>,
     #[serde(rename = "tollgate.tool_calls")]
@@ -227,6 +232,7 @@ impl From<Stored> for Brief<'static> {
             cost: attributes.cost,
             blocked_by: attributes.blocked_by.map(Cow::Owned),
             error_type: attributes.error_type.map(Cow::Owned),
+            attempt: attributes.attempt,
             partial: attributes.partial.map(Cow::Owned),
             tools: attributes.tools,
             remaining: attributes.remaining,
@@ -263,7 +269,10 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Erro
 
 #[cfg(test)]
 mod tests {
-    use super::{super::span::tests::example, *};
+    use super::{
+        super::span::{ATTEMPT, tests::example},
+        *,
+    };
 
     #[test]
     fn a_stored_span_is_as_brief_as_the_live_one() {
@@ -272,8 +281,10 @@ mod tests {
         span.parent_span_id = Some(SpanId::from_bytes([9; 8]));
         let left = Value::Text(Box::from("4.370000000"));
         span.attributes.push((BUDGET_REMAINING, left));
+        span.attributes.push((ATTEMPT, Value::Int(2)));
         let stored = Brief::from_json(&span.to_json()).unwrap();
         assert_eq!(stored, Brief::from(&span));
+        assert_eq!(stored.attempt, Some(2));
         assert_eq!(stored.remaining, Some("4.37".parse().unwrap()));
     }
 

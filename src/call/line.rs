@@ -105,6 +105,9 @@ impl Look {
             None => outcome,
         };
         line.add(self, Self::style(span), &outcome, 2);
+        if let Some(attempt) = span.attempt {
+            line.add_if_it_fits(self, DIM, &format!("attempt {attempt}"));
+        }
         if let Some(left) = span.remaining.filter(|_| self.tokens) {
             line.add_if_it_fits(self, DIM, &format!("{} left", left.short()));
         }
@@ -282,7 +285,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::span::{BUDGET_REMAINING, Value, tests::example},
+        super::span::{ATTEMPT, BUDGET_REMAINING, Value, tests::example},
         *,
     };
 
@@ -299,6 +302,14 @@ mod tests {
             line(&Brief::from(&span)),
             "06:25:14  support         gpt-4o-2024-08-06                 120 → 45          $0.000625      812ms  ok  $4.37 left"
         );
+    }
+
+    #[test]
+    fn a_further_attempt_says_so() {
+        let mut span = example();
+        span.attributes.push((ATTEMPT, Value::Int(2)));
+        let line = line(&Brief::from(&span));
+        assert!(line.ends_with("ok  attempt 2"), "{line}");
     }
 
     #[test]

@@ -135,6 +135,12 @@ pub const PRICING_VERSION: &str = "tollgate.pricing.version";
 /// [`Round`](super::facts::Round) is shown.
 pub const ROUNDS: &str = "tollgate.usage.rounds";
 
+/// Attribute: which attempt of one logical call it is, from 2 on; absent on a first attempt.
+pub const ATTEMPT: &str = "tollgate.attempt";
+
+/// Attribute: the id of the request that was the first attempt, where that was seen.
+pub const RETRY_OF: &str = "tollgate.retry_of";
+
 impl Span {
     /// The span of a call of which nothing is known but when it began: all that can be empty is.
     pub fn begun(start: Timestamp) -> Self {
@@ -198,6 +204,15 @@ impl Span {
             (Some(operation), None) => operation.to_owned(),
             (None, _) => format!("{} {}", self.method, self.path),
         }
+    }
+
+    /// Which attempt of one logical call it is, if it is not the first.
+    pub fn attempt(&self) -> Option<u64> {
+        let mut attributes = self.attributes.iter();
+        attributes.find_map(|(name, value)| match value {
+            Value::Int(attempt) if *name == ATTEMPT => Some(*attempt),
+            _ => None,
+        })
     }
 
     /// The span as one line of JSON, without the line's end.

@@ -118,6 +118,10 @@ pub struct Sums {
     pub unknown_cost_calls: u64,
     /// What the others cost.
     pub cost_usd: Usd,
+    /// Part of the calls: further attempts of one logical call.
+    pub retries: u64,
+    /// Part of the cost: what these cost.
+    pub retry_cost_usd: Usd,
 }
 
 impl std::ops::AddAssign for Sums {
@@ -133,11 +137,13 @@ impl std::ops::AddAssign for Sums {
             (&mut self.reasoning_tokens, other.reasoning_tokens),
             (&mut self.estimated_calls, other.estimated_calls),
             (&mut self.unknown_cost_calls, other.unknown_cost_calls),
+            (&mut self.retries, other.retries),
         ];
         for (sum, more) in pairs {
             *sum = sum.saturating_add(more);
         }
         self.cost_usd += other.cost_usd;
+        self.retry_cost_usd += other.retry_cost_usd;
     }
 }
 

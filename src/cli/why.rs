@@ -13,7 +13,7 @@ use crate::{
     call::{
         brief::Brief,
         line::{DIM, GOOD, Look, WARNING, clean, elapsed, grouped},
-        span::{GUARDS, RATE_LIMITS},
+        span::{GUARDS, RATE_LIMITS, RETRY_OF},
     },
 };
 
@@ -139,6 +139,11 @@ fn call(brief: &Brief<'_>, span: Option<&Value>, look: &Look) -> Vec<String> {
         "outcome",
         Some(format!("{} after {took}", look.outcome(brief))),
     );
+    let attempt = brief.attempt.map(|attempt| match word(RETRY_OF) {
+        Some(first) => format!("{attempt}; the first was {first}"),
+        None => format!("{attempt}; the first was not seen"),
+    });
+    add("attempt", attempt);
     add("decision", word("tollgate.decision"));
     add(
         "ended by",

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Response};
 
 use super::{
     Proxy,
+    attempts::Place,
     body::ResponseBody,
     flight::InFlight,
     guard::Guarded,
@@ -68,6 +69,8 @@ pub(super) struct Exchange {
     /// Whether any byte of a response has come.
     pub(super) answered: bool,
     pub(super) first_chunk: Option<Duration>,
+    /// Where further attempts of it find it, if they can.
+    pub(super) attempt: Option<Place>,
     /// How the request is signed again, if it is.
     pub(super) signing: Option<Box<Signing>>,
     /// What was changed of request or response.
@@ -134,6 +137,7 @@ impl Exchange {
             sent: None,
             answered: false,
             first_chunk: None,
+            attempt: None,
             signing: None,
             edits: Vec::new(),
             partial: None,

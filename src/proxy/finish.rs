@@ -59,6 +59,7 @@ impl Exchange {
             cost: account.cost,
             prices,
         };
+        self.end_attempt(ending.status, ending.duration);
         self.settle(&account.charge, &ending, &facts, is_unkept);
         let span = self.span(ending, account.source, &mut facts);
         let told = (span.usage, span.cost);

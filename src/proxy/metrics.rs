@@ -39,6 +39,7 @@ pub struct Metrics {
     first_tokens: HistogramVec,
     tokens: IntCounterVec,
     cost: CounterVec,
+    retries: Retries,
     errors: IntCounterVec,
     blocked: IntCounterVec,
     unmetered: IntCounterVec,
@@ -50,6 +51,40 @@ pub struct Metrics {
     blockers: Names,
     /// Handles by triple: looking up labels one metric at a time costs more than all the rest.
     series: DashMap<u64, Arc<Series>>,
+}
+
+/// Further attempts of one logical call, by provider.
+#[derive(Debug)]
+struct Retries {
+    count: IntCounterVec,
+    cost: CounterVec,
+}
+
+impl Retries {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let count = Opts::new(
+            "tollgate_retries_total",
+            "Calls that were further attempts of one logical call.",
+        );
+        let cost = Opts::new(
+            "tollgate_retry_cost_usd_total",
+            "What these cost, in US dollars; a part of tollgate_cost_usd_total.",
+        );
+        let retries = Self {
+            count: IntCounterVec::new(count, &["provider"])?,
+            cost: CounterVec::new(cost, &["provider"])?,
+        };
+        registry.register(Box::new(retries.count.clone()))?;
+        registry.register(Box::new(retries.cost.clone()))?;
+        Ok(retries)
+    }
+
+    fn record(&self, span: &Span) {
+        let provider = [&*span.provider];
+        self.count.with_label_values(&provider).inc();
+        let cost = span.cost.map_or(0.0, |cost| dollars(cost.nanos()));
+        self.cost.with_label_values(&provider).inc_by(cost);
+    }
 }
 
 /// The values of a label, at most [`MAX_NAMES`]; later ones are `other`.
@@ -132,6 +167,7 @@ impl Metrics {
                 Opts::new("tollgate_cost_usd_total", "What calls cost, in US dollars."),
                 TRIPLE,
             )?,
+            retries: Retries::new(registry)?,
             errors: counter(
                 "tollgate_errors_total",
                 "Calls that failed, by the provider's error type or ours.",
@@ -205,6 +241,9 @@ impl Metrics {
         }
         if let Some(cost) = span.cost {
             series.cost.inc_by(dollars(cost.nanos()));
+        }
+        if span.attempt().is_some() {
+            self.retries.record(span);
         }
         if span.status == Status::Error {
             let error = span.error_type.as_deref().unwrap_or("other");

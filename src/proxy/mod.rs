@@ -7,6 +7,7 @@
 
 mod account;
 mod admit;
+mod attempts;
 mod body;
 pub mod config;
 mod document;
@@ -18,6 +19,7 @@ mod flight;
 mod forward;
 mod guard;
 mod headers;
+mod holdings;
 mod identify;
 mod interrupt;
 mod later;
@@ -46,6 +48,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashSet;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_ENCODING, request::Parts};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
@@ -70,6 +73,7 @@ use crate::{
     pricing::Estimator,
     provider::OpenAi,
 };
+use attempts::Attempts;
 use exchange::{Beginning, Exchange};
 use flight::Flights;
 use interrupt::Interrupts;
@@ -80,6 +84,7 @@ use reply::Style;
 use tap::Tap;
 
 pub use body::ResponseBody;
+pub use holdings::Holdings;
 pub use live::{Destination, Live, Parts as LiveParts};
 pub use metrics::Metrics;
 pub use serve::serve;
@@ -94,39 +99,13 @@ pub struct Proxy {
     interrupts: Arc<Interrupts>,
     room: Arc<Room>,
     later: Later,
+    attempts: Attempts,
     /// How many tokens texts of each model have.
     estimator: Estimator,
     /// Providers that refused `stream_options`: they are not asked for usage again.
     shy: DashSet<Arc<str>>,
     /// The process is about to end: calls that end now are cut by us.
     leaving: AtomicBool,
-}
-
-/// What the proxy holds now; each is bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holdings {
-    /// Calls under way, those included whose requests are not there yet.
-    pub in_flight: usize,
-    /// Calls whose requests are not there yet.
-    pub unfinished: usize,
-    /// Bytes of request bodies held before they are sent.
-    pub peeked_bytes: u64,
-    /// Bodies that were streamed since there was no room to hold them.
-    pub peek_turned_away: u64,
-    /// Responses accepted for later whose end is awaited.
-    pub awaited_responses: usize,
-    /// The most of them.
-    pub most_awaited: usize,
-    /// Calls charged in full at once, since too many responses were awaited.
-    pub awaited_turned_away: u64,
-    /// Providers that are no longer asked for usage in streams.
-    pub not_asked_for_usage: usize,
-    /// Models whose tokens are estimated by what was learned of them.
-    pub estimated_models: usize,
-    /// Calls nothing was learned from, since there are too many models.
-    pub estimated_left_out: u64,
-    /// Calls that had more tokens than was estimated at most.
-    pub estimates_missed: u64,
 }
 
 /// One worker: its own connections to providers.
@@ -155,6 +134,7 @@ impl Proxy {
             interrupts: Arc::default(),
             room: Arc::default(),
             later,
+            attempts: Attempts::default(),
             estimator: Estimator::default(),
             shy: DashSet::new(),
             leaving: AtomicBool::new(false),
@@ -188,23 +168,6 @@ impl Proxy {
         let message = "Tollgate is leaving, and this call did not end within shutdown.deadline.";
         self.interrupts
             .end_all(Refusal::new(Reason::Overload, "", message));
-    }
-
-    /// What is held now.
-    pub fn holdings(&self) -> Holdings {
-        Holdings {
-            in_flight: self.flights.now(),
-            unfinished: self.flights.reading(),
-            peeked_bytes: self.room.held(),
-            peek_turned_away: self.room.turned_away(),
-            awaited_responses: self.later.len(),
-            most_awaited: later::MAX_KEPT,
-            awaited_turned_away: self.later.turned_away(),
-            not_asked_for_usage: self.shy.len(),
-            estimated_models: self.estimator.models(),
-            estimated_left_out: self.estimator.left_out(),
-            estimates_missed: self.estimator.missed(),
-        }
     }
 
     /// Lets go of what nobody will ask for any more. To be called every minute or so.
@@ -278,8 +241,10 @@ impl Worker {
         body: Incoming,
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let operation = exchange.route.operation;
+        let signs = self.proxy.attempts.signs(exchange, &parts.headers);
         sign::again(exchange, &mut parts)?;
         if operation.kind == Kind::Http && exchange.signing.is_none() {
+            exchange.link(&signs, body.is_end_stream().then_some(b""));
             exchange.take_off()?;
             read_request(exchange, b"", false);
             if operation.spends == Spends::Inside {
@@ -292,7 +257,9 @@ impl Worker {
                 .exchange(exchange, forward::Outbound::new(parts, body))
                 .await;
         }
-        match peek::peek(body, sign::bounds(exchange), &self.proxy.room).await {
+        let peeked = peek::peek(body, sign::bounds(exchange), &self.proxy.room).await;
+        exchange.link(&signs, peeked.as_ref().ok().and_then(Peeked::whole));
+        match peeked {
             Ok(Peeked::Whole {
                 body,
                 trailers,

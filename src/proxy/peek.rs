@@ -138,6 +138,16 @@ pub(super) enum Peeked {
     },
 }
 
+impl Peeked {
+    /// The body, if it is held whole.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole { body, .. } => Some(body),
+            Self::Large { .. } => None,
+        }
+    }
+}
+
 /// Reads `body`, up to the bounds.
 ///
 /// # Errors

@@ -52,7 +52,8 @@ fn sql(by: &[Dimension], condition: &str) -> String {
     // Spans of tools, agents and the like are parts of calls or hold some: only calls are counted.
     format!(
         "SELECT {groups} count(*) AS calls, sum(status = 'error'), sum(status = 'blocked'),
-            sum(usage_source IN ('estimated', 'ceiling')), sum(cost IS NULL) {sums}
+            sum(usage_source IN ('estimated', 'ceiling')), sum(cost IS NULL) {sums},
+            count(attempt), coalesce(sum(iif(attempt IS NULL, 0, cost)), 0)
          FROM spans WHERE kind IN ('llm', 'embedding', 'http') AND {condition}
          {grouped} ORDER BY all_cost DESC, calls DESC{order} LIMIT ?"
     )
@@ -88,6 +89,8 @@ fn tally(row: &Row<'_>, groups: usize) -> rusqlite::Result<Tally> {
         output_tokens: count(8)?,
         reasoning_tokens: count(9)?,
         cost_usd: Usd::from_nanos(row.get(groups + 10)?),
+        retries: count(11)?,
+        retry_cost_usd: Usd::from_nanos(row.get(groups + 12)?),
     };
     Ok(Tally { group, sums })
 }

@@ -63,6 +63,10 @@ const STEPS: &[&str] = &[
     -- The model that calls are summed up under; `model` is the exact one.
     ALTER TABLE spans ADD COLUMN family TEXT;
 ",
+    "
+    -- Which attempt of one logical call it is, from 2 on; null for a first attempt.
+    ALTER TABLE spans ADD COLUMN attempt INTEGER;
+",
 ];
 
 /// The format that this build writes.

@@ -205,7 +205,7 @@ fn reach(connection: &Connection, from: i64) -> rusqlite::Result<Option<Timestam
     Ok(before.map(|before| last.map_or(before, |last| last.min(before + DISORDER))))
 }
 
-const ROW: &str = "INSERT INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const ROW: &str = "INSERT INTO spans VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 const LINE: &str = "INSERT INTO lines VALUES (?, ?)";
 
 fn insert(rows: &mut Statement<'_>, id: i64, span: &Span) -> rusqlite::Result<()> {
@@ -240,6 +240,7 @@ fn insert(rows: &mut Statement<'_>, id: i64, span: &Span) -> rusqlite::Result<()
             span.request_model.as_deref(),
             span.response_model.as_deref()
         ),
+        count(span.attempt()),
     ])?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::call::tally::{Dimension, Sums, Tally};
 
 /// The columns behind the group, named as in JSON.
-fn columns(sums: &Sums) -> [(&'static str, String); 11] {
+fn columns(sums: &Sums) -> [(&'static str, String); 13] {
     [
         ("calls", sums.calls.to_string()),
         ("errors", sums.errors.to_string()),
@@ -18,6 +18,8 @@ fn columns(sums: &Sums) -> [(&'static str, String); 11] {
         ("estimated_calls", sums.estimated_calls.to_string()),
         ("unknown_cost_calls", sums.unknown_cost_calls.to_string()),
         ("cost_usd", sums.cost_usd.to_string()),
+        ("retries", sums.retries.to_string()),
+        ("retry_cost_usd", sums.retry_cost_usd.to_string()),
     ]
 }
 
@@ -82,9 +84,12 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "agent,model,calls,errors,blocked,input_tokens,cache_read_tokens,cache_write_tokens,output_tokens,reasoning_tokens,estimated_calls,unknown_cost_calls,cost_usd"
+            "agent,model,calls,errors,blocked,input_tokens,cache_read_tokens,cache_write_tokens,output_tokens,reasoning_tokens,estimated_calls,unknown_cost_calls,cost_usd,retries,retry_cost_usd"
         );
-        assert_eq!(lines[2], ",my-model,3,0,1,150,0,0,20,0,0,1,0.000012500");
+        assert_eq!(
+            lines[2],
+            ",my-model,3,0,1,150,0,0,20,0,0,1,0.000012500,0,0.000000000"
+        );
         let names = serde_json::to_value(Sums::default()).unwrap();
         for (name, _) in columns(&Sums::default()) {
             assert!(names.get(name).is_some(), "{name}");

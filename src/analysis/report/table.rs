@@ -29,16 +29,17 @@ enum Shown {
     IfAny,
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     column("calls", |sums| sums.calls, Shown::Always, 0),
     column("errors", |sums| sums.errors, Shown::IfAny, 1),
     column("blocked", |sums| sums.blocked, Shown::IfAny, 2),
+    column("retries", |sums| sums.retries, Shown::IfAny, 9),
     column("input", |sums| sums.input_tokens, Shown::Always, 4),
     column("cached", |sums| sums.cache_read_tokens, Shown::IfAny, 6),
     column("output", |sums| sums.output_tokens, Shown::Always, 3),
     column("thinking", |sums| sums.reasoning_tokens, Shown::IfAny, 7),
     column("estimated", |sums| sums.estimated_calls, Shown::IfAny, 5),
-    // Below the table it is said again.
+    // Below the table it is said again, as of retries.
     column("unpriced", |sums| sums.unknown_cost_calls, Shown::IfAny, 8),
 ];
 
@@ -85,21 +86,35 @@ pub(super) fn render(by: &[Dimension], rows: &[Tally], room: Option<usize>) -> S
     finished(table(&shapes, &lines, room), &total)
 }
 
-/// The table with a rule above its last line, and a note if costs are missing from it.
+/// The table with a rule above its last line, and notes: what retries cost, and whether costs are
+/// missing.
 fn finished(mut lines: Vec<String>, total: &Sums) -> String {
     if let Some(rule) = lines.get(1).cloned() {
         lines.insert(lines.len().saturating_sub(1), rule);
     }
-    if total.unknown_cost_calls > 0 {
-        let count = total.unknown_cost_calls;
-        let calls = if count == 1 { "call" } else { "calls" };
+    let (retries, unpriced) = (total.retries, total.unknown_cost_calls);
+    if retries > 0 || unpriced > 0 {
         lines.push(String::new());
+    }
+    if retries > 0 {
+        let retry_cost = cost(total.retry_cost_usd, decimals(total.retry_cost_usd));
         lines.push(format!(
-            "Not in the cost: {} {calls} without a known price (`pricing:` sets one).",
-            grouped(count)
+            "Of these were retries: {}, which cost {retry_cost}.",
+            calls(retries)
+        ));
+    }
+    if unpriced > 0 {
+        lines.push(format!(
+            "Not in the cost: {} without a known price (`pricing:` sets one).",
+            calls(unpriced)
         ));
     }
     format!("{}\n", lines.join("\n"))
+}
+
+fn calls(count: u64) -> String {
+    let calls = if count == 1 { "call" } else { "calls" };
+    format!("{} {calls}", grouped(count))
 }
 
 fn shown(value: Option<&str>) -> String {
@@ -153,6 +168,19 @@ Not in the cost: 1 call without a known price (`pricing:` sets one).
  support  gpt-4o    1,204       2        0  $3.2500000
 ";
         assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn retries_and_what_they_cost_are_told_apart() {
+        let [mut one, other] = rows().try_into().unwrap();
+        one.sums.retries = 12;
+        one.sums.retry_cost_usd = Usd::from_nanos(310_000_000);
+        let text = render(&BY, &[one, other], None);
+        assert!(text.contains("  retries  "), "{text}");
+        assert!(
+            text.contains("\n\nOf these were retries: 12 calls, which cost $0.31.\nNot in"),
+            "{text}"
+        );
     }
 
     #[test]

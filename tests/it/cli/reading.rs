@@ -45,6 +45,36 @@ fn done(ran: Ran) -> String {
 }
 
 #[tokio::test]
+async fn retries_are_told_apart_from_the_calls_that_they_are_part_of() {
+    let sandbox = Sandbox::new(LIMITED);
+    sandbox.mock.next_with("status=500").unwrap();
+    let first = id(&chat(&sandbox, "support", "42", 10).await);
+    sandbox.mock.next_with("input=100;output=20").unwrap();
+    let second = id(&chat(&sandbox, "support", "42", 10).await);
+    chat(&sandbox, "support", "42", 10).await;
+    stored(&sandbox, 3).await;
+    let program = beside(&sandbox);
+    let _directory = sandbox.stop().await;
+    let run = |arguments: &[&str]| done(program.run(arguments));
+
+    let report = run(&["report", "--format=json"]);
+    let rows: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(
+        (&rows[0]["calls"], &rows[0]["retries"]),
+        (&3.into(), &1.into())
+    );
+    let span = run(&["spans", "--format=json", "--limit=2"]);
+    let span: Value = serde_json::from_str(span.lines().next().unwrap()).unwrap();
+    let cost = &span["attributes"]["tollgate.cost.usd"];
+    assert_eq!(&rows[0]["retry_cost_usd"], cost);
+    let table = run(&["report"]);
+    assert!(table.contains("Of these were retries: 1 call, "), "{table}");
+    assert_eq!(run(&["spans"]).matches("  attempt 2").count(), 1);
+    let why = run(&["why", &second]);
+    assert!(why.contains(&format!("2; the first was {first}")), "{why}");
+}
+
+#[tokio::test]
 async fn what_a_run_has_kept_is_read_when_it_is_over() {
     let sandbox = Sandbox::new(LIMITED);
     let Kept {

@@ -1,6 +1,7 @@
 //! The data path: calls through the whole program, their bytes, their spans, what they are charged.
 
 mod aborts;
+mod attempts;
 mod bad_input;
 mod bedrock;
 mod bodies;

@@ -13,7 +13,7 @@ use tollgate::{
         brief::Brief,
         labels::{Label, Source},
         outcome::{End, Kind, Status},
-        span::Span,
+        span::{ATTEMPT, Span, Value},
         tally::{Dimension, Sums},
         usage::{Usage, UsageSource},
     },
@@ -207,6 +207,31 @@ fn a_report_sums_calls_by_any_dimension() {
 }
 
 #[test]
+fn further_attempts_are_summed_apart() {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path());
+    let mut writer = Writer::open(&config).unwrap();
+    let attempt = |number, cost| Span {
+        cost,
+        attributes: vec![(ATTEMPT, Value::Int(number))],
+        ..call(NOON, "a")
+    };
+    let second = attempt(2, None);
+    let third = attempt(3, Some(Usd::from_nanos(25)));
+    append(
+        &mut writer,
+        &[call(NOON, "a"), second, third, call(NOON, "b")],
+    );
+    let reader = Reader::open(&config.file()).unwrap();
+    let rows = reader.report(&Filter::default(), &[Dimension::Agent]);
+    let rows: Vec<_> = rows.unwrap().into_iter().map(|row| row.sums).collect();
+    let apart = |sums: &Sums| (sums.retries, sums.retry_cost_usd);
+    assert_eq!((rows[0].calls, rows[1].calls), (3, 1));
+    assert_eq!(apart(&rows[0]), (2, Usd::from_nanos(25)));
+    assert_eq!(apart(&rows[1]), (0, Usd::ZERO));
+}
+
+#[test]
 fn a_model_is_one_group_whether_it_answered_under_a_dated_name_or_was_refused() {
     let place = tempfile::tempdir().unwrap();
     let config = config(place.path());
@@ -260,16 +285,21 @@ fn a_store_of_an_older_format_is_brought_up_to_date_and_keeps_its_spans() {
     let mut writer = Writer::open(&config).unwrap();
     append(&mut writer, &[call(NOON, "support")]);
     drop(writer);
-    let connection = rusqlite::Connection::open(config.file()).unwrap();
-    connection
-        .execute_batch("ALTER TABLE spans DROP COLUMN family; PRAGMA user_version = 1")
-        .unwrap();
-    drop(connection);
-    let mut writer = Writer::open(&config).unwrap();
-    append(&mut writer, &[call(NOON, "support")]);
-    let reader = Reader::open(&config.file()).unwrap();
-    let rows = reader.report(&Filter::default(), &[Dimension::Model]);
-    assert_eq!(rows.unwrap()[0].sums.calls, 2);
+    let older = [
+        "ALTER TABLE spans DROP COLUMN attempt; PRAGMA user_version = 2",
+        "ALTER TABLE spans DROP COLUMN attempt; ALTER TABLE spans DROP COLUMN family;
+            PRAGMA user_version = 1",
+    ];
+    for (older, calls) in older.into_iter().zip(2..) {
+        let connection = rusqlite::Connection::open(config.file()).unwrap();
+        connection.execute_batch(older).unwrap();
+        drop(connection);
+        let mut writer = Writer::open(&config).unwrap();
+        append(&mut writer, &[call(NOON, "support")]);
+        let reader = Reader::open(&config.file()).unwrap();
+        let rows = reader.report(&Filter::default(), &[Dimension::Model]);
+        assert_eq!(rows.unwrap()[0].sums.calls, calls);
+    }
 }
 
 #[test]
