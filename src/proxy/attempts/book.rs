@@ -71,8 +71,8 @@ pub(in crate::proxy) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     calls: BTreeMap<(u64, Standing, u64), Known>,
-    /// Their keys, those that are forgotten first in front.
-    order: BTreeMap<(Standing, u64), u64>,
+    /// Their keys and times, those that are forgotten first in front.
+    order: BTreeMap<(Standing, u64), (u64, Instant)>,
     next: u64,
     forgotten: u64,
 }
@@ -116,8 +116,11 @@ impl Book {
     /// the oldest. If there is none, the new one is a first attempt, and further ones will be of it
     /// and not of those alike that have ended.
     fn follow(&mut self, key: u64, claim: Claim, new: &Known) -> Option<Known> {
+        // The usual case, in which one look is enough.
+        let all = (key, Standing::Done, 0)..=(key, Standing::UnderWay, u64::MAX);
+        self.calls.range(all).next()?;
         for standing in claim.follows() {
-            let open = |known: &Known| *standing == Standing::UnderWay || !is_old(known, new.at);
+            let open = |known: &Known| *standing == Standing::UnderWay || !is_old(known.at, new.at);
             let alike = self.alike(key, *standing).take(MOST_ALIKE);
             let found = alike
                 .filter(|(_, known)| open(known))
@@ -148,14 +151,14 @@ impl Book {
 
     fn insert(&mut self, key: u64, standing: Standing, known: Known) -> u64 {
         if self.calls.len() >= MAX_KNOWN
-            && let Some((&(standing, number), &key)) = self.order.first_key_value()
+            && let Some((&(standing, number), &(key, _))) = self.order.first_key_value()
         {
             self.remove(key, standing, number);
             self.forgotten += u64::from(standing != Standing::Done);
         }
         let number = self.next;
         self.next += 1;
-        self.order.insert((standing, number), key);
+        self.order.insert((standing, number), (key, known.at));
         self.calls.insert((key, standing, number), known);
         number
     }
@@ -171,14 +174,12 @@ impl Book {
         for standing in [Standing::Done, Standing::Failed] {
             for _ in 0..SWEEP {
                 let mut sort = self.order.range((standing, 0)..=(standing, u64::MAX));
-                let oldest = sort.next().map(|((_, number), key)| (*key, *number));
-                let Some((key, number)) = oldest.filter(|(key, number)| {
-                    let known = self.calls.get(&(*key, standing, *number));
-                    known.is_some_and(|known| is_old(known, now))
-                }) else {
-                    break;
-                };
-                self.remove(key, standing, number);
+                match sort.next() {
+                    Some((&(_, number), &(key, at))) if is_old(at, now) => {
+                        self.remove(key, standing, number);
+                    },
+                    _ => break,
+                }
             }
         }
     }
@@ -186,13 +187,13 @@ impl Book {
     /// Whether both maps have the same attempts.
     #[cfg(test)]
     pub(super) fn is_sound(&self) -> bool {
-        let is_known = |((standing, number), key): (&(Standing, u64), &u64)| {
+        let is_known = |((standing, number), (key, _)): (&(Standing, u64), &(u64, Instant))| {
             self.calls.contains_key(&(*key, *standing, *number))
         };
         self.order.len() == self.calls.len() && self.order.iter().all(is_known)
     }
 }
 
-fn is_old(known: &Known, now: Instant) -> bool {
-    now.saturating_duration_since(known.at) >= WINDOW
+fn is_old(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) >= WINDOW
 }
