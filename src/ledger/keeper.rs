@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long an admission waits at most until it has survived a power cut, and a settlement until
 /// it is in the books.
 const SYNC: Duration = Duration::from_millis(100);
+/// The most that is read of the journal at a time, in bytes: what one turn moves into the books.
+/// More than the longest frame.
+const PIECE: u64 = 2 << 20;
 /// How often old entries are removed.
 const PRUNE: Duration = Duration::from_hours(24);
 
@@ -45,6 +48,8 @@ pub(super) struct Keeper {
     offset: u64,
     /// Read, but not in the books yet; nothing more is read before it is.
     unposted: Vec<Item>,
+    /// There is more to be moved into the books than one turn takes.
+    is_behind: bool,
     /// Part of that segment cannot be read, so that it must not be removed: the next start says so.
     is_damaged: bool,
     /// Segments that were read to their end and are not removed yet.
@@ -79,6 +84,7 @@ impl Keeper {
             offset: 0,
             is_damaged: false,
             unposted: Vec::new(),
+            is_behind: false,
             done: Vec::new(),
             old,
             reported: Arc::default(),
@@ -104,6 +110,9 @@ impl Keeper {
     /// Works until told to stop.
     pub(super) fn run(mut self) {
         while self.turn().is_continue() {
+            if self.is_behind {
+                continue;
+            }
             let idle = self.is_caught_up() && self.old.is_empty() && !self.journal.is_failing();
             self.journal.rest((!idle).then_some(TICK));
         }
@@ -120,12 +129,12 @@ impl Keeper {
         } else if mark.awaited {
             self.journal.survived(Ok(self.synced));
         }
-        if due(self.last_check) {
+        if self.is_behind || due(self.last_check) {
             self.last_check = now;
             if self.journal.is_failing() {
                 self.journal.try_out();
             }
-            self.checkpoint(&mark);
+            self.is_behind = self.checkpoint(&mark).is_continue();
             self.remove();
         }
         if self
@@ -142,7 +151,7 @@ impl Keeper {
                 pruned,
             );
         }
-        if mark.stop {
+        if mark.stop && !self.is_behind {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -167,26 +176,26 @@ impl Keeper {
         }
     }
 
-    /// Moves everything up to `mark` into the books.
-    pub(super) fn checkpoint(&mut self, mark: &Mark) {
-        loop {
-            let posted = self.books.post(&self.unposted, self.clock.wall());
-            if posted.is_err() {
-                self.journal.tallies.books_down.fetch_add(1, Relaxed);
-                self.told("The ledger's books cannot be written", posted);
-                return; // It is all in the journal still.
-            }
-            self.remember();
-            match self.read(mark) {
-                Ok(ControlFlow::Continue(())) => {},
-                Ok(ControlFlow::Break(())) => break,
-                Err(error) => {
-                    self.told("The ledger's journal cannot be read", Err(error));
-                    return;
-                },
-            }
+    /// Moves the next piece of what there is up to `mark` into the books. `Continue`: there is more.
+    pub(super) fn checkpoint(&mut self, mark: &Mark) -> ControlFlow<()> {
+        if self.unposted.is_empty()
+            && let Err(error) = self.read(mark)
+        {
+            self.told("The ledger's journal cannot be read", Err(error));
+            return ControlFlow::Break(());
+        }
+        let posted = self.books.post(&self.unposted, self.clock.wall());
+        if posted.is_err() {
+            self.journal.tallies.books_down.fetch_add(1, Relaxed);
+            self.told("The ledger's books cannot be written", posted);
+            return ControlFlow::Break(()); // It is all in the journal still.
+        }
+        self.remember();
+        if self.number < mark.number || self.offset < mark.length {
+            return ControlFlow::Continue(());
         }
         self.journal.checkpointed.store(mark.position, Relaxed);
+        ControlFlow::Break(())
     }
 
     /// What was posted is in the books: whoever asks for its counters is to read them there.
@@ -202,26 +211,31 @@ impl Keeper {
         }
     }
 
-    /// Reads on, at most to the end of a segment; breaks once `mark` is reached.
-    fn read(&mut self, mark: &Mark) -> io::Result<ControlFlow<()>> {
+    /// Reads on: a piece, at most to the end of a segment, or to `mark`.
+    fn read(&mut self, mark: &Mark) -> io::Result<()> {
         let last = self.number >= mark.number;
-        if last && self.offset >= mark.length {
-            return Ok(ControlFlow::Break(()));
-        }
-        let end = last.then_some(mark.length);
-        let bytes = segment::read(&self.journal.dir, self.number, self.offset, end)?;
+        let end = self.offset + PIECE;
+        let end = if last { end.min(mark.length) } else { end };
+        let bytes = segment::read(&self.journal.dir, self.number, self.offset, Some(end))?;
         let mut frames = Frames::of(&bytes);
         for payload in frames.by_ref() {
             self.unposted.extend(self.reader.take(payload, self.number));
         }
-        if frames.damaged > 0 {
+        let length = u64::try_from(bytes.len()).unwrap_or(PIECE);
+        let is_end = length < PIECE;
+        // A frame that the piece ends in is read with the next one.
+        let again = if is_end { 0 } else { frames.unfinished() };
+        let damaged = frames.damaged - again;
+        if damaged > 0 {
             self.is_damaged = true;
-            let damaged = &self.journal.tallies.damaged;
-            damaged.fetch_add(frames.damaged, Relaxed);
-            let what = format!("{} bytes of segment {}", frames.damaged, self.number);
+            let tally = &self.journal.tallies.damaged;
+            tally.fetch_add(damaged, Relaxed);
+            let what = format!("{damaged} bytes of segment {}", self.number);
             self.told("Part of the ledger's journal cannot be read", Err(what));
         }
-        if last {
+        if !is_end {
+            self.offset += length - again;
+        } else if last {
             self.offset = mark.length;
         } else {
             if !std::mem::take(&mut self.is_damaged) {
@@ -230,7 +244,7 @@ impl Keeper {
             self.number += 1;
             self.offset = 0;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     /// Removes segments that nobody needs: everything in them is in the books.

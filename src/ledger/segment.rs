@@ -89,6 +89,15 @@ impl<'a> Frames<'a> {
     }
 }
 
+impl Frames<'_> {
+    /// Once all is read: how many bytes at the end may begin a frame that goes on behind them.
+    pub(super) fn unfinished(&self) -> u64 {
+        let length = u64::try_from(self.length).unwrap_or(u64::MAX);
+        let longest = u64::try_from(HEAD + LONGEST).unwrap_or(u64::MAX);
+        self.torn.map_or(0, |from| (length - from).min(longest))
+    }
+}
+
 impl<'a> Iterator for Frames<'a> {
     type Item = &'a [u8];
 

@@ -105,6 +105,17 @@ impl Rig {
         stands
     }
 
+    /// Moves all that there is into the books, and begins a segment if the present one is longer
+    /// than `longest`. Returns how many turns that took.
+    fn post(&mut self, longest: u64) -> u32 {
+        let mark = self.journal.flush(longest);
+        let mut turns = 1;
+        while self.keeper.checkpoint(&mark).is_continue() {
+            turns += 1;
+        }
+        turns
+    }
+
     /// What a process that is killed now leaves behind.
     fn files(&self) -> TempDir {
         let copy = TempDir::new().unwrap();

@@ -7,8 +7,7 @@ fn segments_go_once_all_that_is_in_them_is_in_the_books() {
     let (mut rig, _) = rig(TempDir::new().unwrap());
     let mut long = rig.admit(10).unwrap();
     let turn = |rig: &mut Rig| {
-        let mark = rig.journal.flush(0);
-        rig.keeper.checkpoint(&mark);
+        rig.post(0);
         rig.keeper.remove();
         segment::list(rig.dir.path()).unwrap()
     };
@@ -37,8 +36,7 @@ fn changed_books_do_not_prove() {
         let (mut rig, _) = rig(TempDir::new().unwrap());
         for tokens in [3, 4, 5] {
             rig.admit(10).unwrap().settle(cost(tokens));
-            let mark = rig.journal.flush(u64::MAX);
-            rig.keeper.checkpoint(&mark);
+            rig.post(u64::MAX);
         }
         let db = rusqlite::Connection::open(books_in(rig.dir.path())).unwrap();
         assert!(db.execute(sql, ()).unwrap() > 0, "{sql}");
@@ -84,23 +82,39 @@ fn what_moves_into_the_books_while_they_are_listed_is_listed_once() {
     let (mut rig, _) = rig(TempDir::new().unwrap());
     let turn = |rig: &mut Rig| {
         rig.admit(10).unwrap().settle(cost(3));
-        rig.journal.flush(u64::MAX)
+        rig.journal.flush(u64::MAX);
     };
-    let mark = turn(&mut rig);
-    rig.keeper.checkpoint(&mark);
-    let mark = turn(&mut rig);
+    turn(&mut rig);
+    rig.post(u64::MAX);
+    turn(&mut rig);
     let view = View::open(rig.dir.path()).unwrap();
-    rig.keeper.checkpoint(&mark);
+    rig.post(u64::MAX);
     let listed = listed(&view).unwrap();
     assert_eq!(listed.len(), 2, "{listed:?}");
+}
+
+#[test]
+fn a_backlog_moves_into_the_books_piece_by_piece() {
+    let (mut rig, _) = rig(TempDir::new().unwrap());
+    let path = segment::path(rig.dir.path(), 1);
+    let mut calls = 0;
+    while fs::metadata(&path).unwrap().len() < 5 << 20 {
+        calls += 1;
+        rig.admit(10).unwrap().settle(cost(i64::from(calls < 10)));
+    }
+    assert_eq!(rig.post(0), 3, "pieces of 2 MiB");
+    let damaged = rig.journal.tallies.damaged.load(Relaxed);
+    assert_eq!(damaged, 0, "frames lie across the borders");
+    assert_eq!(rig.stands(), (9, 0));
+    let verified = View::open(rig.dir.path()).unwrap().verify().unwrap();
+    assert_eq!(verified.entries, calls);
 }
 
 #[test]
 fn an_entry_that_cannot_be_read_is_not_left_out_in_silence() {
     let (mut rig, _) = rig(TempDir::new().unwrap());
     rig.admit(10).unwrap().settle(cost(3));
-    let mark = rig.journal.flush(u64::MAX);
-    rig.keeper.checkpoint(&mark);
+    rig.post(u64::MAX);
     let db = rusqlite::Connection::open(books_in(rig.dir.path())).unwrap();
     db.execute("UPDATE entries SET body = x'00'", ()).unwrap();
     let error = listed(&View::open(rig.dir.path()).unwrap()).unwrap_err();
