@@ -21,6 +21,7 @@ use super::{
     overrides::Overrides,
     price::Prices,
     tariff::{Origin, Tariff},
+    tier,
 };
 use crate::base::clock::Timestamp;
 
@@ -64,8 +65,7 @@ pub struct Explanation {
     /// What the model can produce and read at most.
     pub limits: Limits,
     /// Everything that the book's entry says, each with when it holds: earlier and later prices,
-    /// hours, service tiers. `None`: the book has no such model; empty: it has, but the model is
-    /// billed by something that Tollgate does not count.
+    /// hours, service tiers. `None`: the book has no such model; empty: it is not billed by counts.
     pub in_book: Option<Vec<(String, Prices)>>,
 }
 
@@ -181,8 +181,8 @@ impl Pricing {
             return Some(Arc::clone(&self.free_tariff));
         }
         let tariff = match want {
-            Want::Bill => book?.tariff(query.at, &query.context)?,
-            Want::Bound => book?.highest(query.at, &query.context)?,
+            Want::Bill => tier::as_served(&book?, query)?,
+            Want::Bound => tier::at_most(&book?, query)?,
         };
         let agreed = self.factors.get(query.provider);
         let agreed = agreed.map(|(factor, why)| (*factor, Arc::clone(why)));

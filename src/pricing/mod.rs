@@ -17,6 +17,7 @@ mod overrides;
 mod price;
 mod rounds;
 mod tariff;
+mod tier;
 mod tools;
 mod unit;
 mod written;

@@ -160,6 +160,15 @@ impl Entry {
         Some(Arc::new(tariff.noting(notes)))
     }
 
+    /// Whether it has prices of its own for the service tier that `context` names. Before they
+    /// begin, if they do, the usual ones hold.
+    pub(super) fn has_tier(&self, context: &Context<'_>) -> bool {
+        self.variants.iter().any(|(_, variant)| {
+            let of_a_tier = variant.when.iter().any(|(key, _)| &**key == "service_tier");
+            of_a_tier && variant.is_for(context)
+        })
+    }
+
     /// Prices that no call of that day can exceed, if it is served as `context` asks or as usual.
     /// (A call may be billed by an hour that has not come yet, and by the usual tier if the one
     /// asked for is full.)
@@ -215,11 +224,13 @@ impl Variant {
     }
 
     fn applies(&self, at: Timestamp, context: &Context<'_>) -> bool {
-        self.when().holds(at)
-            && self
-                .when
-                .iter()
-                .all(|(key, value)| context.get(key) == Some(&**value))
+        self.when().holds(at) && self.is_for(context)
+    }
+
+    /// Whether it is for calls served so, at any time.
+    fn is_for(&self, context: &Context<'_>) -> bool {
+        let mut conditions = self.when.iter();
+        conditions.all(|(key, value)| context.get(key) == Some(&**value))
     }
 }
 

@@ -238,6 +238,11 @@ impl Found {
         self.entry.highest(at, self.applicable(context))
     }
 
+    /// Whether it has prices of its own for the service tier that `context` names.
+    pub fn has_tier(&self, context: &Context<'_>) -> bool {
+        self.entry.has_tier(self.applicable(context))
+    }
+
     /// The context window in tokens, where the book knows it.
     pub fn window(&self) -> Option<u64> {
         self.entry.window()

@@ -18,7 +18,7 @@ pub(super) struct Report {
 /// input besides the prompt.
 pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
     let mut found = Usage::NONE;
-    let mut tier = None;
+    let (mut tier, mut traffic) = (None, None);
     let (mut prompt, mut fetched, mut written, mut total) = (None, None, None, None);
     usage.object(|key, value| match key {
         b"promptTokenCount" => prompt = value.take().u64(),
@@ -28,6 +28,7 @@ pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
         b"cachedContentTokenCount" => found.cache_read = value.take().u64(),
         b"totalTokenCount" => total = value.take().u64(),
         b"serviceTier" => tier = value.take().name(),
+        b"trafficType" => traffic = value.take().name(),
         b"promptTokensDetails" | b"promptTokenDetails" => {
             let [audio, image, video] = by_modality(value);
             (found.input_audio, found.input_image, found.input_video) = (audio, image, video);
@@ -48,7 +49,21 @@ pub(super) fn read(usage: Ahead<'_, '_>) -> Report {
         // A count of zero is left out, and so was one that the total has.
         found.output = found.output.max(Some(total.saturating_sub(input)));
     }
-    Report { usage: found, tier }
+    Report {
+        usage: found,
+        tier: traffic.and_then(tier_of).or(tier),
+    }
+}
+
+/// The service tier that Vertex AI's kind of traffic is; `None` for the usual one.
+fn tier_of(traffic: Box<str>) -> Option<Box<str>> {
+    match &*traffic {
+        "ON_DEMAND" | "TRAFFIC_TYPE_UNSPECIFIED" => None,
+        "ON_DEMAND_FLEX" => Some("flex".into()),
+        "ON_DEMAND_PRIORITY" => Some("priority".into()),
+        // `PROVISIONED_THROUGHPUT`, and what is not known yet.
+        _ => Some(traffic),
+    }
 }
 
 /// Reads the usage of an embedding: there is no output.

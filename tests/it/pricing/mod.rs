@@ -4,3 +4,4 @@ mod corpus;
 mod fetch;
 mod refresh;
 mod rounds;
+mod tiers;
