@@ -281,6 +281,30 @@ impl Engine {
         Ok(hold)
     }
 
+    /// Enters a call that no rule let in and that costs all the same, in every counter that matched.
+    /// Nothing is set aside for it, so that all that it is charged is an overrun.
+    ///
+    /// # Errors
+    /// What a counter held before cannot be known, or the journal cannot be written.
+    pub fn enter(
+        &self,
+        mut matched: Matched,
+        subject: &Subject<'_>,
+        now: Timestamp,
+    ) -> Result<Hold, JournalDown> {
+        matched.ask(Amounts::of(Usd::ZERO, 0));
+        self.purse.take_in(&mut matched.claims, now)?;
+        let (purse, claims) = (Arc::clone(&self.purse), matched.claims);
+        let mut hold = Hold::new(purse, self.wording, subject.request_id, claims, now);
+        match hold.journal(subject) {
+            Ok(()) => Ok(hold),
+            Err(down) => {
+                hold.cancel();
+                Err(down)
+            },
+        }
+    }
+
     /// Holds again what a call held that was accepted in an earlier run and is not settled yet.
     /// Where its rule is no longer there nothing limits by it, but its bill is still entered under
     /// that rule's identity: the money is in the ledger, and counts should the rule come back.

@@ -133,6 +133,19 @@ impl Purse {
         Ok(())
     }
 
+    /// Takes `claims` in with what they ask for, whether or not it fits.
+    pub(super) fn take_in(&self, claims: &mut [Claim], now: Timestamp) -> Result<(), JournalDown> {
+        let (mut table, _) = self.opened(claims, now)?;
+        for claim in claims {
+            if let Some((counter, _)) = table.at(claim.place) {
+                counter.ask_by(&claim.rule);
+            }
+            table.hold(claim);
+        }
+        drop(table);
+        Ok(())
+    }
+
     /// Journals that a response was billed; see [`Entry::Billed`].
     pub fn note_billed(&self, response: u64) {
         self.journal.note(&Entry::Billed(response));

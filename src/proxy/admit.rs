@@ -128,6 +128,41 @@ pub(super) async fn admit(
     }))
 }
 
+/// A response is refused that its provider has begun by itself: it is charged all that would have been
+/// set aside for it, in every budget that counts it, whatever is left there.
+pub(super) fn overrun(exchange: &mut Exchange) {
+    let live = std::sync::Arc::clone(&exchange.live);
+    let now = exchange.proxy.clock.wall();
+    // Without a label that a rule insists on nobody can say whom it counts for.
+    let Ok(matched) = live.engine.matched(&subject(exchange), now) else {
+        return;
+    };
+    if matched.is_empty() || exchange.reservation.hold.is_some() {
+        return;
+    }
+    let limits = live.pricing.limits(&query(exchange));
+    // Without a price its tokens are counted.
+    exchange.reservation.worth = worth(exchange, &matched, &limits).unwrap_or_else(|_no_price| {
+        let (input, output) = read_by(exchange, &limits);
+        Worth {
+            input,
+            output,
+            ..Worth::default()
+        }
+    });
+    let amounts = whole(exchange, &limits).amounts;
+    match live.engine.enter(matched, &subject(exchange), now) {
+        Ok(hold) => {
+            exchange.reservation.hold = Some(hold);
+            exchange.reservation.overrun = Some(amounts);
+        },
+        Err(error) => {
+            let request_id = exchange.request_id;
+            tracing::warn!(%request_id, %error, "A response is in no budget that was not let in");
+        },
+    }
+}
+
 /// Why a call that was let in would not be now: a budget is used up, whatever is still under way.
 pub(super) fn exhausted(exchange: &Exchange) -> Option<Refusal> {
     let live = exchange.proxy.live.load();
@@ -215,14 +250,7 @@ fn query(exchange: &Exchange) -> Query<'_> {
 fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Worth, Refusal> {
     let (request, pricing) = (&exchange.request, &exchange.live.pricing);
     let query = query(exchange);
-    // Only what our own cut can make up for is bounded by what was learned, instead of by bytes.
-    let (input, output) = if goes_in_steps(exchange, limits) {
-        let rates = exchange.rates();
-        let input = InputBound::learned(request, limits, None, &rates.input);
-        (input, rates.output)
-    } else {
-        (InputBound::of(request, limits, None), Rate::UNKNOWN)
-    };
+    let (input, output) = read_by(exchange, limits);
     if !matched.counts_usd() {
         return Ok(Worth {
             input,
@@ -259,6 +287,19 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
     })
 }
 
+/// The most tokens that the input has, and what the output that is read has in tokens.
+fn read_by(exchange: &Exchange, limits: &Limits) -> (InputBound, Rate) {
+    let request = &exchange.request;
+    // Only what our own cut can make up for is bounded by what was learned, instead of by bytes.
+    if goes_in_steps(exchange, limits) {
+        let rates = exchange.rates();
+        let input = InputBound::learned(request, limits, None, &rates.input);
+        (input, rates.output)
+    } else {
+        (InputBound::of(request, limits, None), Rate::UNKNOWN)
+    }
+}
+
 /// Whether nothing but our cut bounds the output, which is then set aside step by step.
 fn goes_in_steps(exchange: &Exchange, limits: &Limits) -> bool {
     let request = &exchange.request;
@@ -266,6 +307,25 @@ fn goes_in_steps(exchange: &Exchange, limits: &Limits) -> bool {
     let is_stopped = exchange.route.to.provider.abandoned == Abandoned::UntilThen;
     let may_be_cut = request.stream && !request.background && is_stopped;
     request.output_limit.is_none() && may_be_cut && !limits.thinks_unseen
+}
+
+/// What covers all that the call can cost, or the first step of it.
+fn whole(exchange: &Exchange, limits: &Limits) -> Ask {
+    let request = &exchange.request;
+    let in_steps = goes_in_steps(exchange, limits);
+    let each = request.output_limit.unwrap_or(limits.output);
+    let most = each.saturating_mul(request.choices());
+    let output = if in_steps {
+        STEP.saturating_mul(request.choices())
+    } else {
+        most
+    };
+    Ask {
+        output: Some(output),
+        in_steps,
+        most,
+        ..Ask::of(exchange.reservation.worth.of(output))
+    }
 }
 
 /// What a call that makes tokens asks for.
@@ -286,21 +346,8 @@ fn tokens(
     if exchange.route.operation.kind == Kind::Embedding {
         return Ok(ask(0));
     }
-    let in_steps = goes_in_steps(exchange, limits);
-    let most = request
-        .output_limit
-        .unwrap_or(limits.output)
-        .saturating_mul(choices);
-    let first = if in_steps {
-        STEP.saturating_mul(choices)
-    } else {
-        most
-    };
-    let whole = Ask {
-        in_steps,
-        most,
-        ..ask(first)
-    };
+    let whole = whole(exchange, limits);
+    let (in_steps, most) = (whole.in_steps, whole.most);
     let room = live.engine.room(matched, whole.amounts, now)?;
     if room.fits {
         return Ok(whole);
@@ -310,7 +357,7 @@ fn tokens(
         return Ok(Ask {
             in_steps,
             most,
-            ..ask(left.min(first).max(LEAST))
+            ..ask(left.min(whole.output.unwrap_or(most)).max(LEAST))
         });
     }
     let bounded = request.output_limit.is_some();

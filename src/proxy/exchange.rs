@@ -29,6 +29,7 @@ use crate::{
     base::{
         clock::{Instant, Timestamp},
         id::RequestId,
+        money::Usd,
     },
     call::{
         facts::{RequestFacts, ResponseFacts},
@@ -36,6 +37,7 @@ use crate::{
         outcome::{Decision, End},
         refusal::Refusal,
         span::{Event, Value},
+        usage::Usage,
     },
     net::upstream::UpstreamError,
     provider::Cut,
@@ -261,17 +263,22 @@ impl Exchange {
         response
     }
 
-    /// It is refused where there is no response to say so in, and finished.
-    pub(super) fn refused(mut self: Box<Self>, refusal: Refusal) {
+    /// It is refused where there is no response to say so in, of which so much is known, and
+    /// finished. Returns what it used and cost.
+    pub(super) fn refused(
+        mut self: Box<Self>,
+        refusal: Refusal,
+        facts: ResponseFacts,
+    ) -> Option<(Usage, Option<Usd>)> {
         if refusal.reason.is_block() {
             self.decision = Decision::Refused;
         }
         self.refusal = Some(refusal);
         let end = match self.sent {
-            Some(_) => End::Cut,
-            None => End::Complete,
+            Some(_) if !facts.complete => End::Cut,
+            _ => End::Complete,
         };
-        self.finish(end, ResponseFacts::default());
+        self.finish_and_tell(end, facts)
     }
 
     /// The headers that every response gets.

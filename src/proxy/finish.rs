@@ -38,6 +38,10 @@ impl Exchange {
         let is_unkept = self.is_unkept(&facts);
         if is_unkept {
             account = Account::in_full(self.reservation.held());
+        } else if let Some(all) = self.reservation.overrun
+            && account.source != UsageSource::Reported
+        {
+            account = Account::in_full(all);
         }
         self.learn(end, &account, &facts);
         self.note_estimate(&account);

@@ -34,6 +34,9 @@ pub(super) struct Reservation {
     pub(super) margin: u64,
     /// The call can cost more than is set aside, and is let go on all the same.
     pub(super) soft: bool,
+    /// What is charged of a call that was refused after its provider had begun it, unless that says
+    /// what it is.
+    pub(super) overrun: Option<Amounts>,
 }
 
 /// What a call's tokens are worth at most.

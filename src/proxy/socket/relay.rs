@@ -361,11 +361,15 @@ impl Relay {
         let content = held.messages.content();
         let mut told = self.turns.lock().told(content);
         if let Told::Begun(mut turn, message) = told {
+            if let Some(exchange) = &mut turn.exchange {
+                // The provider has begun, whether or not it is let in.
+                exchange.sent = Some(exchange.began);
+            }
             told = match admitted(&mut turn).await {
                 Ok(()) => self.turns.lock().began(*turn, &message),
                 Err(refusal) => {
                     if let Some(exchange) = &mut turn.exchange {
-                        exchange.sent = Some(exchange.began);
+                        admit::overrun(exchange);
                     }
                     let message = self.turns.lock().refuse(*turn, &refusal);
                     return Some(Closing::refused(&refusal, message));

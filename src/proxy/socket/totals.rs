@@ -9,7 +9,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     responses: u64,
-    /// Those that were not admitted; they are not among the responses.
+    /// Those that were not admitted; among the responses are only those that had begun.
     pub(super) refused: u64,
     input: u64,
     output: u64,

@@ -194,10 +194,15 @@ impl Turns {
     /// A response was not admitted. Returns the message that says so, if there is one.
     pub(super) fn refuse(&mut self, mut turn: Turn, refusal: &Refusal) -> Option<Bytes> {
         self.totals.refused += 1;
+        let facts = std::mem::take(&mut turn.facts);
         let exchange = turn.exchange.take()?;
         let id = exchange.request_id.to_string();
         let message = self.socket.refusal(refusal, turn.tag.as_deref(), &id);
-        exchange.refused(refusal.clone());
+        let was_sent = exchange.sent.is_some();
+        let told = exchange.refused(refusal.clone(), facts);
+        if was_sent {
+            self.totals.add(told.as_ref());
+        }
         message
     }
 
@@ -231,7 +236,9 @@ impl Turns {
             Ok(Said::Apart(request)) => match self.begin(*request) {
                 Ok(mut turn) => {
                     turn.apart = true;
-                    Told::Begun(Box::new(turn), Bytes::from(message))
+                    // It is over, and says what it cost, whether or not it is let in.
+                    turn.read(self.socket, &message);
+                    Told::Begun(Box::new(turn), Bytes::new())
                 },
                 Err(refusal) => Told::Cut(refusal),
             },
@@ -239,13 +246,15 @@ impl Turns {
         }
     }
 
-    /// A response that the provider began by itself is admitted.
-    pub(super) fn began(&mut self, mut turn: Turn, message: &[u8]) -> Told {
-        if let Some(exchange) = &mut turn.exchange {
-            exchange.sent.get_or_insert(exchange.began);
-        }
+    /// A response that the provider began by itself is admitted; `message` has not been read of it.
+    pub(super) fn began(&mut self, turn: Turn, message: &[u8]) -> Told {
         self.open.push(turn);
-        self.read(self.open.len() - 1, message)
+        let place = self.open.len() - 1;
+        if message.is_empty() {
+            self.judge(place)
+        } else {
+            self.read(place, message)
+        }
     }
 
     /// The first message of a response.
@@ -351,24 +360,21 @@ impl Turns {
 
     /// Reads what a message says of a response, and ends it if that was the last.
     fn read(&mut self, place: usize, message: &[u8]) -> Told {
+        let socket = self.socket;
+        if let Some(turn) = self.open.get_mut(place) {
+            turn.read(socket, message);
+        }
+        self.judge(place)
+    }
+
+    /// What becomes of a response by what was read of it.
+    fn judge(&mut self, place: usize) -> Told {
         let Some(turn) = self.open.get_mut(place) else {
             return Told::Pass;
         };
         let Some(exchange) = &mut turn.exchange else {
             return Told::Pass;
         };
-        exchange.answered = true;
-        exchange.saw_bytes();
-        let (socket, facts, state) = (self.socket, &mut turn.facts, &mut turn.state);
-        let read = catch_unwind(AssertUnwindSafe(|| socket.read(message, facts, state)));
-        match read {
-            Ok(Ok(())) => {},
-            Ok(Err(_)) => exchange.partial = Some(UNREAD),
-            Err(_) => {
-                exchange.partial = Some("the reader of this dialect panicked");
-                turn.facts.unread = true;
-            },
-        }
         if turn.facts.complete {
             if !self.socket.is_serial() || turn.facts.usage.is_reported() {
                 self.end(place, End::Complete);
@@ -464,6 +470,25 @@ impl Turns {
 }
 
 impl Turn {
+    /// Reads what a message says of it.
+    fn read(&mut self, socket: &dyn Socket, message: &[u8]) {
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
+        exchange.answered = true;
+        exchange.saw_bytes();
+        let (facts, state) = (&mut self.facts, &mut self.state);
+        let read = catch_unwind(AssertUnwindSafe(|| socket.read(message, facts, state)));
+        match read {
+            Ok(Ok(())) => {},
+            Ok(Err(_)) => exchange.partial = Some(UNREAD),
+            Err(_) => {
+                exchange.partial = Some("the reader of this dialect panicked");
+                self.facts.unread = true;
+            },
+        }
+    }
+
     /// What it used and cost.
     fn finish(mut self, end: End) -> Option<(Usage, Option<Usd>)> {
         let facts = std::mem::take(&mut self.facts);

@@ -6,7 +6,10 @@ use flate2::{Compress, Compression, FlushCompress};
 use serde_json::{Value, json};
 use tollgate::provider::wire::websocket::{Opcode, close, frame};
 
-use crate::support::{Line, Sandbox, Upstream, sandbox::Span};
+use crate::support::{
+    Line, Sandbox, Upstream,
+    sandbox::{Span, until},
+};
 
 const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 const BUDGET: &str = "budgets: {rules: [{name: b, window: total, limit: {usd: 1.00}}]}";
@@ -249,8 +252,73 @@ async fn what_the_provider_begins_by_itself_is_admitted_too_or_the_socket_closed
         let event: Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(event["type"], "error");
         ends.closed(1008).await;
+        // 1,000 tokens of audio at $64 a million, on which the provider is at work, and 85 that any
+        // request may have at $4.
+        let most = 64_340_000;
+        assert_eq!(sandbox.spent("b").await, most);
         let spans = spans(&sandbox, 2).await;
-        assert_eq!(spans[0].get("tollgate.decision"), "refused");
+        assert_eq!(
+            spans[0].outcome(),
+            "blocked cut refused ceiling 0.064340000"
+        );
+        assert_eq!(spans[1].nanos("tollgate.socket.cost_usd"), most);
+        let again = json!({"model": "gpt-4o", "max_tokens": 1, "messages": []});
+        let again = sandbox.post("/v1/chat/completions", &again).await;
+        assert_eq!(again.status, 429);
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_when_it_is_over_is_charged_what_it_says() {
+    let upstream = Upstream::bind().await;
+    let sandbox = Sandbox::new(&format!("{}\n{SMALL}", upstream.as_provider("openai")));
+    let mut ends = open(sandbox.addr(), &upstream, REALTIME, "").await;
+    let session = json!({"type": "session.updated", "session": {"model": "gpt-realtime",
+        "max_output_tokens": 100,
+        "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}});
+    ends.down(down(&session)).await;
+    ends.down(down(&created("r"))).await;
+    let transcript = json!({"type": "conversation.item.input_audio_transcription.completed",
+        "item_id": "i", "transcript": "Hello", "usage": {"type": "tokens", "total_tokens": 1200,
+            "input_tokens": 1000, "input_token_details": {"text_tokens": 0, "audio_tokens": 1000},
+            "output_tokens": 200}});
+    // The first uses the budget up.
+    ends.provider
+        .send([down(&done("r")), down(&transcript)].concat())
+        .await;
+    assert_eq!(ends.heard().await.0, 0x81, "done");
+    assert_eq!(ends.heard().await.0, 0x81, "an error");
+    ends.closed(1008).await;
+    // $6 and $10 a million.
+    let transcribed = 1000 * 6_000 + 200 * 10_000;
+    assert_eq!(sandbox.spent("b").await, COST + transcribed);
+    let spans = spans(&sandbox, 3).await;
+    assert_eq!(
+        spans[1].outcome(),
+        "blocked complete refused reported 0.008000000"
+    );
+}
+
+#[tokio::test]
+async fn what_the_provider_has_begun_counts_as_sent_before_it_is_admitted() {
+    let upstream = Upstream::bind().await;
+    let budget = "budgets: {max_wait: 15s, rules: [{name: b, window: total, limit: {usd: 0.01}}]}";
+    let sandbox = Sandbox::new(&format!("{}\n{budget}", upstream.as_provider("openai")));
+    let mut ends = open(sandbox.addr(), &upstream, REALTIME, "").await;
+    let limit = json!({"type": "session.update", "session": {"max_output_tokens": 100}});
+    ends.up(up(&limit)).await;
+    ends.down(down(&created("r1"))).await;
+    // There is room for one of them, so that the second waits, and nobody stays.
+    ends.provider.send(down(&created("r2"))).await;
+    until("the second to wait", || {
+        sandbox.app.holdings().in_flight == 3
+    })
+    .await;
+    drop(ends);
+    let spans = spans(&sandbox, 3).await;
+    for span in &spans[..2] {
+        assert_ne!(span.get("tollgate.usage.source"), "absent");
+        assert_ne!(span.nanos("tollgate.cost.usd"), 0);
     }
 }
 
