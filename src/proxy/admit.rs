@@ -16,7 +16,7 @@ use super::{
 use crate::{
     base::money::Usd,
     call::{
-        facts::Spends,
+        facts::{InputSize, Spends},
         outcome::{Decision, Kind},
         refusal::{Reason, Refusal},
         span::{RATE_LIMITS, Value},
@@ -126,6 +126,22 @@ pub(super) async fn admit(
         exchange.edits.push("request.output_limit");
         splice
     }))
+}
+
+/// A call under way is added to, so that its input is `input` by now: sets that aside.
+///
+/// # Errors
+/// It does not fit; the call has what it had.
+pub(super) fn widen(exchange: &mut Exchange, input: InputSize) -> Result<(), Refusal> {
+    let before = std::mem::replace(&mut exchange.request.input, input);
+    let limits = exchange.live.pricing.limits(&query(exchange));
+    let (bound, _) = read_by(exchange, &limits);
+    let now = exchange.proxy.clock.wall();
+    let widened = exchange.reservation.widen(bound, now);
+    if widened.is_err() {
+        exchange.request.input = before;
+    }
+    widened
 }
 
 /// A response is refused that its provider has begun by itself: it is charged all that would have been

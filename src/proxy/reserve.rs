@@ -132,6 +132,18 @@ impl Reservation {
         self.hold.take()
     }
 
+    /// The request has become longer: sets aside what its input is worth now.
+    ///
+    /// # Errors
+    /// So much does not fit.
+    pub(super) fn widen(&mut self, input: InputBound, now: Timestamp) -> Result<(), Refusal> {
+        let before = std::mem::replace(&mut self.worth.input, input);
+        let (Some(hold), Some(output)) = (&mut self.hold, self.output) else {
+            return Ok(());
+        };
+        raise(hold, &self.worth, output, now).inspect_err(|_| self.worth.input = before)
+    }
+
     /// Sets aside the most that the call can cost: its stream cannot be read, so that nothing could
     /// tell when the next step is due.
     ///

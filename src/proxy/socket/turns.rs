@@ -21,7 +21,7 @@ use crate::{
     },
     provider::{Heard, Said, Session, Socket, StreamState, wire::websocket::Content},
     proxy::{
-        Proxy,
+        Proxy, admit,
         exchange::{Beginning, Exchange},
         observe::Progress as _,
         route::Route,
@@ -140,47 +140,37 @@ impl Turns {
             Ok(Heard::Begins(request, tag)) => (*request, tag),
             Err(_) => return Asked::Unreadable,
         };
-        if socket.is_serial() && self.goes_on(&request) {
-            return Asked::Pass;
-        }
-        match self.begin(request) {
-            Ok(mut turn) => {
-                turn.tag = tag;
+        let goes_on = socket.is_serial().then(|| self.goes_on(&request)).flatten();
+        let asked = match goes_on {
+            Some(widened) => widened.map(|()| Asked::Pass),
+            None => self.begin(request).map(|mut turn| {
+                turn.tag.clone_from(&tag);
                 Asked::Begins(Box::new(turn))
-            },
-            Err(refusal) => {
-                self.totals.refused += 1;
-                Asked::Refused(refusal, tag)
-            },
-        }
+            }),
+        };
+        asked.unwrap_or_else(|refusal| {
+            self.totals.refused += 1;
+            Asked::Refused(refusal, tag)
+        })
     }
 
-    /// Whether what a client says is answered with a response that is awaited, or goes on in one that
-    /// waited for the client's tools.
-    fn goes_on(&mut self, request: &RequestFacts) -> bool {
-        if let Some(exchange) = self
-            .waiting
-            .front_mut()
-            .and_then(|turn| turn.exchange.as_mut())
-        {
-            exchange.request.input = request.input;
-            return true;
-        }
-        let Some(open) = self.open.last_mut() else {
-            return false;
-        };
-        let for_tools = !open.facts.tool_calls.is_empty() && !open.facts.complete;
-        if for_tools && !open.facts.usage.is_reported() {
-            if let Some(exchange) = &mut open.exchange {
-                exchange.request.input = request.input;
+    /// Where what a client says is answered with a response that is awaited, or goes on in one that
+    /// waited for the client's tools: whether that has room for it.
+    fn goes_on(&mut self, request: &RequestFacts) -> Option<Result<(), Refusal>> {
+        if self.waiting.is_empty() {
+            let open = self.open.last()?;
+            let for_tools = !open.facts.tool_calls.is_empty() && !open.facts.complete;
+            if !for_tools || open.facts.usage.is_reported() {
+                if for_tools || open.facts.complete {
+                    // Its bill is there; what follows is another.
+                    self.end_last(End::Complete);
+                }
+                return None;
             }
-            return true;
         }
-        if for_tools || open.facts.complete {
-            // Its bill is there; what follows is another.
-            self.end_last(End::Complete);
-        }
-        false
+        let turn = self.waiting.front_mut().or_else(|| self.open.last_mut())?;
+        let exchange = turn.exchange.as_mut()?;
+        Some(admit::widen(exchange, request.input))
     }
 
     /// A response that is admitted, and goes to the provider now.

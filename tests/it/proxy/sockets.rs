@@ -488,6 +488,35 @@ async fn turns_of_a_live_socket_are_calls_and_a_refused_one_closes_it() {
 }
 
 #[tokio::test]
+async fn what_joins_a_turn_under_way_has_to_fit_as_well() {
+    let setup = json!({"setup": {"model": "models/gemini-3.8-live", "generationConfig": {"maxOutputTokens": 100}}});
+    let say = json!({"clientContent": {"turns": [{"role": "user", "parts": [{"text": "Hello"}]}], "turnComplete": true}});
+    let tells = |length| {
+        let output = json!({"result": "x".repeat(length)});
+        json!({"toolResponse": {"functionResponses": [{"id": "1", "name": "f", "response": output}]}})
+    };
+    let call = json!({"toolCall": {"functionCalls": [{"id": "1", "name": "f", "args": {}}]}});
+    let budget = "budgets: {rules: [{name: b, window: total, limit: {tokens: 10000}}]}";
+    for begun in [false, true] {
+        let upstream = Upstream::bind().await;
+        let sandbox = Sandbox::new(&format!("{}\n{budget}", upstream.as_provider("gemini")));
+        let mut ends = open(sandbox.addr(), &upstream, LIVE, "").await;
+        ends.up(up(&setup)).await;
+        ends.up(up(&say)).await;
+        if begun {
+            ends.down(down(&call)).await;
+        }
+        let before = sandbox.budget("b").reserved;
+        ends.up(up(&tells(1_000))).await;
+        assert!(sandbox.budget("b").reserved >= before + 1_000);
+        ends.client.send(up(&tells(900_000))).await;
+        ends.closed(1008).await;
+        let spans = spans(&sandbox, 2).await;
+        assert_eq!(spans[1].get("tollgate.socket.refused"), 1);
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_socket_is_closed() {
     let upstream = Upstream::bind().await;
     let sandbox = Sandbox::new(&upstream.as_provider("openai"));
