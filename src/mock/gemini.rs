@@ -67,7 +67,7 @@ pub(super) fn read(body: &Value, model: &str) -> Result<Conversation, Problem> {
 }
 
 /// A member by its name, which clients may also write in snake case.
-fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     value.get(name).or_else(|| {
         let mut snake = String::new();
         for char in name.chars() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header::UPGRADE};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -15,13 +15,14 @@ use super::{
     Options, aleph_alpha,
     answer::{Ask, Ids},
     anthropic, aws, bedrock,
-    behaviour::{Behaviour, BehaviourError},
+    behaviour::Behaviour,
+    call::Call,
     chat, cohere, completions,
     conversation::Conversation,
     embeddings,
     endpoint::Order,
     fast::Fast,
-    form, gemini, google_embeddings,
+    gemini, google_embeddings,
     line::Line,
     objects::Objects,
     ollama, plain,
@@ -31,10 +32,11 @@ use super::{
     recorder::{End, Receipt, Received, Recorder},
     reply::{Payload, Reply},
     responses,
-    route::{self, Operation},
+    route::Operation,
     runs,
     script::{self, Rule},
     send::Way,
+    socket::{self, GoesOn, Socket},
     stored::Stores,
     usual, voyage, watsonx, writer,
 };
@@ -44,7 +46,7 @@ pub(super) struct State {
     pub(super) options: Options,
     pub(super) recorder: Arc<Recorder>,
     pub(super) queue: Queue,
-    stores: Stores,
+    pub(super) stores: Stores,
     objects: Objects,
     /// Connections accepted.
     pub(super) connections: AtomicU64,
@@ -73,7 +75,12 @@ impl State {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// What the identifiers of a request are made from.
+    fn ids(&self, number: u64) -> Ids {
+        Ids::new(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    pub(super) fn now(&self) -> u64 {
         self.options.clock.wall().as_secs()
     }
 }
@@ -83,23 +90,6 @@ struct Plan<'a> {
     state: &'a State,
     rule: Option<&'a Rule>,
     behaviour: &'a Behaviour,
-}
-
-/// The request, read.
-struct Call {
-    method: Method,
-    target: String,
-    headers: HeaderMap,
-    body: Bytes,
-    operation: Operation,
-    /// The body, if it is JSON or a form, its model without settings.
-    value: Option<Value>,
-    /// The file in a form.
-    file: Bytes,
-    /// The model's name without settings; empty if there is none.
-    model: String,
-    /// The settings that the model's name held.
-    settings: String,
 }
 
 /// Answers a request.
@@ -120,6 +110,9 @@ pub(super) async fn handle(
         let reply = record(&state, request.method());
         return Ok(way.send(reply, &Behaviour::default(), Receipt::none()));
     }
+    let mut request = request;
+    let upgrade = request.headers().contains_key(UPGRADE);
+    let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, mut incoming) = request.into_parts();
     if let Some(fast) = &state.fast {
         state.recorder.count_only();
@@ -145,7 +138,8 @@ pub(super) async fn handle(
         end: End::Open,
     });
     let (body, whole) = read(&mut incoming).await;
-    receipt.body(line.take_head(), body.clone(), whole);
+    let head = line.take_head();
+    receipt.body(head.clone(), body.clone(), whole);
     if !whole && body.len() < LARGEST {
         return Err(io::Error::other(
             "the request's body did not come to its end",
@@ -156,11 +150,31 @@ pub(super) async fn handle(
         return Ok(way.send_exact(&exact, receipt));
     }
     let number = receipt.number();
-    let (reply, behaviour) = answer(&state, &call, number);
+    let mut ids = state.ids(number);
+    let (reply, behaviour) = answer(&state, &call, &mut ids);
     if !behaviour.delay.is_zero() {
         tokio::time::sleep(behaviour.delay).await;
     }
     way.before_head(&behaviour, &mut receipt).await?;
+    if let (Operation::Socket(kind), StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) =
+        (&call.operation, reply.status, upgrade)
+    {
+        receipt.answered(reply.status);
+        let mut response = way.switch(reply);
+        let socket = Socket {
+            kind: *kind,
+            state,
+            call,
+            ids,
+            line,
+            receipt,
+            head,
+        };
+        response
+            .extensions_mut()
+            .insert(GoesOn::new(socket, upgrade));
+        return Ok(response);
+    }
     Ok(way.send(reply, &behaviour, receipt))
 }
 
@@ -212,8 +226,7 @@ fn record(state: &State, method: &Method) -> Reply {
 }
 
 /// Decides the answer and how it is given.
-fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
-    let mut ids = Ids::new(state.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+fn answer(state: &State, call: &Call, ids: &mut Ids) -> (Reply, Behaviour) {
     let dialect = call.operation.dialect();
     let request_id = match dialect {
         Dialect::Anthropic => ids.make("req_", 24),
@@ -229,7 +242,7 @@ fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
                 behaviour: &behaviour,
                 state,
             };
-            let reply = call.reply(asked, &plan, &mut ids);
+            let reply = call.reply(asked, &plan, ids);
             (behaviour, reply)
         },
         Err(error) => (
@@ -246,80 +259,6 @@ fn answer(state: &State, call: &Call, number: u64) -> (Reply, Behaviour) {
 }
 
 impl Call {
-    fn new(method: &Method, target: &str, headers: HeaderMap, body: Bytes) -> Self {
-        let path = target.split('?').next().unwrap_or_default();
-        let kind = headers.get(http::header::CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok());
-        let form = kind.and_then(|kind| form::read(kind, &body));
-        let (mut value, file) = match form {
-            Some(form) => (Some(Value::Object(form.fields)), form.file),
-            None => (serde_json::from_slice(&body).ok(), Bytes::new()),
-        };
-        let mut model = route::model_in(path);
-        let in_body = value.as_mut().and_then(route::model_of);
-        if let Some(Value::String(name)) = &in_body {
-            model.clone_from(name);
-        }
-        let settings = model
-            .find(';')
-            .map(|at| model.split_off(at))
-            .unwrap_or_default();
-        if let Some(in_body) = in_body.filter(|_| !settings.is_empty()) {
-            *in_body = model.clone().into();
-        }
-        let operation = Operation::of(method, target, &headers);
-        let operation = match &mut value {
-            Some(body) => operation.settled(path, &model, body),
-            None => operation,
-        };
-        Self {
-            operation,
-            method: method.clone(),
-            target: target.to_owned(),
-            headers,
-            body,
-            value,
-            file,
-            model,
-            settings,
-        }
-    }
-
-    /// How this call is answered: the mock's own settings, then the queue's or the script's, then
-    /// the model's name's, then the headers'.
-    fn behaviour(&self, state: &State, rule: Option<&Rule>) -> Result<Behaviour, BehaviourError> {
-        let usual = &state.options.behaviour;
-        let queued = state.queue.settings();
-        let mut settings = vec![rule.map_or("", |rule| rule.with.as_str()), &self.settings];
-        settings.extend(queued.as_deref());
-        let mut behaviour = usual.clone();
-        for settings in &settings {
-            behaviour.apply(settings)?;
-        }
-        let mut key = settings.join(";");
-        for (name, value) in &self.headers {
-            let Some(name) = name.as_str().strip_prefix("x-mock") else {
-                continue;
-            };
-            let value = value.to_str().unwrap_or_default();
-            match name.strip_prefix('-') {
-                Some(name) => behaviour.set(name, value)?,
-                None => behaviour.apply(value)?,
-            }
-            key.extend([";", name, "=", value]);
-        }
-        match behaviour.times {
-            Some(times) if !state.queue.within(&self.target, &key, times) => {
-                let mut good = usual.clone();
-                if usual.times.is_some() {
-                    good = Behaviour::default();
-                }
-                Ok(good)
-            },
-            _ => Ok(behaviour),
-        }
-    }
-
     /// What was asked of a model; `None` if nothing was.
     fn conversation(&self, state: &State) -> Option<Result<Conversation, Problem>> {
         let read: &dyn Fn(&Value) -> Result<Conversation, Problem> = match &self.operation {
@@ -348,15 +287,10 @@ impl Call {
             | Operation::Embed(_)
             | Operation::Beside(_)
             | Operation::Models(_)
+            | Operation::Socket(_)
             | Operation::Echo => return None,
         };
         Some(self.json().and_then(read))
-    }
-
-    fn json(&self) -> Result<&Value, Problem> {
-        self.value
-            .as_ref()
-            .ok_or_else(|| Problem::invalid("We could not parse the JSON body of your request."))
     }
 
     fn reply(
@@ -426,6 +360,7 @@ impl Call {
                 };
                 Reply::ok(endpoint.answer(&mut order, &answering)?)
             },
+            Operation::Socket(_) => socket::agree(&self.headers)?,
             Operation::Models(dialect) => Reply::json(&plain::models(*dialect, state.now())),
             _ => {
                 let echo = plain::echo(&self.method, &self.target, &self.headers, &self.body);
@@ -458,24 +393,6 @@ impl Call {
             Operation::Writer => writer::write(ask),
             _ => chat::write(ask, usage_asked),
         })
-    }
-
-    fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or_default()
-    }
-
-    /// Where the request went, without path.
-    fn origin(&self) -> String {
-        let host = self.headers.get(http::header::HOST);
-        let host = host.and_then(|host| host.to_str().ok());
-        format!("http://{}", host.unwrap_or("localhost"))
-    }
-
-    fn has_key(&self) -> bool {
-        ["authorization", "api-key", "x-api-key", "x-goog-api-key"]
-            .iter()
-            .any(|name| self.headers.contains_key(*name))
-            || self.target.contains("key=")
     }
 }
 

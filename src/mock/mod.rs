@@ -6,6 +6,8 @@
 //! - [`Script`] says what is answered, [`Behaviour`] how. Both hold for a whole mock; a behaviour
 //!   also for one request, by header (`x-mock-status: 429`) or by model (`gpt-4o;status=429`).
 //! - [`Exact`] is an answer byte for byte, for the next request or for a given one.
+//! - Sockets are spoken too: OpenAI's Realtime and Responses, Gemini's Live; each response in them
+//!   is answered as a request is.
 //! - Every other path is an echo. What was received is kept ([`Received`]), also at
 //!   `GET /__mock/requests`; `DELETE` forgets it.
 
@@ -17,6 +19,7 @@ mod aws;
 mod batches;
 mod bedrock;
 mod behaviour;
+mod call;
 mod chat;
 mod coding;
 mod cohere;
@@ -49,6 +52,7 @@ mod runs;
 mod script;
 mod send;
 mod server;
+mod socket;
 mod stored;
 mod usual;
 mod voyage;

@@ -31,7 +31,8 @@ pub struct Received {
     /// On HTTP/1, the head exactly as it came, to the empty line, once the body has been read; only
     /// its first 64 KiB, and empty if it is longer.
     pub head: Bytes,
-    /// The body; as much of it as came.
+    /// The body; as much of it as came. Of a socket, once that has ended, what the client said in it: a
+    /// message a line.
     pub body: Bytes,
     /// Whether the body came to its end.
     pub whole: bool,

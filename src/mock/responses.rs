@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     answer::{Ask, Reported, dated, failing},
-    behaviour::Newline,
+    behaviour::{Behaviour, Newline},
     chat::{choice, halves},
     conversation::{Conversation, Tool, Turn, list_at, str_at, text_of},
     json::{Json, Members, object, value},
@@ -56,14 +56,15 @@ fn flag(body: &Value, key: &str) -> Option<bool> {
     body.get(key).and_then(Value::as_bool)
 }
 
-fn tool(tool: &Value) -> Option<Tool> {
+pub(super) fn tool(tool: &Value) -> Option<Tool> {
     (str_at(tool, "type") == "function").then(|| Tool {
         name: str_at(tool, "name").to_owned(),
         schema: tool.get("parameters").cloned().unwrap_or_default(),
     })
 }
 
-fn add(asked: &mut Conversation, item: &Value) {
+/// Adds an item of the input, or of a conversation.
+pub(super) fn add(asked: &mut Conversation, item: &Value) {
     let call_id = str_at(item, "call_id");
     match (str_at(item, "type"), str_at(item, "role")) {
         ("function_call", _) => asked.turns.push(Turn::Call {
@@ -83,6 +84,29 @@ fn add(asked: &mut Conversation, item: &Value) {
 
 /// Writes the answer, and stores it for retrieval and continuation unless told not to.
 pub(super) fn write(ask: &mut Ask<'_>, body: &Value, stores: &Stores) -> Payload {
+    let background = flag(body, "background") == Some(true);
+    let keeps = background || flag(body, "store") != Some(false);
+    let (answer, events) = make(ask, body, keeps.then_some(stores));
+    if answer.ask.asked.stream {
+        Payload::Events(failed(events, answer.ask.behaviour), Newline::Lf)
+    } else if background {
+        Payload::json(&answer.response("queued"))
+    } else {
+        Payload::json(&answer.response(answer.status()))
+    }
+}
+
+/// The events of a stream, of an answer that is stored whatever it was asked for with.
+pub(super) fn events(ask: &mut Ask<'_>, body: &Value, stores: &Stores) -> Vec<Bytes> {
+    let (answer, events) = make(ask, body, Some(stores));
+    failed(events, answer.ask.behaviour)
+}
+
+fn make<'a, 'b>(
+    ask: &'a mut Ask<'b>,
+    body: &'a Value,
+    stores: Option<&Stores>,
+) -> (Answer<'a, 'b>, Vec<Bytes>) {
     let calls = ask.said.calls.iter();
     let answer = Answer {
         id: ask.ids.hex("resp_", 48),
@@ -93,17 +117,16 @@ pub(super) fn write(ask: &mut Ask<'_>, body: &Value, stores: &Stores) -> Payload
         body,
         ask,
     };
-    let background = flag(body, "background") == Some(true);
     let events = answer.events();
-    let done = answer.response(answer.status());
-    if background || flag(body, "store") != Some(false) {
+    if let Some(stores) = stores {
+        let background = flag(body, "background") == Some(true);
         stores.put(
             answer.id.clone(),
             Stored {
                 turns: answer.turns(),
                 running: answer.response("in_progress"),
                 cancelled: answer.response("cancelled"),
-                done: done.clone(),
+                done: answer.response(answer.status()),
                 events: events.clone(),
                 polls: if background {
                     answer.ask.behaviour.answer.polls.unwrap_or(1)
@@ -114,23 +137,21 @@ pub(super) fn write(ask: &mut Ask<'_>, body: &Value, stores: &Stores) -> Payload
             },
         );
     }
-    if answer.ask.asked.stream {
-        let events = failing(events, answer.ask.behaviour, |problem| {
-            let error = object! {
-                "type": "error",
-                "code": problem.code.as_deref().unwrap_or("server_error"),
-                "message": problem.message,
-                "param": (),
-                "sequence_number": answer.ask.behaviour.answer.stream_error,
-            };
-            named_event("error", &error)
-        });
-        Payload::Events(events, Newline::Lf)
-    } else if background {
-        Payload::json(&answer.response("queued"))
-    } else {
-        Payload::json(&done)
-    }
+    (answer, events)
+}
+
+/// The events as far as the settings let them come.
+fn failed(events: Vec<Bytes>, behaviour: &Behaviour) -> Vec<Bytes> {
+    failing(events, behaviour, |problem| {
+        let error = object! {
+            "type": "error",
+            "code": problem.code.as_deref().unwrap_or("server_error"),
+            "message": problem.message,
+            "param": (),
+            "sequence_number": behaviour.answer.stream_error,
+        };
+        named_event("error", &error)
+    })
 }
 
 /// The answer to `/v1/responses/input_tokens`.

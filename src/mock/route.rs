@@ -12,6 +12,7 @@ use super::{
     google_embeddings::Form,
     ollama,
     problem::Dialect,
+    socket::Kind,
     stored::Deed,
     voyage, watsonx, writer,
 };
@@ -48,12 +49,17 @@ pub(super) enum Operation {
     /// Embeddings, or images; the model is in the path.
     Embed(Form),
     Models(Dialect),
+    /// A handshake that is to be answered with 101.
+    Socket(Kind),
     Echo,
 }
 
 impl Operation {
     pub(super) fn of(method: &Method, target: &str, headers: &HeaderMap) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if let Some(kind) = Kind::of(method, path, headers) {
+            return Self::Socket(kind);
+        }
         if let Some((deed, id)) = Deed::of(method, path) {
             return Self::Stored(deed, id.to_owned());
         }
@@ -169,6 +175,7 @@ impl Operation {
     pub(super) const fn dialect(&self) -> Dialect {
         match self {
             Self::Models(dialect) => *dialect,
+            Self::Socket(kind) => kind.dialect(),
             Self::Beside(endpoint) => endpoint.dialect(),
             Self::Messages | Self::MessagesCount | Self::Complete => Dialect::Anthropic,
             Self::Generate(_) | Self::GenerateCount | Self::Embed(_) => Dialect::Gemini,

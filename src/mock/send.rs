@@ -84,6 +84,12 @@ impl Way {
         respond(status, headers, length, play)
     }
 
+    /// Answers that another protocol takes the connection over.
+    pub(super) fn switch(&self, reply: Reply) -> Response<Play> {
+        let play = self.play(VecDeque::new(), Receipt::none());
+        respond(reply.status, reply.headers, None, play)
+    }
+
     /// Sends an exact answer.
     pub(super) fn send_exact(&self, exact: &Exact, receipt: Receipt) -> Response<Play> {
         let status = StatusCode::from_u16(exact.status).unwrap_or_default();

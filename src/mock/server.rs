@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -19,6 +21,7 @@ use tokio::{
 use super::{
     handle::{State, handle},
     line::{Io, Line},
+    socket::GoesOn,
 };
 
 /// Connections open at a time; more wait in the listener's backlog.
@@ -50,9 +53,25 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
     let number = state.connections.fetch_add(1, Ordering::AcqRel) + 1;
     let line = Line::new(!state.options.fast);
     let io = TokioIo::new(Io::new(stream, Arc::clone(&line)));
-    let service =
-        service_fn(move |request| handle(Arc::clone(&state), Arc::clone(&line), number, request));
+    let goes_on = Arc::new(Mutex::new(None::<GoesOn>));
+    let behind = Arc::clone(&goes_on);
+    let service = service_fn(move |request| {
+        let (state, line) = (Arc::clone(&state), Arc::clone(&line));
+        let behind = Arc::clone(&behind);
+        async move {
+            let mut response = handle(state, line, number, request).await?;
+            if let Some(socket) = response.extensions_mut().remove() {
+                *behind.lock() = Some(socket);
+            }
+            Ok::<_, io::Error>(response)
+        }
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().max_headers(1_000).header_read_timeout(None);
-    builder.serve_connection(io, service).await.ok();
+    let connection = builder.serve_connection_with_upgrades(io, service);
+    connection.await.ok();
+    let socket = goes_on.lock().take();
+    if let Some(socket) = socket {
+        socket.go_on().await;
+    }
 }

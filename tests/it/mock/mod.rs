@@ -8,3 +8,4 @@ mod fault;
 mod gemini;
 mod hosts;
 mod responses;
+mod sockets;

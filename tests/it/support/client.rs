@@ -275,6 +275,31 @@ impl Line {
         }
     }
 
+    /// Takes a frame of a WebSocket that is not masked: its first byte and its payload; none if the
+    /// connection has ended.
+    pub(crate) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        while self.read.len() < 2 {
+            if !self.more().await {
+                return None;
+            }
+        }
+        let head = self.take(2).await;
+        let wide = match head[1] {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let length = if wide == 0 {
+            vec![head[1]]
+        } else {
+            self.take(wide).await
+        };
+        let length = length
+            .iter()
+            .fold(0, |length, byte| length << 8 | usize::from(*byte));
+        Some((head[0], self.take(length).await))
+    }
+
     /// All that comes until the connection ends.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
