@@ -17,7 +17,7 @@ pub(super) struct Drive {
     pub(super) unbounded: Option<Body>,
     /// The answer, content type and body, where the mock does not speak that language.
     pub(super) answer: Option<(&'static str, String)>,
-    /// It is said in a socket: `tests/it/proxy/sockets.rs` drives it.
+    /// It is said in a socket: `sockets.rs` says how.
     pub(super) in_socket: bool,
     /// What is looked at after, to see the end; `{}` is the id that the answer gives.
     pub(super) then: Option<&'static str>,
@@ -208,6 +208,8 @@ pub(super) fn form(fields: &Value) -> String {
 
 const LIVE: &str =
     "GET /ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+const VERTEX_LIVE: &str =
+    "GET /ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent";
 const VERTEX_GENERATE: &str =
     "POST /v1/projects/{p}/locations/{l}/publishers/google/models/{model}:generateContent";
 const VERTEX_STREAM: &str =
@@ -325,6 +327,7 @@ pub(super) fn all() -> Vec<Drive> {
             .form(json!({"purpose": "batch", "file": "{}"})),
         row("openai", "GET /v1/realtime", "realtime").none(),
         row("openai", "GET /v1/realtime", "realtime.response").in_socket(),
+        row("openai", "GET /v1/responses", "responses").in_socket(),
         row("anthropic", "POST /v1/messages", "messages").json(message()).and(&stream()),
         row("anthropic", "POST /v1/complete", "complete")
             .json(json!({"model": "claude-2.1", "prompt": "hello", "max_tokens_to_sample": 50}))
@@ -383,6 +386,7 @@ pub(super) fn all() -> Vec<Drive> {
         row("vertex", VERTEX_PREDICT, "predict")
             .to("/v1/projects/p/locations/global/publishers/google/models/gemini-embedding-001:predict")
             .json(json!({"instances": [{"content": "hello"}]})),
+        row("vertex", VERTEX_LIVE, "live.turn").in_socket(),
         row("vertex", VERTEX_CLAUDE, "messages")
             .to("/v1/projects/p/locations/l/publishers/anthropic/models/claude-haiku-4-5:rawPredict")
             .json(invoke()),
@@ -404,6 +408,7 @@ pub(super) fn all() -> Vec<Drive> {
         row("azure", "POST /openai/responses", "responses")
             .to("/openai/responses?api-version=2025-04-01-preview")
             .json(response()).and(&stream()).cut(),
+        row("azure", "GET /openai/realtime", "realtime.response").in_socket(),
         row("azure", "POST /openai/v1/chat/completions", "chat")
             .json(chat()).and(&stream()).cut(),
         row("cohere", "POST /v2/chat", "chat").json(chat_with(COMMAND)).and(&stream()).cut(),

@@ -6,3 +6,4 @@ mod coverage;
 mod drives;
 mod fixtures;
 mod reading;
+mod sockets;
