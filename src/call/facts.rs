@@ -41,8 +41,8 @@ pub enum Spends {
     Tokens,
     /// It reads a stored answer: metered, but billed once per response id however often it is read.
     Once,
-    /// It reads a file of answers, one a line, that were made earlier at the batch rate: each is
-    /// metered, and billed once however often the file is read.
+    /// It reads a file of answers that were made earlier at the batch rate, one a line or one an item
+    /// of a list: each is metered, and billed once however often the file is read.
     Lines,
     /// It costs nothing (lists, counting, cancelling).
     Nothing,

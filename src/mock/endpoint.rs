@@ -8,7 +8,7 @@ use super::{
     answer::Ids,
     audio, batches,
     behaviour::Behaviour,
-    images, message_batches, moderations,
+    google_batches, images, message_batches, moderations,
     objects::{Act, Objects},
     problem::{Dialect, Problem},
     reply::Payload,
@@ -30,6 +30,7 @@ pub(super) enum Endpoint {
     Upload,
     Batch,
     MessageBatch,
+    GoogleBatch,
     /// What is done with the object of this id.
     Stored(Act, String, Dialect),
 }
@@ -61,6 +62,8 @@ impl Endpoint {
         let (last, before, first) = (segment(), segment(), segment());
         let dialect = if path.contains("/messages/batches") {
             Dialect::Anthropic
+        } else if path.contains("/v1beta/") {
+            Dialect::Gemini
         } else {
             Dialect::OpenAi
         };
@@ -79,6 +82,13 @@ impl Endpoint {
             ("POST", _, "v1", "files") => Some(Self::Upload),
             ("POST", _, "messages", "batches") => Some(Self::MessageBatch),
             ("POST", _, _, "batches") => Some(Self::Batch),
+            ("POST", ..) if last.ends_with(":batchGenerateContent") => Some(Self::GoogleBatch),
+            ("POST", _, "batches", last) if last.ends_with(":cancel") => {
+                stored(Act::Cancel, last.trim_end_matches(":cancel"))
+            },
+            ("GET", _, "files", last) if last.ends_with(":download") => {
+                stored(Act::Content, last.trim_end_matches(":download"))
+            },
             ("POST", "batches" | "runs", id, "cancel") => stored(Act::Cancel, id),
             ("POST", "runs", id, "submit_tool_outputs") => stored(Act::Look, id),
             ("GET", "files", id, "content") | ("GET", "batches", id, "results") => {
@@ -94,6 +104,7 @@ impl Endpoint {
     pub(super) const fn dialect(&self) -> Dialect {
         match self {
             Self::MessageBatch => Dialect::Anthropic,
+            Self::GoogleBatch => Dialect::Gemini,
             Self::Stored(_, _, dialect) => *dialect,
             _ => Dialect::OpenAi,
         }
@@ -117,6 +128,7 @@ impl Endpoint {
             Self::Upload => batches::upload(order),
             Self::Batch => batches::make(order, answering),
             Self::MessageBatch => message_batches::make(order, answering),
+            Self::GoogleBatch => google_batches::make(order, answering),
             Self::Stored(act, id, _) => order.objects.act(*act, id),
         }
     }

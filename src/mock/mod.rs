@@ -31,6 +31,7 @@ mod fast;
 mod form;
 mod frame;
 mod gemini;
+mod google_batches;
 mod google_embeddings;
 mod handle;
 mod images;

@@ -166,6 +166,7 @@ impl Operation {
             | Self::Completions
             | Self::Responses
             | Self::Embeddings
+            | Self::Generate(Manner::Whole)
             | Self::Messages => true,
             _ => false,
         }

@@ -1,9 +1,10 @@
-//! Factors on prices: where a call is served, and what a contract says.
+//! Factors on prices: where a call is served, whether it is part of a batch, and what a contract says.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::{tariff::Tariff, unit::Unit};
 use crate::base::money::PerMillion;
 
 /// By how much prices are multiplied, in billionths: above zero, at most 100.
@@ -70,6 +71,26 @@ const SURCHARGES: &[Surcharge] = &[Surcharge {
     source: "platform.claude.com/docs/en/manage-claude/data-residency",
 }];
 
+/// Providers whose batches cost half, and where they say so. The book knows it of others.
+const HALVED: &[(&str, &str)] = &[("gemini", "ai.google.dev/gemini-api/docs/batch-api")];
+
+/// The prices of an answer: half if it was made in a batch, where the provider says that it is and
+/// the book does not. What was cached keeps its own discount.
+pub(super) fn in_batch(provider: &str, batch: bool, tariff: Arc<Tariff>) -> Arc<Tariff> {
+    let mut halved = HALVED.iter().filter(|_| batch);
+    let halved = halved.find(|(name, _)| *name == provider);
+    let is_known = tariff.notes().iter().any(|note| note.contains("batch"));
+    let Some((_, source)) = halved.filter(|_| !is_known) else {
+        return tariff;
+    };
+    let half = Factor::percent(50);
+    let why = format!("{half} times in a batch: {source}");
+    let is_cached = |unit| unit == Unit::CacheRead || Unit::CacheRead.contains(unit);
+    Arc::new(tariff.times_some(half, why.into(), |unit| {
+        unit.is_output() || unit.is_input() && !is_cached(unit)
+    }))
+}
+
 /// The factor for a call to `provider` that is served in `region`, and where it comes from.
 fn for_region(provider: &str, region: Option<&str>) -> Option<(Factor, Arc<str>)> {
     let region = region?;
@@ -115,6 +136,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pricing::{
+        price::{Price, Prices},
+        tariff::Origin,
+    };
 
     #[test]
     fn a_factor_is_read_as_a_number_and_shown_as_it_was_written() {
@@ -135,6 +160,31 @@ mod tests {
         assert!(for_region("bedrock", Some("us")).is_none());
         assert!(at_most("anthropic", None).is_some() && at_most("bedrock", None).is_none());
         assert!(at_most("anthropic", Some("global")).is_none());
+    }
+
+    #[test]
+    fn a_batch_costs_half_where_the_book_has_no_price_for_it() {
+        let prices: Prices = [
+            (Unit::Input, "0.1"),
+            (Unit::CacheRead, "0.025"),
+            (Unit::Output, "0.4"),
+        ]
+        .into_iter()
+        .map(|(unit, price)| (unit, Price::flat(price.parse().unwrap())))
+        .collect();
+        let usual = Arc::new(Tariff::new(prices, Origin::Free));
+        let nanos = |provider, batch, tariff: &Arc<Tariff>| {
+            let tariff = in_batch(provider, batch, Arc::clone(tariff));
+            [Unit::Input, Unit::CacheRead, Unit::Output]
+                .map(|unit| tariff.prices().get(unit).unwrap().base().nanos())
+        };
+        let full = [100_000_000, 25_000_000, 400_000_000];
+        let half = [50_000_000, 25_000_000, 200_000_000];
+        assert_eq!(nanos("gemini", true, &usual), half);
+        assert_eq!(nanos("gemini", false, &usual), full);
+        assert_eq!(nanos("openai", true, &usual), full);
+        let known = Tariff::clone(&usual).noting([Arc::from("processing=batch")]);
+        assert_eq!(nanos("gemini", true, &Arc::new(known)), full);
     }
 
     proptest! {

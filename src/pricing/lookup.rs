@@ -184,8 +184,8 @@ impl Pricing {
             Want::Bill => tier::as_served(&book?, query)?,
             Want::Bound => tier::at_most(&book?, query)?,
         };
-        let agreed = self.factors.get(query.provider);
-        let agreed = agreed.map(|(factor, why)| (*factor, Arc::clone(why)));
+        let tariff = factor::in_batch(query.provider, query.context.batch, tariff);
+        let agreed = self.factors.get(query.provider).cloned();
         let there = factor::there(query.provider, query.context.region, want == Want::Bound);
         let factors = there.into_iter().chain(agreed);
         Some(factors.fold(tariff, |tariff, (factor, why)| {

@@ -104,11 +104,21 @@ impl Tariff {
     /// The same, `factor` times as dear (all that is counted in tokens), and a note of why.
     #[must_use]
     pub(super) fn times(&self, factor: Factor, why: Arc<str>) -> Self {
+        self.times_some(factor, why, |unit| unit.is_input() || unit.is_output())
+    }
+
+    /// The same of some units.
+    #[must_use]
+    pub(super) fn times_some(
+        &self,
+        factor: Factor,
+        why: Arc<str>,
+        some: impl Fn(Unit) -> bool,
+    ) -> Self {
         let dearer = self.prices.iter().map(|(unit, price)| {
-            let tokens = unit.is_input() || unit.is_output();
             (
                 unit,
-                if tokens {
+                if some(unit) {
                     price.times(factor)
                 } else {
                     price.clone()

@@ -53,6 +53,12 @@ pub trait Dialect: Send + Sync {
         Framing::of(content_type)
     }
 
+    /// The name of the list whose items are the answers, where the results of a batch are one
+    /// document ([`crate::call::facts::Spends::Lines`]); `None`: each stands on a line.
+    fn list(&self, _op: &Operation) -> Option<&'static str> {
+        None
+    }
+
     /// Reads what a response's headers say of it; before its body, whose word goes before theirs.
     fn read_headers(
         &self,

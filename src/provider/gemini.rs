@@ -1,6 +1,7 @@
 //! Google's Gemini API, and its twin on Vertex AI.
 
 mod answer;
+mod batches;
 mod endings;
 mod live;
 mod operations;
@@ -92,6 +93,10 @@ impl Dialect for Gemini {
             .or_else(|| Framing::of(content_type))
     }
 
+    fn list(&self, op: &Operation) -> Option<&'static str> {
+        (*op == operations::BATCH_RESULTS).then_some(batches::LIST)
+    }
+
     fn read_event(
         &self,
         op: &Operation,
@@ -101,6 +106,9 @@ impl Dialect for Gemini {
     ) -> Result<(), Unreadable> {
         let holds = match op.name {
             "embedContent" => Holds::Embeddings,
+            "batches.get" | "files.download" if !event.whole => {
+                return batches::read_one(&event.data, facts, state);
+            },
             "predict" | "images.predict" => return predict::read(op, event, facts),
             _ => Holds::Text,
         };

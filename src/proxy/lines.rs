@@ -1,7 +1,9 @@
-//! Takes a file of JSON lines apart while it passes. Lines that hold no object are not kept, so that
-//! any other file costs no memory.
+//! Takes the results of a batch apart while they pass: a file of JSON lines, or a document with a list
+//! of answers. Lines that hold no object are not kept, so that any other file costs no memory.
 
 use memchr::memchr;
+
+use crate::provider::wire::items::Items;
 
 /// The largest line that is kept in order to read it, in bytes; a larger one is left out.
 const MAX_LINE: usize = 8 * 1024 * 1024;
@@ -9,6 +11,8 @@ const MAX_LINE: usize = 8 * 1024 * 1024;
 /// The file so far.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
+    /// The answers are items of a list.
+    items: Option<Items>,
     /// The beginning of the line that has not ended.
     begun: Vec<u8>,
     /// The rest of this line is passed over.
@@ -18,8 +22,19 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// A line each; or, if they are in one document, in the list of that name.
+    pub(super) fn of(list: Option<&'static str>) -> Self {
+        Self {
+            items: list.map(|list| Items::new(list, MAX_LINE)),
+            ..Self::default()
+        }
+    }
+
     /// Takes in a chunk; `read` is called with each line that ends in it and may hold an object.
     pub(super) fn take(&mut self, mut chunk: &[u8], mut read: impl FnMut(&[u8])) {
+        if let Some(items) = &mut self.items {
+            return items.take(chunk, read);
+        }
         while let Some(end) = memchr(b'\n', chunk) {
             let (line, rest) = chunk.split_at(end + 1);
             if self.begun.is_empty() && !self.skips {
@@ -46,8 +61,9 @@ impl Lines {
     }
 
     /// How many lines were too large to read.
-    pub(super) const fn too_large(&self) -> u64 {
-        self.too_large
+    pub(super) fn too_large(&self) -> u64 {
+        let items = self.items.as_ref().map_or(0, Items::too_large);
+        self.too_large + items
     }
 
     fn go_on(&mut self, piece: &[u8]) {

@@ -121,7 +121,8 @@ impl Observer {
     /// Reads a file of answers, one a line, whatever its content type says.
     pub(super) fn read_lines(&mut self) {
         if !matches!(self.reader, Reader::Opaque) {
-            self.reader = Reader::Lines(Lines::default());
+            let list = self.dialect.list(self.operation);
+            self.reader = Reader::Lines(Lines::of(list));
             self.decoder = self.decoder.take().map(Decoder::of_any_length);
         }
     }

@@ -89,7 +89,10 @@ impl Exchange {
         if self.partial.is_some() {
             // What was not read may have cost something; it is billed when it is read.
             account.cost = None;
-        } else if let (End::Complete, Some(file)) = (end, self.results.file) {
+        } else if let (End::Complete, Some(file)) = (end, self.results.file)
+            && self.results.lines > 0
+        {
+            // A batch that is looked at while it runs has no answers yet.
             self.proxy.later.close(file);
         }
         account

@@ -52,10 +52,22 @@ const CACHE: Operation = Operation {
     name: "cachedContents",
     ..Operation::OTHER
 };
-/// A batch is made: it spends later, and its results are in a file.
+/// A batch is made: it spends when its results are there.
 const BATCH: Operation = Operation {
     name: "batchGenerateContent",
     ..Operation::OTHER
+};
+/// A batch is looked at: its results may be in it.
+pub(super) const BATCH_RESULTS: Operation = Operation {
+    name: "batches.get",
+    spends: Spends::Lines,
+    ..Operation::READ
+};
+/// The content of a file: the results of a batch, or anything else.
+pub(super) const DOWNLOAD: Operation = Operation {
+    name: "files.download",
+    spends: Spends::Lines,
+    ..Operation::READ
 };
 const COUNT_TOKENS: Operation = Operation {
     name: "countTokens",
@@ -64,6 +76,12 @@ const COUNT_TOKENS: Operation = Operation {
 
 /// What a request to `path` is.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
+    if *method == Method::GET && stored_id(path).is_some() {
+        return match split(path) {
+            Some(_) => &DOWNLOAD,
+            None => &BATCH_RESULTS,
+        };
+    }
     if *method != Method::POST {
         let reads = method.is_safe() || *method == Method::DELETE;
         return if reads {
@@ -78,6 +96,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         Some((_, "embedContent" | "batchEmbedContents")) => &EMBED,
         Some((_, "countTokens" | "computeTokens")) => &COUNT_TOKENS,
         Some((_, "batchGenerateContent")) => &BATCH,
+        Some((_, "cancel")) if path.contains("/batches/") => &Operation::READ,
         Some((model, "predict")) if model.contains("embed") || model.contains("gecko") => &PREDICT,
         Some((model, "predict")) if model.starts_with("imag") => &IMAGES,
         None if path.ends_with("/cachedContents") => &CACHE,
@@ -86,9 +105,22 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     }
 }
 
+/// The id in the path of a batch, or of a file whose content is asked for.
+pub(super) fn stored_id(path: &str) -> Option<&str> {
+    let mut segments = path.trim_end_matches('/').rsplit('/');
+    let (last, parent) = (segments.next()?, segments.next()?);
+    let id = match (parent, last.split_once(':')) {
+        ("batches", None) => last,
+        ("files", Some((id, "download"))) => id,
+        _ => return None,
+    };
+    (!id.is_empty()).then_some(id)
+}
+
 /// The model in a path.
 pub(super) fn model(path: &str) -> Option<Cow<'_, str>> {
     split(path)
+        .filter(|_| stored_id(path).is_none())
         .map(|(model, _)| percent::decoded(model))
         .filter(|model| !model.is_empty())
 }
@@ -104,6 +136,30 @@ fn split(path: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_of_batches_are_known_by_what_they_are_stored_in() {
+        for (method, path, name, id) in [
+            (Method::GET, "/v1beta/batches/b1", "batches.get", Some("b1")),
+            (
+                Method::GET,
+                "/download/v1beta/files/batch-b1:download",
+                "files.download",
+                Some("batch-b1"),
+            ),
+            (Method::GET, "/v1beta/files/f1", "http", None),
+            (Method::GET, "/v1beta/batches", "http", None),
+            (Method::POST, "/v1beta/batches/b1:cancel", "http", None),
+        ] {
+            assert_eq!(of(&method, path).name, name, "{path}");
+            assert_eq!(
+                (stored_id(path), model(path).is_some()),
+                (id, id.is_none() && path.contains(':')),
+                "{path}"
+            );
+            assert_ne!(of(&method, path).spends, Spends::Unknown, "{path}");
+        }
+    }
 
     #[test]
     fn an_operation_and_its_model_are_known_by_the_end_of_the_path() {

@@ -27,6 +27,7 @@ pub(super) fn read(
     facts: &mut RequestFacts,
 ) -> Result<(), Unreadable> {
     facts.model = operations::model(path).map(|model| Box::from(&*model));
+    facts.response_id = operations::stored_id(path).map(Box::from);
     facts.stream = *op == operations::STREAM;
     if [operations::EMBED, operations::PREDICT].contains(op) {
         facts.output_limit = Some(0);

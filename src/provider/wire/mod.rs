@@ -7,6 +7,7 @@ pub mod encoding;
 mod event_stream;
 pub mod form;
 pub mod framing;
+pub mod items;
 pub mod json;
 mod lines;
 pub mod media;

@@ -162,7 +162,9 @@ impl Calls<'_> {
             assert_eq!(answer.status, 200, "{drive:?} {answer:?}");
             let found = answer.json();
             let found = found.pointer(step.id).and_then(Value::as_str);
-            id = found.unwrap_or_else(|| panic!("no {}", step.id)).to_owned();
+            let found = found.unwrap_or_else(|| panic!("no {}", step.id));
+            // Google's names begin with what they are of.
+            id = found.rsplit('/').next().unwrap().to_owned();
         }
         id
     }

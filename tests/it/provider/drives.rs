@@ -121,12 +121,6 @@ impl Drive {
         self
     }
 
-    /// The first one is.
-    fn cut_first(mut self) -> Self {
-        self.unbounded = self.bodies.first().cloned();
-        self
-    }
-
     fn after(mut self, endpoint: &'static str, body: Value, id: &'static str) -> Self {
         let body = Body::Json(body);
         self.before.push(Step { endpoint, body, id });
@@ -134,9 +128,15 @@ impl Drive {
     }
 
     /// After a file with one request for a batch of OpenAI's.
-    fn after_file(mut self) -> Self {
-        let line = json!({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
-            "body": chat()});
+    fn after_file(self) -> Self {
+        self.after_request(
+            &json!({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
+            "body": chat()}),
+        )
+    }
+
+    /// After a file with this request.
+    fn after_request(mut self, line: &Value) -> Self {
         let fields = json!({"purpose": "batch", "file": line.to_string()});
         self.before.push(Step {
             endpoint: "POST /v1/files",
@@ -276,6 +276,13 @@ fn invoke() -> Value {
     json!({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": messages})
 }
 
+const GOOGLE_BATCH: &str = "POST /v1beta/models/gemini-2.0-flash:batchGenerateContent";
+
+fn google_batch() -> Value {
+    let requests = json!({"requests": [{"request": contents(), "metadata": {"key": "a"}}]});
+    json!({"batch": {"displayName": "b", "inputConfig": {"requests": requests}}})
+}
+
 fn contents() -> Value {
     json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]})
 }
@@ -369,7 +376,13 @@ pub(super) fn all() -> Vec<Drive> {
             .json(json!({"instances": [{"prompt": "An otter"}]})),
         row("gemini", "POST /v1beta/cachedContents", "cachedContents").json(contents()),
         row("gemini", "POST /v1beta/models/{model}:batchGenerateContent", "batchGenerateContent")
-            .to("/v1beta/models/gemini-2.0-flash:batchGenerateContent").json(json!({})),
+            .to("/v1beta/models/gemini-2.0-flash:batchGenerateContent").json(google_batch()),
+        row("gemini", "GET /v1beta/batches/{id}", "batches.get")
+            .after(GOOGLE_BATCH, google_batch(), "/name").none(),
+        row("gemini", "GET /download/v1beta/files/{id}:download", "files.download")
+            .after_request(&json!({"key": "a", "request": contents()}))
+            .after(GOOGLE_BATCH, json!({"batch": {"inputConfig": {"fileName": "{}"}}}), "/name")
+            .after("GET /v1beta/batches/{}", Value::Null, "/response/responsesFile").none(),
         row("gemini", "POST /v1beta/openai/chat/completions", "chat")
             .json(chat_with("gemini-2.0-flash")).and(&stream()).cut(),
         row("gemini", LIVE, "live.turn").in_socket(),
@@ -421,12 +434,12 @@ pub(super) fn all() -> Vec<Drive> {
         row("cohere", "POST /v2/rerank", "rerank").json(ranking("rerank-v3.5")),
         row("cohere", "POST /v1/tokenize", "tokenize").json(json!({"model": COMMAND, "text": "hello"})),
         row("ollama", "POST /api/chat", "chat")
-            .json(chat_with(OPEN_MODEL)).and(&json!({"stream": false})).cut_first(),
+            .json(chat_with(OPEN_MODEL)).and(&json!({"stream": false})).and(&stream()).cut(),
         row("ollama", "POST /api/generate", "generate")
-            .json(prompt(OPEN_MODEL)).and(&json!({"stream": false})).cut_first(),
+            .json(prompt(OPEN_MODEL)).and(&json!({"stream": false})).and(&stream()).cut(),
         row("ollama", "POST /api/embed", "embed").json(json!({"model": OPEN_MODEL, "input": "hello"})),
         row("ollama-cloud", "POST /api/chat", "chat")
-            .json(chat_with(OPEN_MODEL)).and(&json!({"stream": false})).cut_first(),
+            .json(chat_with(OPEN_MODEL)).and(&json!({"stream": false})).and(&stream()).cut(),
         row("watsonx", "POST /ml/v1/text/generation", "generation")
             .json(json!({"model_id": OPEN_MODEL, "input": "hello"})),
         row("watsonx", "POST /ml/v1/text/generation_stream", "generation_stream")

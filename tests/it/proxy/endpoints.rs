@@ -138,6 +138,46 @@ async fn results_of_message_batches_are_billed_once_at_the_batch_rate() {
     assert_eq!(costs, [1_500_000 + 750_000, 0]);
 }
 
+/// Where Google's results are: a document that says them twice, or a file.
+#[tokio::test]
+async fn results_of_google_s_batches_are_billed_once_at_the_batch_rate() {
+    let answer = json!({"modelVersion": "gemini-2.0-flash", "candidates": [],
+        "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100}});
+    let list = json!([{"response": answer}, {"error": {"code": 3}}, {"response": answer}]);
+    let output = json!({"inlinedResponses": {"inlinedResponses": list}});
+    let running = json!({"name": "batches/b1", "metadata": {"state": "BATCH_STATE_RUNNING"}});
+    let done = json!({"name": "batches/b1", "done": true, "response": output,
+        "metadata": {"state": "BATCH_STATE_SUCCEEDED", "output": output}});
+    let pretty = |value| serde_json::to_string_pretty(value).unwrap();
+    let lines = format!("{0}\n{0}\n", json!({"key": "a", "response": answer}));
+    // Half of 1,000 tokens at $0.10 and 100 at $0.40, twice.
+    let bill = 2 * (50_000 + 20_000);
+    for (path, answers) in [
+        (
+            "/gemini/v1beta/batches/b1",
+            vec![
+                (pretty(&running), 0),
+                (pretty(&done), bill),
+                (pretty(&done), 0),
+            ],
+        ),
+        (
+            "/gemini/download/v1beta/files/batch-b1:download?alt=media",
+            vec![(lines.clone(), bill), (lines, 0)],
+        ),
+    ] {
+        let sandbox = Sandbox::new(BUDGET);
+        for (text, cost) in answers {
+            let answer = (JSON, text.clone());
+            let answer = call(&sandbox, (http::Method::GET, path), JSON, "", answer).await;
+            assert_eq!(answer.text(), text);
+            let span = sandbox.span(&answer).await;
+            assert_eq!(span.nanos("tollgate.cost.usd"), cost, "{path} {:#}", span.0);
+        }
+        assert_eq!(sandbox.spent("daily").await, bill);
+    }
+}
+
 fn form(model: &str, file: &str) -> String {
     format!(
         "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n--b\r\n\
