@@ -121,9 +121,8 @@ fn a_start_over_a_torn_journal_goes_on_in_a_new_segment() {
             assert_eq!(rig.stands(), (expected(&records[..number]), 0));
             rig.admit(1).unwrap().settle(cost(1));
             rig.keeper.reported().store(true, Relaxed);
-            let mark = rig.journal.flush(u64::MAX);
-            assert_eq!(mark.number, 8);
-            rig.keeper.checkpoint(&mark);
+            assert_eq!(rig.journal.flush(u64::MAX).number, 8);
+            rig.post(u64::MAX);
             rig.keeper.remove();
             assert_eq!(segment::list(rig.dir.path()).unwrap(), [8]);
             let (again, _) = self::rig(rig.files());

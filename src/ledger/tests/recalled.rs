@@ -64,8 +64,7 @@ async fn only_counters_that_the_books_know_are_read_and_the_call_waits_for_that(
     let engine = per_user(&rig);
     assert!(!waits(&engine, "1", NOW).await);
     assert!(!waits(&engine, "1", NOW).await);
-    let mark = rig.journal.flush(u64::MAX);
-    rig.keeper.checkpoint(&mark);
+    rig.post(u64::MAX);
     // A purse that has nothing in memory yet, first in this run, then in the next.
     for next in [per_user(&rig), per_user(&self::rig(rig.files()).0)] {
         assert!(waits(&next, "1", NOW).await);
@@ -80,8 +79,7 @@ async fn a_window_that_is_over_is_not_read() {
     let (mut rig, _) = rig(TempDir::new().unwrap());
     let engine = per_user(&rig);
     waits(&engine, "1", NOW).await;
-    let mark = rig.journal.flush(u64::MAX);
-    rig.keeper.checkpoint(&mark);
+    rig.post(u64::MAX);
     let known = |now, identity: &str| {
         let counter = CounterName {
             identity: Arc::from(identity),

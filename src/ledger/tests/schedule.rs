@@ -199,8 +199,7 @@ impl World {
             Step::Flush => self.flush(u64::MAX),
             Step::Rotate => self.flush(0),
             Step::Checkpoint => {
-                let mark = self.rig.journal.flush(u64::MAX);
-                self.rig.keeper.checkpoint(&mark);
+                self.rig.post(u64::MAX);
                 self.model.noted.clear();
             },
             Step::Remove => self.rig.keeper.remove(),
