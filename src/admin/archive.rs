@@ -11,7 +11,7 @@ use crate::{
     },
     call::tally::{Dimension, Tally},
     ledger::{self, BooksError, LedgerError, Verified, View},
-    policy::Standing,
+    policy::{Order, Standing},
     store::{self, Filter, Reader, StoreError, Stored},
 };
 
@@ -173,6 +173,22 @@ impl Archive {
     /// The ledger cannot be read.
     pub fn standings(&self, now: Timestamp) -> Result<Vec<Standing>, ArchiveError> {
         Ok(View::open(&self.ledger)?.standings(now)?)
+    }
+
+    /// Every order that was given about calls, and not before `ledger.retention`.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn orders(&self) -> Result<Vec<Order>, ArchiveError> {
+        Ok(View::open(&self.ledger)?.orders()?)
+    }
+
+    /// The kills that were not lifted; some may be over.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn kills(&self) -> Result<Vec<Order>, ArchiveError> {
+        Ok(View::open(&self.ledger)?.kills()?)
     }
 
     /// Shows `more` what was entered of calls that were admitted from `since` on and before `until`,

@@ -65,9 +65,18 @@ pub(super) fn reset(state: &State, name: &str, body: &Bytes) -> Result<Answer, P
     adjust(state, name, Adjust::Reset, who)
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     let body = if body.is_empty() { b"{}" } else { &body[..] };
     serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body: {error}")))
+}
+
+/// Who makes a change, as the ledger has it.
+pub(super) fn named(who: Option<String>) -> String {
+    let who = who.unwrap_or_else(|| "admin API".to_owned());
+    who.chars()
+        .filter(|letter| !letter.is_control())
+        .take(LONGEST_NAME)
+        .collect()
 }
 
 /// Makes the change and answers with the budget's counters as they are then.
@@ -77,12 +86,7 @@ fn adjust(
     change: Adjust,
     who: Option<String>,
 ) -> Result<Answer, Problem> {
-    let who = who.unwrap_or_else(|| "admin API".to_owned());
-    let who: String = who
-        .chars()
-        .filter(|letter| !letter.is_control())
-        .take(LONGEST_NAME)
-        .collect();
+    let who = named(who);
     state.program.adjust(name, change, &who).map_err(|error| {
         let status = match error {
             AdjustError::NoSuchRule(..) => StatusCode::NOT_FOUND,

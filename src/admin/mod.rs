@@ -13,6 +13,7 @@ mod budgets;
 mod change;
 mod door;
 mod html;
+mod kills;
 mod page;
 mod posted;
 mod probes;
@@ -28,6 +29,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     base::{clock::Clock, secret::Secret},
+    guard::Kill,
     pipeline::Pipeline,
     policy::{AdjustError, Budget, Raise, Reach, Standing},
 };
@@ -36,6 +38,7 @@ pub use amount::Amount;
 pub use archive::{Archive, ArchiveError};
 pub use budgets::Row as BudgetRow;
 pub use change::{Raise as RaiseRequest, Reset as ResetRequest};
+pub use kills::{KillError, KillRequest, KillRow, LiftRequest};
 pub use posted::{Posted, What};
 pub use why::{Charged, Counter, Decision, Why};
 
@@ -61,6 +64,21 @@ pub trait Program: Send + Sync + 'static {
     /// # Errors
     /// No such budget, or it cannot be journalled; nothing has changed then.
     fn adjust(&self, name: &str, change: Adjust, who: &str) -> Result<(), AdjustError>;
+
+    /// The kills that hold.
+    fn kills(&self) -> Vec<Arc<Kill>>;
+
+    /// Stops calls.
+    ///
+    /// # Errors
+    /// There are too many kills; or it cannot be journalled, but holds all the same.
+    fn kill(&self, kill: Kill) -> Result<(), KillError>;
+
+    /// Lifts the kill `id`.
+    ///
+    /// # Errors
+    /// There is none; or it cannot be journalled, but is lifted all the same.
+    fn lift(&self, id: &str, who: &str) -> Result<Arc<Kill>, KillError>;
 }
 
 /// A change of a budget by hand.

@@ -153,7 +153,10 @@ impl Posted {
                         .map(|change| Self::changed(adjustment, change))
                         .collect();
                 },
-                Record::Refused { .. } | Record::Awaited { .. } | Record::Billed(_) => {},
+                Record::Refused { .. }
+                | Record::Ordered(_)
+                | Record::Awaited { .. }
+                | Record::Billed(_) => {},
             }
         }
         held
@@ -242,12 +245,15 @@ impl Posted {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field")]
-fn text<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn text<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(at)
 }
 
 #[expect(clippy::ref_option, reason = "serde passes the field")]
-fn optional_text<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn optional_text<S: Serializer>(
+    at: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => serializer.collect_str(at),
         None => serializer.serialize_none(),

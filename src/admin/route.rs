@@ -25,12 +25,19 @@ pub(super) enum Route {
     Raise(String),
     /// A fresh start for the budget of that name.
     Reset(String),
+    /// The kills that hold.
+    Kills,
+    /// Another one.
+    Kill,
+    /// The end of that one.
+    Lift(String),
 }
 
 /// What there is, for whoever asks for something else.
 const PROBES: &str = "/healthz, /readyz and /metrics";
 const ALL: &str = "/, /healthz, /readyz, /metrics and, below /api/v1: spans, traces/ID, report, \
-                   budgets, budgets/NAME/raise, budgets/NAME/reset, requests/ID, requests/ID/why";
+                   budgets, budgets/NAME/raise, budgets/NAME/reset, kills, kills/ID, requests/ID, \
+                   requests/ID/why";
 
 impl Route {
     /// What is asked for.
@@ -54,6 +61,10 @@ impl Route {
         match route {
             Self::Raise(_) | Self::Reset(_) if method == Method::POST => Ok(route),
             Self::Raise(_) | Self::Reset(_) => Err(other_method(path, method, "POST")),
+            Self::Kills if method == Method::POST => Ok(Self::Kill),
+            Self::Kills if !reads => Err(other_method(path, method, "GET or POST")),
+            Self::Lift(_) if method == Method::DELETE => Ok(route),
+            Self::Lift(_) => Err(other_method(path, method, "DELETE")),
             _ if reads => Ok(route),
             _ => Err(other_method(path, method, "GET")),
         }
@@ -72,6 +83,8 @@ impl Route {
             ["spans"] => Some(Self::Spans),
             ["report"] => Some(Self::Report),
             ["budgets"] => Some(Self::Budgets),
+            ["kills"] => Some(Self::Kills),
+            ["kills", id] => Some(Self::Lift(decode(id)?)),
             ["traces", id] => Some(Self::Trace(decode(id)?)),
             ["requests", id] => Some(Self::Request(decode(id)?)),
             ["requests", id, "why"] => Some(Self::Why(decode(id)?)),
@@ -118,6 +131,13 @@ mod tests {
             post("/api/v1/budgets/per_user/user=42/reset"),
             Ok(Route::Reset(text("per_user/user=42")))
         );
+        assert_eq!(get("/api/v1/kills"), Ok(Route::Kills));
+        assert_eq!(post("/api/v1/kills"), Ok(Route::Kill));
+        let lift = route(Face::Admin, &Method::DELETE, "/api/v1/kills/0a");
+        assert_eq!(lift, Ok(Route::Lift(text("0a"))));
+        for path in ["/api/v1/kills/0a", "/api/v1/kills"] {
+            assert_eq!(route(Face::Admin, &Method::PUT, path), Err(405));
+        }
         assert_eq!(get("/api/v1/budgets/daily/raise"), Err(405));
         assert_eq!(post("/api/v1/budgets"), Err(405));
         assert_eq!(post("/healthz"), Err(405));

@@ -24,7 +24,7 @@ use super::{
     answer::{Answer, Problem},
     api, change,
     door::{Door, Token},
-    page, probes,
+    kills, page, probes,
     route::Route,
 };
 use crate::net::listen;
@@ -141,6 +141,15 @@ impl Desk {
             Route::Trace(id) => self.read(move |state| api::trace(state, &id)).await,
             Route::Request(id) => self.read(move |state| api::request(state, &id)).await,
             Route::Why(id) => self.read(move |state| api::why(state, &id)).await,
+            Route::Kills => self.read(|state| Ok(kills::list(state))).await,
+            Route::Kill => {
+                let body = whole(body).await?;
+                self.read(move |state| kills::order(state, &body)).await
+            },
+            Route::Lift(id) => {
+                let body = whole(body).await?;
+                self.read(move |state| kills::lift(state, &id, &body)).await
+            },
             Route::Raise(name) => {
                 let body = whole(body).await?;
                 self.read(move |state| change::raise(state, &name, &body))

@@ -119,7 +119,10 @@ impl Why {
                         of.settle(*charge, lines);
                     }
                 },
-                Record::Adjusted(_) | Record::Awaited { .. } | Record::Billed(_) => {},
+                Record::Adjusted(_)
+                | Record::Ordered(_)
+                | Record::Awaited { .. }
+                | Record::Billed(_) => {},
             }
         }
         decisions.sort_by_key(|decision| decision.at);

@@ -15,15 +15,16 @@ use prometheus::Registry;
 
 use super::{Kept, prices::Prices};
 use crate::{
-    admin::{Adjust, Archive, Program, State},
+    admin::{Adjust, Archive, KillError, Program, State},
     base::{
         clock::{Clock, Timestamp},
         units::show_duration,
     },
     config::Config,
+    guard::Kill,
     ledger::{self, OnLedgerDown},
     pipeline::Pipeline,
-    policy::{AdjustError, Budget, Purse, Reach, Standing},
+    policy::{AdjustError, Budget, Order, Purse, Reach, Standing},
     proxy::Proxy,
 };
 
@@ -211,10 +212,16 @@ impl Program for Control {
         });
         let process = (self.reach == Reach::Process)
             .then(|| "there is no ledger: budgets are forgotten with this process".to_owned());
-        [refused, prices, ledger, process]
-            .into_iter()
-            .flatten()
-            .collect()
+        let killed = self.kills().into_iter().map(|kill| {
+            let (id, calls, who, at) = (&kill.id, &kill.selector, &kill.who, shown(kill.at));
+            let until = kill.until.map_or_else(
+                || "until that is lifted".to_owned(),
+                |until| format!("until {}", shown(until)),
+            );
+            format!("calls are stopped by hand, by {who} at {at} {until}: {calls} (kill {id})")
+        });
+        let warnings = [refused, prices, ledger, process].into_iter().flatten();
+        warnings.chain(killed).collect()
     }
 
     fn about(&self) -> Vec<(&'static str, String)> {
@@ -256,6 +263,30 @@ impl Program for Control {
             Adjust::Raise(raise) => live.engine().raise(name, raise, who, now),
             Adjust::Reset => live.engine().reset(name, who, now),
         }
+    }
+
+    fn kills(&self) -> Vec<Arc<Kill>> {
+        self.proxy.kills().list(self.clock.wall())
+    }
+
+    fn kill(&self, kill: Kill) -> Result<(), KillError> {
+        let (kill, now) = (Arc::new(kill), self.clock.wall());
+        // In this order: what is to be stopped does not wait for the disk.
+        self.proxy.kill(Arc::clone(&kill), now)?;
+        Ok(self.purse.enter(&kill.order())?)
+    }
+
+    fn lift(&self, id: &str, who: &str) -> Result<Arc<Kill>, KillError> {
+        let now = self.clock.wall();
+        let lifted = self.proxy.kills().lift(id, now);
+        let lifted = lifted.ok_or_else(|| KillError::NoSuchKill(id.to_owned()))?;
+        self.purse.enter(&Order {
+            at: now,
+            who: Box::from(who),
+            kill: lifted.id.clone(),
+            ordered: None,
+        })?;
+        Ok(lifted)
     }
 }
 

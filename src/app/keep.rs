@@ -7,8 +7,9 @@ use super::{StartError, crashed};
 use crate::{
     base::clock::{Clock, Timestamp},
     config::Config,
+    guard::Kill,
     ledger::{Awaited, ClaimError, Crashed, Ledger, Memory, Owner},
-    policy::{Journal, JournalDown},
+    policy::{Journal, JournalDown, Order},
     proxy::Proxy,
     store::Writer,
 };
@@ -24,6 +25,8 @@ pub(super) struct Kept {
     pub(super) awaited: Vec<Awaited>,
     /// Responses that were billed and may be fetched again.
     pub(super) billed: Vec<u64>,
+    /// Calls that people have ordered to be stopped.
+    pub(super) kills: Vec<Order>,
 }
 
 /// Takes the data directory and opens what is in it. `needed`: there are budgets.
@@ -42,6 +45,7 @@ pub(super) fn open(
         crashed: Vec::new(),
         awaited: Vec::new(),
         billed: Vec::new(),
+        kills: Vec::new(),
     };
     match Owner::claim(&config.store.path, &config.listen.admin.to_string()) {
         Ok(owner) => kept.owner = Some(owner),
@@ -64,6 +68,7 @@ pub(super) fn open(
             kept.crashed = recovery.crashed;
             kept.awaited = recovery.awaited;
             kept.billed = recovery.billed;
+            kept.kills = recovery.kills;
             kept.ledger = Some(ledger);
         },
         Err(error) if needed => return Err(error.into()),
@@ -107,6 +112,28 @@ fn complete(store: &mut Writer, ledger: &Ledger, from: Timestamp) {
     }
 }
 
+/// Puts a kill of an earlier run in force.
+fn stop_again(proxy: &Proxy, order: &Order) {
+    let id = &*order.kill;
+    let Some(kill) = Kill::ordered(order) else {
+        tracing::error!(
+            id,
+            "A kill was ordered in words that this version does not know: it does not hold"
+        );
+        return;
+    };
+    let (calls, who) = (kill.selector.to_string(), &*order.who);
+    match proxy.kills().add(Arc::new(kill), order.at) {
+        Ok(()) => tracing::warn!(
+            id,
+            calls,
+            who,
+            "Calls are stopped by hand since an earlier run"
+        ),
+        Err(error) => tracing::error!(id, calls, %error, "A kill does not hold"),
+    }
+}
+
 impl Kept {
     /// Hands over to `proxy` what the last run has left it.
     ///
@@ -115,6 +142,9 @@ impl Kept {
     pub(super) fn hand_over(&mut self, proxy: &Proxy) -> Result<(), JournalDown> {
         let awaited = std::mem::take(&mut self.awaited);
         let billed = std::mem::take(&mut self.billed);
+        for order in std::mem::take(&mut self.kills) {
+            stop_again(proxy, &order);
+        }
         proxy.recall(&awaited, &billed)
     }
 

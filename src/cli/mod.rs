@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod exec;
 mod failure;
+mod kill;
 mod ledger;
 pub mod log;
 mod mock;
@@ -61,6 +62,8 @@ commands! {
     Report = report,
     /// List budgets, raise or reset one
     Budgets = budgets,
+    /// Stop calls, those under way as well; list and lift what was stopped
+    Kill = kill,
     /// Say why a call was let through, clamped, refused or cut
     Why = why,
     /// Prove what was spent

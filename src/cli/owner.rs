@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Request, StatusCode,
+    Method, Request, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -43,6 +43,23 @@ struct Reason {
 /// # Errors
 /// Nobody runs there, or it refuses.
 pub(super) fn post(config: &Config, path: &str, body: &impl Serialize) -> Result<Bytes, Failure> {
+    change(config, Method::POST, path, body)
+}
+
+/// The same, with DELETE.
+///
+/// # Errors
+/// As [`post`].
+pub(super) fn delete(config: &Config, path: &str, body: &impl Serialize) -> Result<Bytes, Failure> {
+    change(config, Method::DELETE, path, body)
+}
+
+fn change(
+    config: &Config,
+    method: Method,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<Bytes, Failure> {
     let directory = config.store.path.display();
     let Some((pid, address)) = ledger::Owner::of(&config.store.path) else {
         return Err(Failure::failed(format!(
@@ -59,7 +76,7 @@ pub(super) fn post(config: &Config, path: &str, body: &impl Serialize) -> Result
         .enable_all()
         .build()?;
     let body = serde_json::to_vec(body).map_err(Failure::failed)?;
-    let asked = ask(config, reachable(address), path, body);
+    let asked = ask(config, reachable(address), (method, path), body);
     let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await });
     let unreachable = |error: &dyn std::fmt::Display| {
         Failure::failed(format!(
@@ -89,12 +106,14 @@ pub(super) fn post(config: &Config, path: &str, body: &impl Serialize) -> Result
 async fn ask(
     config: &Config,
     address: SocketAddr,
-    path: &str,
+    (method, path): (Method, &str),
     body: Vec<u8>,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let socket = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-    let mut request = Request::post(path)
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
         // It answers to loopback, whatever its address is.
         .header(HOST, format!("localhost:{}", address.port()))
         .header(CONTENT_TYPE, "application/json");

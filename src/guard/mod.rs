@@ -6,9 +6,10 @@
 //! and its line in `Guards::all`.
 
 mod config;
+mod kill;
 mod models;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     base::clock::{Instant, Timestamp},
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use config::{Config, ModelRule, Models};
+pub use kill::{BY as KILL, InvalidSelector, Kill, Kills, Selector, TooManyKills, in_words};
 
 /// What looks at calls before they go ahead.
 pub trait Guard: fmt::Debug + Send + Sync {
@@ -168,21 +170,30 @@ impl fmt::Debug for Answer {
 /// The guards in force: an immutable snapshot, over states that outlive it.
 #[derive(Debug, Default)]
 pub struct Guards {
+    kills: Arc<Kills>,
     models: models::Access,
 }
 
 impl Guards {
     /// Puts `config` in force. `before`: the guards until now, whose states go on where their
-    /// settings are unchanged.
-    pub fn build(config: &Config, _before: Option<&Self>) -> Self {
+    /// settings are unchanged; kills go on in any case.
+    pub fn build(config: &Config, before: Option<&Self>) -> Self {
         Self {
+            kills: before
+                .map(|before| Arc::clone(&before.kills))
+                .unwrap_or_default(),
             models: models::Access::new(&config.models),
         }
     }
 
+    /// The kills.
+    pub const fn kills(&self) -> &Arc<Kills> {
+        &self.kills
+    }
+
     /// Each guard, in the order in which they are asked.
-    fn all(&self) -> [&dyn Guard; 1] {
-        [&self.models]
+    fn all(&self) -> [&dyn Guard; 2] {
+        [&self.kills, &self.models]
     }
 
     /// Asks each guard, until one refuses.

@@ -19,6 +19,7 @@ use super::{
     ended::{self, Ended},
     known::Known,
     later::{self, Parked},
+    orders,
     posting::{Item, Posting},
     verify::{chain, link},
 };
@@ -149,6 +150,7 @@ impl Books {
         books.db.execute_batch(SCHEMA)?;
         books.db.execute_batch(later::SCHEMA)?;
         books.db.execute_batch(ended::SCHEMA)?;
+        books.db.execute_batch(orders::SCHEMA)?;
         Ok(books)
     }
 
@@ -193,6 +195,7 @@ impl Books {
                     let body = posting.body_after(before);
                     if enter(&mut entries, number, posting, &body)? {
                         link(&mut hash, posting.key, posting.at, &body);
+                        orders::take(&batch, posting.key, &body)?;
                         taken.push(posting);
                     }
                 },

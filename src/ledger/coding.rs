@@ -16,7 +16,8 @@ use crate::{
         usage::{Usage, UsageSource},
     },
     policy::{
-        Adjustment, Change, CounterName, Ending, HoldId, Lines, Raise, Seen, Subject, Unit, Verdict,
+        Adjustment, Change, CounterName, Ending, HoldId, Lines, Order, Ordered, Raise, Seen,
+        Subject, Unit, Verdict,
     },
 };
 
@@ -196,6 +197,17 @@ impl Encoder<'_> {
                 to.option(raise.until, Self::time);
             });
         }
+    }
+
+    pub(super) fn order(&mut self, order: &Order) {
+        self.time(order.at);
+        self.text(&order.who);
+        self.text(&order.kill);
+        self.option(order.ordered.as_ref(), |to, ordered| {
+            to.text(&ordered.selector);
+            to.option(ordered.until, Self::time);
+            to.text(&ordered.reason);
+        });
     }
 }
 
@@ -403,6 +415,21 @@ impl<'a> Decoder<'a> {
                             until: from.option(Self::time)?,
                         })
                     })?,
+                })
+            })?,
+        })
+    }
+
+    pub(super) fn order(&mut self) -> Option<Order> {
+        Some(Order {
+            at: self.time()?,
+            who: self.text()?.into(),
+            kill: self.text()?.into(),
+            ordered: self.option(|from| {
+                Some(Ordered {
+                    selector: from.text()?.into(),
+                    until: from.option(Self::time)?,
+                    reason: from.text()?.into(),
                 })
             })?,
         })

@@ -17,6 +17,7 @@ mod keeper;
 mod known;
 mod later;
 mod memory;
+mod orders;
 mod owner;
 mod past;
 mod posting;
@@ -54,7 +55,7 @@ use crate::{
         clock::{Clock, Timestamp},
         money::Usd,
     },
-    policy::{Amounts, CounterName, Journal, Unit},
+    policy::{Amounts, CounterName, Journal, Order, Unit},
 };
 
 pub use books::{BooksError, Hash, Verified};
@@ -114,6 +115,8 @@ pub struct Recovery {
     pub awaited: Vec<Awaited>,
     /// Responses that were billed and may be fetched again, the oldest first.
     pub billed: Vec<u64>,
+    /// Kills that were not lifted, the oldest first; some may be over.
+    pub kills: Vec<Order>,
     /// Bytes of a torn end of the journal, which was cut off: nothing had gone on by them.
     pub torn: u64,
     /// Records of a kind that this version does not know.
@@ -353,6 +356,7 @@ fn recover(
     recovery.unknown = reader.unknown;
     recovery.awaited = parked.into_iter().filter_map(Parked::awaited).collect();
     recovery.billed = books.billed()?;
+    recovery.kills = books.kills()?;
     recovery.crashed.sort_by_key(|crashed| crashed.admitted);
     Ok(recovery)
 }

@@ -11,6 +11,7 @@ use ring::digest;
 
 use super::{
     later::Parked,
+    orders,
     record::{self, Call, Glance, Post, Record},
     segment,
 };
@@ -140,6 +141,13 @@ impl Reader {
                 Some(Item::Over(posting))
             },
             Record::Adjusted(adjustment) => Some(Item::Over(adjusted(&adjustment, payload))),
+            Record::Ordered(order) => Some(Item::Over(Posting {
+                key: orders::key(payload),
+                at: order.at,
+                body: framed(payload),
+                totals: Vec::new(),
+                raises: Vec::new(),
+            })),
         }
     }
 
@@ -230,7 +238,7 @@ impl Posting {
             match record {
                 Record::Admitted { lines, .. } | Record::Grown { lines, .. } => held.extend(lines),
                 Record::Settled { lines, .. } => return Some(totals(&lines)),
-                Record::Refused { .. } => return Some(Vec::new()),
+                Record::Refused { .. } | Record::Ordered(_) => return Some(Vec::new()),
                 Record::Adjusted(adjustment) => return Some(changed(&adjustment)),
                 Record::Awaited { .. } | Record::Billed(_) => {},
             }

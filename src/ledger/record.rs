@@ -13,7 +13,7 @@ use crate::{
         money::Usd,
     },
     call::{labels::Labels, outcome::Kind},
-    policy::{Adjustment, Charge, CounterName, Ending, Entry, HoldId, Seen},
+    policy::{Adjustment, Charge, CounterName, Ending, Entry, HoldId, Order, Seen},
 };
 
 /// An entry, read back.
@@ -81,6 +81,8 @@ pub enum Record {
     },
     /// Somebody changed a counter by hand.
     Adjusted(Adjustment),
+    /// Somebody ordered that calls are stopped, or lifted such an order.
+    Ordered(Order),
 }
 
 /// A call, as far as it was journalled: enough for its span.
@@ -128,6 +130,7 @@ const REFUSED: u8 = 4;
 const ADJUSTED: u8 = 5;
 const AWAITED: u8 = 6;
 const BILLED: u8 = 7;
+const ORDERED: u8 = 8;
 
 /// Appends `entry` to `out`.
 pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
@@ -207,7 +210,15 @@ pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
             to.byte(ADJUSTED);
             to.adjustment(adjustment);
         },
+        Entry::Ordered(order) => to.fixed(&ordered(order)),
     }
+}
+
+/// The record of an order.
+pub(super) fn ordered(order: &Order) -> Vec<u8> {
+    let mut bytes = vec![ORDERED];
+    Encoder(&mut bytes).order(order);
+    bytes
 }
 
 /// What moving a record into the books needs to know of it.
@@ -314,6 +325,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
             lines: from.lines(WithSeen::Yes)?,
         },
         ADJUSTED => Record::Adjusted(from.adjustment()?),
+        ORDERED => Record::Ordered(from.order()?),
         _ => return None,
     };
     from.0.is_empty().then_some(record)

@@ -12,13 +12,14 @@ use super::{
     books::{Books, BooksError, Hash, Verified},
     books_in,
     later::Parked,
+    orders,
     posting::{Item, Key, Open, Posting, Reader, records_in},
     record::Record,
     segment::{self, Frames},
 };
 use crate::{
     base::{clock::Timestamp, id::RequestId},
-    policy::{CounterName, Standing},
+    policy::{CounterName, Order, Standing},
 };
 
 /// A moment of the ledger.
@@ -187,6 +188,41 @@ impl View {
         bodies.extend(open.map(|(_, open)| open.body.clone()));
         let records = bodies.iter().filter_map(|body| records_in(body));
         Ok(records.flatten().collect())
+    }
+
+    /// Every order that was given about calls, in order; those that were given before
+    /// `ledger.retention` are forgotten.
+    ///
+    /// # Errors
+    /// The books cannot be read.
+    pub fn orders(&self) -> Result<Vec<Order>, BooksError> {
+        let records = self.why(orders::CALL)?.into_iter();
+        let orders = records.filter_map(|record| match record {
+            Record::Ordered(order) => Some(order),
+            _ => None,
+        });
+        Ok(orders.collect())
+    }
+
+    /// The kills that were not lifted, however long ago they were ordered; some may be over.
+    ///
+    /// # Errors
+    /// The books cannot be read.
+    pub fn kills(&self) -> Result<Vec<Order>, BooksError> {
+        let mut kills = match &self.books {
+            Some(books) => books.kills()?,
+            None => Vec::new(),
+        };
+        let over = self.over.iter().filter(|over| over.key.0 == orders::CALL);
+        let records = over.filter_map(|posting| records_in(&posting.body));
+        for record in records.flatten() {
+            let Record::Ordered(order) = record else {
+                continue;
+            };
+            kills.retain(|kill| kill.kill != order.kill);
+            kills.extend(order.ordered.is_some().then_some(order));
+        }
+        Ok(kills)
     }
 
     /// Shows `more` the records of every call that was admitted from `since` on and before `until`

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{
     counter::{Raise, Unit},
     engine::Engine,
-    journal::{Adjustment, Change, CounterName, Entry, JournalDown},
+    journal::{Adjustment, Change, CounterName, Entry, JournalDown, Order},
+    purse::Purse,
     rule::Rule,
     table::Claim,
     window::Window,
@@ -35,6 +36,16 @@ pub enum AdjustError {
     /// It could not be journalled.
     #[error("{0}; nothing was changed")]
     Down(#[from] JournalDown),
+}
+
+impl Purse {
+    /// Enters an order in the ledger.
+    ///
+    /// # Errors
+    /// It cannot be journalled.
+    pub fn enter(&self, order: &Order) -> Result<(), JournalDown> {
+        self.journal.write(&Entry::Ordered(order)).map(drop)
+    }
 }
 
 impl Engine {

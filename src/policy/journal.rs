@@ -168,6 +168,8 @@ pub enum Entry<'a> {
     },
     /// Somebody changed a counter by hand.
     Adjusted(&'a Adjustment),
+    /// Somebody ordered that calls are stopped, or lifted such an order.
+    Ordered(&'a Order),
 }
 
 /// What a call of an earlier run still holds.
@@ -192,6 +194,30 @@ pub struct Adjustment {
     pub who: Box<str>,
     /// Which counters, and how.
     pub changes: Vec<Change>,
+}
+
+/// An order of somebody's about calls, which changes no counter: a kill, or the end of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub who: Box<str>,
+    /// The kill's name.
+    pub kill: Box<str>,
+    /// What was ordered; `None`: the kill is lifted.
+    pub ordered: Option<Ordered>,
+}
+
+/// What an order says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// Which calls, as JSON.
+    pub selector: Box<str>,
+    /// When it is over by itself.
+    pub until: Option<Timestamp>,
+    /// Why; may be empty.
+    pub reason: Box<str>,
 }
 
 /// A change of one cell of a counter.

@@ -61,7 +61,7 @@ pub use engine::{Engine, Matched, Refused, Room, RuleError};
 pub use hold::Hold;
 pub use journal::{
     Adjustment, Change, CounterName, Durable, Entry, Held, HoldId, Journal, JournalDown, Line,
-    Lines, Position, Recalling,
+    Lines, Order, Ordered, Position, Recalling,
 };
 pub use listing::{Budget, Reach};
 pub use matcher::Matcher;

@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use super::{
     exchange::Exchange,
+    guard, kill,
     reserve::{self, LEAST, STEP, Worth},
 };
 use crate::{
-    base::money::Usd,
+    base::{clock::Instant, money::Usd},
     call::{
         facts::{InputSize, Spends},
         outcome::{Decision, Kind},
@@ -65,7 +66,7 @@ pub(super) async fn admit(
     exchange: &mut Exchange,
     body: Option<&Bytes>,
 ) -> Result<Option<Splice>, Refusal> {
-    super::guard::ask(exchange).await?;
+    guard::ask(exchange).await?;
     let live = std::sync::Arc::clone(&exchange.live);
     let now = exchange.proxy.clock.wall();
     let mut matched = live.engine.matched(&subject(exchange), now)?;
@@ -212,20 +213,32 @@ pub(super) fn unreadable(exchange: &Exchange) -> Result<(), Refusal> {
     unmetered(exchange, &matched)
 }
 
+/// Borrows no more of the call than it has to.
+macro_rules! subject {
+    ($exchange:ident) => {
+        Subject {
+            request_id: $exchange.request_id,
+            span_id: $exchange.trace.span_id,
+            trace_id: $exchange.trace.trace_id,
+            parent_span_id: $exchange.trace.parent,
+            start: $exchange.start,
+            kind: $exchange.route.operation.kind,
+            operation: $exchange.route.operation.gen_ai,
+            provider: &$exchange.route.to.provider.name,
+            model: $exchange.request.model.as_deref(),
+            labels: &$exchange.labels,
+        }
+    };
+}
+
+/// What rules and guards are told of the call.
 pub(super) fn subject(exchange: &Exchange) -> Subject<'_> {
-    let operation = exchange.route.operation;
-    Subject {
-        request_id: exchange.request_id,
-        span_id: exchange.trace.span_id,
-        trace_id: exchange.trace.trace_id,
-        parent_span_id: exchange.trace.parent,
-        start: exchange.start,
-        kind: operation.kind,
-        operation: operation.gen_ai,
-        provider: &exchange.route.to.provider.name,
-        model: exchange.request.model.as_deref(),
-        labels: &exchange.labels,
-    }
+    subject!(exchange)
+}
+
+/// The same, and where to note that the call is sent.
+pub(super) fn sending(exchange: &mut Exchange) -> (&mut Option<Instant>, Subject<'_>) {
+    (&mut exchange.sent, subject!(exchange))
 }
 
 /// What cannot be metered passes, counted, unless budgets forbid it.
@@ -426,9 +439,11 @@ async fn ask_in_turn(
             Err(refused) => refused,
         };
         let waited = match refused.wait() {
-            Some((longest, place)) => tokio::time::timeout_at(began + longest, place)
-                .await
-                .is_ok(),
+            Some((longest, place)) => {
+                let waiting = tokio::time::timeout_at(began + longest, place);
+                let waited = kill::unless(&exchange.proxy, &subject, waiting).await?;
+                waited.is_ok()
+            },
             None => false,
         };
         if !waited {

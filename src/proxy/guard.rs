@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{admit, exchange::Exchange};
+use super::{admit, exchange::Exchange, kill};
 use crate::{
     call::{
         facts::ResponseFacts,
@@ -51,10 +51,11 @@ pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
             Action::Refuse(refusal) => return Err(*refusal),
         }
     }
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
+    if wait.is_zero() {
+        return Ok(());
     }
-    Ok(())
+    let slept = tokio::time::sleep(wait);
+    kill::unless(&exchange.proxy, &admit::subject(exchange), slept).await
 }
 
 /// Tells those who wait for it how the call ended.

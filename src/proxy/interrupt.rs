@@ -1,4 +1,5 @@
 //! Ends answers that are under way, from outside their calls: all of them, when Tollgate leaves.
+//! When calls are ordered to be stopped, all are woken, and look for themselves whether they are.
 //!
 //! An answer whose next bytes are not there yet says here whom to wake; one that comes in one piece
 //! is over before that and costs nothing. A stream costs one entry, and one load a frame.
@@ -7,14 +8,17 @@ use std::{sync::Arc, task::Waker};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
-use crate::{base::id::SpanId, call::refusal::Refusal};
+use crate::{base::id::SpanId, call::refusal::Refusal, guard::Kills};
 
 /// The answers that wait for their provider, by their spans.
 #[derive(Debug, Default)]
 pub(super) struct Interrupts {
     open: DashMap<SpanId, Arc<Slot>>,
+    kills: Arc<Kills>,
+    /// Told to calls that wait for something else.
+    news: watch::Sender<()>,
     /// Why every answer is to end, also such as begin to wait later.
     all: OnceCell<Arc<Refusal>>,
 }
@@ -29,13 +33,40 @@ struct Slot {
 impl Slot {
     fn tell(&self, why: &Arc<Refusal>) {
         if self.why.set(Arc::clone(why)).is_ok() {
-            let task = self.task.lock().clone();
-            task.wake();
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        let task = self.task.lock().clone();
+        task.wake();
     }
 }
 
 impl Interrupts {
+    pub(super) fn new(kills: Arc<Kills>) -> Self {
+        Self {
+            kills,
+            ..Self::default()
+        }
+    }
+
+    /// The orders that stop calls.
+    pub(super) const fn kills(&self) -> &Arc<Kills> {
+        &self.kills
+    }
+
+    /// Changes when another kill was ordered from now on.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// A kill was ordered: wakes everybody who waits.
+    pub(super) fn tell_news(&self) {
+        self.news.send_replace(());
+        self.open.iter().for_each(|slot| slot.wake());
+    }
+
     /// Ends every answer, those that are still to come as well. `why` is what their clients are
     /// told.
     pub(super) fn end_all(&self, why: Refusal) {

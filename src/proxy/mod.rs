@@ -22,6 +22,7 @@ mod headers;
 mod holdings;
 mod identify;
 mod interrupt;
+mod kill;
 mod later;
 mod lines;
 mod live;
@@ -125,13 +126,14 @@ impl Proxy {
         metrics: Metrics,
     ) -> Self {
         let later = Later::new(Arc::clone(live.engine().purse()));
+        let kills = Arc::clone(live.guards().kills());
         Self {
             live: ArcSwap::from_pointee(live),
             clock,
             pipeline,
             flights: Arc::new(Flights::new(metrics.in_flight().clone())),
             metrics,
-            interrupts: Arc::default(),
+            interrupts: Arc::new(Interrupts::new(kills)),
             room: Arc::default(),
             later,
             attempts: Attempts::default(),
@@ -384,7 +386,8 @@ impl Worker {
         admit::admit(exchange, None).await?;
         exchange.sent = Some(self.proxy.clock.mono());
         let _gone = admit.send(());
-        sending.await.map_err(|error| failed(exchange, &error))
+        let answer = kill::unless(&self.proxy, &admit::subject(exchange), sending).await?;
+        answer.map_err(|error| failed(exchange, &error))
     }
 
     async fn exchange(
@@ -395,11 +398,11 @@ impl Worker {
         let request = outbound.request(exchange);
         let to = Arc::clone(&exchange.route.to);
         let clock = Arc::clone(&self.proxy.clock);
-        let sent = &mut exchange.sent;
+        let (sent, subject) = admit::sending(exchange);
         let answer = self
             .upstream
-            .send(to.origin(), request, || *sent = Some(clock.mono()))
-            .await;
+            .send(to.origin(), request, || *sent = Some(clock.mono()));
+        let answer = kill::unless(&self.proxy, &subject, answer).await?;
         answer.map_err(|error| failed(exchange, &error))
     }
 }

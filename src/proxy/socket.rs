@@ -6,6 +6,7 @@
 //! the provider sends is held back to the end of a message as well, so that one of ours can be put in
 //! before it; messages too large for that pass in pieces.
 
+mod kill;
 mod relay;
 mod totals;
 mod turns;

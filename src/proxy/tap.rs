@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{exchange::Exchange, interrupt::Ear, observe::Observer};
+use super::{exchange::Exchange, interrupt::Ear, kill::Looked, observe::Observer};
 use crate::{
     call::{outcome::End, refusal::Refusal},
     net::{
@@ -37,6 +37,7 @@ pub(super) struct Tap {
     observer: Observer,
     exchange: Box<Exchange>,
     ear: Ear,
+    looked: Looked,
     /// What may pass and has not.
     ready: VecDeque<Bytes>,
     /// How it broke off, to be said after what is ready.
@@ -53,6 +54,7 @@ impl Tap {
             observer,
             exchange,
             ear: Ear::default(),
+            looked: Looked::default(),
             ready: VecDeque::new(),
             broken: None,
             flushed: false,
@@ -95,8 +97,20 @@ impl Tap {
         self.end_with(last_events);
     }
 
-    /// It is to end, whatever it has cost.
+    /// It is to end, since we leave.
     fn interrupt(&mut self, why: &Refusal) {
+        self.exchange.interrupted();
+        self.stop(why);
+    }
+
+    /// It is to end, since it was ordered to.
+    fn kill(&mut self, why: &Refusal) {
+        self.exchange.killed(why.clone());
+        self.stop(why);
+    }
+
+    /// It is to end, whatever it has cost.
+    fn stop(&mut self, why: &Refusal) {
         // What has a length cannot become longer.
         let is_open = self
             .upstream
@@ -108,7 +122,6 @@ impl Tap {
             } else {
                 Bytes::new()
             };
-        self.exchange.interrupted();
         self.end_with(last_events);
     }
 
@@ -146,9 +159,15 @@ impl Body for Tap {
                 this.interrupt(&why);
                 continue;
             }
+            if let Some(why) = this.looked.stops(&this.exchange) {
+                this.kill(&why);
+                continue;
+            }
             let Poll::Ready(polled) = Pin::new(&mut *upstream).poll_frame(cx) else {
                 let (proxy, id) = (&this.exchange.proxy, this.exchange.trace.span_id);
-                if this.ear.listen(&proxy.interrupts, id, cx.waker()) {
+                // In this order: whoever orders a kill says so before it wakes anybody.
+                let is_to_end = this.ear.listen(&proxy.interrupts, id, cx.waker());
+                if is_to_end || this.looked.is_behind(proxy.kills()) {
                     continue;
                 }
                 return Poll::Pending;

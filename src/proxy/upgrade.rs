@@ -9,11 +9,11 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 
-use super::{admit, body::ResponseBody, exchange::Exchange, headers, route::Route, socket};
+use super::{admit, body::ResponseBody, exchange::Exchange, headers, kill, route::Route, socket};
 use crate::{
     call::{
         facts::{Operation, ResponseFacts, Spends},
-        outcome::{End, Kind},
+        outcome::{Decision, End, Kind},
     },
     net::upstream::UpstreamBody,
 };
@@ -77,8 +77,16 @@ pub(super) fn join(
                 if let Some(reader) = reader {
                     return Box::pin(socket::pass(reader, exchange, client, provider)).await;
                 }
-                let copied = tokio::io::copy_bidirectional(&mut client, &mut provider).await;
-                copied.map_or(End::Upstream, |_bytes| End::Complete)
+                let copied = tokio::io::copy_bidirectional(&mut client, &mut provider);
+                let subject = admit::subject(&exchange);
+                match kill::unless(&exchange.proxy, &subject, copied).await {
+                    Ok(copied) => copied.map_or(End::Upstream, |_bytes| End::Complete),
+                    Err(why) => {
+                        exchange.decision = Decision::Cut;
+                        exchange.refusal = Some(why);
+                        End::Cut
+                    },
+                }
             },
             (Err(_), _) => End::Client,
             (_, Err(_)) => End::Upstream,

@@ -2,6 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use crate::{
         refusal::{Reason, Refusal},
     },
     provider::wire::websocket::{Messages, Opcode, Passed, Sender, frame},
-    proxy::{admit, exchange::Exchange, interrupt::Ear},
+    proxy::{admit, exchange::Exchange, interrupt::Ear, kill::Looked},
 };
 
 /// The most of a client's message that is held back, in bytes; of a larger one only its last part is.
@@ -60,6 +61,8 @@ pub(super) struct Relay {
     closed_by: Mutex<Option<End>>,
     /// Part of a frame or message has been sent to the provider, and not all.
     midway_up: AtomicBool,
+    /// Why it was stopped by hand, if it was.
+    killed: Mutex<Option<Refusal>>,
 }
 
 /// A message of ours for the client.
@@ -164,6 +167,7 @@ impl Relay {
             heard: Mutex::new(Some(heard)),
             closed_by: Mutex::new(None),
             midway_up: AtomicBool::new(false),
+            killed: Mutex::new(None),
         }
     }
 
@@ -187,6 +191,10 @@ impl Relay {
         drop(turns);
         // It was asked for to be admitted; the responses in it have it.
         exchange.request.model = None;
+        let killed = self.killed.lock().take();
+        if let Some(why) = killed {
+            exchange.killed(why);
+        }
         end_of(stop, closed_by.is_some())
     }
 
@@ -296,7 +304,7 @@ impl Relay {
             return Stop::Provider;
         };
         let mut held = Held::new(messages, HELD_DOWN);
-        let mut ear = Ear::default();
+        let (mut ear, mut looked) = (Ear::default(), Looked::default());
         let mut asks = tokio::time::interval(ASKS_EVERY);
         asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -309,7 +317,7 @@ impl Relay {
                     }
                     note.closing
                 },
-                why = leaving(&mut ear, exchange) => Some(Closing::refused(&why, None)),
+                closing = self.interrupted(&mut ear, &mut looked, exchange) => Some(closing),
                 read = from.read_buf(&mut held.bytes) => {
                     if !matches!(read, Ok(1..)) {
                         return Stop::Provider;
@@ -395,6 +403,34 @@ impl Relay {
         Some(Closing::refused(&refusal, message))
     }
 
+    /// Waits until we leave, or it is ordered to be stopped.
+    async fn interrupted(
+        &self,
+        ear: &mut Ear,
+        looked: &mut Looked,
+        exchange: &Exchange,
+    ) -> Closing {
+        std::future::poll_fn(|cx| {
+            let (proxy, id) = (&exchange.proxy, exchange.trace.span_id);
+            ear.listen(&proxy.interrupts, id, cx.waker());
+            if let Some(why) = ear.hears() {
+                return Poll::Ready(Closing::refused(why, None));
+            }
+            if !looked.catches_up(proxy.kills()) {
+                return Poll::Pending;
+            }
+            let mut turns = self.turns.lock();
+            let Some(why) = super::kill::stops(exchange, &mut turns) else {
+                return Poll::Pending;
+            };
+            let closing = Closing::refused(&why, turns.wording(&why, None));
+            drop(turns);
+            *self.killed.lock() = Some(why);
+            Poll::Ready(closing)
+        })
+        .await
+    }
+
     fn closes(&self, by: End) {
         self.closed_by.lock().get_or_insert(by);
     }
@@ -408,19 +444,6 @@ async fn admitted(turn: &mut Turn) -> Result<(), Refusal> {
     exchange.take_off()?;
     admit::admit(exchange, None).await?;
     Ok(())
-}
-
-/// Waits until we leave.
-async fn leaving(ear: &mut Ear, exchange: &Exchange) -> Refusal {
-    std::future::poll_fn(|cx| {
-        let (proxy, id) = (&exchange.proxy, exchange.trace.span_id);
-        ear.listen(&proxy.interrupts, id, cx.waker());
-        match ear.hears() {
-            Some(why) => std::task::Poll::Ready(Refusal::clone(why)),
-            None => std::task::Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// Writes all of it; `false`: nobody takes it.

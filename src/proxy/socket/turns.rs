@@ -41,9 +41,9 @@ pub(super) struct Turns {
     session: Session,
     from: From,
     /// Asked for by the client and admitted; the provider has not begun them.
-    waiting: VecDeque<Turn>,
+    pub(super) waiting: VecDeque<Turn>,
     /// Begun and not ended.
-    open: Vec<Turn>,
+    pub(super) open: Vec<Turn>,
     totals: Totals,
     /// What of the socket itself could not be read.
     pub(super) partial: Option<&'static str>,
@@ -61,7 +61,7 @@ struct From {
 /// One response.
 pub(super) struct Turn {
     pub(super) exchange: Option<Box<Exchange>>,
-    facts: ResponseFacts,
+    pub(super) facts: ResponseFacts,
     state: StreamState,
     id: Option<Box<str>>,
     tag: Option<Box<str>>,

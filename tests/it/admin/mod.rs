@@ -37,15 +37,15 @@ pub(super) fn id(answer: &Answer) -> String {
     answer.header("x-tollgate-request-id").to_owned()
 }
 
-pub(super) fn admin(sandbox: &Sandbox) -> SocketAddr {
+pub(crate) fn admin(sandbox: &Sandbox) -> SocketAddr {
     sandbox.app.admin_address()
 }
 
-pub(super) async fn get(sandbox: &Sandbox, path: &str) -> Answer {
+pub(crate) async fn get(sandbox: &Sandbox, path: &str) -> Answer {
     client::call(admin(sandbox), Method::GET, path, &[], "").await
 }
 
-pub(super) async fn post(sandbox: &Sandbox, path: &str, body: &Value) -> Answer {
+pub(crate) async fn post(sandbox: &Sandbox, path: &str, body: &Value) -> Answer {
     client::post(admin(sandbox), path, &[], body).await
 }
 

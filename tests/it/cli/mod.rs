@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod exec;
+mod kill;
 mod mock;
 mod program;
 mod reading;

@@ -1,3 +1,4 @@
 //! Guards, through the real program.
 
+mod kill;
 mod models;

@@ -300,6 +300,11 @@ impl Line {
         Some((head[0], self.take(length).await))
     }
 
+    /// What was read and not taken yet.
+    pub(crate) fn peeked(&self) -> &[u8] {
+        &self.read
+    }
+
     /// All that comes until the connection ends.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
