@@ -1,4 +1,4 @@
-//! Fuzz targets of whatever reads bytes that others wrote: streams, answers, requests, heads,
+//! Fuzz targets of whatever reads bytes that others wrote: streams, answers, requests, heads, sockets,
 //! compressed bodies. Each has a file in `targets/` that says what must hold of any input.
 //!
 //! The modules under test are taken in by their paths, so that they alone are compiled again with

@@ -8,6 +8,7 @@ pub mod heads;
 pub mod json;
 pub mod requests;
 pub mod responses;
+pub mod sockets;
 
 use std::{env, fs};
 
