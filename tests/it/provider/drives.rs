@@ -2,6 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::bodies::{
+    batch, chat, chat_with, completion, contents, converse, embedded, google_batch, invoke,
+    message, prompt, ranking, said,
+};
+
 /// What a row's calls are.
 #[derive(Debug)]
 pub(super) struct Drive {
@@ -225,67 +230,7 @@ const VERTEX_CLAUDE_STREAM: &str =
 const VERTEX_MISTRAL: &str =
     "POST /v1/projects/{p}/locations/{l}/publishers/mistralai/models/{model}:rawPredict";
 
-fn said() -> Value {
-    json!([{"role": "user", "content": "hello"}])
-}
-
-fn chat_with(model: &str) -> Value {
-    json!({"model": model, "messages": said()})
-}
-
-fn prompt(model: &str) -> Value {
-    json!({"model": model, "prompt": "hello"})
-}
-
-fn ranking(model: &str) -> Value {
-    json!({"model": model, "query": "hello", "documents": ["hello", "you"]})
-}
-
-fn chat() -> Value {
-    chat_with("gpt-4o")
-}
-
-fn completion(model: &str) -> Value {
-    let usage = json!({"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18});
-    let message = json!({"role": "assistant", "content": "hi"});
-    let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
-    json!({"id": "c", "object": "chat.completion", "model": model, "choices": [choice],
-        "usage": usage})
-}
-
-fn embedded() -> Value {
-    json!({"content": {"parts": [{"text": "hello"}]}})
-}
-
-fn batch() -> Value {
-    json!({"input_file_id": "{}", "endpoint": "/v1/chat/completions",
-        "completion_window": "24h"})
-}
-
-fn message() -> Value {
-    let messages = json!([{"role": "user", "content": "hello"}]);
-    json!({"model": "claude-sonnet-4-5", "max_tokens": 50, "messages": messages})
-}
-
-fn converse() -> Value {
-    json!({"messages": [{"role": "user", "content": [{"text": "hello"}]}]})
-}
-
-fn invoke() -> Value {
-    let messages = json!([{"role": "user", "content": "hello"}]);
-    json!({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": messages})
-}
-
 const GOOGLE_BATCH: &str = "POST /v1beta/models/gemini-2.0-flash:batchGenerateContent";
-
-fn google_batch() -> Value {
-    let requests = json!({"requests": [{"request": contents(), "metadata": {"key": "a"}}]});
-    json!({"batch": {"displayName": "b", "inputConfig": {"requests": requests}}})
-}
-
-fn contents() -> Value {
-    json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]})
-}
 
 /// All of them, in the order of the page.
 #[rustfmt::skip]

@@ -1,5 +1,6 @@
 //! Dialects, against real exchanges and against each other's promises.
 
+mod bodies;
 mod contract;
 mod corpus;
 mod coverage;
