@@ -16,6 +16,7 @@
 //! | 3 | [`guard`] | what a call must pass besides limits: models, breakers |
 //! | 3 | [`net`] | sockets, TLS, connections to providers; knows nothing of LLMs |
 //! | 3 | [`ledger`] | what was reserved and spent, kept across crashes: journal and books |
+//! | 3 | [`identity`] | client keys: made, kept in a file, recognised |
 //! | 3 | [`store`] | the embedded store of spans |
 //! | 4 | [`pipeline`] | finished spans on their way to processors |
 //! | 5 | [`proxy`] | the data plane; its files are verbs, in the order a call meets them |
@@ -59,6 +60,7 @@ pub mod call;
 pub mod cli;
 pub mod config;
 pub mod guard;
+pub mod identity;
 pub mod ledger;
 pub mod mock;
 pub mod net;

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::{keyrings, shelf::Shelf};
+use super::{keyrings, keys, shelf::Shelf};
 use crate::{
     config::Config,
     guard::Guards,
@@ -39,8 +39,9 @@ pub(super) fn live(
     let providers = providers(config)?;
     let pricing = priced(config, &providers, fetched)?;
     let keyrings = keyrings::open(&providers, before)?;
-    let trusted = &config.identity.trusted;
     let guards = Guards::build(&config.guards, before.map(Live::guards));
+    let keys = keys::open(config, before)?;
+    let trusted = &config.identity.sources();
     let before = before.map(Live::engine);
     let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, purse, before)
         .map_err(|error| Impossible(error.to_string()))?;
@@ -54,6 +55,7 @@ pub(super) fn live(
         limits: &config.limits,
         propagation: config.tracing.propagation.clone(),
         keyrings,
+        keys,
     }))
 }
 

@@ -8,6 +8,7 @@ mod fetch;
 mod gauges;
 mod keep;
 mod keyrings;
+mod keys;
 mod prices;
 mod reload;
 mod shelf;
@@ -277,7 +278,7 @@ impl App {
     /// Keeps house until it is dropped: to be polled beside whatever ends the program.
     pub async fn keep_house(&self) {
         // Nothing waits for a price book that is slow to come.
-        tokio::join!(self.keep_tidy(), self.keep_prices());
+        tokio::join!(self.keep_tidy(), self.keep_prices(), self.watch_keys());
     }
 
     #[expect(clippy::infinite_loop, reason = "dropped when the program ends")]

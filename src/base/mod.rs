@@ -6,5 +6,6 @@ pub mod id;
 pub mod moment;
 pub mod money;
 pub mod secret;
+pub mod stamp;
 pub mod text;
 pub mod units;

@@ -1,5 +1,7 @@
 //! Moments as people write them: a date, a time, or how long ago.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use super::{clock::Timestamp, units::parse_duration};
 
 /// The text is not a moment.
@@ -42,6 +44,21 @@ fn exact(text: &str) -> Result<Timestamp, InvalidMoment> {
         .and_then(|time| u64::try_from(time.as_nanosecond()).ok())
         .map(Timestamp::from_nanos)
         .ok_or_else(|| InvalidMoment(text.to_owned()))
+}
+
+/// As it is shown.
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A time with its zone, one in UTC, or a day.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        exact(&text).map_err(de::Error::custom)
+    }
 }
 
 #[cfg(test)]

@@ -22,14 +22,16 @@ impl Secret {
 
     /// Whether `offered` is this secret, in a time that does not depend on where they differ.
     pub fn is(&self, offered: &[u8]) -> bool {
-        let expected = self.expose().as_bytes();
-        // Every byte is compared; a differing length is no secret.
-        let differences = expected
-            .iter()
-            .zip(offered)
-            .fold(0_u8, |seen, (a, b)| seen | (a ^ b));
-        std::hint::black_box(differences) == 0 && expected.len() == offered.len()
+        same(self.expose().as_bytes(), offered)
     }
+}
+
+/// Whether both are the same bytes, in a time that does not depend on where they differ.
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    // Every byte is compared; a differing length is no secret.
+    let pairs = one.iter().zip(other);
+    let differences = pairs.fold(0_u8, |seen, (a, b)| seen | (a ^ b));
+    std::hint::black_box(differences) == 0 && one.len() == other.len()
 }
 
 /// Always `[secret]`.

@@ -55,6 +55,8 @@ impl Label {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
+    /// The client key that the call was made with.
+    Key,
     /// An `x-tollgate-<label>` header.
     Header,
     /// The `/~agent=support;user=42/` path segment.

@@ -47,6 +47,8 @@ pub enum Reason {
     Rate,
     /// A rule says no to calls like this one. 403.
     Denied,
+    /// Whoever calls shows no client key that lets them, or none that gets them the provider's. 401.
+    Unauthorized,
     /// The request cannot be read or is not one we can route. 400.
     BadRequest,
     /// No route has that path. 404.
@@ -70,6 +72,7 @@ impl Reason {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
+            Self::Unauthorized => 401,
             Self::Denied => 403,
             Self::NotFound => 404,
             Self::TooSlow => 408,
@@ -90,6 +93,7 @@ impl Reason {
                 | Self::Busy
                 | Self::Rate
                 | Self::Denied
+                | Self::Unauthorized
                 | Self::Overload
                 | Self::Ledger
         )

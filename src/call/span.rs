@@ -119,6 +119,9 @@ pub const BUDGET_CHARGED: &str = "tollgate.budget.charged.usd";
 /// written.
 pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";
 
+/// The name of the client key that the call was made with.
+pub const KEY: &str = "tollgate.key";
+
 /// Attribute: the counters of rate limits that were looked at, in words.
 pub const RATE_LIMITS: &str = "tollgate.rate_limits";
 

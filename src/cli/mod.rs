@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod exec;
 mod failure;
+mod keys;
 mod kill;
 mod ledger;
 pub mod log;
@@ -68,6 +69,8 @@ commands! {
     Why = why,
     /// Prove what was spent
     Ledger = ledger,
+    /// Make, list and revoke the keys that clients show
+    Keys = keys,
     /// Say what a model costs, and how that is known
     Prices = prices,
     /// Price calls that were made again, by what is known now

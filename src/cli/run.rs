@@ -51,7 +51,7 @@ async fn run(loaded: Loaded, path: Option<&Path>, log: &LogHandle) -> Result<(),
     let mut signals = Signals::new()?;
     let watch = match (path, &document) {
         (Some(path), Some(document)) => {
-            Some(Watch::new(path, document.text()).map_err(Failure::failed)?)
+            Some(Watch::new(path, document.text(), document.files()).map_err(Failure::failed)?)
         },
         _ => None,
     };

@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::{Config, expand::Sources, problem::Problem, rules::check_rules};
-use crate::provider::{BaseUrl, Providers};
+use crate::{
+    call::labels::Source,
+    identity::Keys,
+    provider::{BaseUrl, Providers},
+};
 
 /// What is wrong with `config`, errors and warnings.
 pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
@@ -23,6 +27,7 @@ pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
         })
         .ok();
     loops(config, &mut problems);
+    doors(config, sources, &mut problems);
     problems.append(&mut check_rules(config, providers.as_ref()));
     problems
 }
@@ -51,7 +56,8 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
             );
         }
     }
-    if !listen.proxy.ip().is_loopback() && listen.allow.is_empty() {
+    let asks_for_keys = config.identity.keys_file.is_some();
+    if !listen.proxy.ip().is_loopback() && listen.allow.is_empty() && !asks_for_keys {
         problems.push(
             Problem::error(
                 "listen.proxy",
@@ -60,7 +66,10 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
                     listen.proxy
                 ),
             )
-            .help("say who may use it with `listen.allow: [10.0.0.0/8]`, or listen on 127.0.0.1"),
+            .help(
+                "say who may use it with `listen.allow: [10.0.0.0/8]`, ask for client keys with \
+                 `identity.keys_file`, or listen on 127.0.0.1",
+            ),
         );
     }
     if !listen.admin.ip().is_loopback() && listen.token.is_none() {
@@ -114,6 +123,52 @@ fn loops(config: &Config, problems: &mut Vec<Problem>) {
                     "is the address of `listen.proxy`: calls would come back without end",
                 )
                 .help("name where the provider itself listens"),
+            );
+        }
+    }
+}
+
+/// Who is let in, and who may spend with keys of Tollgate's own.
+fn doors(config: &Config, sources: &Sources<'_>, problems: &mut Vec<Problem>) {
+    let identity = &config.identity;
+    let sources_trusted = identity.sources();
+    match &identity.keys_file {
+        None if sources_trusted.contains(&Source::Key) => problems.push(
+            Problem::warning("identity.trusted", "no call has labels from a `key`")
+                .help("name the file with the keys: `identity.keys_file`"),
+        ),
+        None => {},
+        Some(path) => match (sources.file)(path) {
+            Ok(text) => problems.extend(Keys::parse(&text).err().map(|problem| {
+                let message = format!("{}: {problem}", path.display());
+                Problem::error("identity.keys_file", message)
+            })),
+            // A warning only: this very configuration says where the first key is to go.
+            Err(error) => problems.push(
+                Problem::warning(
+                    "identity.keys_file",
+                    format!("cannot read the file {}: {error}", path.display()),
+                )
+                .help(
+                    "`tollgate keys create NAME` makes it; `tollgate run` does not start without",
+                ),
+            ),
+        },
+    }
+    if identity.keys_file.is_some() || !identity.addresses().is_empty() {
+        return;
+    }
+    for (name, provider) in &config.providers.providers {
+        if provider.api_key.is_some() {
+            problems.push(
+                Problem::error(
+                    format!("providers.{name}.api_key"),
+                    "it is sent for known callers only, and nobody is known",
+                )
+                .help(
+                    "ask for client keys with `identity.keys_file`, or name addresses that need \
+                     none: `identity.trusted: [127.0.0.0/8]`",
+                ),
             );
         }
     }
@@ -177,15 +232,6 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
 
 /// What can be written down already and does nothing yet would only look as if it did.
 fn not_yet(config: &Config, problems: &mut Vec<Problem>) {
-    if config.identity.keys_file.is_some() {
-        problems.push(
-            Problem::error(
-                "identity.keys_file",
-                "this build does not ask clients for keys",
-            )
-            .help("say who may use the proxy with `listen.allow`"),
-        );
-    }
     if config.upstream.http2 {
         problems.push(
             Problem::error("upstream.http2", "this build speaks HTTP/1.1 to providers")

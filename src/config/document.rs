@@ -1,21 +1,26 @@
 //! A configuration file as it was read: its text, and where in it everything is.
 
+use std::path::PathBuf;
+
 use super::{
     problem::{Place, Problem},
     tree::{Located, Node},
 };
+use crate::base::stamp::Stamp;
 
 /// The file behind a configuration.
 #[derive(Clone, Debug)]
 pub struct Document {
     name: String,
     text: String,
+    files: Vec<(PathBuf, Stamp)>,
     pub(super) root: Node,
 }
 
 impl Document {
-    pub(super) fn new(name: &str, text: &str, root: Node) -> Self {
+    pub(super) fn new(name: &str, text: &str, files: Vec<(PathBuf, Stamp)>, root: Node) -> Self {
         Self {
+            files,
             name: name.to_owned(),
             text: text.to_owned(),
             root,
@@ -30,6 +35,11 @@ impl Document {
     /// Its text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The files that values in it are from (`${file:…}`), as they were when they were read.
+    pub fn files(&self) -> &[(PathBuf, Stamp)] {
+        &self.files
     }
 
     /// Where the key at `path` is: at its value if that is a scalar, else at the key. If the file

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use parking_lot::Mutex;
+
 use super::{
     Config,
     check::check,
@@ -14,6 +16,7 @@ use super::{
     read::read,
     tree,
 };
+use crate::base::stamp::Stamp;
 
 /// The file that is used if none is named and it is there.
 pub const DEFAULT_PATH: &str = "tollgate.yaml";
@@ -130,7 +133,15 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
         }))
     };
     let (mut root, mut problems) = tree::parse(text).map_err(|problem| invalid(vec![problem]))?;
-    problems.append(&mut expand(&mut root, sources));
+    let files = Mutex::new(Vec::new());
+    let noting = Sources {
+        variable: sources.variable,
+        file: &|path| {
+            files.lock().push((path.to_owned(), Stamp::of(path)));
+            (sources.file)(path)
+        },
+    };
+    problems.append(&mut expand(&mut root, &noting));
     let config: Config = match read(&root) {
         Ok(config) => config,
         Err(mut more) => {
@@ -138,7 +149,7 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
             return Err(invalid(problems));
         },
     };
-    let document = Document::new(file, text, root);
+    let document = Document::new(file, text, files.into_inner(), root);
     let found = check(&config, sources);
     problems.extend(found.into_iter().map(|problem| document.located(problem)));
     if problems

@@ -135,7 +135,7 @@ fn divides(config: &Config, path: &str, per: &[Per]) -> Option<Problem> {
     let label = per
         .iter()
         .find(|per| !matches!(per, Per::Model | Per::Provider))?;
-    if !config.identity.trusted.is_empty() {
+    if !config.identity.sources().is_empty() {
         return None;
     }
     let name = summary::per_name(*label);

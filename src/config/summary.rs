@@ -17,6 +17,7 @@ impl Config {
     pub fn summary(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         self.listeners(&mut lines);
+        self.doors(&mut lines);
         self.named_providers(&mut lines);
         self.limits_on_calls(&mut lines);
         let processors: Vec<String> = self.tracing.processors.iter().map(processor).collect();
@@ -46,11 +47,29 @@ impl Config {
         }
     }
 
+    /// Who is let in.
+    fn doors(&self, lines: &mut Vec<(&'static str, String)>) {
+        let identity = &self.identity;
+        let addresses = identity.addresses();
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let from = addresses.join(", ");
+        let callers = match (&identity.keys_file, addresses.is_empty()) {
+            (None, true) => return,
+            (None, false) => format!("anyone; known are those from {from}"),
+            (Some(file), true) => format!("with a key in {}", file.display()),
+            (Some(file), false) => format!("with a key in {}, or from {from}", file.display()),
+        };
+        lines.push(("callers", callers));
+    }
+
     fn named_providers(&self, lines: &mut Vec<(&'static str, String)>) {
         for (name, provider) in &self.providers.providers {
             let mut line = name.clone();
             if let Some(url) = &provider.base_url {
                 let _ok = write!(line, " at {url}");
+            }
+            if provider.api_key.is_some() {
+                line.push_str(", with a key of Tollgate's own");
             }
             lines.push(("provider", line));
         }

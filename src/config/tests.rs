@@ -1,5 +1,7 @@
 //! Tests of the whole: the shipped files, and what a mistake anywhere looks like.
 
+mod doors;
+
 use std::{collections::BTreeSet, fs, io, path::Path};
 
 use proptest::prelude::*;
@@ -136,7 +138,10 @@ fn every_shipped_file_is_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let sources = Sources {
         variable: &|_| None,
-        file: &|_| Ok("a secret".to_owned()),
+        file: &|path| {
+            let is_list = path.extension().is_some_and(|kind| kind == "jsonl");
+            Ok(if is_list { "" } else { "a secret" }.to_owned())
+        },
     };
     let mut seen = 0;
     for entry in fs::read_dir(folder).unwrap() {

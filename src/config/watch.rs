@@ -18,9 +18,11 @@ use tokio::{
 };
 
 use super::{
+    document::Document,
     expand::Sources,
     load::{LoadError, Loaded, parse, read_text},
 };
+use crate::base::stamp::Stamp;
 
 /// A file counts as written when nothing happened to it for so long.
 const QUIET: Duration = Duration::from_millis(250);
@@ -28,6 +30,8 @@ const QUIET: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often to look although nothing was reported.
 const LOOK: Duration = Duration::from_secs(30);
+/// How often to look at the files that values are from, which may be anywhere.
+const LOOK_AT_VALUES: Duration = Duration::from_millis(500);
 
 /// A configuration file under watch.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Watch {
     path: PathBuf,
     /// The text that was loaded or refused last.
     seen: String,
+    /// The files that values are from, as they were then.
+    values: Vec<(PathBuf, Stamp)>,
     /// That it cannot be read was said.
     unreadable: bool,
     /// One permit: something happened in the file's directory. More happening adds nothing.
@@ -50,12 +56,13 @@ pub struct Watch {
 pub struct WatchError(#[from] std::io::Error);
 
 impl Watch {
-    /// Watches the file at `path`, which was loaded as `text`. Called within a tokio runtime.
+    /// Watches the file at `path`, which was loaded as `text`, and `values`, the files that values in
+    /// it are from, as they were then. Called within a tokio runtime.
     ///
     /// # Errors
     /// The process may not wait for signals. A directory that cannot be watched is no error: the
     /// file is looked at every 30 seconds then, and a log line says so.
-    pub fn new(path: &Path, text: &str) -> Result<Self, WatchError> {
+    pub fn new(path: &Path, text: &str, values: &[(PathBuf, Stamp)]) -> Result<Self, WatchError> {
         let stirred = Arc::new(Notify::new());
         let watcher = watch(path, &stirred)
             .inspect_err(|error| {
@@ -68,6 +75,7 @@ impl Watch {
         Ok(Self {
             path: path.to_owned(),
             seen: text.to_owned(),
+            values: values.to_vec(),
             unreadable: false,
             stirred,
             hangup: signal(SignalKind::hangup())?,
@@ -83,19 +91,32 @@ impl Watch {
     pub async fn next(&mut self, sources: &Sources<'_>) -> Result<Loaded, LoadError> {
         loop {
             if let Some(text) = self.changed().await {
-                return parse(&self.path.display().to_string(), &text?, sources);
+                let loaded = parse(&self.path.display().to_string(), &text?, sources)?;
+                let values = loaded.document.as_ref().map(Document::files);
+                self.values = values.unwrap_or_default().to_vec();
+                return Ok(loaded);
             }
         }
     }
 
     /// The new text, once there may be one.
     async fn changed(&mut self) -> Option<Result<String, LoadError>> {
-        let asked = tokio::select! {
-            _permit = timeout(LOOK, self.stirred.notified()) => false,
+        let look = match self.values.as_slice() {
+            [] => LOOK,
+            _ => LOOK_AT_VALUES,
+        };
+        let mut asked = tokio::select! {
+            stirred = timeout(look, self.stirred.notified()) => {
+                if stirred.is_ok() {
+                    self.quiet().await;
+                }
+                false
+            },
             _signal = self.hangup.recv() => true,
         };
-        if !asked {
-            self.quiet().await;
+        for (path, seen) in &mut self.values {
+            let now = Stamp::of(path);
+            asked |= std::mem::replace(seen, now) != now;
         }
         match read_text(&self.path) {
             // Asked for, it is read again even so: a variable's file may have changed.

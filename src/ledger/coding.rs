@@ -33,12 +33,13 @@ const KINDS: [Kind; 8] = [
 ];
 const UNITS: [Unit; 4] = [Unit::Usd, Unit::Tokens, Unit::Requests, Unit::Concurrent];
 const VERDICTS: [Verdict; 3] = [Verdict::Fits, Verdict::Busy, Verdict::Exhausted];
-const SOURCES: [Source; 5] = [
+const SOURCES: [Source; 6] = [
     Source::Header,
     Source::Path,
     Source::Baggage,
     Source::Body,
     Source::Static,
+    Source::Key,
 ];
 const STATUSES: [Status; 4] = [
     Status::Ok,

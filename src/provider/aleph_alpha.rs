@@ -169,6 +169,7 @@ impl Dialect for AlephAlpha {
             Reason::Exhausted => "OUT_OF_CREDITS",
             Reason::Busy | Reason::Rate => "TOO_MANY_REQUESTS",
             Reason::Denied => "FORBIDDEN",
+            Reason::Unauthorized => "UNAUTHENTICATED",
             Reason::BadRequest | Reason::HeadersTooLarge => "BAD_REQUEST",
             Reason::NotFound => "NOT_FOUND",
             Reason::BadGateway | Reason::Overload | Reason::Ledger => "UNAVAILABLE",

@@ -115,6 +115,10 @@ impl Dialect for Anthropic {
         Splice::lower(body, Json::document(body), &[name], limit)
     }
 
+    fn key_header(&self) -> &'static str {
+        "x-api-key"
+    }
+
     fn error_body(&self, _status: u16, refusal: &Refusal, request_id: &str) -> Bytes {
         Bytes::from(endings::error(refusal, request_id).to_string())
     }

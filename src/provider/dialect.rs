@@ -106,6 +106,11 @@ pub trait Dialect: Send + Sync {
         None
     }
 
+    /// The header in which a request shows the provider its key; in `authorization` behind `Bearer`.
+    fn key_header(&self) -> &'static str {
+        "authorization"
+    }
+
     /// A refusal in the provider's own error JSON, for an answer with `status`.
     fn error_body(&self, status: u16, refusal: &Refusal, request_id: &str) -> Bytes;
 

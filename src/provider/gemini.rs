@@ -137,6 +137,10 @@ impl Dialect for Gemini {
             .then_some(&live::Live)
     }
 
+    fn key_header(&self) -> &'static str {
+        "x-goog-api-key"
+    }
+
     fn error_body(&self, status: u16, refusal: &Refusal, _request_id: &str) -> Bytes {
         Bytes::from(endings::error(status, refusal).to_string())
     }

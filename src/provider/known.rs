@@ -230,6 +230,13 @@ pub(super) const REPORT_UNASKED: &[&str] = &["deepseek", "groq", "huggingface", 
 /// Those that run on one's own machine: what they do costs nothing.
 pub(super) const FREE: &[&str] = &["ollama"];
 
+/// Those that take keys in one header, whatever the dialect of a request.
+pub(super) const KEY_HEADERS: &[(&str, &str)] = &[
+    ("azure", "api-key"),
+    ("bedrock", "authorization"),
+    ("vertex", "authorization"),
+];
+
 const fn known(
     name: &'static str,
     base_url: &'static str,

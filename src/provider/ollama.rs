@@ -109,6 +109,7 @@ fn error(refusal: &Refusal) -> Value {
         Reason::Exhausted => "quota_exhausted",
         Reason::Busy | Reason::Rate => "rate_limit",
         Reason::Denied => "blocked",
+        Reason::Unauthorized => "unauthorized",
         Reason::BadRequest | Reason::HeadersTooLarge => "invalid_request",
         Reason::NotFound => "not_found",
         Reason::BadGateway => "bad_gateway",

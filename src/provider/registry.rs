@@ -2,17 +2,20 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use http::{Method, Uri};
+use http::{HeaderName, Method};
 
 use super::{
-    Abandoned, DIALECTS,
+    Abandoned, BaseUrl, DIALECTS,
     config::{Config, Price, ProviderConfig, Sign},
     dialect::Dialect,
-    known::{FREE, KNOWN, Known, REPORT_UNASKED},
+    known::{FREE, KEY_HEADERS, KNOWN, Known, REPORT_UNASKED},
     openai::OpenAi,
     vertex,
 };
-use crate::call::facts::{Operation, Spends};
+use crate::{
+    base::secret::Secret,
+    call::facts::{Operation, Spends},
+};
 
 /// A host that speaks a dialect.
 #[derive(Clone, Debug)]
@@ -41,25 +44,16 @@ pub struct Provider {
     pub is_regional: bool,
     /// How its requests are signed again, if they are.
     pub sign: Option<Sign>,
+    /// Tollgate's own key for it, if there is one; what a header can hold.
+    pub api_key: Option<Secret>,
+    /// The header that the key goes into; `None`: that of the dialect which a request is in.
+    pub api_key_header: Option<HeaderName>,
     /// Models by the names that only this customer has for them.
     models: BTreeMap<String, String>,
 }
 
 /// Finds the host in a path.
 type HostIn = fn(&str) -> Option<String>;
-
-/// The address of a provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl {
-    /// Whether to speak TLS.
-    pub tls: bool,
-    /// Host without port, in lower case; IPv6 addresses without brackets.
-    pub host: Box<str>,
-    /// The port, also where it is the scheme's own.
-    pub port: u16,
-    /// What goes before every path: empty, or begins with a slash and does not end with one.
-    pub prefix: Box<str>,
-}
 
 /// A provider's configuration is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -145,6 +139,11 @@ impl Provider {
             host_in: (known.name == "vertex").then_some(vertex::host),
             is_regional: known.name.starts_with("bedrock"),
             sign: None,
+            api_key: None,
+            api_key_header: KEY_HEADERS
+                .iter()
+                .find(|(name, _)| *name == known.name)
+                .map(|(_, header)| HeaderName::from_static(header)),
             models: BTreeMap::new(),
         }
     }
@@ -204,6 +203,13 @@ impl Provider {
         self.hosts.extend(more.map(String::into_boxed_str));
         self.free |= changes.price == Some(Price::Free);
         self.models.clone_from(&changes.models);
+        match changes.credential() {
+            Ok((key, header)) => {
+                self.api_key = key;
+                self.api_key_header = header.or_else(|| self.api_key_header.take());
+            },
+            Err((field, problem)) => wrong(field, problem),
+        }
         if let Some(sign) = &changes.sign {
             let ways = [sign.env, sign.profile.is_some(), sign.web_identity];
             if ways.into_iter().filter(|way| *way).count() != 1 {
@@ -259,62 +265,15 @@ impl Provider {
     }
 }
 
-impl BaseUrl {
-    /// Parses `scheme://host[:port][/prefix]`.
-    ///
-    /// # Errors
-    /// What is wrong, in words for whoever wrote it.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let wrong =
-            |what: &str| format!("`{url}` {what}, expected one like https://llm.example.com");
-        let uri: Uri = url
-            .parse()
-            .map_err(|error| wrong(&format!("is not a URL ({error})")))?;
-        let tls = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return Err(wrong("does not begin with http:// or https://")),
-        };
-        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err("must not hold a user name or password".to_owned());
-        }
-        if uri.query().is_some() {
-            return Err(wrong("has a query"));
-        }
-        let host = authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']');
-        if host.is_empty() {
-            return Err(wrong("has no host"));
-        }
-        Ok(Self {
-            tls,
-            host: host.to_ascii_lowercase().into_boxed_str(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            prefix: Box::from(uri.path().trim_end_matches('/')),
-        })
-    }
-
-    /// A client's path behind the prefix; a version that ends the prefix is not repeated.
-    fn path<'a>(&self, path_and_query: &'a str) -> Cow<'a, str> {
-        if self.prefix.is_empty() {
-            return Cow::Borrowed(path_and_query);
-        }
-        let rest = path_and_query
-            .strip_prefix("/v1")
-            .filter(|_| self.prefix.ends_with("/v1"))
-            .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
-            .unwrap_or(path_and_query);
-        Cow::Owned(format!("{}{rest}", self.prefix))
-    }
-}
-
-/// Whether `host` is like `pattern`, in which one `*` stands for anything but nothing.
+/// Whether `host` is like `pattern`, in which one `*` stands for anything but nothing: in `*.` for
+/// any names, else for a part of one.
 fn matches(pattern: &str, host: &str) -> bool {
-    pattern.split_once('*').is_some_and(|(start, end)| {
-        host.len() > start.len() + end.len() && host.starts_with(start) && host.ends_with(end)
+    let parts = pattern.split_once('*');
+    parts.is_some_and(|(start, end)| {
+        let rest = host.strip_prefix(start);
+        let between = rest.and_then(|rest| rest.strip_suffix(end));
+        let is_any = start.is_empty() && end.starts_with('.');
+        between.is_some_and(|found| !found.is_empty() && (is_any || !found.contains('.')))
     })
 }
 
@@ -365,6 +324,7 @@ mod tests {
         for host in [
             "openai.com",
             "api.openai.com.evil.org",
+            "bedrock-runtime.a.b.amazonaws.com",
             ".openai.azure.com",
             "",
         ] {

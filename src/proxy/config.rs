@@ -2,11 +2,18 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        self, IntoDeserializer as _,
+        value::{self, StrDeserializer},
+    },
+};
 
 use crate::{
     base::units::{self, ByteSize},
     call::labels::{Label, Source},
+    net::Cidr,
 };
 
 /// The bounds of what is held at once. Beyond them calls wait or are refused, and are counted.
@@ -52,12 +59,56 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Identity {
-    /// The sources of labels that count for limits. Empty: all, on their word.
-    pub trusted: Vec<Source>,
-    /// A file with the keys that clients must show.
+    /// Whom to believe: sources of labels, and addresses.
+    pub trusted: Vec<Trusted>,
+    /// A file with the keys of which clients must show one.
     pub keys_file: Option<PathBuf>,
     /// Labels of every call that does not say otherwise.
     pub labels: BTreeMap<Label, String>,
+}
+
+/// What is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// Labels from there count for limits. If no source is named, all do, on their word.
+    Source(Source),
+    /// Whoever calls from there needs no client key, as if they had shown one.
+    Addresses(Cidr),
+}
+
+impl Identity {
+    /// The sources of labels that count for limits. Empty: all.
+    pub fn sources(&self) -> Vec<Source> {
+        let sources = self.trusted.iter().filter_map(|trusted| match trusted {
+            Trusted::Source(source) => Some(*source),
+            Trusted::Addresses(_) => None,
+        });
+        sources.collect()
+    }
+
+    /// Where callers need no client key.
+    pub fn addresses(&self) -> Vec<Cidr> {
+        let addresses = self.trusted.iter().filter_map(|trusted| match trusted {
+            Trusted::Source(_) => None,
+            Trusted::Addresses(range) => Some(*range),
+        });
+        addresses.collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Trusted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let word: StrDeserializer<'_, value::Error> = text.as_str().into_deserializer();
+        let source = Source::deserialize(word).map(Self::Source);
+        let addresses = || text.parse().map(Self::Addresses);
+        source.or_else(|_no_source| addresses()).map_err(|_neither| {
+            de::Error::custom(format!(
+                "`{text}` is neither a source of labels (key, header, path, baggage, body, static) \
+                 nor a range of addresses like 127.0.0.0/8"
+            ))
+        })
+    }
 }
 
 /// How Tollgate leaves.

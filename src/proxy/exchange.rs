@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Response};
 use super::{
     Proxy,
     attempts::Place,
+    authenticate::Caller,
     body::ResponseBody,
     flight::InFlight,
     guard::Guarded,
@@ -36,7 +37,7 @@ use crate::{
         labels::Labels,
         outcome::{Decision, End},
         refusal::Refusal,
-        span::{Event, Value},
+        span::{Event, KEY, Value},
         usage::Usage,
     },
     net::upstream::UpstreamError,
@@ -55,6 +56,7 @@ pub(super) struct Exchange {
     pub(super) method: Method,
     pub(super) route: Route,
     pub(super) labels: Labels,
+    pub(super) caller: Caller,
     pub(super) request: RequestFacts,
     /// What guards said of it, and left with it.
     pub(super) guarded: Guarded,
@@ -102,6 +104,7 @@ pub(super) struct Beginning {
     pub(super) method: Method,
     pub(super) route: Route,
     pub(super) labels: Labels,
+    pub(super) caller: Caller,
     pub(super) in_flight: InFlight,
 }
 
@@ -117,8 +120,13 @@ impl Exchange {
             method,
             route,
             labels,
+            caller,
             in_flight,
         } = beginning;
+        let attributes = match &caller.key {
+            Some(key) => vec![(KEY, Value::Text(key.name.as_str().into()))],
+            None => Vec::new(),
+        };
         Box::new(Self {
             proxy,
             live,
@@ -129,6 +137,7 @@ impl Exchange {
             method,
             route,
             labels,
+            caller,
             request: RequestFacts::default(),
             guarded: Guarded::default(),
             reservation: Reservation::default(),
@@ -147,7 +156,7 @@ impl Exchange {
             may_be_shy: false,
             error_type: None,
             events: Vec::new(),
-            attributes: Vec::new(),
+            attributes,
             in_flight,
             finished: false,
         })

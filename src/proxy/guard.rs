@@ -37,7 +37,7 @@ pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
         request: &exchange.request,
         known_as: exchange.asked_model(),
         spends: exchange.route.operation.spends,
-        trusted: &live.identity.trusted,
+        trusted: &live.trusted,
     };
     let answer = live.guards.ask(&asked, now(exchange));
     // The exchange owns them from here on, so that a client who leaves now gives them back.

@@ -83,7 +83,7 @@ pub(super) fn to_client(headers: HeaderMap) -> HeaderMap {
 
 /// Hands over every header in order; a further value of a name comes without it in the map's own
 /// iterator.
-fn each(headers: HeaderMap, mut take: impl FnMut(&HeaderName, HeaderValue)) {
+pub(super) fn each(headers: HeaderMap, mut take: impl FnMut(&HeaderName, HeaderValue)) {
     let mut last = None;
     for (name, value) in headers {
         if name.is_some() {

@@ -6,9 +6,14 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName};
 
 use super::{config::Identity, headers::OURS};
-use crate::call::labels::{Label, Labels, Source};
+use crate::{
+    call::labels::{Label, Labels, Source},
+    identity::ClientKey,
+};
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+/// What a client key is called in the path's segment.
+const KEY: &str = "key";
 const TAGS: HeaderName = HeaderName::from_static("x-tollgate-tags");
 
 /// Keys of W3C baggage that name a label, besides `tollgate.<label>`.
@@ -27,14 +32,29 @@ const BAGGAGE_KEYS: &[(&str, Label)] = &[
 ];
 
 /// Reads every source that is not the body. `segment` is what stands between `/~` and the next
-/// slash of the path.
-pub(super) fn labels(headers: &HeaderMap, segment: Option<&str>, identity: &Identity) -> Labels {
+/// slash of the path; `key` is the client's.
+pub(super) fn labels(
+    headers: &HeaderMap,
+    segment: Option<&str>,
+    key: Option<&ClientKey>,
+    identity: &Identity,
+) -> Labels {
     let mut labels = Labels::default();
+    if let Some(key) = key {
+        for (label, value) in &key.labels {
+            labels.set(*label, value, Source::Key);
+        }
+        for (tag, value) in &key.tags {
+            labels.tag(tag, value);
+        }
+    }
     if headers.keys().any(|name| name.as_str().starts_with(OURS)) {
         from_headers(&mut labels, headers);
     }
     for (key, value) in segment.into_iter().flat_map(|segment| pairs(segment, ';')) {
         match Label::named(&key) {
+            // Whoever has it can spend: it is no tag.
+            None if key == KEY => {},
             Some(label) => labels.set(label, &value, Source::Path),
             None => labels.tag(&key, &value),
         }
@@ -46,6 +66,12 @@ pub(super) fn labels(headers: &HeaderMap, segment: Option<&str>, identity: &Iden
         labels.set(*label, value, Source::Static);
     }
     labels
+}
+
+/// The client key in the path's segment.
+pub(super) fn key_in_path(segment: &str) -> Option<Cow<'_, str>> {
+    let mut keys = pairs(segment, ';').filter(|(name, _)| name == KEY);
+    keys.next().map(|(_, key)| key)
 }
 
 fn from_headers(labels: &mut Labels, headers: &HeaderMap) {
@@ -135,7 +161,8 @@ mod tests {
         ]);
         let labels = labels(
             &headers,
-            Some("agent=path;user=u%2F1;ticket=9"),
+            Some("agent=path;user=u%2F1;ticket=9;key=tg_1"),
+            None,
             &Identity::default(),
         );
         assert_eq!(labels.get(Label::Agent), Some("header"));
@@ -147,6 +174,7 @@ mod tests {
         );
         assert_eq!(labels.tag_value("cost-centre"), Some("7"));
         assert_eq!(labels.tag_value("ticket"), Some("9"));
+        assert_eq!(labels.tag_value("key"), None);
     }
 
     #[test]
@@ -162,7 +190,7 @@ mod tests {
             labels: [(Label::Project, String::from("shop"))].into(),
             ..Identity::default()
         };
-        let labels = labels(&HeaderMap::new(), None, &identity);
+        let labels = labels(&HeaderMap::new(), None, None, &identity);
         assert_eq!(labels.get(Label::Project), Some("shop"));
     }
 }

@@ -6,13 +6,19 @@ use std::{collections::HashMap, sync::Arc};
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 
 use super::{
+    authenticate::Door,
     config::{Identity, Limits},
+    entrust::Credential,
     flight::Places,
     peek::Bounds,
 };
 use crate::{
-    call::refusal::{Reason, Refusal},
+    call::{
+        labels::Source,
+        refusal::{Reason, Refusal},
+    },
     guard::Guards,
+    identity::KeysFile,
     net::{aws::Keyring, connect::Origin},
     pipeline::Propagation,
     policy::{self, Cut, Engine, Unbounded, Unmetered},
@@ -30,6 +36,9 @@ pub struct Live {
     pub(super) engine: Engine,
     pub(super) guards: Guards,
     pub(super) identity: Identity,
+    /// The sources of labels that count for limits. Empty: all.
+    pub(super) trusted: Vec<Source>,
+    pub(super) door: Door,
     pub(super) bounds: Bounds,
     pub(super) places: Places,
     /// `tracing.propagation`.
@@ -53,7 +62,16 @@ pub struct Destination {
     pub(super) server_address: Arc<str>,
     /// What its requests are signed again with, if they are.
     pub(super) keyring: Option<Arc<Keyring>>,
+    /// Tollgate's own key for it, if there is one.
+    pub(super) credential: Option<Arc<Credential>>,
     origin: Origin,
+}
+
+/// What its requests are sent on with that is Tollgate's own.
+#[derive(Clone, Debug)]
+struct Own {
+    keyring: Option<Arc<Keyring>>,
+    credential: Option<Arc<Credential>>,
 }
 
 /// The parts of a snapshot.
@@ -77,6 +95,8 @@ pub struct Parts<'a> {
     pub propagation: Propagation,
     /// The keys that requests to a provider are signed with, by its name.
     pub keyrings: HashMap<Arc<str>, Arc<Keyring>>,
+    /// The keys of which clients must show one.
+    pub keys: Option<Arc<KeysFile>>,
 }
 
 impl Live {
@@ -92,11 +112,15 @@ impl Live {
             limits,
             propagation,
             keyrings,
+            keys,
         } = parts;
-        let keys = |provider: &Arc<Provider>| keyrings.get(&provider.name).cloned();
+        let own = |provider: &Arc<Provider>| Own {
+            keyring: keyrings.get(&provider.name).cloned(),
+            credential: Credential::of(provider).map(Arc::new),
+        };
         let destinations = providers
             .iter()
-            .filter_map(|provider| Destination::of(provider, keys(provider)))
+            .filter_map(|provider| Destination::of(provider, own(provider)))
             .map(|to| (Arc::clone(&to.provider.name), Arc::new(to)))
             .collect();
         Self {
@@ -105,6 +129,11 @@ impl Live {
             pricing,
             engine,
             guards,
+            trusted: identity.sources(),
+            door: Door {
+                keys,
+                trusted: identity.addresses(),
+            },
             identity,
             bounds: Bounds {
                 each: limits.peek.as_u64(),
@@ -148,6 +177,11 @@ impl Live {
         all.filter_map(|(name, to)| Some((name, to.keyring.as_ref()?)))
     }
 
+    /// The file with the keys of which clients must show one, if there is one.
+    pub const fn keys_file(&self) -> Option<&Arc<KeysFile>> {
+        self.door.keys.as_ref()
+    }
+
     /// Whether there is a provider of that name.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.providers.named(name).is_some()
@@ -188,8 +222,8 @@ impl Live {
 }
 
 impl Destination {
-    fn of(provider: &Arc<Provider>, keyring: Option<Arc<Keyring>>) -> Option<Self> {
-        Self::new(provider, provider.base.as_ref()?, keyring)
+    fn of(provider: &Arc<Provider>, own: Own) -> Option<Self> {
+        Self::new(provider, provider.base.as_ref()?, own)
     }
 
     /// The same provider at another host.
@@ -198,18 +232,23 @@ impl Destination {
             host: Box::from(host),
             ..self.provider.base.clone()?
         };
-        Self::new(&self.provider, &base, self.keyring.clone())
+        let own = Own {
+            keyring: self.keyring.clone(),
+            credential: self.credential.clone(),
+        };
+        Self::new(&self.provider, &base, own)
     }
 
-    fn new(
-        provider: &Arc<Provider>,
-        base: &BaseUrl,
-        keyring: Option<Arc<Keyring>>,
-    ) -> Option<Self> {
+    fn new(provider: &Arc<Provider>, base: &BaseUrl, own: Own) -> Option<Self> {
         let origin = origin(base)?;
+        let Own {
+            keyring,
+            credential,
+        } = own;
         Some(Self {
             server_address: Arc::from(origin.host()),
             keyring,
+            credential,
             origin,
             provider: Arc::clone(provider),
         })

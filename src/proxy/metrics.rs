@@ -44,6 +44,7 @@ pub struct Metrics {
     blocked: IntCounterVec,
     unmetered: IntCounterVec,
     guards: IntCounterVec,
+    strangers: IntCounterVec,
     overhead: Histogram,
     in_flight: IntGauge,
     /// Values of `error_type` and `by` that are told apart.
@@ -163,10 +164,7 @@ impl Metrics {
                 "Tokens; cache_read, cache_write and reasoning are parts of input and output.",
                 &["provider", "model", "agent_name", "type"],
             )?,
-            cost: CounterVec::new(
-                Opts::new("tollgate_cost_usd_total", "What calls cost, in US dollars."),
-                TRIPLE,
-            )?,
+            cost: cost()?,
             retries: Retries::new(registry)?,
             errors: counter(
                 "tollgate_errors_total",
@@ -184,6 +182,7 @@ impl Metrics {
                 &["reason"],
             )?,
             guards: guard_actions()?,
+            strangers: strangers()?,
             overhead: Histogram::with_opts(
                 HistogramOpts::new(
                     "tollgate_overhead_seconds",
@@ -196,7 +195,7 @@ impl Metrics {
             blockers: Names::default(),
             series: DashMap::new(),
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 12] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
             Box::new(metrics.first_tokens.clone()),
@@ -204,6 +203,7 @@ impl Metrics {
             Box::new(metrics.cost.clone()),
             Box::new(metrics.errors.clone()),
             Box::new(metrics.blocked.clone()),
+            Box::new(metrics.strangers.clone()),
             Box::new(metrics.unmetered.clone()),
             Box::new(metrics.guards.clone()),
             Box::new(metrics.overhead.clone()),
@@ -278,6 +278,11 @@ impl Metrics {
         self.guards.with_label_values(&[by, action]).inc();
     }
 
+    /// Counts a call without a valid client key.
+    pub(super) fn stranger(&self, reason: &str) {
+        self.strangers.with_label_values(&[reason]).inc();
+    }
+
     /// Takes down what was added before a request was sent.
     pub(super) fn overhead(&self, added: Duration) {
         self.overhead.observe(added.as_secs_f64());
@@ -328,6 +333,17 @@ impl Metrics {
 fn guard_actions() -> Result<IntCounterVec, prometheus::Error> {
     let described = Opts::new("tollgate_guard_actions_total", "What guards did to calls.");
     IntCounterVec::new(described, &["guard", "action"])
+}
+
+fn cost() -> Result<CounterVec, prometheus::Error> {
+    let described = Opts::new("tollgate_cost_usd_total", "What calls cost, in US dollars.");
+    CounterVec::new(described, TRIPLE)
+}
+
+fn strangers() -> Result<IntCounterVec, prometheus::Error> {
+    let help = "Calls refused for want of a valid client key, by what was wrong.";
+    let name = "tollgate_client_key_failures_total";
+    IntCounterVec::new(Opts::new(name, help), &["reason"])
 }
 
 /// For display only: what is charged is counted in integers elsewhere.

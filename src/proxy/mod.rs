@@ -1,6 +1,6 @@
 //! The data plane: its files are verbs, in the order a call meets them.
 //!
-//! `serve` → `route` → `identify` → `sign` → `peek` → `guard` → `admit` (what is set aside: `reserve`) → `forward` →
+//! `serve` → `begin`: `authenticate` → `route` → `identify` → `entrust` → `sign` → `peek` → `guard` → `admit` (what is set aside: `reserve`) → `forward` →
 //! `tap`, in which `observe` reads what passes (`events`), until its end or an `interrupt` →
 //! `finish` (`account`: what it is charged). One [`Exchange`] goes along the whole way; `reply`
 //! words every refusal.
@@ -8,9 +8,12 @@
 mod account;
 mod admit;
 mod attempts;
+mod authenticate;
+mod begin;
 mod body;
 pub mod config;
 mod document;
+mod entrust;
 mod events;
 mod exchange;
 mod fees;
@@ -40,24 +43,24 @@ mod tap;
 mod trace;
 mod upgrade;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashSet;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_ENCODING, request::Parts};
+use http::{Request, Response, StatusCode, header::CONTENT_ENCODING, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
-    base::{
-        clock::{Clock, Timestamp},
-        id::RequestId,
-    },
+    base::clock::{Clock, Timestamp},
     call::{
         facts::Spends,
         outcome::Kind,
@@ -72,16 +75,15 @@ use crate::{
     pipeline::Pipeline,
     policy::JournalDown,
     pricing::Estimator,
-    provider::OpenAi,
 };
 use attempts::Attempts;
-use exchange::{Beginning, Exchange};
+use authenticate::Strangers;
+use exchange::Exchange;
 use flight::Flights;
 use interrupt::Interrupts;
 use later::Later;
 use observe::Observer;
 use peek::{Guarded, Peeked, Room, read_reduced, read_request, read_scanned};
-use reply::Style;
 use tap::Tap;
 
 pub use body::ResponseBody;
@@ -105,6 +107,7 @@ pub struct Proxy {
     estimator: Estimator,
     /// Providers that refused `stream_options`: they are not asked for usage again.
     shy: DashSet<Arc<str>>,
+    strangers: Strangers,
     /// The process is about to end: calls that end now are cut by us.
     leaving: AtomicBool,
 }
@@ -139,6 +142,7 @@ impl Proxy {
             attempts: Attempts::default(),
             estimator: Estimator::default(),
             shy: DashSet::new(),
+            strangers: Strangers::default(),
             leaving: AtomicBool::new(false),
         }
     }
@@ -181,11 +185,15 @@ impl Proxy {
 
 impl Worker {
     /// Carries one call: the way of a request.
-    pub async fn call(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn call(
+        &self,
+        mut request: Request<Incoming>,
+        peer: Option<IpAddr>,
+    ) -> Response<ResponseBody> {
         let client =
             headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
-        let mut exchange = match self.begin(&parts) {
+        let mut exchange = match self.begin(&parts, peer) {
             Ok(exchange) => exchange,
             Err(refused) => return *refused,
         };
@@ -193,46 +201,6 @@ impl Worker {
             Ok(response) => respond(exchange, response, client),
             Err(refusal) => exchange.refuse(refusal),
         }
-    }
-
-    /// Route, labels, trace: everything that the head says.
-    fn begin(&self, parts: &Parts) -> Result<Box<Exchange>, Box<Response<ResponseBody>>> {
-        let proxy = &self.proxy;
-        let (start, began) = (proxy.clock.wall(), proxy.clock.mono());
-        let live = proxy.live.load_full();
-        let request_id = RequestId::new(start);
-        let routed = route::route(&live, parts)
-            .and_then(|route| Ok((route, proxy.flights.enter(live.places)?)));
-        let (mut route, in_flight) = routed.map_err(|refusal| {
-            proxy.metrics.turned_away(&refusal);
-            let id = request_id.to_string();
-            let style = Style {
-                dialect: &OpenAi::Current,
-                exhausted_status: Reason::Exhausted.status(),
-            };
-            let mut response = reply::refusal(&refusal, style, start, &id);
-            if let Ok(id) = HeaderValue::try_from(id) {
-                response.headers_mut().insert(headers::REQUEST_ID, id);
-            }
-            Box::new(response.map(ResponseBody::ours))
-        })?;
-        if headers::is_upgrade(&parts.headers) {
-            route.operation = upgrade::operation(&route, &parts.headers);
-        }
-        let segment = route.segment.as_deref();
-        let labels = identify::labels(&parts.headers, segment, &live.identity);
-        Ok(Exchange::begin(Beginning {
-            proxy: Arc::clone(proxy),
-            request_id,
-            trace: trace::Context::of(&parts.headers, &live.propagation.formats),
-            start,
-            began,
-            method: parts.method.clone(),
-            route,
-            labels,
-            in_flight,
-            live,
-        }))
     }
 
     /// Reads what must be read, asks the rules, and sends the request.
@@ -244,6 +212,7 @@ impl Worker {
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let operation = exchange.route.operation;
         let signs = self.proxy.attempts.signs(exchange, &parts.headers);
+        entrust::entrust(exchange, &mut parts)?;
         sign::again(exchange, &mut parts)?;
         if operation.kind == Kind::Http && exchange.signing.is_none() {
             exchange.link(&signs, body.is_end_stream().then_some(b""));

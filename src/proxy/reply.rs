@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
-use super::headers::{BLOCKED_BY, RESET, RETRY_AFTER_MS, SHOULD_RETRY};
+use super::headers::{BLOCKED_BY, REQUEST_ID, RESET, RETRY_AFTER_MS, SHOULD_RETRY};
 use crate::{
-    base::clock::Timestamp,
+    base::{clock::Timestamp, id::RequestId},
     call::refusal::{Reason, Refusal},
-    provider::Dialect,
+    provider::{Dialect, OpenAi},
 };
 
 /// Over 120 s official SDKs do not even wait once; some sleep for as long as they are told, so that
@@ -27,6 +27,20 @@ pub(super) struct Style {
     pub(super) dialect: &'static dyn Dialect,
     /// The status of an exhausted budget: `budgets.status`.
     pub(super) exhausted_status: u16,
+}
+
+/// The response to a request that is of no known dialect.
+pub(super) fn turned_away(why: &Refusal, now: Timestamp, request_id: RequestId) -> Response<Bytes> {
+    let style = Style {
+        dialect: &OpenAi::Current,
+        exhausted_status: Reason::Exhausted.status(),
+    };
+    let id = request_id.to_string();
+    let mut response = refusal(why, style, now, &id);
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
 }
 
 /// The response that a refusal becomes, without the headers that every response gets.
@@ -89,6 +103,10 @@ pub(super) fn refusal(
         },
         Reason::Denied => {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        },
+        Reason::Unauthorized => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         },
         Reason::Overload | Reason::Ledger => {
             headers.insert(RETRY_AFTER, HeaderValue::from(1));

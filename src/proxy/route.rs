@@ -45,7 +45,7 @@ pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
 }
 
 /// Takes `/~agent=a;user=u` off the front of a path.
-fn identity(path: &str) -> (Option<&str>, &str) {
+pub(super) fn identity(path: &str) -> (Option<&str>, &str) {
     let Some(rest) = path.strip_prefix("/~") else {
         return (None, path);
     };

@@ -39,6 +39,7 @@ pub async fn serve(
         },
         () = &mut draining => return,
     };
+    let peer = socket.peer_addr().map(|peer| peer.ip()).ok();
     let in_request = InRequest::default();
     let socket = TokioIo::new(Patient::new(socket, HEAD_PATIENCE, in_request.clone()));
     let goes_on = Arc::new(Mutex::new(None));
@@ -51,7 +52,7 @@ pub async fn serve(
             in_request.begin();
             // Frames of HTTP/2 come at any time, so that nothing can be told from silence.
             let one_at_a_time = request.version() < Version::HTTP_2;
-            let mut response = worker.call(request).await;
+            let mut response = worker.call(request, peer).await;
             let upgraded = response.extensions_mut().remove::<GoesOn>();
             let is_upgraded = upgraded.is_some();
             if is_upgraded {

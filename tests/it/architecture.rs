@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("analysis", &["base", "call"]),
     ("guard", &["base", "call", "policy"]),
     ("net", &["base"]),
+    ("identity", &["base", "call"]),
     ("store", &["base", "call"]),
     ("ledger", &["base", "call", "policy"]),
     ("pipeline", &["base", "call", "net", "store"]),
@@ -27,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "base", "call", "provider", "pricing", "policy", "guard", "ledger", "net", "pipeline",
+            "identity",
         ],
     ),
     (
@@ -40,7 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "config",
         &[
             "base", "call", "provider", "pricing", "policy", "guard", "ledger", "net", "store",
-            "pipeline", "proxy",
+            "pipeline", "proxy", "identity",
         ],
     ),
 ];

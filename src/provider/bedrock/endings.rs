@@ -28,6 +28,7 @@ const METRICS: &str = "amazon-bedrock-invocationMetrics";
 pub(super) const fn type_of(reason: Reason) -> &'static str {
     match reason {
         Reason::Exhausted | Reason::Denied => "AccessDeniedException",
+        Reason::Unauthorized => "UnrecognizedClientException",
         Reason::Busy | Reason::Rate => "ThrottlingException",
         Reason::BadRequest | Reason::HeadersTooLarge | Reason::TooSlow => "ValidationException",
         Reason::NotFound => "ResourceNotFoundException",

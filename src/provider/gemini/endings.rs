@@ -13,6 +13,7 @@ pub(super) fn error(status: u16, refusal: &Refusal) -> Value {
     let word = match refusal.reason {
         Reason::Exhausted | Reason::Busy | Reason::Rate => "RESOURCE_EXHAUSTED",
         Reason::Denied => "PERMISSION_DENIED",
+        Reason::Unauthorized => "UNAUTHENTICATED",
         Reason::BadRequest | Reason::HeadersTooLarge => "INVALID_ARGUMENT",
         Reason::NotFound => "NOT_FOUND",
         Reason::BadGateway | Reason::Overload | Reason::Ledger => "UNAVAILABLE",

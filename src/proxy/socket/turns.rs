@@ -22,6 +22,7 @@ use crate::{
     provider::{Heard, Said, Session, Socket, StreamState, wire::websocket::Content},
     proxy::{
         Proxy, admit,
+        authenticate::Caller,
         exchange::{Beginning, Exchange},
         observe::Progress as _,
         route::Route,
@@ -56,6 +57,7 @@ struct From {
     method: http::Method,
     route: Route,
     labels: Labels,
+    caller: Caller,
 }
 
 /// One response.
@@ -107,6 +109,7 @@ impl Turns {
                 method: exchange.method.clone(),
                 route,
                 labels: exchange.labels.clone(),
+                caller: exchange.caller.clone(),
             },
             waiting: VecDeque::new(),
             open: Vec::new(),
@@ -380,31 +383,29 @@ impl Turns {
     }
 
     fn begin(&self, mut request: RequestFacts) -> Result<Turn, Refusal> {
-        let From {
-            proxy,
-            trace,
-            method,
-            route,
-            labels,
-        } = &self.from;
+        let from = &self.from;
+        let proxy = &from.proxy;
         if self.waiting.len() + self.open.len() >= MOST {
             let message =
                 format!("Tollgate is full: {MOST} responses of this socket are under way.");
             return Err(Refusal::new(Reason::Overload, "overload", message));
         }
         let live = proxy.live.load_full();
-        let in_flight = proxy.flights.enter(live.places)?;
         let (start, began) = (proxy.clock.wall(), proxy.clock.mono());
+        let still = live.door.still(&from.caller, start);
+        still.map_err(|stranger| proxy.turn_away(stranger, None))?;
+        let in_flight = proxy.flights.enter(live.places)?;
         let mut exchange = Exchange::begin(Beginning {
             proxy: Arc::clone(proxy),
             live,
             request_id: RequestId::new(start),
-            trace: trace.within(),
+            trace: from.trace.within(),
             start,
             began,
-            method: method.clone(),
-            route: route.clone(),
-            labels: labels.clone(),
+            method: from.method.clone(),
+            route: from.route.clone(),
+            labels: from.labels.clone(),
+            caller: from.caller.clone(),
             in_flight,
         });
         for (label, value) in std::mem::take(&mut request.labels) {

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod exec;
+mod keys;
 mod kill;
 mod mock;
 mod program;

@@ -2,7 +2,7 @@
 
 use std::{fs, io, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
 
-use tollgate::config::{Config, Sources, Watch};
+use tollgate::config::{self, Config, Sources, Watch};
 
 const SOURCES: Sources<'static> = Sources {
     variable: &|_| None,
@@ -53,7 +53,7 @@ async fn edits_are_seen_in_place_by_replacement_and_by_a_swapped_link() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tollgate.yaml");
     fs::write(&path, FIRST).unwrap();
-    let mut watch = Watch::new(&path, FIRST).unwrap();
+    let mut watch = Watch::new(&path, FIRST, &[]).unwrap();
     fs::write(&path, yaml(2)).unwrap();
     until(&mut watch, 2).await;
     replace(&path, &yaml(3));
@@ -72,7 +72,7 @@ async fn edits_are_seen_in_place_by_replacement_and_by_a_swapped_link() {
     let path = mount.path().join("tollgate.yaml");
     symlink("..v1", mount.path().join("..data")).unwrap();
     symlink("..data/tollgate.yaml", &path).unwrap();
-    let mut watch = Watch::new(&path, &yaml(4)).unwrap();
+    let mut watch = Watch::new(&path, &yaml(4), &[]).unwrap();
     symlink("..v2", mount.path().join("..data_tmp")).unwrap();
     fs::rename(mount.path().join("..data_tmp"), mount.path().join("..data")).unwrap();
     until(&mut watch, 5).await;
@@ -83,7 +83,7 @@ async fn a_bad_edit_is_told_with_its_place_and_the_next_good_one_comes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tollgate.yaml");
     fs::write(&path, FIRST).unwrap();
-    let mut watch = Watch::new(&path, FIRST).unwrap();
+    let mut watch = Watch::new(&path, FIRST, &[]).unwrap();
     for (bad, place) in [
         (
             "limits: {headers: many}",
@@ -110,7 +110,7 @@ async fn an_edit_is_reported_without_waiting_for_a_look() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tollgate.yaml");
     fs::write(&path, FIRST).unwrap();
-    let mut watch = Watch::new(&path, FIRST).unwrap();
+    let mut watch = Watch::new(&path, FIRST, &[]).unwrap();
     replace(&path, &yaml(2));
     let seen = tokio::time::timeout(Duration::from_secs(20), until(&mut watch, 2)).await;
     assert_eq!(seen, Ok(()));
@@ -121,7 +121,7 @@ async fn sighup_reloads_even_what_did_not_change() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tollgate.yaml");
     fs::write(&path, FIRST).unwrap();
-    let mut watch = Watch::new(&path, FIRST).unwrap();
+    let mut watch = Watch::new(&path, FIRST, &[]).unwrap();
     let pid = std::process::id().to_string();
     let sent = Command::new("sh")
         .args(["-c", &format!("kill -HUP {pid}")])
@@ -129,4 +129,39 @@ async fn sighup_reloads_even_what_did_not_change() {
     assert!(sent.unwrap().success());
     let config = tokio::time::timeout(Duration::from_secs(20), next(&mut watch)).await;
     assert_eq!(config.unwrap().limits.headers, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_file_that_a_value_is_from_is_an_edit() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, value) = (
+        directory.path().join("t.yaml"),
+        directory.path().join("value"),
+    );
+    let text = format!("limits: {{headers: \"${{file:{}}}\"}}", value.display());
+    fs::write(&path, &text).unwrap();
+    fs::write(&value, "1").unwrap();
+    let loaded = config::load(Some(&path), &Sources::SYSTEM).unwrap();
+    let document = loaded.document.unwrap();
+    // Before anybody watches.
+    fs::write(&value, "12").unwrap();
+    let mut watch = Watch::new(&path, document.text(), document.files()).unwrap();
+    // SIGHUP of another test has the last one read again.
+    let mut headers = async || {
+        let next = tokio::time::timeout(Duration::from_mins(5), watch.next(&Sources::SYSTEM)).await;
+        let loaded = next.expect("nothing is noticed");
+        loaded
+            .map(|loaded| loaded.config.limits.headers)
+            .map_err(|error| error.to_string())
+    };
+    while headers().await != Ok(12) {}
+    replace(&value, "13");
+    while headers().await != Ok(13) {}
+    fs::remove_file(&value).unwrap();
+    while !headers()
+        .await
+        .is_err_and(|error| error.contains("cannot read the file"))
+    {}
+    fs::write(&value, "14").unwrap();
+    while headers().await != Ok(14) {}
 }

@@ -15,6 +15,7 @@ mod endpoints;
 mod estimates;
 mod heads;
 mod hosts;
+mod keys;
 mod kills;
 mod later;
 mod limits;

@@ -27,7 +27,7 @@ impl Process {
     pub(super) fn start(directory: &Path, yaml: &str) -> Self {
         let mut child = command(directory, yaml)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(directory.join("log")).unwrap())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

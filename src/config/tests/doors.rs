@@ -1,0 +1,33 @@
+//! Who is let in, and what of it nobody can have meant.
+
+use super::{assert_problem, problems};
+
+#[test]
+fn doors_that_nobody_can_pass_are_told() {
+    let ours = "providers: {openai: {api_key: k}}";
+    let begins = "t.yaml:1:31: providers.openai.api_key: ";
+    assert_problem(ours, begins, "nobody is known");
+    let by_address = format!("{ours}\nidentity: {{trusted: [127.0.0.0/8]}}");
+    assert_eq!(problems(&by_address), <[String; 0]>::default());
+    assert_problem(
+        "identity: {keys_file: /nowhere}",
+        "t.yaml:1:23: warning: identity.keys_file: ",
+        "cannot read the file /nowhere",
+    );
+    assert_problem(
+        "identity: {trusted: [key]}",
+        "t.yaml:1:12: warning: identity.trusted: ",
+        "no call has labels from a `key`",
+    );
+    assert_problem(
+        "identity: {trusted: [head]}",
+        "t.yaml:1:22: identity.trusted[0]: ",
+        "`head` is neither a source",
+    );
+    // Addresses alone say nothing of labels.
+    assert_problem(
+        "budgets: {per_user: 1}\nidentity: {trusted: ['::1']}",
+        "t.yaml:1:21: warning: budgets.per_user: ",
+        "does not bound",
+    );
+}

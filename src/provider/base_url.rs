@@ -1,0 +1,70 @@
+//! Where a provider is: its base URL.
+
+use std::borrow::Cow;
+
+use http::Uri;
+
+/// The address of a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Host without port, in lower case; IPv6 addresses without brackets.
+    pub host: Box<str>,
+    /// The port, also where it is the scheme's own.
+    pub port: u16,
+    /// What goes before every path: empty, or begins with a slash and does not end with one.
+    pub prefix: Box<str>,
+}
+
+impl BaseUrl {
+    /// Parses `scheme://host[:port][/prefix]`.
+    ///
+    /// # Errors
+    /// What is wrong, in words for whoever wrote it.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let wrong =
+            |what: &str| format!("`{url}` {what}, expected one like https://llm.example.com");
+        let uri: Uri = url
+            .parse()
+            .map_err(|error| wrong(&format!("is not a URL ({error})")))?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(wrong("does not begin with http:// or https://")),
+        };
+        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err("must not hold a user name or password".to_owned());
+        }
+        if uri.query().is_some() {
+            return Err(wrong("has a query"));
+        }
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        if host.is_empty() {
+            return Err(wrong("has no host"));
+        }
+        Ok(Self {
+            tls,
+            host: host.to_ascii_lowercase().into_boxed_str(),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            prefix: Box::from(uri.path().trim_end_matches('/')),
+        })
+    }
+
+    /// A client's path behind the prefix; a version that ends the prefix is not repeated.
+    pub(super) fn path<'a>(&self, path_and_query: &'a str) -> Cow<'a, str> {
+        if self.prefix.is_empty() {
+            return Cow::Borrowed(path_and_query);
+        }
+        let rest = path_and_query
+            .strip_prefix("/v1")
+            .filter(|_| self.prefix.ends_with("/v1"))
+            .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+            .unwrap_or(path_and_query);
+        Cow::Owned(format!("{}{rest}", self.prefix))
+    }
+}
