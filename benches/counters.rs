@@ -113,17 +113,17 @@ fn call(engine: &Engine, user: u32) {
         operation: Some("chat"),
         provider: "openai",
         model: Some("gpt-4o"),
+        route: "chat",
+        key: None,
+        workload: None,
         labels: &labels,
     };
     let mut matched = engine.matched(&subject, now).unwrap();
     assert!(engine.recalling(&mut matched, now).is_none());
     let amounts = Amounts::of(Usd::from_nanos(20_000_000), 2_000);
     let hold = engine.admit(matched, amounts, &subject, now).unwrap();
-    hold.settle(Charge {
-        usd: Some(Usd::from_nanos(10_000_000)),
-        tokens: Some(1_000),
-        source: UsageSource::Reported,
-    });
+    let cost = Some(Usd::from_nanos(10_000_000));
+    hold.settle(Charge::of(cost, 900, 100, UsageSource::Reported));
 }
 
 /// Resident memory, from `/proc`.

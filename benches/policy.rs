@@ -58,14 +58,14 @@ fn limits(criterion: &mut Criterion) {
         operation: Some("chat"),
         provider: "openai",
         model: Some("gpt-4o"),
+        route: "chat",
+        key: None,
+        workload: None,
         labels: &labels,
     };
     let amounts = Amounts::of(Usd::from_nanos(20_000_000), 2_000);
-    let charge = Charge {
-        usd: Some(Usd::from_nanos(10_000_000)),
-        tokens: Some(1_000),
-        source: UsageSource::Reported,
-    };
+    let cost = Some(Usd::from_nanos(10_000_000));
+    let charge = Charge::of(cost, 900, 100, UsageSource::Reported);
     let call = |engine: &Engine| {
         let mut matched = engine.matched(&subject, NOW).unwrap();
         assert!(engine.recalling(&mut matched, NOW).is_none());

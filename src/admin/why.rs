@@ -172,6 +172,7 @@ impl Decision {
             usd,
             tokens,
             source,
+            ..
         } = charge;
         self.charged = Some(Charged {
             usd,

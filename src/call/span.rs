@@ -119,7 +119,7 @@ pub const BUDGET_CHARGED: &str = "tollgate.budget.charged.usd";
 /// written.
 pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";
 
-/// The name of the client key that the call was made with.
+/// The name of the client key that the call was made with, else a hash of the provider's credential.
 pub const KEY: &str = "tollgate.key";
 
 /// Attribute: the counters of rate limits that were looked at, in words.

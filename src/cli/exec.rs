@@ -27,7 +27,7 @@ use crate::{
     ledger::ClaimError,
     net::config::Listen,
     pipeline::ProcessorConfig,
-    policy::{LimitConfig, Match, Name, OnExhausted, RuleConfig, Window},
+    policy::{Count, LimitConfig, Match, Name, OnExhausted, RuleConfig, Window},
     store::Reader,
 };
 use child::Child;
@@ -151,6 +151,7 @@ fn rule(limit: Usd) -> Result<RuleConfig, Failure> {
             usd: Some(limit),
             ..LimitConfig::default()
         },
+        count: Count::default(),
         on_exhausted: OnExhausted::Clamp,
         missing: None,
     })

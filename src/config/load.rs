@@ -85,8 +85,10 @@ pub fn locate(named: Option<PathBuf>) -> Option<PathBuf> {
 /// It cannot be read, or something in it is wrong.
 pub fn load(path: Option<&Path>, sources: &Sources<'_>) -> Result<Loaded, LoadError> {
     let Some(path) = path else {
+        let mut config = Config::default();
+        config.identity.located(sources.variable);
         return Ok(Loaded {
-            config: Config::default(),
+            config,
             document: None,
             warnings: Vec::new(),
         });
@@ -142,13 +144,14 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
         },
     };
     problems.append(&mut expand(&mut root, &noting));
-    let config: Config = match read(&root) {
+    let mut config: Config = match read(&root) {
         Ok(config) => config,
         Err(mut more) => {
             problems.append(&mut more);
             return Err(invalid(problems));
         },
     };
+    config.identity.located(sources.variable);
     let document = Document::new(file, text, files.into_inner(), root);
     let found = check(&config, sources);
     problems.extend(found.into_iter().map(|problem| document.located(problem)));

@@ -9,11 +9,10 @@ use std::{
 use super::{
     Config,
     problem::{Problem, suggestion},
-    summary,
 };
 use crate::{
     base::money::Usd,
-    policy::{Match, Per},
+    policy::{LimitConfig, Match, Per},
     provider::Providers,
 };
 
@@ -88,24 +87,29 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
         not_negative(format!("budgets.rules[{index}].limit.usd"), rule.limit.usd);
     }
     for (index, rule) in config.budgets.rules.iter().enumerate() {
-        let limit = rule.limit;
-        if limit.usd.is_none() && limit.tokens.is_none() && limit.requests.is_none() {
+        if rule.limit == LimitConfig::default() {
             problems.push(
-                Problem::error(format!("budgets.rules[{index}].limit"), "it limits nothing")
-                    .help("give it one of usd, tokens, requests, like {usd: 4.50}"),
+                Problem::error(format!("budgets.rules[{index}].limit"), "it limits nothing").help(
+                    "give it one of usd, tokens, input_tokens, output_tokens, requests, like \
+                     {usd: 4.50}",
+                ),
             );
         }
     }
     for (index, rule) in config.rate_limits.iter().enumerate() {
-        let limits = (
-            rule.requests_per_minute,
+        let limits = [
+            rule.requests_per_minute.map(u64::from),
             rule.tokens_per_minute,
+            rule.input_tokens_per_minute,
+            rule.output_tokens_per_minute,
             rule.concurrent,
-        );
-        if limits == (None, None, None) {
+        ];
+        if limits == [None; 5] {
             problems.push(
-                Problem::error(format!("rate_limits[{index}]"), "it limits nothing")
-                    .help("give it one of requests_per_minute, tokens_per_minute, concurrent"),
+                Problem::error(format!("rate_limits[{index}]"), "it limits nothing").help(
+                    "give it one of requests_per_minute, tokens_per_minute, \
+                     input_tokens_per_minute, output_tokens_per_minute, concurrent",
+                ),
             );
         }
     }
@@ -132,13 +136,11 @@ fn pers(config: &Config) -> Vec<(String, Vec<Per>)> {
 
 /// Whoever may choose a label may choose a fresh one for each call.
 fn divides(config: &Config, path: &str, per: &[Per]) -> Option<Problem> {
-    let label = per
-        .iter()
-        .find(|per| !matches!(per, Per::Model | Per::Provider))?;
+    let label = per.iter().find(|per| per.is_chosen())?;
     if !config.identity.sources().is_empty() {
         return None;
     }
-    let name = summary::per_name(*label);
+    let name = label.name();
     let message = format!(
         "this divides the limit by {name}, but does not bound it: callers choose their {name}"
     );

@@ -8,7 +8,7 @@ use crate::{
     net::config::Listen,
     pipeline::processor::ProcessorConfig,
     policy::{
-        LimitConfig, Match, OnExhausted, Patterns, Per, RateLimit, Reach, RuleConfig, Window,
+        Count, LimitConfig, Match, OnExhausted, Patterns, Per, RateLimit, Reach, RuleConfig, Window,
     },
 };
 
@@ -112,9 +112,10 @@ fn budget(rule: &RuleConfig) -> String {
         OnExhausted::Shadow => ", only watched",
     };
     format!(
-        "{}: {}{}{}{consequence} ({})",
+        "{}: {}{}{}{}{consequence} ({})",
         rule.name.as_str(),
         amounts(&rule.limit, rule.window),
+        without(rule.count),
         each(&rule.per),
         matching(&rule.matches),
         Reach::Volume.name(),
@@ -127,13 +128,18 @@ fn rate(rule: &RateLimit) -> String {
             .map(|count| format!("{count} requests a minute")),
         rule.tokens_per_minute
             .map(|count| format!("{count} tokens a minute")),
+        rule.input_tokens_per_minute
+            .map(|count| format!("{count} input tokens a minute")),
+        rule.output_tokens_per_minute
+            .map(|count| format!("{count} output tokens a minute")),
         rule.concurrent.map(|count| format!("{count} at once")),
     ];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
     format!(
-        "{}: {}{}{} ({})",
+        "{}: {}{}{}{} ({})",
         rule.name.as_str(),
         limits.join(", "),
+        without(rule.count),
         each(&rule.per),
         matching(&rule.matches),
         Reach::Process.name(),
@@ -146,6 +152,12 @@ fn amounts(limit: &LimitConfig, window: Window) -> String {
     let limits = [
         limit.usd.map(usd),
         limit.tokens.map(|count| format!("{count} tokens")),
+        limit
+            .input_tokens
+            .map(|count| format!("{count} input tokens")),
+        limit
+            .output_tokens
+            .map(|count| format!("{count} output tokens")),
         limit.requests.map(|count| format!("{count} requests")),
     ];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
@@ -157,44 +169,35 @@ fn amounts(limit: &LimitConfig, window: Window) -> String {
     }
 }
 
+/// ` (cache_read not counted)`.
+fn without(count: Count) -> String {
+    let classes = [
+        ("cache_read", count.cache_read),
+        ("cache_write", count.cache_write),
+        ("reasoning", count.reasoning),
+    ];
+    let classes = classes.into_iter().filter(|(_, counts)| !counts);
+    let classes: Vec<&str> = classes.map(|(name, _)| name).collect();
+    match classes.as_slice() {
+        [] => String::new(),
+        classes => format!(" ({} not counted)", classes.join(", ")),
+    }
+}
+
 /// ` for each user and model`.
 fn each(per: &[Per]) -> String {
-    let names: Vec<&str> = per.iter().map(|per| per_name(*per)).collect();
+    let names: Vec<&str> = per.iter().map(Per::name).collect();
     match names.as_slice() {
         [] => String::new(),
         names => format!(" for each {}", names.join(" and ")),
     }
 }
 
-/// Its name in the configuration.
-pub(super) const fn per_name(per: Per) -> &'static str {
-    match per {
-        Per::Agent => "agent",
-        Per::User => "user",
-        Per::Project => "project",
-        Per::Environment => "environment",
-        Per::Session => "session",
-        Per::Workflow => "workflow",
-        Per::Model => "model",
-        Per::Provider => "provider",
-    }
-}
-
 /// ` where agent is research-*, environment is prod or staging`.
 fn matching(matches: &Match) -> String {
-    let fields = [
-        ("agent", &matches.agent),
-        ("user", &matches.user),
-        ("project", &matches.project),
-        ("environment", &matches.environment),
-        ("session", &matches.session),
-        ("workflow", &matches.workflow),
-        ("model", &matches.model),
-        ("provider", &matches.provider),
-    ];
     let is = |name: &str, patterns: &Patterns| format!("{name} is {}", patterns.0.join(" or "));
-    let fields = fields.into_iter();
-    let fields = fields.filter_map(|(name, patterns)| Some(is(name, patterns.as_ref()?)));
+    let fields = matches.fields();
+    let fields = fields.map(|(field, patterns)| is(field.name(), patterns));
     let tags = matches.tags.iter().map(|(key, patterns)| is(key, patterns));
     let all: Vec<String> = fields.chain(tags).collect();
     match all.as_slice() {

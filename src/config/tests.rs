@@ -85,10 +85,10 @@ fn the_reference_has_every_key() {
             .iter()
             .filter(|key| !present.contains(**key))
             .collect();
-        // Any label, and the four other things, can be matched; one example does.
+        // Any label and other things can be matched; one example does.
         let is_match = known.contains(&"provider") && known.contains(&"tags");
-        // A rule's limit needs one of its three.
-        let is_limit = *known == ["usd", "tokens", "requests"];
+        // A rule's limit needs one of them.
+        let is_limit = known.contains(&"usd") && known.contains(&"requests");
         assert!(
             missing.is_empty() || is_match || is_limit,
             "config/tollgate.yaml lacks {missing:?} beside {present:?}"
@@ -367,6 +367,12 @@ fn a_limit_divided_by_what_callers_choose_is_a_warning() {
         "t.yaml:1:25: warning: rate_limits[0].per: ",
         "their agent",
     );
+    let by_tag = by_agent.replace("agent", "tags.team");
+    assert_problem(&by_tag, "t.yaml:1:25: warning: ", "their tags.team");
+    let by_nothing = by_agent.replace("agent", "colour");
+    assert_problem(&by_nothing, "t.yaml:1:38: ", "nothing to count per");
+    let by_model = by_agent.replace("agent", "key, route, pod");
+    assert_eq!(problems(&by_model), <[String; 0]>::default());
     let by_model = by_agent.replace(", agent", "");
     assert_eq!(problems(&by_model), <[String; 0]>::default());
 }

@@ -328,6 +328,9 @@ mod tests {
             operation: Some("chat"),
             provider: "openai",
             model: Some("gpt-4o"),
+            route: "chat",
+            key: None,
+            workload: None,
             labels,
         }
     }

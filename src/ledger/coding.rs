@@ -31,7 +31,14 @@ const KINDS: [Kind; 8] = [
     Kind::Workflow,
     Kind::Http,
 ];
-const UNITS: [Unit; 4] = [Unit::Usd, Unit::Tokens, Unit::Requests, Unit::Concurrent];
+const UNITS: [Unit; 6] = [
+    Unit::Usd,
+    Unit::Tokens,
+    Unit::Requests,
+    Unit::Concurrent,
+    Unit::InputTokens,
+    Unit::OutputTokens,
+];
 const VERDICTS: [Verdict; 3] = [Verdict::Fits, Verdict::Busy, Verdict::Exhausted];
 const SOURCES: [Source; 6] = [
     Source::Header,

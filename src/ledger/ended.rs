@@ -77,7 +77,7 @@ fn ended(body: &[u8]) -> Option<Ended> {
         } => Some(Ended {
             call,
             charge,
-            ending,
+            ending: *ending,
         }),
         _ => None,
     }

@@ -380,9 +380,12 @@ impl Open {
             }
             sums.into_values().max()
         };
+        let tokens = |unit| sum(unit).map(i64::unsigned_abs);
         Amounts {
             usd: sum(Unit::Usd).map(Usd::from_nanos),
-            tokens: sum(Unit::Tokens).map(i64::unsigned_abs),
+            tokens: tokens(Unit::Tokens),
+            input: tokens(Unit::InputTokens),
+            output: tokens(Unit::OutputTokens),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         money::Usd,
     },
     call::{labels::Labels, outcome::Kind},
-    policy::{Adjustment, Charge, CounterName, Ending, Entry, HoldId, Order, Seen},
+    policy::{Adjustment, Charge, Classes, CounterName, Ending, Entry, HoldId, Order, Seen},
 };
 
 /// An entry, read back.
@@ -53,7 +53,7 @@ pub enum Record {
         lines: Vec<Post>,
         /// How it ended; `None`: it has no span that shows this charge, or was journalled by a
         /// version that did not say.
-        ending: Option<Ending>,
+        ending: Option<Box<Ending>>,
     },
     /// A call was accepted, and its answer is fetched later.
     Awaited {
@@ -303,12 +303,16 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
                 usd: from.option(Decoder::signed)?.map(Usd::from_nanos),
                 tokens: from.option(Decoder::unsigned)?,
                 source: *KNOWN.get(usize::from(from.byte()?))?,
+                // What counters were charged is in the lines.
+                input: None,
+                output: None,
+                classes: Classes::default(),
             },
             lines: from.lines(WithSeen::No)?,
             ending: if from.0.is_empty() {
                 None
             } else {
-                Some(from.ending()?)
+                Some(Box::new(from.ending()?))
             },
         },
         AWAITED => Record::Awaited {

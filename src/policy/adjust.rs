@@ -9,6 +9,7 @@ use super::{
     journal::{Adjustment, Change, CounterName, Entry, JournalDown, Order},
     purse::Purse,
     rule::Rule,
+    scope::Per,
     table::Claim,
     window::Window,
 };
@@ -159,7 +160,7 @@ impl Engine {
         let all = match ordered {
             Some(ordered) if ordered.len() == given.len() || rule.per.is_empty() => ordered,
             _ => {
-                let fields: Vec<_> = rule.per.iter().map(|field| field.name()).collect();
+                let fields: Vec<_> = rule.per.iter().map(Per::name).collect();
                 let example: Vec<_> = fields
                     .iter()
                     .map(|field| format!("{field}=VALUE"))

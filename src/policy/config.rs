@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::{threshold::Thresholds, window::Window};
+use super::{scope::Per, threshold::Thresholds, window::Window};
 use crate::base::{money::Usd, units};
 
 /// What calls may cost.
@@ -80,6 +80,9 @@ pub struct RuleConfig {
     pub window: Window,
     /// How much may be spent in it.
     pub limit: LimitConfig,
+    /// Which tokens count.
+    #[serde(default)]
+    pub count: Count,
     /// What becomes of a call that does not fit.
     #[serde(default)]
     pub on_exhausted: OnExhausted,
@@ -96,8 +99,35 @@ pub struct LimitConfig {
     pub usd: Option<Usd>,
     /// Input and output tokens together.
     pub tokens: Option<u64>,
+    /// Input tokens.
+    pub input_tokens: Option<u64>,
+    /// Output tokens.
+    pub output_tokens: Option<u64>,
     /// Calls.
     pub requests: Option<u64>,
+}
+
+/// Which tokens count against limits in tokens. What does not count is given back when the bill
+/// tells how many there were of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Count {
+    /// Input that is read from the provider's cache.
+    pub cache_read: bool,
+    /// Input that is written to it.
+    pub cache_write: bool,
+    /// Output that is spent on thinking.
+    pub reasoning: bool,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self {
+            cache_read: true,
+            cache_write: true,
+            reasoning: true,
+        }
+    }
 }
 
 /// One entry of `rate_limits`.
@@ -118,10 +148,19 @@ pub struct RateLimit {
     /// Input and output tokens in any minute.
     #[serde(default)]
     pub tokens_per_minute: Option<u64>,
+    /// Input tokens in any minute.
+    #[serde(default)]
+    pub input_tokens_per_minute: Option<u64>,
+    /// Output tokens in any minute.
+    #[serde(default)]
+    pub output_tokens_per_minute: Option<u64>,
+    /// Which tokens count.
+    #[serde(default)]
+    pub count: Count,
     /// Calls in flight.
     #[serde(default)]
     pub concurrent: Option<u64>,
-    /// How long a call waits for calls in flight to end.
+    /// How long a call waits in line for room instead of being refused.
     #[serde(default, with = "units::duration")]
     pub max_wait: Duration,
     /// What it does with a call that lacks a label it counts per.
@@ -149,35 +188,46 @@ pub struct Match {
     pub model: Option<Patterns>,
     /// The provider's name.
     pub provider: Option<Patterns>,
+    /// The client key's name, else `sha256:` and 12 digits of a hash of the provider's credential.
+    pub key: Option<Patterns>,
+    /// The operation: `chat`, `responses`, `embeddings`.
+    pub route: Option<Patterns>,
+    /// The Kubernetes pod that Tollgate runs in.
+    pub pod: Option<Patterns>,
+    /// Its namespace.
+    pub namespace: Option<Patterns>,
+    /// Its service account.
+    pub service_account: Option<Patterns>,
     /// Free tags by key.
     pub tags: BTreeMap<String, Patterns>,
+}
+
+impl Match {
+    /// What is given besides tags.
+    pub fn fields(&self) -> impl Iterator<Item = (Per, &Patterns)> {
+        let fields = [
+            &self.agent,
+            &self.user,
+            &self.project,
+            &self.environment,
+            &self.session,
+            &self.workflow,
+            &self.model,
+            &self.provider,
+            &self.key,
+            &self.route,
+            &self.pod,
+            &self.namespace,
+            &self.service_account,
+        ];
+        let fields = Per::NAMED.into_iter().zip(fields);
+        fields.filter_map(|(per, patterns)| Some((per, patterns.as_ref()?)))
+    }
 }
 
 /// One pattern or several, any of which may match. `*` stands for any run of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patterns(pub Vec<String>);
-
-/// What a rule can count per.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Per {
-    /// The agent.
-    Agent,
-    /// The user.
-    User,
-    /// The project.
-    Project,
-    /// The environment.
-    Environment,
-    /// The session.
-    Session,
-    /// The workflow.
-    Workflow,
-    /// The model that the request names.
-    Model,
-    /// The provider.
-    Provider,
-}
 
 /// What becomes of a call that does not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -23,6 +23,10 @@ pub enum Unit {
     Usd,
     /// Input and output tokens.
     Tokens,
+    /// Input tokens.
+    InputTokens,
+    /// Output tokens.
+    OutputTokens,
     /// Calls.
     Requests,
     /// Calls in flight: a gauge, of which nothing is ever spent.
@@ -35,6 +39,8 @@ impl Unit {
         match self {
             Self::Usd => "usd",
             Self::Tokens => "tokens",
+            Self::InputTokens => "input_tokens",
+            Self::OutputTokens => "output_tokens",
             Self::Requests => "requests",
             Self::Concurrent => "concurrent",
         }

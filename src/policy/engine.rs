@@ -7,11 +7,12 @@ use super::{
     counter::{Unit, Verdict},
     hold::Hold,
     journal::{CounterName, Entry, Held, JournalDown, Lines},
-    matcher::{value_of, values},
+    matcher::values,
     purse::{Blocked, Purse},
     queue::{Place, Ticket},
     rate::Requests,
-    rule::{Rule, rate_identity, saturated, written_out},
+    rule::{Rule, rate_identity, written_out},
+    scope::Per,
     subject::{Amounts, Subject},
     table::Claim,
     threshold::Crossing,
@@ -165,16 +166,16 @@ impl Engine {
             if !rule.matcher.matches(subject, &self.trusted) {
                 continue;
             }
-            let value = |field| value_of(field, subject, &self.trusted);
-            let lacking = rule.per.iter().find(|field| value(**field).is_none());
+            let value = |field: &Per| field.value_of(subject, &self.trusted);
+            let lacking = rule.per.iter().find(|field| value(field).is_none());
             match (rule.missing, lacking) {
                 (Missing::Skip, Some(_)) => continue,
                 (Missing::Deny, Some(lacking)) => {
-                    return Err(wording::missing(rule, lacking.name()));
+                    return Err(wording::missing(rule, lacking));
                 },
                 _ => {},
             }
-            let per = rule.per.iter().map(|field| (*field, value(*field)));
+            let per = rule.per.iter().map(|field| (field, value(field)));
             let values = if rule.per.is_empty() {
                 Arc::clone(&rule.no_values)
             } else {
@@ -223,7 +224,8 @@ impl Engine {
             fits: refusing().next().is_none(),
             may_clamp: refusing().next().is_some()
                 && refusing().all(|claim| {
-                    let clampable = matches!(claim.unit, Unit::Usd | Unit::Tokens);
+                    let clampable =
+                        matches!(claim.unit, Unit::Usd | Unit::Tokens | Unit::OutputTokens);
                     claim.rule.on_exhausted == OnExhausted::Clamp && clampable
                 }),
             left,
@@ -407,9 +409,8 @@ impl Matched {
     fn ask(&mut self, amounts: Amounts) {
         for claim in &mut self.claims {
             claim.ask = match claim.unit {
-                Unit::Usd => amounts.usd.map(Usd::nanos),
-                Unit::Tokens => amounts.tokens.map(saturated),
                 Unit::Requests | Unit::Concurrent => Some(1),
+                unit => amounts.of_unit(unit),
             };
         }
     }

@@ -8,7 +8,7 @@ use super::{
     journal::{Durable, Entry, Held, HoldId, JournalDown, Lines, Position},
     purse::{Purse, Report},
     rate::Taken,
-    rule::{Rule, saturated},
+    rule::Rule,
     subject::{Amounts, Charge, Ending, Subject},
     table::Claim,
     threshold::Crossing,
@@ -140,9 +140,12 @@ impl Hold {
             let claims = self.claims.iter().filter(|claim| claim.unit == unit);
             claims.map(Claim::held).max()
         };
+        let tokens = |unit| most(unit).map(i64::unsigned_abs);
         Amounts {
             usd: most(Unit::Usd).map(Usd::from_nanos),
-            tokens: most(Unit::Tokens).map(i64::unsigned_abs),
+            tokens: tokens(Unit::Tokens),
+            input: tokens(Unit::InputTokens),
+            output: tokens(Unit::OutputTokens),
         }
     }
 
@@ -171,11 +174,7 @@ impl Hold {
     /// It does not fit, or cannot be journalled; what was held before is still held.
     pub fn grow(&mut self, more: Amounts, now: Timestamp) -> Result<(), Refusal> {
         for claim in &mut self.claims {
-            claim.change = match claim.unit {
-                Unit::Usd => more.usd.map_or(0, Usd::nanos),
-                Unit::Tokens => more.tokens.map_or(0, saturated),
-                Unit::Requests | Unit::Concurrent => 0,
-            };
+            claim.change = more.of_unit(claim.unit).unwrap_or(0);
         }
         if let Err(by) = self.purse.grow(&mut self.claims, now) {
             return Err(self.wording.blocked(&self.purse, &self.claims, by, now));
@@ -214,11 +213,10 @@ impl Hold {
     /// thresholds that were crossed: a log line and a span event each.
     pub fn settle(mut self, charge: Charge) -> Vec<Crossing> {
         for claim in &mut self.claims {
+            let charged = charge.of_unit(claim.unit, claim.rule.count);
             claim.change = match claim.unit {
-                Unit::Usd => charge.usd.map_or_else(|| claim.held(), Usd::nanos),
-                Unit::Tokens => charge.tokens.map_or_else(|| claim.held(), saturated),
-                Unit::Requests => claim.held(),
                 Unit::Concurrent => 0,
+                _ => charged.unwrap_or_else(|| claim.held()),
             };
         }
         self.finish(charge, Report::Now)
@@ -230,11 +228,7 @@ impl Hold {
         for claim in &mut self.claims {
             claim.change = 0;
         }
-        let nothing = Charge {
-            usd: Some(Usd::ZERO),
-            tokens: Some(0),
-            source: UsageSource::Absent,
-        };
+        let nothing = Charge::of(Some(Usd::ZERO), 0, 0, UsageSource::Absent);
         self.finish(nothing, Report::Now);
     }
 
@@ -245,11 +239,7 @@ impl Hold {
     /// Charges all that it holds, since what the call cost will never be known.
     pub fn charge_in_full(self) -> Vec<Crossing> {
         let held = self.held();
-        self.settle(Charge {
-            usd: held.usd,
-            tokens: held.tokens,
-            source: UsageSource::Ceiling,
-        })
+        self.settle(Charge::in_full(held))
     }
 
     fn finish(&mut self, charge: Charge, report: Report) -> Vec<Crossing> {
@@ -297,12 +287,7 @@ impl Drop for Hold {
             };
         }
         self.purse.tally_unsettled();
-        let held = self.held();
-        let charge = Charge {
-            usd: held.usd,
-            tokens: held.tokens,
-            source: UsageSource::Ceiling,
-        };
+        let charge = Charge::in_full(self.held());
         self.finish(charge, Report::Later);
     }
 }

@@ -1,15 +1,13 @@
 //! Which calls a rule counts, and under which values.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{borrow::Borrow, fmt::Write as _, sync::Arc};
 
 use super::{
-    config::{Match, Patterns, Per},
+    config::{Match, Patterns},
+    scope::Per,
     subject::Subject,
 };
-use crate::{
-    base::glob::Glob,
-    call::labels::{Label, Source},
-};
+use crate::{base::glob::Glob, call::labels::Source};
 
 /// A resolved `match`: only the fields that were given.
 #[derive(Debug)]
@@ -21,19 +19,9 @@ pub struct Matcher {
 impl Matcher {
     /// Resolves `config`.
     pub fn new(config: &Match) -> Self {
-        let fields = [
-            (Per::Agent, &config.agent),
-            (Per::User, &config.user),
-            (Per::Project, &config.project),
-            (Per::Environment, &config.environment),
-            (Per::Session, &config.session),
-            (Per::Workflow, &config.workflow),
-            (Per::Model, &config.model),
-            (Per::Provider, &config.provider),
-        ];
-        let fields = fields
-            .into_iter()
-            .filter_map(|(field, patterns)| Some((field, globs(patterns.as_ref()?))))
+        let fields = config
+            .fields()
+            .map(|(field, patterns)| (field, globs(patterns)))
             .collect();
         let tags = config
             .tags
@@ -50,7 +38,7 @@ impl Matcher {
         };
         self.fields
             .iter()
-            .all(|(field, globs)| any(globs, value_of(*field, subject, trusted)))
+            .all(|(field, globs)| any(globs, field.value_of(subject, trusted)))
             && self
                 .tags
                 .iter()
@@ -58,51 +46,17 @@ impl Matcher {
     }
 }
 
-/// What the call says about `field`, if a trusted source says it. No `trusted` source: all are.
-pub(super) fn value_of<'a>(
-    field: Per,
-    subject: &Subject<'a>,
-    trusted: &[Source],
-) -> Option<&'a str> {
-    let label = match field {
-        Per::Model => return subject.model,
-        Per::Provider => return Some(subject.provider),
-        Per::Agent => Label::Agent,
-        Per::User => Label::User,
-        Per::Project => Label::Project,
-        Per::Environment => Label::Environment,
-        Per::Session => Label::Session,
-        Per::Workflow => Label::Workflow,
-    };
-    let found = subject.labels.labelled(label)?;
-    (trusted.is_empty() || trusted.contains(&found.source)).then_some(&*found.value)
-}
-
-impl Per {
-    /// Its name in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::User => "user",
-            Self::Project => "project",
-            Self::Environment => "environment",
-            Self::Session => "session",
-            Self::Workflow => "workflow",
-            Self::Model => "model",
-            Self::Provider => "provider",
-        }
-    }
-}
-
 /// Whose counter it is: `user=42;agent=x`, in the order of the rule's `per`. Characters that mean
 /// something here are percent-encoded, so that different values never read the same.
-pub(super) fn values<T: AsRef<str>>(parts: impl Iterator<Item = (Per, Option<T>)>) -> Arc<str> {
+pub(super) fn values<P: Borrow<Per>, T: AsRef<str>>(
+    parts: impl Iterator<Item = (P, Option<T>)>,
+) -> Arc<str> {
     let mut text = String::with_capacity(32);
     for (field, value) in parts {
         if !text.is_empty() {
             text.push(';');
         }
-        text.push_str(field.name());
+        text.push_str(field.borrow().name());
         text.push('=');
         for c in value.as_ref().map_or(UNKNOWN, AsRef::as_ref).chars() {
             if matches!(c, ';' | '=' | '%') || c.is_control() {

@@ -43,6 +43,7 @@ mod purse;
 mod queue;
 mod rate;
 mod rule;
+mod scope;
 mod slots;
 mod subject;
 mod table;
@@ -53,7 +54,7 @@ mod wording;
 
 pub use adjust::AdjustError;
 pub use config::{
-    Config, Cut, LimitConfig, Match, Missing, Name, OnExhausted, Patterns, Per, RateLimit,
+    Config, Count, Cut, LimitConfig, Match, Missing, Name, OnExhausted, Patterns, RateLimit,
     RuleConfig, Unbounded, Unmetered, Zone,
 };
 pub use counter::{Raise, Recalled, Seen, Standing, Unit, Verdict};
@@ -68,7 +69,8 @@ pub use matcher::Matcher;
 pub use purse::Purse;
 pub use queue::Place;
 pub use rule::window_of;
-pub use subject::{Amounts, Charge, Ending, Subject};
+pub use scope::{Per, Workload};
+pub use subject::{Amounts, Charge, Classes, Ending, Subject};
 pub use tally::Counts;
 pub use threshold::{Crossing, Fraction, Level, Thresholds};
 pub use window::Window;

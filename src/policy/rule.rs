@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use jiff::tz::TimeZone;
 
 use super::{
-    config::{Config, LimitConfig, Match, Missing, Name, OnExhausted, Per, RateLimit, RuleConfig},
+    config::{
+        Config, Count, LimitConfig, Match, Missing, Name, OnExhausted, RateLimit, RuleConfig,
+    },
     counter::Unit,
     matcher::Matcher,
     rate::Requests,
+    scope::Per,
     threshold::{Fraction, Thresholds},
     window::{Calendar, Window},
 };
@@ -29,6 +32,8 @@ pub(super) struct Rule {
     pub(super) calendar: Calendar,
     /// What may be spent, in the order in which units are asked.
     pub(super) limits: Vec<(Unit, i64)>,
+    /// Which tokens count.
+    pub(super) count: Count,
     pub(super) on_exhausted: OnExhausted,
     pub(super) missing: Missing,
     pub(super) thresholds: Thresholds,
@@ -65,6 +70,7 @@ impl Rule {
             per: rule.per.clone(),
             calendar: Calendar::new(rule.window, zone),
             limits: limits(&rule.limit),
+            count: rule.count,
             on_exhausted: rule.on_exhausted,
             missing: rule.missing.unwrap_or(config.missing),
             thresholds: config.thresholds,
@@ -78,6 +84,8 @@ impl Rule {
     pub(super) fn rate(rule: &RateLimit, requests: Option<Arc<Requests>>) -> Self {
         let limits = [
             (Unit::Tokens, rule.tokens_per_minute),
+            (Unit::InputTokens, rule.input_tokens_per_minute),
+            (Unit::OutputTokens, rule.output_tokens_per_minute),
             (Unit::Concurrent, rule.concurrent),
         ];
         Self {
@@ -91,6 +99,7 @@ impl Rule {
                 .into_iter()
                 .filter_map(|(unit, limit)| Some((unit, saturated(limit?))))
                 .collect(),
+            count: rule.count,
             on_exhausted: OnExhausted::Block,
             missing: rule.missing,
             thresholds: Thresholds {
@@ -106,7 +115,13 @@ impl Rule {
     /// Stands in for a budget rule that is no longer there: it counts what calls still hold under its
     /// identity, so that their bills are entered there, and limits nothing.
     pub(super) fn gone(identity: &Arc<str>) -> Self {
-        let units = [Unit::Usd, Unit::Tokens, Unit::Requests];
+        let units = [
+            Unit::Usd,
+            Unit::Tokens,
+            Unit::InputTokens,
+            Unit::OutputTokens,
+            Unit::Requests,
+        ];
         Self {
             name: Arc::from(name_in(identity)),
             kind: RuleKind::Budget,
@@ -116,6 +131,7 @@ impl Rule {
             calendar: calendar_of(identity)
                 .unwrap_or_else(|| Calendar::new(Window::Total, TimeZone::UTC)),
             limits: units.map(|unit| (unit, i64::MAX)).into(),
+            count: Count::default(),
             on_exhausted: OnExhausted::Shadow,
             missing: Missing::default(),
             thresholds: Thresholds::default(),
@@ -164,7 +180,7 @@ pub(super) fn rate_identity(rule: &RateLimit) -> Arc<str> {
 }
 
 fn identity(name: &str, per: &[Per], window: Window, zone: &str) -> Arc<str> {
-    let per: Vec<_> = per.iter().map(|field| field.name()).collect();
+    let per: Vec<_> = per.iter().map(Per::name).collect();
     Arc::from(format!(
         "{name} per={} window={window} zone={zone}",
         per.join(",")
@@ -197,6 +213,8 @@ fn limits(limit: &LimitConfig) -> Vec<(Unit, i64)> {
     [
         (Unit::Usd, limit.usd.map(Usd::nanos)),
         (Unit::Tokens, limit.tokens.map(saturated)),
+        (Unit::InputTokens, limit.input_tokens.map(saturated)),
+        (Unit::OutputTokens, limit.output_tokens.map(saturated)),
         (Unit::Requests, limit.requests.map(saturated)),
     ]
     .into_iter()
@@ -220,6 +238,7 @@ pub(super) fn written_out(config: &Config) -> Vec<RuleConfig> {
                 usd: Some(usd?),
                 ..LimitConfig::default()
             },
+            count: Count::default(),
             on_exhausted: OnExhausted::Block,
             missing: None,
         })

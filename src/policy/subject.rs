@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::counter::Unit;
+use super::{config::Count, counter::Unit, rule::saturated, scope::Workload};
 use crate::{
     base::{
         clock::Timestamp,
@@ -38,6 +38,12 @@ pub struct Subject<'a> {
     pub provider: &'a str,
     /// The model asked for.
     pub model: Option<&'a str>,
+    /// The operation, as rules name it: `chat`, `responses`.
+    pub route: &'a str,
+    /// The name of the client's key, else a hash of the credential that the provider gets.
+    pub key: Option<&'a str>,
+    /// Where we run.
+    pub workload: Option<&'a Workload>,
     /// Who it is for.
     pub labels: &'a Labels,
 }
@@ -50,6 +56,10 @@ pub struct Amounts {
     pub usd: Option<Usd>,
     /// Input and output tokens together; `None` and zero as for `usd`.
     pub tokens: Option<u64>,
+    /// Input tokens.
+    pub input: Option<u64>,
+    /// Output tokens.
+    pub output: Option<u64>,
 }
 
 impl Amounts {
@@ -60,19 +70,68 @@ impl Amounts {
                 let amount = Usd::from_nanos(amount);
                 self.usd = Some(self.usd.map_or(amount, |usd| usd.min(amount)));
             },
-            Unit::Tokens => {
-                let amount = u64::try_from(amount).unwrap_or(0);
-                self.tokens = Some(self.tokens.map_or(amount, |tokens| tokens.min(amount)));
-            },
+            Unit::Tokens => least(&mut self.tokens, amount),
+            Unit::InputTokens => least(&mut self.input, amount),
+            Unit::OutputTokens => least(&mut self.output, amount),
             Unit::Requests | Unit::Concurrent => {},
         }
     }
 
-    /// So much money and so many tokens.
+    /// What it says of `unit`; `None` for units of no amount.
+    pub(super) fn of_unit(&self, unit: Unit) -> Option<i64> {
+        match unit {
+            Unit::Usd => self.usd.map(Usd::nanos),
+            Unit::Tokens => self.tokens.map(saturated),
+            Unit::InputTokens => self.input.map(saturated),
+            Unit::OutputTokens => self.output.map(saturated),
+            Unit::Requests | Unit::Concurrent => None,
+        }
+    }
+
+    /// So much money and so many tokens, all of which may be input or output.
     pub const fn of(usd: Usd, tokens: u64) -> Self {
         Self {
             usd: Some(usd),
+            ..Self::of_tokens(tokens)
+        }
+    }
+
+    /// So many tokens, all of which may be input or output.
+    pub const fn of_tokens(tokens: u64) -> Self {
+        Self {
+            usd: None,
             tokens: Some(tokens),
+            input: Some(tokens),
+            output: Some(tokens),
+        }
+    }
+
+    /// These and `more`, of what these say something of.
+    #[must_use]
+    pub fn plus(self, more: Self) -> Self {
+        let sum = |one: Option<u64>, more: Option<u64>| {
+            one.map(|one| one.saturating_add(more.unwrap_or_default()))
+        };
+        Self {
+            usd: self.usd.map(|usd| usd + more.usd.unwrap_or_default()),
+            tokens: sum(self.tokens, more.tokens),
+            input: sum(self.input, more.input),
+            output: sum(self.output, more.output),
+        }
+    }
+
+    /// By how much these are above `present`, of what these say something of.
+    #[must_use]
+    pub fn beyond(self, present: Self) -> Self {
+        let rest = |one: Option<u64>, present: Option<u64>| {
+            one.map(|one| one.saturating_sub(present.unwrap_or_default()))
+        };
+        let usd = |usd: Usd| (usd - present.usd.unwrap_or_default()).max(Usd::ZERO);
+        Self {
+            usd: self.usd.map(usd),
+            tokens: rest(self.tokens, present.tokens),
+            input: rest(self.input, present.input),
+            output: rest(self.output, present.output),
         }
     }
 }
@@ -84,8 +143,88 @@ pub struct Charge {
     pub usd: Option<Usd>,
     /// Input and output tokens together; `None` is unknown: then the reservation is charged.
     pub tokens: Option<u64>,
+    /// Input tokens; `None` as above. Not journalled by itself.
+    pub input: Option<u64>,
+    /// Output tokens; `None` as above. Not journalled by itself.
+    pub output: Option<u64>,
+    /// Those among them that some rules do not count. Not journalled by itself.
+    pub classes: Classes,
     /// How that is known.
     pub source: UsageSource,
+}
+
+/// Tokens that rules may leave out of their count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Classes {
+    /// Input read from the provider's cache.
+    pub cache_read: u64,
+    /// Input written to it.
+    pub cache_write: u64,
+    /// Output spent on thinking.
+    pub reasoning: u64,
+}
+
+impl Charge {
+    /// What a rule that counts like `count` is charged in `unit`; `None` is unknown.
+    pub(super) fn of_unit(&self, unit: Unit, count: Count) -> Option<i64> {
+        let Classes {
+            cache_read,
+            cache_write,
+            reasoning,
+        } = self.classes;
+        let left_out = |counts: bool, tokens: u64| if counts { 0 } else { tokens };
+        let input = left_out(count.cache_read, cache_read)
+            .saturating_add(left_out(count.cache_write, cache_write));
+        let output = left_out(count.reasoning, reasoning);
+        let but = |tokens: Option<u64>, left_out: u64| {
+            tokens.map(|tokens| saturated(tokens.saturating_sub(left_out)))
+        };
+        match unit {
+            Unit::Usd => self.usd.map(Usd::nanos),
+            Unit::Tokens => but(self.tokens, input.saturating_add(output)),
+            Unit::InputTokens => but(self.input, input),
+            Unit::OutputTokens => but(self.output, output),
+            Unit::Requests | Unit::Concurrent => None,
+        }
+    }
+
+    /// So much money and so many tokens in and out.
+    pub const fn of(usd: Option<Usd>, input: u64, output: u64, source: UsageSource) -> Self {
+        Self {
+            usd,
+            tokens: Some(input.saturating_add(output)),
+            input: Some(input),
+            output: Some(output),
+            classes: Classes {
+                cache_read: 0,
+                cache_write: 0,
+                reasoning: 0,
+            },
+            source,
+        }
+    }
+
+    /// All that is held, since what it cost will never be known.
+    pub const fn in_full(held: Amounts) -> Self {
+        let Amounts {
+            usd,
+            tokens,
+            input,
+            output,
+        } = held;
+        Self {
+            usd,
+            tokens,
+            input,
+            output,
+            ..Self::of(None, 0, 0, UsageSource::Ceiling)
+        }
+    }
+}
+
+fn least(tokens: &mut Option<u64>, amount: i64) {
+    let amount = u64::try_from(amount).unwrap_or(0);
+    *tokens = Some(tokens.map_or(amount, |tokens| tokens.min(amount)));
 }
 
 /// How a call ended, as far as its span says it and its charge does not. It is journalled, so that

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    config::Per,
     counter::{Seen, Unit, Verdict},
     journal::JournalDown,
     matcher::UNKNOWN,
     purse::Purse,
     rule::{Rule, RuleKind},
+    scope::Per,
     table::Claim,
     window::Window,
 };
@@ -94,6 +94,8 @@ impl Wording {
         let by = format!("rate.{name}");
         let what = match claim.unit {
             Unit::Concurrent => "more calls in flight",
+            Unit::InputTokens => "more input tokens a minute",
+            Unit::OutputTokens => "more output tokens a minute",
             _ => "more tokens a minute",
         };
         let (whose, details) = (whose(claim), self.details(claim));
@@ -135,10 +137,12 @@ impl Wording {
             let unknown = format!("{}={UNKNOWN}", field.name());
             claim.values.split(';').any(|value| value == unknown)
         };
-        let missing = claim.rule.per.iter().filter(lacks).map(|field| {
-            let name = field.name();
-            format!(" The call names no {name}: send `x-tollgate-{name}`.")
-        });
+        let missing = claim
+            .rule
+            .per
+            .iter()
+            .filter(lacks)
+            .map(|field| format!(" The call names no {}. {}", field.name(), field.remedy()));
         amounts.into_iter().chain(missing).collect()
     }
 }
@@ -167,15 +171,14 @@ pub(super) fn too_fast(rule: &Rule, values: &str, per_minute: u32, wait: Duratio
 }
 
 /// The call lacks a label without which the rule lets nothing pass.
-pub(super) fn missing(rule: &Rule, label: &str) -> Refusal {
-    let name = &rule.name;
+pub(super) fn missing(rule: &Rule, lacking: &Per) -> Refusal {
+    let (name, label, remedy) = (&rule.name, lacking.name(), lacking.remedy());
     let section = match rule.kind {
         RuleKind::Budget => "budget",
         RuleKind::Rate => "rate",
     };
     let message = format!(
-        "Tollgate: the rule `{name}` counts per {label}, and this call names none. Send \
-         `x-tollgate-{label}`."
+        "Tollgate: the rule `{name}` counts per {label}, and this call names none. {remedy}"
     );
     Refusal::new(Reason::Denied, format!("{section}.{name}"), message)
 }
@@ -192,6 +195,8 @@ pub fn amount_text(unit: Unit, amount: i64) -> String {
     match unit {
         Unit::Usd => Usd::from_nanos(amount).short().to_string(),
         Unit::Tokens => format!("{} tokens", count()),
+        Unit::InputTokens => format!("{} input tokens", count()),
+        Unit::OutputTokens => format!("{} output tokens", count()),
         Unit::Requests | Unit::Concurrent => format!("{} calls", count()),
     }
 }

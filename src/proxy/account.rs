@@ -10,7 +10,7 @@ use crate::{
         outcome::{Decision, End},
         usage::{Usage, UsageSource},
     },
-    policy::{Amounts, Charge},
+    policy::{Amounts, Charge, Classes},
     pricing::{Context, Counted, Guess, InputBound, Limits, Query, Rates, Tariff, guess},
     provider::Abandoned,
 };
@@ -28,11 +28,7 @@ pub(super) struct Account {
 
 impl Account {
     const fn nothing() -> Self {
-        let charge = Charge {
-            usd: Some(Usd::ZERO),
-            tokens: Some(0),
-            source: UsageSource::Absent,
-        };
+        let charge = Charge::of(Some(Usd::ZERO), 0, 0, UsageSource::Absent);
         Self {
             usage: Usage::NONE,
             source: UsageSource::Absent,
@@ -44,16 +40,10 @@ impl Account {
 
     /// All that was set aside, since nobody will see what it cost.
     pub(super) const fn in_full(held: Amounts) -> Self {
-        let Amounts { usd, tokens } = held;
-        let charge = Charge {
-            usd,
-            tokens,
-            source: UsageSource::Ceiling,
-        };
         Self {
             source: UsageSource::Ceiling,
-            cost: usd,
-            charge,
+            cost: held.usd,
+            charge: Charge::in_full(held),
             ..Self::nothing()
         }
     }
@@ -64,6 +54,20 @@ impl Account {
             cost: None,
             ..Self::nothing()
         }
+    }
+}
+
+/// The charge for what `usage` says.
+pub(super) fn charge(usd: Option<Usd>, usage: &Usage, source: UsageSource) -> Charge {
+    let count = |tokens: Option<u64>| tokens.unwrap_or(0);
+    Charge {
+        tokens: Some(usage.total()),
+        classes: Classes {
+            cache_read: count(usage.cache_read),
+            cache_write: count(usage.cache_write),
+            reasoning: count(usage.reasoning),
+        },
+        ..Charge::of(usd, count(usage.input), count(usage.output), source)
     }
 }
 
@@ -129,9 +133,10 @@ impl Exchange {
             .charge;
         let (held, likely) = (self.reservation.held(), account.charge);
         account.charge.usd = self.reservation.within(most.usd, likely.usd, held.usd);
-        account.charge.tokens = self
-            .reservation
-            .within(most.tokens, likely.tokens, held.tokens);
+        let tokens = |most, likely, held| self.reservation.within(most, likely, held);
+        account.charge.tokens = tokens(most.tokens, likely.tokens, held.tokens);
+        account.charge.input = tokens(most.input, likely.input, held.input);
+        account.charge.output = tokens(most.output, likely.output, held.output);
         account.error_bound = Some(guess.error_bound());
         account
     }
@@ -239,8 +244,15 @@ impl Exchange {
             *usd = (*usd).min(held);
             account.cost = Some(*usd);
         }
-        if let (Some(tokens), Some(held)) = (&mut account.charge.tokens, held.tokens) {
-            *tokens = (*tokens).min(held);
+        let charge = &mut account.charge;
+        for (tokens, held) in [
+            (&mut charge.tokens, held.tokens),
+            (&mut charge.input, held.input),
+            (&mut charge.output, held.output),
+        ] {
+            if let (Some(tokens), Some(held)) = (tokens, held) {
+                *tokens = (*tokens).min(held);
+            }
         }
         account
     }
@@ -293,11 +305,7 @@ impl Exchange {
             usage: *usage,
             source,
             cost,
-            charge: Charge {
-                usd,
-                tokens: Some(usage.total()),
-                source,
-            },
+            charge: charge(usd, usage, source),
             error_bound: None,
         }
     }

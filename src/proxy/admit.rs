@@ -226,6 +226,9 @@ macro_rules! subject {
             operation: $exchange.route.operation.gen_ai,
             provider: &$exchange.route.to.provider.name,
             model: $exchange.request.model.as_deref(),
+            route: $exchange.route.operation.name,
+            key: $exchange.caller.name().or($exchange.credential.as_deref()),
+            workload: Some(&$exchange.live.workload),
             labels: &$exchange.labels,
         }
     };

@@ -40,7 +40,7 @@ pub(super) const CREDENTIALS: [HeaderName; 4] = [
 pub(super) const GOOGLE_KEY: &str = "key";
 
 /// What browsers, which can set no header, show OpenAI's sockets their keys by.
-const INSECURE: &str = "openai-insecure-api-key.";
+pub(super) const INSECURE: &str = "openai-insecure-api-key.";
 
 /// Who is let in.
 #[derive(Debug, Default)]
@@ -61,6 +61,11 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// The name of the client key.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.key.as_deref().map(|key| key.name.as_str())
+    }
+
     /// Whether they may spend with keys of Tollgate's own.
     pub(super) const fn is_known(&self) -> bool {
         self.key.is_some() || self.is_trusted

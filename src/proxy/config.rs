@@ -14,6 +14,7 @@ use crate::{
     base::units::{self, ByteSize},
     call::labels::{Label, Source},
     net::Cidr,
+    policy::Workload,
 };
 
 /// The bounds of what is held at once. Beyond them calls wait or are refused, and are counted.
@@ -65,6 +66,36 @@ pub struct Identity {
     pub keys_file: Option<PathBuf>,
     /// Labels of every call that does not say otherwise.
     pub labels: BTreeMap<Label, String>,
+    /// The Kubernetes pod that Tollgate runs in; by default what `TOLLGATE_POD` says.
+    pub pod: Option<Box<str>>,
+    /// Its namespace: `TOLLGATE_NAMESPACE`.
+    pub namespace: Option<Box<str>>,
+    /// Its service account: `TOLLGATE_SERVICE_ACCOUNT`.
+    pub service_account: Option<Box<str>>,
+}
+
+impl Identity {
+    /// Takes from the environment where Tollgate runs, as far as it is not written.
+    pub fn located(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        for (place, name) in [
+            (&mut self.pod, "TOLLGATE_POD"),
+            (&mut self.namespace, "TOLLGATE_NAMESPACE"),
+            (&mut self.service_account, "TOLLGATE_SERVICE_ACCOUNT"),
+        ] {
+            let said = || variable(name).map(String::into_boxed_str);
+            let written = place.take().filter(|text| !text.is_empty());
+            *place = written.or_else(said).filter(|text| !text.is_empty());
+        }
+    }
+
+    /// Where Tollgate runs.
+    pub fn workload(&self) -> Workload {
+        Workload {
+            pod: self.pod.clone(),
+            namespace: self.namespace.clone(),
+            service_account: self.service_account.clone(),
+        }
+    }
 }
 
 /// What is trusted.
@@ -129,5 +160,27 @@ impl Default for Shutdown {
             delay: Duration::ZERO,
             deadline: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_runs_is_what_is_written_else_what_the_environment_says() {
+        let said = |name: &str| Some(name.to_lowercase());
+        let mut identity = Identity {
+            pod: Some("web-1".into()),
+            namespace: Some("".into()),
+            ..Identity::default()
+        };
+        identity.located(&|name| said(name).filter(|name| !name.ends_with("account")));
+        let workload = identity.workload();
+        assert_eq!(workload.pod.as_deref(), Some("web-1"));
+        assert_eq!(workload.namespace.as_deref(), Some("tollgate_namespace"));
+        assert_eq!(workload.service_account, None);
+        identity.located(&|_| Some(String::new()));
+        assert_eq!(identity.service_account, None);
     }
 }

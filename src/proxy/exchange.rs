@@ -57,6 +57,8 @@ pub(super) struct Exchange {
     pub(super) route: Route,
     pub(super) labels: Labels,
     pub(super) caller: Caller,
+    /// What rules know a caller without a client key by: a hash of the credential that it shows.
+    pub(super) credential: Option<Box<str>>,
     pub(super) request: RequestFacts,
     /// What guards said of it, and left with it.
     pub(super) guarded: Guarded,
@@ -138,6 +140,7 @@ impl Exchange {
             route,
             labels,
             caller,
+            credential: None,
             request: RequestFacts::default(),
             guarded: Guarded::default(),
             reservation: Reservation::default(),

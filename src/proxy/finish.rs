@@ -348,16 +348,9 @@ mod tests {
             usage: Usage::text(30, 40),
             ..ResponseFacts::default()
         };
-        let bill = Charge {
-            usd: Some(Usd::from_nanos(475_000)),
-            tokens: Some(70),
-            source: UsageSource::Reported,
-        };
-        let again = Charge {
-            usd: Some(Usd::ZERO),
-            tokens: Some(0),
-            source: UsageSource::Absent,
-        };
+        let usd = Some(Usd::from_nanos(475_000));
+        let bill = Charge::of(usd, 30, 40, UsageSource::Reported);
+        let again = Charge::of(Some(Usd::ZERO), 0, 0, UsageSource::Absent);
         assert!(ends_it(&bill, &done));
         assert!(!ends_it(&again, &done));
         // Cancelled, failed: nothing is billed, and nobody else will.

@@ -272,13 +272,13 @@ mod tests {
             operation: None,
             provider: "openai",
             model: None,
+            route: "chat",
+            key: None,
+            workload: None,
             labels: &Labels::default(),
         };
         let matched = engine.matched(&subject, NOW).unwrap();
-        let amounts = Amounts {
-            usd: None,
-            tokens: Some(30),
-        };
+        let amounts = Amounts::of_tokens(30);
         engine.admit(matched, amounts, &subject, NOW).unwrap()
     }
 

@@ -21,7 +21,7 @@ use crate::{
     identity::KeysFile,
     net::{aws::Keyring, connect::Origin},
     pipeline::Propagation,
-    policy::{self, Cut, Engine, Unbounded, Unmetered},
+    policy::{self, Cut, Engine, Unbounded, Unmetered, Workload},
     pricing::Pricing,
     provider::{BaseUrl, CutStyle, Provider, Providers},
 };
@@ -41,6 +41,8 @@ pub struct Live {
     pub(super) door: Door,
     pub(super) bounds: Bounds,
     pub(super) places: Places,
+    /// Where we run, as `identity` says it.
+    pub(super) workload: Workload,
     /// `tracing.propagation`.
     pub(super) propagation: Propagation,
     /// `budgets.status`.
@@ -134,7 +136,6 @@ impl Live {
                 keys,
                 trusted: identity.addresses(),
             },
-            identity,
             bounds: Bounds {
                 each: limits.peek.as_u64(),
                 total: limits.peek_total.as_u64(),
@@ -145,6 +146,8 @@ impl Live {
                 reading: limits.connections,
             },
             propagation,
+            workload: identity.workload(),
+            identity,
             exhausted_status: budgets.status,
             cut_style: match budgets.cut {
                 Cut::Graceful => CutStyle::Graceful,

@@ -12,6 +12,7 @@ mod authenticate;
 mod begin;
 mod body;
 pub mod config;
+mod credential;
 mod document;
 mod entrust;
 mod events;
@@ -212,6 +213,7 @@ impl Worker {
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let operation = exchange.route.operation;
         let signs = self.proxy.attempts.signs(exchange, &parts.headers);
+        credential::note(exchange, &parts);
         entrust::entrust(exchange, &mut parts)?;
         sign::again(exchange, &mut parts)?;
         if operation.kind == Kind::Http && exchange.signing.is_none() {

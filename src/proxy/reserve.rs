@@ -54,12 +54,15 @@ pub(super) struct Worth {
 impl Worth {
     /// What the input and so many output tokens can cost.
     pub(super) fn of(&self, output: u64) -> Amounts {
+        let input = self.input.tokens();
         Amounts {
             usd: self
                 .tariff
                 .as_ref()
                 .map(|tariff| tariff.worst(&self.input, output)),
-            tokens: Some(self.input.tokens().saturating_add(output)),
+            tokens: Some(input.saturating_add(output)),
+            input: Some(input),
+            output: Some(output),
         }
     }
 
@@ -72,7 +75,7 @@ impl Worth {
         let by_tokens = left.tokens.map_or(u64::MAX, |tokens| {
             tokens.saturating_sub(self.input.tokens())
         });
-        by_usd.min(by_tokens)
+        by_usd.min(by_tokens).min(left.output.unwrap_or(u64::MAX))
     }
 }
 
@@ -192,12 +195,7 @@ impl Reservation {
         // A whole step does not fit; what is left may, if it is worth going on for.
         let free = hold.left(now);
         let now_held = hold.held();
-        let left = Amounts {
-            usd: free.usd.map(|usd| usd + now_held.usd.unwrap_or_default()),
-            tokens: free
-                .tokens
-                .map(|tokens| tokens + now_held.tokens.unwrap_or_default()),
-        };
+        let left = free.plus(now_held);
         let affordable = self.worth.affordable(left).min(wanted);
         let wanted = affordable.max(read.saturating_add(LEAST));
         raise(hold, &self.worth, wanted, now)?;
@@ -208,15 +206,7 @@ impl Reservation {
 
 /// Holds what `output` tokens are worth, in place of what is held.
 fn raise(hold: &mut Hold, worth: &Worth, output: u64, now: Timestamp) -> Result<(), Refusal> {
-    let (present, wanted) = (hold.held(), worth.of(output));
-    let more = Amounts {
-        usd: wanted
-            .usd
-            .map(|usd| (usd - present.usd.unwrap_or_default()).max(Usd::ZERO)),
-        tokens: wanted
-            .tokens
-            .map(|tokens| tokens.saturating_sub(present.tokens.unwrap_or_default())),
-    };
+    let more = worth.of(output).beyond(hold.held());
     hold.grow(more, now)
 }
 

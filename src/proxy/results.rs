@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::{
-    account::Account,
+    account::{Account, charge},
     exchange::Exchange,
     later::{File, Later},
 };
@@ -18,7 +18,6 @@ use crate::{
         span::Value,
         usage::{Usage, UsageSource},
     },
-    policy::Charge,
     pricing::{Context, Query, UnknownModel},
 };
 
@@ -57,11 +56,7 @@ impl Results {
             0 => UsageSource::Absent,
             _ => UsageSource::Reported,
         };
-        let charge = Charge {
-            usd: Some(self.charge),
-            tokens: Some(self.usage.total()),
-            source,
-        };
+        let charge = charge(Some(self.charge), &self.usage, source);
         let cost = (self.unpriced == 0).then_some(self.cost);
         Account {
             usage: self.usage,

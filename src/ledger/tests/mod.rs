@@ -82,6 +82,9 @@ impl Rig {
             operation: Some("chat"),
             provider: "openai",
             model: None,
+            route: "chat",
+            key: None,
+            workload: None,
             labels: &labels,
         };
         let matched = self.engine.matched(&subject, NOW).unwrap();
@@ -130,16 +133,9 @@ impl Rig {
 }
 
 fn asked(tokens: i64) -> Amounts {
-    Amounts {
-        usd: None,
-        tokens: Some(tokens.unsigned_abs()),
-    }
+    Amounts::of_tokens(tokens.unsigned_abs())
 }
 
 fn cost(tokens: i64) -> Charge {
-    Charge {
-        usd: None,
-        tokens: Some(tokens.unsigned_abs()),
-        source: UsageSource::Reported,
-    }
+    Charge::of(None, tokens.unsigned_abs(), 0, UsageSource::Reported)
 }

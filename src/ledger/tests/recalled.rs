@@ -37,6 +37,9 @@ async fn waits(engine: &Engine, user: &str, now: Timestamp) -> bool {
         operation: Some("chat"),
         provider: "openai",
         model: None,
+        route: "chat",
+        key: None,
+        workload: None,
         labels: &labels,
     };
     let mut matched = engine.matched(&subject, now).unwrap();

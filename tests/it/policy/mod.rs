@@ -3,6 +3,7 @@
 mod concurrency;
 mod refusals;
 mod reload;
+mod scopes;
 mod waiting;
 mod windows;
 
@@ -73,6 +74,9 @@ pub(crate) fn subject(labels: &Labels) -> Subject<'_> {
         operation: Some("chat"),
         provider: "openai",
         model: Some("gpt-4o"),
+        route: "chat",
+        key: None,
+        workload: None,
         labels,
     }
 }
@@ -82,11 +86,7 @@ pub(crate) fn amounts(dollars: &str, tokens: u64) -> Amounts {
 }
 
 pub(crate) fn charge(dollars: &str, tokens: u64) -> Charge {
-    Charge {
-        usd: Some(usd(dollars)),
-        tokens: Some(tokens),
-        source: UsageSource::Reported,
-    }
+    Charge::of(Some(usd(dollars)), tokens, 0, UsageSource::Reported)
 }
 
 /// Asks for `dollars` and a thousand tokens.

@@ -24,6 +24,7 @@ mod processors;
 mod rates;
 mod restarts;
 mod routes;
+mod scopes;
 mod slow_clients;
 mod sockets;
 mod streams;

@@ -1,0 +1,54 @@
+//! Limits by who pays and by what is asked for, over HTTP.
+
+use super::{chat, priced};
+use crate::support::{Sandbox, client};
+
+const PATH: &str = "/v1/chat/completions";
+
+#[tokio::test]
+async fn each_credential_has_a_budget_of_its_own_and_is_named_by_a_hash_alone() {
+    let sandbox = Sandbox::new(&priced(
+        "budgets: {rules: [{name: r, per: [key], window: day, limit: {requests: 1}}]}",
+    ));
+    let call = async |credential: &str| {
+        let headers = [("authorization", credential)];
+        client::post(sandbox.addr(), PATH, &headers, &chat()).await
+    };
+    assert_eq!(call("Bearer sk-one-secret").await.status, 200);
+    let refused = call("Bearer sk-one-secret").await;
+    assert_eq!(refused.status, 429);
+    let text = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(text.contains("key=sha256:"), "{text}");
+    assert!(!text.contains("sk-one-secret"), "{text}");
+    assert_eq!(call("Bearer sk-another").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_rule_counts_one_route_and_leaves_the_others_alone() {
+    let sandbox = Sandbox::new(&priced(
+        "budgets: {rules: [{name: r, match: {route: chat}, window: day, limit: {requests: 1}}]}",
+    ));
+    assert_eq!(sandbox.post(PATH, &chat()).await.status, 200);
+    assert_eq!(sandbox.post(PATH, &chat()).await.status, 429);
+    let other = serde_json::json!({"model": "gpt-4o", "input": "hi", "max_output_tokens": 10});
+    let answer = sandbox.post("/v1/responses", &other).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn tokens_from_the_cache_cost_no_rate_that_leaves_them_out() {
+    let sandbox = Sandbox::new(
+        "rate_limits: [{name: r, input_tokens_per_minute: 1945, count: {cache_read: false}}]",
+    );
+    let call = async |usage: &str| {
+        let headers = [("x-mock", usage)];
+        client::post(sandbox.addr(), PATH, &headers, &chat()).await
+    };
+    // Without its cached part each leaves 10 behind.
+    for _ in 0..3 {
+        assert_eq!(call("input=1910;cached=1900;output=1").await.status, 200);
+    }
+    assert_eq!(call("input=1910;output=1").await.status, 200);
+    let refused = call("input=1910;output=1").await;
+    assert_eq!(refused.status, 429, "{refused:?}");
+}
