@@ -218,7 +218,7 @@ fn may_write(path: &Path) -> Result<(), String> {
         return Err(format!("{} is not a directory", there.display()));
     }
     // Permissions do not tell everything (users, read-only mounts); trying does.
-    let probe = there.join(format!(".tollgate-check-{}", std::process::id()));
+    let probe = there.join(format!(".tollgate-check-{:016x}", fastrand::u64(..)));
     let tried = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
