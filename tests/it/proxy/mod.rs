@@ -10,6 +10,7 @@ mod connections;
 mod corpus;
 mod cuts;
 mod departures;
+mod doors;
 mod endings;
 mod endpoints;
 mod estimates;

@@ -23,10 +23,10 @@ use crate::support::{Answer, Sandbox, client};
 mod following;
 
 /// A file with client keys.
-struct Keys(TempDir);
+pub(super) struct Keys(TempDir);
 
 impl Keys {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let keys = Self(tempfile::tempdir().unwrap());
         fs::write(keys.path(), "").unwrap();
         keys
@@ -37,7 +37,7 @@ impl Keys {
     }
 
     /// Adds a key of this name; `change` says more of it.
-    fn add(&self, name: &str, change: impl FnOnce(&mut ClientKey)) -> Secret {
+    pub(super) fn add(&self, name: &str, change: impl FnOnce(&mut ClientKey)) -> Secret {
         let secret = mint().unwrap();
         let mut key = ClientKey {
             name: name.parse().unwrap(),
@@ -54,7 +54,7 @@ impl Keys {
     }
 
     /// The configuration with this file, and `rest`.
-    fn yaml(&self, identity: &str, rest: &str) -> String {
+    pub(super) fn yaml(&self, identity: &str, rest: &str) -> String {
         let path = self.path().display().to_string();
         format!("identity: {{keys_file: '{path}'{identity}}}\n{rest}")
     }
@@ -65,23 +65,23 @@ fn now() -> Timestamp {
 }
 
 /// Tollgate's own keys for the providers of the tests.
-const OURS: &str = "providers: {openai: {api_key: sk-ours}, anthropic: {api_key: sk-ours}, \
+pub(super) const OURS: &str = "providers: {openai: {api_key: sk-ours}, anthropic: {api_key: sk-ours}, \
      gemini: {api_key: sk-ours}, azure: {api_key: sk-ours, base_url: '{mock}'}, bedrock: {api_key: sk-ours}}\n";
 
-fn claude() -> Value {
+pub(super) fn claude() -> Value {
     json!({"model": "claude-3-5-haiku-latest", "max_tokens": 50,
         "messages": [{"role": "user", "content": "hello"}]})
 }
 
-fn gemini() -> Value {
+pub(super) fn gemini() -> Value {
     json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}],
         "generationConfig": {"maxOutputTokens": 50}})
 }
 
 const CHAT: &str = "/v1/chat/completions";
-const FLASH: &str = "/v1beta/models/gemini-2.0-flash:generateContent";
+pub(super) const FLASH: &str = "/v1beta/models/gemini-2.0-flash:generateContent";
 const AZURE: &str = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
-const HAIKU: &str = "/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse";
+pub(super) const HAIKU: &str = "/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse";
 
 /// Every byte of the last request that the mock got.
 fn seen(mock: &Mock) -> String {
