@@ -59,9 +59,6 @@ fn asks(change: impl FnOnce(&mut Value)) -> Value {
 /// The usual ways in.
 fn usual_doors() -> Vec<Door> {
     let chat_path = "/v1/chat/completions";
-    let batch =
-        json!({"input_file_id": "file-1", "endpoint": chat_path, "completion_window": "24h"});
-    let claudes = json!({"requests": [{"custom_id": "1", "params": claude()}]});
     vec![
         door("chat", chat_path, chat()),
         door("a stream", chat_path, chat_stream()),
@@ -94,6 +91,9 @@ fn usual_doors() -> Vec<Door> {
 /// The odd ones: around the usual path, past what can be read, and for nothing.
 fn odd_doors() -> Vec<Door> {
     let chat_path = "/v1/chat/completions";
+    let batch =
+        json!({"input_file_id": "file-1", "endpoint": chat_path, "completion_window": "24h"});
+    let claudes = json!({"requests": [{"custom_id": "1", "params": claude()}]});
     vec![
         door(
             "as to a forward proxy",
