@@ -17,7 +17,7 @@ use super::{Kept, prices::Prices};
 use crate::{
     admin::{Adjust, Archive, KillError, Program, State},
     base::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Instant, Timestamp},
         units::show_duration,
     },
     config::Config,
@@ -46,6 +46,9 @@ pub(super) struct Control {
 
 /// Subjects of the configuration's summary about which the sockets know better.
 const LISTENERS: [&str; 3] = ["proxy", "admin", "health"];
+
+/// The most circuits that the status page names.
+const MOST_TRIPPED: usize = 50;
 
 /// The configuration in force.
 struct Configured {
@@ -143,6 +146,16 @@ impl Control {
         self.budgets(&[])
     }
 
+    /// What time it is.
+    pub(super) fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    /// The same, by the monotonic clock.
+    pub(super) fn mono(&self) -> Instant {
+        self.clock.mono()
+    }
+
     /// When it was started.
     pub(super) const fn started(&self) -> Timestamp {
         self.started
@@ -220,8 +233,21 @@ impl Program for Control {
             );
             format!("calls are stopped by hand, by {who} at {at} {until}: {calls} (kill {id})")
         });
+        let tripped = self.proxy.live().guards().tripped(self.clock.mono());
+        let tripped = tripped.into_iter().take(MOST_TRIPPED).map(|one| {
+            let (name, values) = (&one.name, &one.values);
+            let whose = if values.is_empty() { "" } else { " of " };
+            match one.open_for {
+                Some(length) => {
+                    let length = Duration::from_secs(length.as_secs() + 1);
+                    let length = show_duration(length);
+                    format!("the breaker {name}{whose}{values} is open for {length} more")
+                },
+                None => format!("the breaker {name}{whose}{values} is half-open"),
+            }
+        });
         let warnings = [refused, prices, ledger, process].into_iter().flatten();
-        warnings.chain(killed).collect()
+        warnings.chain(killed).chain(tripped).collect()
     }
 
     fn about(&self) -> Vec<(&'static str, String)> {

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::control::Control;
 use crate::{
     admin::Program as _,
+    guard::Kills,
     net::upstream::Upstream,
     pipeline::Pipeline,
     policy::{Budget, Unit},
@@ -50,6 +51,7 @@ struct Metrics {
     held: IntGaugeVec,
     bound: IntGaugeVec,
     over: IntCounterVec,
+    tripped: IntGaugeVec,
     upstream: IntCounterVec,
     prices: IntCounterVec,
     ready: IntGauge,
@@ -215,6 +217,25 @@ impl Gauges {
         }
     }
 
+    fn guards(&self, metrics: &Metrics) {
+        let live = self.proxy.live();
+        for one in live.guards().tripped(self.control.mono()) {
+            let state = one.open_for.map_or("half_open", |_| "open");
+            let labels = [&*one.name, state];
+            metrics.tripped.with_label_values(&labels).inc();
+        }
+        let counts = live.guards().breaker_counts();
+        let kills = live.guards().kills().list(self.control.wall()).len();
+        for (what, count) in [("circuits", counts.circuits), ("kills", kills)] {
+            metrics.held.with_label_values(&[what]).set(whole(count));
+        }
+        for (what, most) in [("circuits", counts.most), ("kills", Kills::MOST)] {
+            metrics.bound.with_label_values(&[what]).set(whole(most));
+        }
+        let over = metrics.over.with_label_values(&["circuits"]);
+        over.inc_by(counts.unwatched);
+    }
+
     fn process(&self, metrics: &Metrics) {
         let is_ready = self.control.troubles().is_empty();
         metrics.ready.set(i64::from(is_ready));
@@ -287,6 +308,13 @@ impl Metrics {
                 "Times that there was no room for more.",
                 &["what"],
             )?,
+            tripped: IntGaugeVec::new(
+                Opts::new(
+                    "tollgate_breakers_tripped",
+                    "Circuits that keep calls back, or that some calls try.",
+                ),
+                &["breaker", "state"],
+            )?,
             upstream: counter(
                 "tollgate_upstream_events_total",
                 "Connections opened to providers, and requests sent again on a new one.",
@@ -316,7 +344,7 @@ impl Metrics {
     /// Everything, in the order in which it is told.
     fn all(&self) -> Vec<&dyn Collector> {
         let budgets = self.budgets.iter().map(|gauge| -> &dyn Collector { gauge });
-        let others: [&dyn Collector; 14] = [
+        let others: [&dyn Collector; 15] = [
             &self.overrun,
             &self.spans,
             &self.queued,
@@ -325,6 +353,7 @@ impl Metrics {
             &self.held,
             &self.bound,
             &self.over,
+            &self.tripped,
             &self.upstream,
             &self.prices,
             &self.ready,
@@ -338,7 +367,7 @@ impl Metrics {
     /// Forgets the last scrape: what is gone is not told any more.
     fn empty(&self) {
         self.budgets.iter().for_each(GaugeVec::reset);
-        let gauges = [&self.queued, &self.held, &self.bound];
+        let gauges = [&self.queued, &self.held, &self.bound, &self.tripped];
         gauges.into_iter().for_each(IntGaugeVec::reset);
         let counters = [
             &self.spans,
@@ -370,6 +399,7 @@ impl Collector for Collected {
         gauges.spans(metrics);
         gauges.ledger(metrics);
         gauges.bounded(metrics);
+        gauges.guards(metrics);
         gauges.process(metrics);
         let told = metrics.all().into_iter().flat_map(Collector::collect);
         let told = told.collect();

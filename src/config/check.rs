@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, expand::Sources, problem::Problem, rules::check_rules};
+use super::{Config, expand::Sources, guards::check_guards, problem::Problem, rules::check_rules};
 use crate::{
     call::labels::Source,
     identity::Keys,
@@ -29,6 +29,7 @@ pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
     loops(config, &mut problems);
     doors(config, sources, &mut problems);
     problems.append(&mut check_rules(config, providers.as_ref()));
+    problems.append(&mut check_guards(config));
     problems
 }
 

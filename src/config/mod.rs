@@ -5,6 +5,7 @@ mod check;
 mod de;
 mod document;
 mod expand;
+mod guards;
 pub mod later;
 mod load;
 pub mod log;

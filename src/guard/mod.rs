@@ -5,6 +5,8 @@
 //! a [`Watch`] with it. To add one: its file, its settings in `config.rs`, its field in [`Guards`]
 //! and its line in `Guards::all`.
 
+mod breakers;
+mod circuit;
 mod config;
 mod kill;
 mod models;
@@ -21,7 +23,8 @@ use crate::{
     policy::Subject,
 };
 
-pub use config::{Config, ModelRule, Models};
+pub use breakers::{BreakerCounts, Tripped};
+pub use config::{Breaker, Config, ModelRule, Models, Slow};
 pub use kill::{BY as KILL, InvalidSelector, Kill, Kills, Selector, TooManyKills, in_words};
 
 /// What looks at calls before they go ahead.
@@ -34,6 +37,12 @@ pub trait Guard: fmt::Debug + Send + Sync {
 /// What is left with a call that was asked about, to be told how it ended. Dropped untold, the call
 /// was never let through.
 pub trait Watch: Send + Sync {
+    /// The first byte of the answer's body has come, so long after the call was sent, of an answer
+    /// with this status. What it says goes on the call's span.
+    fn began(&mut self, _status: u16, _waited: Duration, _now: Now) -> Option<Finding> {
+        None
+    }
+
     /// The call has ended. What it says goes on the call's span.
     fn ended(self: Box<Self>, how: &Ended, now: Now) -> Option<Finding>;
 }
@@ -172,6 +181,7 @@ impl fmt::Debug for Answer {
 pub struct Guards {
     kills: Arc<Kills>,
     models: models::Access,
+    breakers: breakers::Breakers,
 }
 
 impl Guards {
@@ -183,6 +193,10 @@ impl Guards {
                 .map(|before| Arc::clone(&before.kills))
                 .unwrap_or_default(),
             models: models::Access::new(&config.models),
+            breakers: breakers::Breakers::build(
+                &config.breakers,
+                before.map(|before| &before.breakers),
+            ),
         }
     }
 
@@ -191,9 +205,19 @@ impl Guards {
         &self.kills
     }
 
+    /// The circuits that are not closed.
+    pub fn tripped(&self, now: Instant) -> Vec<Tripped> {
+        self.breakers.tripped(now)
+    }
+
+    /// What breakers hold.
+    pub fn breaker_counts(&self) -> BreakerCounts {
+        self.breakers.counts()
+    }
+
     /// Each guard, in the order in which they are asked.
-    fn all(&self) -> [&dyn Guard; 2] {
-        [&self.kills, &self.models]
+    fn all(&self) -> [&dyn Guard; 3] {
+        [&self.kills, &self.models, &self.breakers]
     }
 
     /// Asks each guard, until one refuses.

@@ -46,6 +46,13 @@ impl Matcher {
     }
 }
 
+/// The values of a call for all of `per`, as counters are named by them: `provider=openai`; what the
+/// call does not say is `unknown`.
+pub fn values_of(per: &[Per], subject: &Subject<'_>, trusted: &[Source]) -> Arc<str> {
+    let parts = per.iter();
+    values(parts.map(|field| (field, field.value_of(subject, trusted))))
+}
+
 /// Whose counter it is: `user=42;agent=x`, in the order of the rule's `per`. Characters that mean
 /// something here are percent-encoded, so that different values never read the same.
 pub(super) fn values<P: Borrow<Per>, T: AsRef<str>>(

@@ -65,7 +65,7 @@ pub use journal::{
     Lines, Order, Ordered, Position, Recalling,
 };
 pub use listing::{Budget, Reach};
-pub use matcher::Matcher;
+pub use matcher::{Matcher, values_of};
 pub use purse::Purse;
 pub use queue::Place;
 pub use rule::window_of;

@@ -36,6 +36,11 @@ impl Fraction {
         let part = i128::from(amount) * i128::from(self.0) / i128::from(Self::WHOLE);
         i64::try_from(part).unwrap_or(amount)
     }
+
+    /// Whether `part` is at least this part of `whole`.
+    pub fn is_reached(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * u128::from(Self::WHOLE) >= u128::from(whole) * u128::from(self.0)
+    }
 }
 
 /// A decimal: `0.75`.

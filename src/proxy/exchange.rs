@@ -15,7 +15,7 @@ use super::{
     authenticate::Caller,
     body::ResponseBody,
     flight::InFlight,
-    guard::Guarded,
+    guard::{self, Guarded},
     headers::REQUEST_ID,
     live::Live,
     observe::{Observer, Progress},
@@ -192,6 +192,7 @@ impl Exchange {
         if self.first_chunk.is_none() {
             let first = self.elapsed();
             self.first_chunk = Some(first);
+            guard::begins(self);
             if self.request.stream {
                 self.events.push(Event {
                     name: "first_token".into(),

@@ -75,6 +75,25 @@ pub(super) fn tell(exchange: &mut Exchange, end: End, facts: &ResponseFacts) {
     }
 }
 
+/// Tells those who wait for it that the answer begins.
+pub(super) fn begins(exchange: &mut Exchange) {
+    if exchange.guarded.watches.is_empty() {
+        return;
+    }
+    let now = now(exchange);
+    let sent = exchange.sent.unwrap_or(exchange.began);
+    let waited = now.mono.saturating_duration_since(sent);
+    // A response in a socket has no status.
+    let status = exchange.http_status.unwrap_or(200);
+    let mut watches = std::mem::take(&mut exchange.guarded.watches);
+    for watch in &mut watches {
+        if let Some(finding) = watch.began(status, waited, now) {
+            note(exchange, &finding);
+        }
+    }
+    exchange.guarded.watches = watches;
+}
+
 /// What a guard says goes on the span, and where it is an alert, into the log and among the span's
 /// events as well.
 fn note(exchange: &mut Exchange, finding: &Finding) {

@@ -109,7 +109,13 @@ pub(super) fn refusal(
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         },
         Reason::Overload | Reason::Ledger => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(1));
+            let wait = refusal.retry_after.unwrap_or(Duration::from_secs(1));
+            let seconds = wait
+                .as_millis()
+                .div_ceil(1000)
+                .clamp(1, LONGEST_RETRY.into());
+            let seconds = u64::try_from(seconds).unwrap_or(LONGEST_RETRY);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         },
         _ => {},
     }

@@ -9,7 +9,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 
-use super::{admit, body::ResponseBody, exchange::Exchange, headers, kill, route::Route, socket};
+use super::{
+    admit, body::ResponseBody, exchange::Exchange, guard, headers, kill, route::Route, socket,
+};
 use crate::{
     call::{
         facts::{Operation, ResponseFacts, Spends},
@@ -63,6 +65,7 @@ pub(super) fn join(
             }
         }
     }
+    guard::begins(&mut exchange);
     parts.headers = headers::to_client(parts.headers);
     let mut answer = Response::from_parts(parts, ResponseBody::ours(bytes::Bytes::new()));
     exchange.mark(&mut answer);

@@ -1,4 +1,5 @@
 //! Guards, through the real program.
 
+mod breakers;
 mod kill;
 mod models;

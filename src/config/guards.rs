@@ -1,0 +1,75 @@
+//! Checks of the section `guards`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Config, problem::Problem};
+
+/// What is wrong with the guards.
+pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, rule) in config.guards.models.rules.iter().enumerate() {
+        if rule.allow.is_none() && rule.deny.is_none() {
+            let path = format!("guards.models.rules[{index}]");
+            problems.push(
+                Problem::error(path, "it allows and denies nothing")
+                    .help("give it one of allow, deny, like {allow: [gpt-4o-mini]}"),
+            );
+        }
+    }
+    let mut names = BTreeSet::new();
+    for (index, breaker) in config.guards.breakers.iter().enumerate() {
+        let path = |key: &str| format!("guards.breakers[{index}]{key}");
+        if !names.insert(breaker.name.as_str()) {
+            let name = breaker.name.as_str();
+            let problem = format!("another breaker is named `{name}` too");
+            problems.push(Problem::error(path(".name"), problem).help("give this one another"));
+        }
+        if breaker.errors.is_none() && breaker.slow.is_none() {
+            problems.push(
+                Problem::error(path(""), "nothing opens it")
+                    .help("give it one of errors, slow, like {errors: 0.5}"),
+            );
+        }
+        for (key, is_zero) in [
+            (".minimum", breaker.minimum == 0),
+            (".half_open", breaker.half_open == 0),
+            (".window", breaker.window < Duration::from_millis(10)),
+            (".open", breaker.open.is_zero()),
+        ] {
+            if is_zero {
+                problems.push(Problem::error(path(key), "too small to mean anything"));
+            }
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guards_that_cannot_be_meant_are_errors_at_their_places() {
+        let guards = r#"{"models": {"rules": [{"match": {"agent": "a"}}, {"deny": "b"}]},
+            "breakers": [{"name": "a", "errors": 0.5}, {"name": "a", "minimum": 0},
+                {"name": "b", "errors": 1, "half_open": 0, "window": "1ms", "open": "0s"}]}"#;
+        let config = Config {
+            guards: serde_json::from_str(guards).unwrap(),
+            ..Config::default()
+        };
+        let problems = check_guards(&config);
+        let paths: Vec<&str> = problems.iter().map(|problem| &*problem.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "guards.models.rules[0]",
+                "guards.breakers[1].name",
+                "guards.breakers[1]",
+                "guards.breakers[1].minimum",
+                "guards.breakers[2].half_open",
+                "guards.breakers[2].window",
+                "guards.breakers[2].open",
+            ]
+        );
+    }
+}
