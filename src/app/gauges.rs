@@ -54,6 +54,7 @@ struct Metrics {
     tripped: IntGaugeVec,
     upstream: IntCounterVec,
     prices: IntCounterVec,
+    keys: IntCounterVec,
     ready: IntGauge,
     started: IntGauge,
     configured: IntGauge,
@@ -236,6 +237,20 @@ impl Gauges {
         over.inc_by(counts.unwatched);
     }
 
+    fn keys(&self, metrics: &Metrics) {
+        let live = self.proxy.live();
+        let Some(file) = live.keys_file() else {
+            return;
+        };
+        let valid = file.keys().valid(self.control.wall());
+        let held = metrics.held.with_label_values(&["client_keys"]);
+        held.set(whole(valid));
+        let (used, refused) = file.counts();
+        for (event, count) in [("used", used), ("refused", refused)] {
+            metrics.keys.with_label_values(&[event]).inc_by(count);
+        }
+    }
+
     fn process(&self, metrics: &Metrics) {
         let is_ready = self.control.troubles().is_empty();
         metrics.ready.set(i64::from(is_ready));
@@ -325,6 +340,7 @@ impl Metrics {
                 "Price books that were put in force, were still the latest, were refused, or could not be fetched.",
                 &["event"],
             )?,
+            keys: key_files()?,
             ready: IntGauge::new("tollgate_ready", "Whether calls should be sent here.")?,
             started: IntGauge::new(
                 "tollgate_start_time_seconds",
@@ -344,7 +360,7 @@ impl Metrics {
     /// Everything, in the order in which it is told.
     fn all(&self) -> Vec<&dyn Collector> {
         let budgets = self.budgets.iter().map(|gauge| -> &dyn Collector { gauge });
-        let others: [&dyn Collector; 15] = [
+        let others: [&dyn Collector; 16] = [
             &self.overrun,
             &self.spans,
             &self.queued,
@@ -356,6 +372,7 @@ impl Metrics {
             &self.tripped,
             &self.upstream,
             &self.prices,
+            &self.keys,
             &self.ready,
             &self.started,
             &self.configured,
@@ -376,9 +393,18 @@ impl Metrics {
             &self.over,
             &self.upstream,
             &self.prices,
+            &self.keys,
         ];
         counters.into_iter().for_each(IntCounterVec::reset);
     }
+}
+
+fn key_files() -> Result<IntCounterVec, prometheus::Error> {
+    let (name, help) = (
+        "tollgate_client_key_files_total",
+        "Files of client keys that were put in force, or were edited and refused.",
+    );
+    IntCounterVec::new(Opts::new(name, help), &["event"])
 }
 
 impl Collector for Collected {
@@ -400,6 +426,7 @@ impl Collector for Collected {
         gauges.ledger(metrics);
         gauges.bounded(metrics);
         gauges.guards(metrics);
+        gauges.keys(metrics);
         gauges.process(metrics);
         let told = metrics.all().into_iter().flat_map(Collector::collect);
         let told = told.collect();

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -71,11 +71,16 @@ pub fn read(path: &Path) -> Result<Keys, FileError> {
     Keys::parse(&text).map_err(FileError::wrong(path))
 }
 
-/// Adds a key to a file, which is made if need be: for its owner alone.
+/// Adds a key to a file, which is made if need be, for its owner alone, and its directory too.
 ///
 /// # Errors
 /// The file cannot be read or written, or a line of it is no key.
 pub fn create(path: &Path, key: &ClientKey) -> Result<(), FileError> {
+    if let Some(directory) = path.parent() {
+        let mut private = fs::DirBuilder::new();
+        let made = private.recursive(true).mode(0o700).create(directory);
+        made.map_err(FileError::io(directory))?;
+    }
     change(path, |before| {
         let mut after = before.to_owned();
         if !after.is_empty() && !after.ends_with('\n') {
@@ -188,6 +193,8 @@ pub struct KeysFile {
 #[derive(Debug)]
 struct Seen {
     stamp: Stamp,
+    /// How often it was read and put in force.
+    used: u64,
     /// Edits that could not be used.
     refused: u64,
 }
@@ -214,7 +221,11 @@ impl KeysFile {
         Ok(Self {
             path: path.to_owned(),
             keys: ArcSwap::from_pointee(read(path)?),
-            seen: Mutex::new(Seen { stamp, refused: 0 }),
+            seen: Mutex::new(Seen {
+                stamp,
+                used: 1,
+                refused: 0,
+            }),
         })
     }
 
@@ -228,9 +239,10 @@ impl KeysFile {
         self.keys.load_full()
     }
 
-    /// How many edits could not be used.
-    pub fn refused(&self) -> u64 {
-        self.seen.lock().refused
+    /// How often the file was put in force, and how many edits of it could not be used.
+    pub fn counts(&self) -> (u64, u64) {
+        let seen = self.seen.lock();
+        (seen.used, seen.refused)
     }
 
     /// Looks at the file, and reads it if it was changed. Blocks for as long as that takes.
@@ -242,6 +254,9 @@ impl KeysFile {
         match read(&self.path) {
             Ok(keys) => {
                 self.keys.store(Arc::new(keys));
+                let mut seen = self.seen.lock();
+                seen.used = seen.used.saturating_add(1);
+                drop(seen);
                 Refreshed::Changed
             },
             Err(error) => {
@@ -290,7 +305,8 @@ mod tests {
     #[test]
     fn keys_are_added_and_revoked_and_the_rest_of_the_file_stays() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keys.jsonl");
+        let directory = directory.path().join("made/with/it");
+        let path = directory.join("keys.jsonl");
         let [(_, one), (_, other), (_, again)] = ["one", "other", "one"].map(key);
         create(&path, &one).unwrap();
         assert_eq!(mode(&path), 0o600);
@@ -311,7 +327,8 @@ mod tests {
         let all = read(&path).unwrap();
         assert!(all.iter().all(|key| key.state(NOW) == State::Revoked));
         assert!(fs::read_to_string(&path).unwrap().starts_with("# ours\n{"));
-        let files = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(mode(&directory), 0o700);
+        let files = fs::read_dir(&directory).unwrap().count();
         assert_eq!(files, 1, "nothing is left behind");
     }
 
@@ -355,7 +372,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(matches!(file.refresh(), Refreshed::Refused(_)));
         assert!(matches!(file.refresh(), Refreshed::Same), "said once");
-        assert_eq!((is_valid(), file.refused()), (true, 2));
+        assert_eq!((is_valid(), file.counts()), (true, (1, 2)));
         assert!(create(&path, &one).is_ok());
         assert!(matches!(file.refresh(), Refreshed::Changed));
 

@@ -112,6 +112,23 @@ async fn a_budget_refuses_what_it_does_not_cover() {
     assert!(ran.stderr.contains(&stopped), "{}", ran.stderr);
 }
 
+/// The command has no key of its own: its calls go on with Tollgate's.
+#[tokio::test]
+async fn the_provider_s_key_need_not_be_the_command_s() {
+    let mut scene = Scene::new();
+    let yaml = "identity: {trusted: [127.0.0.0/8]}\n\
+                providers: {openai: {api_key: \"${file:openai}\"}}\n";
+    scene.program = scene
+        .program
+        .with("tollgate.yaml", yaml)
+        .with("openai", "sk-ours\n");
+    let ran = scene.run(&["--", "bash", "agent", "1"]).await;
+    assert_eq!(ran.stdout, "200\n", "{}", ran.stderr);
+    let sent = scene.mock.requests().remove(0);
+    assert_eq!(sent.headers["authorization"], "Bearer sk-ours");
+    assert!(!ran.stderr.contains("sk-ours"), "{}", ran.stderr);
+}
+
 #[tokio::test]
 async fn one_inside_another_goes_through_both() {
     let scene = Scene::new();

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use serde_json::{Value, json};
 use tollgate::{
     base::secret::Secret,
     identity,
@@ -10,9 +11,9 @@ use tollgate::{
 
 use super::{
     super::{chat, process::Process},
-    Keys, now, seen,
+    Keys, OURS, now, seen,
 };
-use crate::support::{Sandbox, client, sandbox::until};
+use crate::support::{Sandbox, Socket, client, sandbox::until};
 
 #[tokio::test]
 async fn edits_of_the_file_are_taken_and_bad_ones_keep_the_keys_from_before() {
@@ -36,6 +37,8 @@ async fn edits_of_the_file_are_taken_and_bad_ones_keep_the_keys_from_before() {
     fs::remove_file(keys.path()).unwrap();
     sandbox.app.refresh_keys();
     assert_eq!(call().await, 200);
+    let refused = sandbox.metric("tollgate_client_key_files_total{event=\"refused\"}");
+    assert!((refused - 4.0).abs() < 0.1, "{refused}");
     fs::write(keys.path(), text).unwrap();
     identity::revoke(&keys.path(), "ci", now()).unwrap();
     sandbox.app.refresh_keys();
@@ -112,4 +115,39 @@ async fn until_log(directory: &Path, says: &str) {
         log.contains(says)
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_open_socket_begins_nothing_more_with_a_revoked_key() {
+    let keys = Keys::new();
+    let secret = keys.add("ci", |_| {});
+    let sandbox = Sandbox::new(&keys.yaml("", OURS));
+    let headers = [("x-tollgate-key", secret.expose())];
+    let target = "/v1/realtime?model=gpt-realtime";
+    let mut socket = Socket::open(sandbox.addr(), target, &headers).await;
+    let ask = json!({"type": "response.create", "response": {"output_modalities": ["text"]}});
+    socket.say(&ask).await;
+    let is_done = |message: &Value| message["type"] == "response.done";
+    socket.until(is_done).await;
+
+    identity::revoke(&keys.path(), "ci", now()).unwrap();
+    sandbox.app.refresh_keys();
+    socket.say(&ask).await;
+    let told = socket.message().await;
+    let (kind, code) = (&told["type"], &told["error"]["code"]);
+    assert_eq!(
+        (kind.as_str(), code.as_str()),
+        (Some("error"), Some("invalid_api_key"))
+    );
+    let words = told["error"]["message"].as_str().unwrap();
+    assert!(words.contains("revoked"), "{told}");
+    let asked = sandbox.metric("tollgate_client_key_failures_total{reason=\"revoked\"}");
+    assert!((asked - 1.0).abs() < 0.1, "{asked}");
+    let spans = sandbox.spans_now();
+    assert!(
+        spans
+            .iter()
+            .all(|span| span["attributes"]["tollgate.key"] == "ci"),
+        "{spans:#?}"
+    );
 }
