@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::control::Control;
 use crate::{
     admin::Program as _,
-    guard::Kills,
+    guard::{Kills, MAX_REPEATS},
     net::upstream::Upstream,
     pipeline::Pipeline,
     policy::{Budget, Unit},
@@ -176,6 +176,7 @@ impl Gauges {
             ),
             ("awaited_responses", holdings.awaited_responses),
             ("attempts", holdings.attempts),
+            ("guarded_requests", holdings.requests),
             ("known_counters", ledger.known),
             ("estimated_models", holdings.estimated_models),
             ("counters", purse.counters),
@@ -192,6 +193,7 @@ impl Gauges {
             ("peeked_bytes", self.limits.peek_total.as_usize()),
             ("awaited_responses", holdings.most_awaited),
             ("attempts", holdings.most_attempts),
+            ("guarded_requests", MAX_REPEATS),
             ("counters", self.limits.counters),
             ("known_counters", ledger.most_known),
             ("estimated_models", Estimator::MAX_MODELS),
@@ -204,6 +206,7 @@ impl Gauges {
             ("peeked_bytes", holdings.peek_turned_away),
             ("awaited_responses", holdings.awaited_turned_away),
             ("attempts", holdings.attempts_forgotten),
+            ("guarded_requests", holdings.requests_forgotten),
             ("counters", purse.overflowed),
             ("known_counters", ledger.rules_unknown),
             ("waiting_calls", purse.turned_away),

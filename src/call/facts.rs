@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{labels::Label, outcome::Kind, text::Text, usage::Usage};
+use super::{labels::Label, outcome::Kind, steps::Steps, text::Text, usage::Usage};
 
 /// One endpoint of a dialect. Each dialect owns its operations as constants; everybody else only
 /// reads their fields.
@@ -83,6 +83,8 @@ pub struct RequestFacts {
     pub unsaid: Option<Unsaid>,
     /// Names of the tools that the model may call; at most 128.
     pub tools: Vec<Box<str>>,
+    /// The last steps of the conversation that it carries; only read where a guard wants them.
+    pub steps: Steps,
     /// `gen_ai.request.temperature`.
     pub temperature: Option<f64>,
     /// `gen_ai.request.top_p`.

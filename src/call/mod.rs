@@ -11,6 +11,7 @@ pub mod model;
 pub mod outcome;
 pub mod refusal;
 pub mod span;
+pub mod steps;
 pub mod tally;
 pub mod text;
 pub mod usage;

@@ -17,6 +17,15 @@ pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
         }
     }
     let mut names = BTreeSet::new();
+    for (index, rule) in config.guards.loops.iter().enumerate() {
+        let name = rule.name.as_str();
+        if !names.insert(name) {
+            let problem = format!("another loop is named `{name}` too");
+            let path = format!("guards.loops[{index}].name");
+            problems.push(Problem::error(path, problem).help("give this one another"));
+        }
+    }
+    let mut names = BTreeSet::new();
     for (index, breaker) in config.guards.breakers.iter().enumerate() {
         let path = |key: &str| format!("guards.breakers[{index}]{key}");
         if !names.insert(breaker.name.as_str()) {
@@ -51,6 +60,7 @@ mod tests {
     #[test]
     fn guards_that_cannot_be_meant_are_errors_at_their_places() {
         let guards = r#"{"models": {"rules": [{"match": {"agent": "a"}}, {"deny": "b"}]},
+            "loops": [{"name": "a"}, {"name": "a"}],
             "breakers": [{"name": "a", "errors": 0.5}, {"name": "a", "minimum": 0},
                 {"name": "b", "errors": 1, "half_open": 0, "window": "1ms", "open": "0s"}]}"#;
         let config = Config {
@@ -63,6 +73,7 @@ mod tests {
             paths,
             [
                 "guards.models.rules[0]",
+                "guards.loops[1].name",
                 "guards.breakers[1].name",
                 "guards.breakers[1]",
                 "guards.breakers[1].minimum",

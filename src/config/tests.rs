@@ -438,6 +438,11 @@ fn sections_of_later_builds_are_accepted_only_empty() {
     );
     assert_problem("guards: {pii: {}}", "t.yaml:1:10: guards.pii: ", "unknown");
     assert_problem(
+        "guards: {loops: [{name: a, same_tool: {refuse: 1}}]}",
+        "t.yaml:1:48: guards.loops[0].same_tool.refuse: ",
+        "expected 2 to 32",
+    );
+    assert_problem(
         "alerts: {rules: [{}]}",
         "t.yaml:1:18: alerts.rules[0]: ",
         "this build",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::{
     base::units,
@@ -17,6 +17,8 @@ pub struct Config {
     pub models: Models,
     /// When calls are kept from a provider that fails.
     pub breakers: Vec<Breaker>,
+    /// Loops that are noticed, and stopped.
+    pub loops: Vec<Loop>,
 }
 
 /// Which models may be called.
@@ -101,4 +103,110 @@ const fn open() -> Duration {
 
 const fn half_open() -> u32 {
     3
+}
+
+/// Loops that are noticed, and stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loop {
+    /// Its name, as refusals have it.
+    pub name: Name,
+    /// Which calls it is for; all by default.
+    #[serde(default, rename = "match")]
+    pub matches: Match,
+    /// Tools that may be called again and again: they are not looked at.
+    #[serde(default)]
+    pub except: Option<Patterns>,
+    /// What is done when a tool was called so many times in a row, with the same arguments and the
+    /// same result.
+    #[serde(default = "Ladder::of_tools")]
+    pub same_tool: Ladder,
+    /// What is done when up to four such calls came so many times in turn: A, B, A, B.
+    #[serde(default = "Ladder::of_tools")]
+    pub alternating: Ladder,
+    /// What is done when the same request came so many times, retries aside.
+    #[serde(default = "Ladder::of_requests")]
+    pub same_request: Ladder,
+    /// For how long a request counts.
+    #[serde(default = "Loop::within", with = "units::duration")]
+    pub within: Duration,
+    /// How long a call waits that is slowed.
+    #[serde(default = "Loop::slow_by", with = "units::duration")]
+    pub slow_by: Duration,
+}
+
+impl Loop {
+    const fn within() -> Duration {
+        Duration::from_mins(10)
+    }
+
+    const fn slow_by() -> Duration {
+        Duration::from_secs(2)
+    }
+}
+
+/// From how many times on what is done; a rung that is not written is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ladder {
+    /// The span says it.
+    pub tag: Option<Times>,
+    /// The log says it too, and alerts are made of it.
+    pub alert: Option<Times>,
+    /// The call waits.
+    pub slow: Option<Times>,
+    /// The call is refused.
+    pub refuse: Option<Times>,
+}
+
+impl Ladder {
+    const fn of_tools() -> Self {
+        Self {
+            tag: Some(Times(3)),
+            alert: Some(Times(4)),
+            slow: Some(Times(5)),
+            refuse: Some(Times(6)),
+        }
+    }
+
+    /// The same question asked often is no loop by itself.
+    const fn of_requests() -> Self {
+        Self {
+            tag: Some(Times(5)),
+            alert: Some(Times(10)),
+            slow: None,
+            refuse: None,
+        }
+    }
+
+    /// The highest number that means anything.
+    pub(super) fn top(&self) -> u32 {
+        let rungs = [self.tag, self.alert, self.slow, self.refuse];
+        rungs
+            .into_iter()
+            .flatten()
+            .map(|times| times.0)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// How many times: once is no loop, and of a conversation only the last steps are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times(pub(super) u32);
+
+impl Times {
+    const MOST: u32 = 32;
+}
+
+impl<'de> Deserialize<'de> for Times {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let times = u32::deserialize(deserializer)?;
+        if (2..=Self::MOST).contains(&times) {
+            return Ok(Self(times));
+        }
+        let most = Self::MOST;
+        let message = format!("{times} times: expected 2 to {most}, since once is no loop");
+        Err(de::Error::custom(message))
+    }
 }

@@ -9,7 +9,9 @@ mod breakers;
 mod circuit;
 mod config;
 mod kill;
+mod loops;
 mod models;
+mod repeats;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -24,8 +26,9 @@ use crate::{
 };
 
 pub use breakers::{BreakerCounts, Tripped};
-pub use config::{Breaker, Config, ModelRule, Models, Slow};
+pub use config::{Breaker, Config, Ladder, Loop, ModelRule, Models, Slow, Times};
 pub use kill::{BY as KILL, InvalidSelector, Kill, Kills, Selector, TooManyKills, in_words};
+pub use repeats::MAX_REPEATS;
 
 /// What looks at calls before they go ahead.
 pub trait Guard: fmt::Debug + Send + Sync {
@@ -69,6 +72,18 @@ pub struct Asked<'a> {
     pub spends: Spends,
     /// The sources of labels that limits believe; empty: all.
     pub trusted: &'a [Source],
+    /// What is known of calls like it before it.
+    pub again: Again,
+}
+
+/// What is known of calls like one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Again {
+    /// Which attempt of one logical call it is: 1 for the first.
+    pub attempt: u32,
+    /// A hash of who asks what, body included; `None` if the body is not held or nobody wants it
+    /// ([`Guards::want_conversations`]).
+    pub alike: Option<u64>,
 }
 
 /// What guards have said of a call, and what they left with it.
@@ -181,6 +196,7 @@ impl fmt::Debug for Answer {
 pub struct Guards {
     kills: Arc<Kills>,
     models: models::Access,
+    loops: loops::Loops,
     breakers: breakers::Breakers,
 }
 
@@ -193,6 +209,7 @@ impl Guards {
                 .map(|before| Arc::clone(&before.kills))
                 .unwrap_or_default(),
             models: models::Access::new(&config.models),
+            loops: loops::Loops::new(&config.loops, before.map(|before| &before.loops)),
             breakers: breakers::Breakers::build(
                 &config.breakers,
                 before.map(|before| &before.breakers),
@@ -215,9 +232,21 @@ impl Guards {
         self.breakers.counts()
     }
 
+    /// Whether one wants to know what conversations have done so far ([`RequestFacts::steps`]), and
+    /// which requests are alike.
+    pub const fn want_conversations(&self) -> bool {
+        !self.loops.is_empty()
+    }
+
+    /// How many different requests are counted, and how many were forgotten before their time.
+    pub fn repeats(&self) -> (usize, u64) {
+        let repeats = self.loops.repeats();
+        (repeats.len(), repeats.forgotten())
+    }
+
     /// Each guard, in the order in which they are asked.
-    fn all(&self) -> [&dyn Guard; 3] {
-        [&self.kills, &self.models, &self.breakers]
+    fn all(&self) -> [&dyn Guard; 4] {
+        [&self.kills, &self.models, &self.loops, &self.breakers]
     }
 
     /// Asks each guard, until one refuses.

@@ -22,6 +22,7 @@ mod registry;
 mod socket;
 mod splice;
 mod state;
+mod steps;
 mod vertex;
 mod watsonx;
 pub mod wire;
@@ -42,6 +43,7 @@ pub use registry::{Provider, ProviderError, Providers};
 pub use socket::{Heard, Said, Session, Socket};
 pub use splice::Splice;
 pub use state::StreamState;
+pub use steps::steps;
 pub use watsonx::Watsonx;
 pub use wire::json::Unreadable;
 

@@ -32,6 +32,7 @@ use crate::{
         outcome::Status,
         span::{ATTEMPT, RETRY_OF, Value},
     },
+    guard::Again,
 };
 use book::{Book, Claim, Known};
 
@@ -105,7 +106,7 @@ impl Attempts {
             attempt: signs.earlier.saturating_add(1),
             at: now,
         };
-        let by_body = || body.map(|body| self.hasher.hash_one((signs.client, "body", body)));
+        let by_body = || body.map(|body| self.alike(signs, body));
         let Some(key) = signs.key.or_else(by_body) else {
             return Link {
                 place: None,
@@ -126,6 +127,11 @@ impl Attempts {
             attempt: begun.attempt,
             first: (begun.first != call).then_some(begun.first),
         }
+    }
+
+    /// What this call and those of the same client for the same are known by.
+    fn alike(&self, signs: &Signs, body: &[u8]) -> u64 {
+        self.hasher.hash_one((signs.client, "body", body))
     }
 
     /// A call ends that has begun there.
@@ -170,6 +176,11 @@ impl Exchange {
         let attempts = &self.proxy.attempts;
         let link = attempts.begin(signs, body, self.request_id, self.began);
         self.attempt = link.place;
+        let wanted = body.filter(|body| !body.is_empty() && self.live.guards.want_conversations());
+        self.again = Again {
+            attempt: link.attempt,
+            alike: wanted.map(|body| attempts.alike(signs, body)),
+        };
         if link.attempt > 1 {
             let number = Value::Int(link.attempt.into());
             self.attributes.push((ATTEMPT, number));

@@ -40,6 +40,7 @@ use crate::{
         span::{Event, KEY, Value},
         usage::Usage,
     },
+    guard::Again,
     net::upstream::UpstreamError,
     provider::Cut,
 };
@@ -75,6 +76,8 @@ pub(super) struct Exchange {
     /// Whether any byte of a response has come.
     pub(super) answered: bool,
     pub(super) first_chunk: Option<Duration>,
+    /// What is known of calls like it before it.
+    pub(super) again: Again,
     /// Where further attempts of it find it, if they can.
     pub(super) attempt: Option<Place>,
     /// How the request is signed again, if it is.
@@ -151,6 +154,7 @@ impl Exchange {
             sent: None,
             answered: false,
             first_chunk: None,
+            again: Again::default(),
             attempt: None,
             signing: None,
             edits: Vec::new(),

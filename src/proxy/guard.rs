@@ -38,6 +38,7 @@ pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
         known_as: exchange.asked_model(),
         spends: exchange.route.operation.spends,
         trusted: &live.trusted,
+        again: exchange.again,
     };
     let answer = live.guards.ask(&asked, now(exchange));
     // The exchange owns them from here on, so that a client who leaves now gives them back.

@@ -33,11 +33,16 @@ pub struct Holdings {
     pub most_attempts: usize,
     /// Attempts forgotten before their time, so that what follows them is taken for a call of its own.
     pub attempts_forgotten: u64,
+    /// Different requests that loop guards count.
+    pub requests: usize,
+    /// Requests forgotten before their time, so that they are counted anew.
+    pub requests_forgotten: u64,
 }
 
 impl Proxy {
     /// What is held now.
     pub fn holdings(&self) -> Holdings {
+        let (requests, requests_forgotten) = self.live.load().guards.repeats();
         Holdings {
             in_flight: self.flights.now(),
             unfinished: self.flights.reading(),
@@ -53,6 +58,8 @@ impl Proxy {
             attempts: self.attempts.known(),
             most_attempts: attempts::MAX_KNOWN,
             attempts_forgotten: self.attempts.forgotten(),
+            requests,
+            requests_forgotten,
         }
     }
 }

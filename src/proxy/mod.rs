@@ -76,6 +76,7 @@ use crate::{
     pipeline::Pipeline,
     policy::JournalDown,
     pricing::Estimator,
+    provider,
 };
 use attempts::Attempts;
 use authenticate::Strangers;
@@ -269,6 +270,9 @@ impl Worker {
             read_reduced(exchange, &scanner.finish());
         } else {
             read_request(exchange, readable, true);
+            if exchange.live.guards.want_conversations() {
+                exchange.request.steps = provider::steps(readable);
+            }
         }
         // What is encoded or signed is never edited.
         let signed = forward::is_signed(&parts.headers);

@@ -2,6 +2,7 @@
 //! forms, compressed bodies, bodies too large to hold.
 
 mod array;
+pub mod canonical;
 mod cursor;
 pub mod encoding;
 mod event_stream;

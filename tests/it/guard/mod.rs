@@ -2,4 +2,5 @@
 
 mod breakers;
 mod kill;
+mod loops;
 mod models;
