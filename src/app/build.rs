@@ -43,8 +43,14 @@ pub(super) fn live(
     let keys = keys::open(config, before)?;
     let trusted = &config.identity.sources();
     let before = before.map(Live::engine);
-    let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, purse, before)
-        .map_err(|error| Impossible(error.to_string()))?;
+    let engine = Engine::build(
+        &config.limits_in_force(),
+        &config.rate_limits,
+        trusted,
+        purse,
+        before,
+    )
+    .map_err(|error| Impossible(error.to_string()))?;
     Ok(Live::new(LiveParts {
         providers,
         pricing,
@@ -101,7 +107,8 @@ fn priced(
 pub(super) fn has_budgets(config: &Config) -> bool {
     let budgets = &config.budgets;
     let simple = [budgets.daily, budgets.monthly, budgets.per_user];
-    simple.iter().any(Option::is_some) || !budgets.rules.is_empty()
+    let rules = budgets.rules.len() + usize::from(config.guards.session.rule().is_some());
+    simple.iter().any(Option::is_some) || rules > 0
 }
 
 fn book(config: &Config, fetched: Option<Arc<Book>>) -> Result<Arc<Book>, Impossible> {

@@ -141,7 +141,13 @@ fn list(config: &Config, format: Format) -> Result<(), Failure> {
 fn rows(config: &Config, now: Timestamp) -> Result<Vec<BudgetRow>, Failure> {
     let purse = Purse::new(std::sync::Arc::new(Memory), config.limits.counters);
     let trusted = &config.identity.sources();
-    let engine = Engine::build(&config.budgets, &config.rate_limits, trusted, &purse, None);
+    let engine = Engine::build(
+        &config.limits_in_force(),
+        &config.rate_limits,
+        trusted,
+        &purse,
+        None,
+    );
     let engine = engine.map_err(Failure::wrong)?;
     let kept = Archive::new(&config.store, &config.ledger).standings(now)?;
     let budgets = engine.budgets(&[], &kept, now);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Config, problem::Problem};
+use crate::base::money::Usd;
 
 /// What is wrong with the guards.
 pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
@@ -13,6 +14,28 @@ pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
             problems.push(
                 Problem::error(path, "it allows and denies nothing")
                     .help("give it one of allow, deny, like {allow: [gpt-4o-mini]}"),
+            );
+        }
+    }
+    let caps = [
+        ("guards.call.max_usd", config.guards.call.max_usd),
+        ("guards.session.max_usd", config.guards.session.max_usd),
+    ];
+    for (path, _) in caps
+        .iter()
+        .filter(|(_, usd)| usd.is_some_and(|usd| usd < Usd::ZERO))
+    {
+        problems.push(Problem::error(*path, "a limit cannot be below zero"));
+    }
+    if let Some(session) = config.guards.session.rule() {
+        let rules = config.budgets.rules.iter().enumerate();
+        for (index, _) in rules.filter(|(_, rule)| rule.name == session.name) {
+            problems.push(
+                Problem::error(
+                    format!("budgets.rules[{index}].name"),
+                    "the budget of `guards.session` has this name",
+                )
+                .help("give this one another"),
             );
         }
     }
@@ -56,6 +79,28 @@ pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_budget_of_sessions_has_its_name_for_itself() {
+        let guards = r#"{"session": {"max_calls": 1, "max_usd": -1}, "call": {"max_usd": "-0.5"}}"#;
+        let budgets =
+            r#"{"rules": [{"name": "guards.session", "window": "day", "limit": {"usd": 1}}]}"#;
+        let config = Config {
+            guards: serde_json::from_str(guards).unwrap(),
+            budgets: serde_json::from_str(budgets).unwrap(),
+            ..Config::default()
+        };
+        let problems = check_guards(&config);
+        let paths: Vec<&str> = problems.iter().map(|problem| &*problem.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "guards.call.max_usd",
+                "guards.session.max_usd",
+                "budgets.rules[0].name",
+            ]
+        );
+    }
 
     #[test]
     fn guards_that_cannot_be_meant_are_errors_at_their_places() {

@@ -72,6 +72,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// What calls may cost, with the budget that `guards.session` stands for.
+    pub fn limits_in_force(&self) -> policy::Config {
+        let mut budgets = self.budgets.clone();
+        budgets.rules.extend(self.guards.session.rule());
+        budgets
+    }
+
     /// The keys in which `new` differs and that take effect only after a restart.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let differ = [

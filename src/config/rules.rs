@@ -131,7 +131,10 @@ fn pers(config: &Config) -> Vec<(String, Vec<Per>)> {
         budgets.map(|(index, rule)| (format!("budgets.rules[{index}].per"), rule.per.clone()));
     let rates = config.rate_limits.iter().enumerate();
     let rates = rates.map(|(index, rule)| (format!("rate_limits[{index}].per"), rule.per.clone()));
-    user.into_iter().chain(budgets).chain(rates).collect()
+    let session = config.guards.session.rule();
+    let session = session.map(|rule| ("guards.session".to_owned(), rule.per));
+    let budgets = user.into_iter().chain(budgets).chain(session);
+    budgets.chain(rates).collect()
 }
 
 /// Whoever may choose a label may choose a fresh one for each call.
@@ -192,7 +195,8 @@ fn ledger(config: &Config, problems: &mut Vec<Problem>) {
     }
     let budgets = &config.budgets;
     let short = [budgets.daily, budgets.monthly, budgets.per_user];
-    if budgets.rules.is_empty() && short.iter().all(Option::is_none) {
+    let session = config.guards.session.rule();
+    if budgets.rules.is_empty() && session.is_none() && short.iter().all(Option::is_none) {
         return;
     }
     // A warning only: what is checked here may run elsewhere.

@@ -95,7 +95,8 @@ impl Config {
             let per = each(per.as_slice());
             lines.push(("budget", format!("{name}: {limit}{per} ({reach})")));
         }
-        let rules = budgets.rules.iter();
+        let session = self.guards.session.rule();
+        let rules = budgets.rules.iter().chain(&session);
         lines.extend(rules.map(|rule| ("budget", budget(rule))));
         let rates = self.rate_limits.iter();
         lines.extend(rates.map(|rule| ("rate limit", rate(rule))));

@@ -5,8 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
-    base::units,
-    policy::{Fraction, Match, Name, Patterns, Per},
+    base::{money::Usd, units},
+    policy::{
+        Count, Fraction, LimitConfig, Match, Missing, Name, OnExhausted, Patterns, Per, RuleConfig,
+        Window,
+    },
 };
 
 /// What calls must pass besides limits.
@@ -15,10 +18,75 @@ use crate::{
 pub struct Config {
     /// Which models may be called.
     pub models: Models,
+    /// What a single call may take at most.
+    pub call: Call,
+    /// What all calls of a session may take at most.
+    pub session: Session,
     /// When calls are kept from a provider that fails.
     pub breakers: Vec<Breaker>,
     /// Loops that are noticed, and stopped.
     pub loops: Vec<Loop>,
+}
+
+/// What a single call may take at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Call {
+    /// Output tokens of all its choices.
+    pub max_output_tokens: Option<u64>,
+    /// Input tokens, at most that its input can have.
+    pub max_input_tokens: Option<u64>,
+    /// US dollars.
+    pub max_usd: Option<Usd>,
+    /// What becomes of a call that may take more.
+    pub on_exhausted: OnExhausted,
+}
+
+impl Call {
+    /// Whether it caps nothing.
+    pub const fn is_empty(&self) -> bool {
+        let tokens = [self.max_output_tokens, self.max_input_tokens];
+        matches!(tokens, [None, None]) && self.max_usd.is_none()
+    }
+}
+
+/// What all calls of a session may take at most: a budget per session, without end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Session {
+    /// Calls.
+    pub max_calls: Option<u64>,
+    /// Output tokens.
+    pub max_output_tokens: Option<u64>,
+    /// US dollars.
+    pub max_usd: Option<Usd>,
+    /// What becomes of a call that may take more.
+    pub on_exhausted: OnExhausted,
+    /// What becomes of a call that names no session; as `budgets.missing` by default.
+    pub missing: Option<Missing>,
+}
+
+impl Session {
+    /// The budget that it stands for; `None`: it limits nothing.
+    pub fn rule(&self) -> Option<RuleConfig> {
+        let limit = LimitConfig {
+            usd: self.max_usd,
+            output_tokens: self.max_output_tokens,
+            requests: self.max_calls,
+            ..LimitConfig::default()
+        };
+        (limit != LimitConfig::default()).then_some(())?;
+        Some(RuleConfig {
+            name: Name::new("guards.session")?,
+            matches: Match::default(),
+            per: vec![Per::Session],
+            window: Window::Total,
+            limit,
+            count: Count::default(),
+            on_exhausted: self.on_exhausted,
+            missing: self.missing,
+        })
+    }
 }
 
 /// Which models may be called.

@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub use breakers::{BreakerCounts, Tripped};
-pub use config::{Breaker, Config, Ladder, Loop, ModelRule, Models, Slow, Times};
+pub use config::{Breaker, Call, Config, Ladder, Loop, ModelRule, Models, Session, Slow, Times};
 pub use kill::{BY as KILL, InvalidSelector, Kill, Kills, Selector, TooManyKills, in_words};
 pub use repeats::MAX_REPEATS;
 
@@ -197,6 +197,7 @@ pub struct Guards {
     kills: Arc<Kills>,
     models: models::Access,
     loops: loops::Loops,
+    call: Call,
     breakers: breakers::Breakers,
 }
 
@@ -210,6 +211,7 @@ impl Guards {
                 .unwrap_or_default(),
             models: models::Access::new(&config.models),
             loops: loops::Loops::new(&config.loops, before.map(|before| &before.loops)),
+            call: config.call,
             breakers: breakers::Breakers::build(
                 &config.breakers,
                 before.map(|before| &before.breakers),
@@ -220,6 +222,11 @@ impl Guards {
     /// The kills.
     pub const fn kills(&self) -> &Arc<Kills> {
         &self.kills
+    }
+
+    /// What a single call may take at most.
+    pub const fn call(&self) -> &Call {
+        &self.call
     }
 
     /// The circuits that are not closed.

@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use super::{
+    cap::{self, Cap},
     exchange::Exchange,
     guard, kill,
     reserve::{self, LEAST, STEP, Worth},
@@ -57,8 +58,8 @@ impl Ask {
     }
 }
 
-/// Asks the guards, and then every rule that matches the call. Returns the edit that the request must be sent with, if
-/// it was given an output limit. `body` is the request's, where it can be edited.
+/// Asks the guards, and then every rule that matches the call. Returns the edit that the request must
+/// be sent with, if it was given an output limit. `body` is the request's, where it can be edited.
 ///
 /// # Errors
 /// A guard or a rule refuses, or the ledger cannot be written.
@@ -74,12 +75,15 @@ pub(super) async fn admit(
     if spends == Spends::Unknown {
         unmetered(exchange, &matched)?;
     }
-    if matched.is_empty() {
+    let is_counted = !matched.is_empty();
+    let is_capped = spends == Spends::Tokens && !live.guards.call().is_empty();
+    if !is_counted && !is_capped {
         return Ok(None);
     }
     if let Some(recalling) = live.engine.recalling(&mut matched, now) {
         recalling.await?;
     }
+    let mut shadowed = Vec::new();
     let ask = match spends {
         Spends::Nothing | Spends::Once | Spends::Lines => Ask::of(Amounts::default()),
         // Stopped by a limit that is used up, else free to go.
@@ -88,7 +92,12 @@ pub(super) async fn admit(
             let limits = live.pricing.limits(&query(exchange));
             exchange.reservation.worth = worth(exchange, &matched, &limits)?;
             exchange.reservation.margin = live.cut_margin;
-            tokens(exchange, &mut matched, &limits, body)?
+            let ask = tokens(exchange, &mut matched, &limits, body)?;
+            let rates = exchange.rates();
+            let input = InputBound::learned(&exchange.request, &limits, None, &rates.input);
+            shadowed.extend(cap::check(live.guards.call(), ask.amounts, input.tokens())?);
+            exchange.reservation.cap = Cap::of(live.guards.call(), &exchange.reservation.worth);
+            ask
         },
     };
     let mut rates = Vec::new();
@@ -98,7 +107,8 @@ pub(super) async fn admit(
         exchange.attributes.push((RATE_LIMITS, rates));
     }
     let hold = asked?;
-    note_shadows(exchange, &hold);
+    shadowed.extend(hold.shadowed().map(Box::from));
+    note_shadows(exchange, shadowed);
     if spends == Spends::Inside {
         // What is in it asks for itself, and may be all that a rule lets be under way.
         hold.release();
@@ -106,7 +116,7 @@ pub(super) async fn admit(
     }
     let durable = hold.durable();
     // The exchange owns it from here on, so that a client who leaves now gives it all back.
-    exchange.reservation.hold = Some(hold);
+    exchange.reservation.hold = is_counted.then_some(hold);
     exchange.reservation.output = ask.output;
     exchange.reservation.in_steps = ask.in_steps;
     exchange.reservation.most = ask.most;
@@ -283,7 +293,7 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
     let (request, pricing) = (&exchange.request, &exchange.live.pricing);
     let query = query(exchange);
     let (input, output) = read_by(exchange, limits);
-    if !matched.counts_usd() {
+    if !matched.counts_usd() && exchange.live.guards.call().max_usd.is_none() {
         return Ok(Worth {
             input,
             output,
@@ -381,6 +391,7 @@ fn tokens(
     let whole = whole(exchange, limits);
     let (in_steps, most) = (whole.in_steps, whole.most);
     let room = live.engine.room(matched, whole.amounts, now)?;
+    let room = cap::within(live.guards.call(), whole.amounts, room);
     if room.fits {
         return Ok(whole);
     }
@@ -463,8 +474,7 @@ async fn ask_in_turn(
 }
 
 /// Rules in shadow mode stop nothing; the span says which would have.
-fn note_shadows(exchange: &mut Exchange, hold: &Hold) {
-    let shadowed: Vec<Box<str>> = hold.shadowed().map(Box::from).collect();
+fn note_shadows(exchange: &mut Exchange, shadowed: Vec<Box<str>>) {
     if !shadowed.is_empty() {
         exchange.decision = Decision::Shadow;
         exchange

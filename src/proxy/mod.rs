@@ -11,6 +11,7 @@ mod attempts;
 mod authenticate;
 mod begin;
 mod body;
+mod cap;
 pub mod config;
 mod credential;
 mod document;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cap::Cap;
 use crate::{
     base::{clock::Timestamp, money::Usd},
     call::{facts::ResponseFacts, refusal::Refusal},
@@ -34,6 +35,8 @@ pub(super) struct Reservation {
     pub(super) margin: u64,
     /// The call can cost more than is set aside, and is let go on all the same.
     pub(super) soft: bool,
+    /// Where it is cut, whatever budgets have left.
+    pub(super) cap: Option<Cap>,
     /// What is charged of a call that was refused after its provider had begun it, unless that says
     /// what it is.
     pub(super) overrun: Option<Amounts>,
@@ -153,6 +156,11 @@ impl Reservation {
     /// # Errors
     /// So much does not fit.
     pub(super) fn take_all(&mut self, now: Timestamp) -> Result<(), Refusal> {
+        if let (true, Some(cap)) = (self.in_steps, &self.cap)
+            && self.most > cap.output
+        {
+            return Err(cap.refusal());
+        }
         if let (true, Some(hold)) = (self.in_steps, &mut self.hold) {
             raise(hold, &self.worth, self.most, now)?;
             self.output = Some(self.most);
@@ -171,14 +179,21 @@ impl Reservation {
         if facts.unread {
             return self.take_all(now);
         }
-        let (true, Some(reserved), Some(hold)) = (self.in_steps, self.output, &mut self.hold)
-        else {
+        if !self.in_steps {
             return Ok(());
-        };
+        }
         let read = self.worth.output.estimate(facts.output_bytes).most;
         let read = read
             .max(facts.usage.output.unwrap_or(0))
             .saturating_add(self.margin);
+        if let Some(cap) = &self.cap
+            && read > cap.output
+        {
+            return Err(cap.refusal());
+        }
+        let (Some(reserved), Some(hold)) = (self.output, &mut self.hold) else {
+            return Ok(());
+        };
         if read.saturating_add(AHEAD) <= reserved {
             return Ok(());
         }

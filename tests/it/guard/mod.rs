@@ -1,6 +1,7 @@
 //! Guards, through the real program.
 
 mod breakers;
+mod caps;
 mod kill;
 mod loops;
 mod models;
