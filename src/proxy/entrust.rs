@@ -195,7 +195,25 @@ fn unknown(provider: &Provider) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn of_any_query_all_but_the_keys_stays_in_its_order(
+            pairs in prop::collection::vec("(key|keys|alt)(=(tg_1|AIza|sse)?)?", 0..6),
+            is_google: bool,
+        ) {
+            let target = PathAndQuery::try_from(format!("/m?{}", pairs.join("&"))).unwrap();
+            let is_key = |pair: &&String| {
+                *pair == "key=tg_1" || (is_google && (*pair == "key" || pair.starts_with("key=")))
+            };
+            let rest: Vec<&str> = pairs.iter().filter(|pair| !is_key(pair)).map(|pair| &**pair).collect();
+            let left = without_key(&target, is_google).unwrap_or(target);
+            prop_assert_eq!(left.query().unwrap_or_default(), rest.join("&"));
+        }
+    }
 
     #[test]
     fn ours_stands_where_the_client_s_stood_and_there_is_no_other() {

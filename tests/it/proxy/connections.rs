@@ -112,7 +112,7 @@ async fn an_upgrade_that_is_declined_is_an_ordinary_answer() {
     let sandbox = Sandbox::new("");
     let mut line = Line::connect(sandbox.addr()).await;
     line.send(
-        "GET /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        "GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
     )
     .await;
     let head = line.head().await;
