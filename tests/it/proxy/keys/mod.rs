@@ -416,6 +416,40 @@ async fn labels_of_a_key_bound_a_limit_whatever_the_caller_says() {
     assert_eq!(statuses, [200, 200, 429]);
 }
 
+/// A budget per key counts by the key's name, whatever credential stands beside it; so that whoever
+/// changes a key goes on with the same counter.
+#[tokio::test]
+async fn the_name_of_a_key_is_what_budgets_count_it_by() {
+    let keys = Keys::new();
+    let [one, again, other] = ["one", "one", "other"].map(|name| keys.add(name, |_| {}));
+    let yaml = keys.yaml(
+        "",
+        "budgets: {rules: [{name: each, per: [key], window: total, limit: {requests: 2}}, \
+         {name: none, match: {key: 'oth*'}, window: total, limit: {requests: 1}}]}\n",
+    );
+    let sandbox = Sandbox::new(&yaml);
+    let mut met = Vec::new();
+    for (secret, theirs) in [
+        (&one, "1"),
+        (&again, "2"),
+        (&one, "3"),
+        (&other, "4"),
+        (&other, "5"),
+    ] {
+        let theirs = format!("Bearer sk-{theirs}");
+        let headers = [
+            ("x-tollgate-key", secret.expose()),
+            ("authorization", &theirs),
+        ];
+        let answer = sandbox.post_with(CHAT, &headers, &chat()).await;
+        met.push(answer.header("x-tollgate-blocked-by").to_owned());
+    }
+    assert_eq!(met, ["", "", "budget.each", "", "budget.none"]);
+    let counters = sandbox.app.budgets();
+    let whose: Vec<_> = counters.iter().map(|budget| &*budget.values).collect();
+    assert!(whose.contains(&"key=one"), "{whose:?}");
+}
+
 /// A stranger's request is answered at once: its body is not waited for.
 #[tokio::test]
 async fn a_stranger_is_refused_by_the_head_alone() {
