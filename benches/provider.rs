@@ -78,8 +78,9 @@ fn request() -> Vec<u8> {
     .into_bytes()
 }
 
-fn answer() -> Vec<u8> {
-    let text = "It is sunny in Paris today. ".repeat(25);
+/// With a text of so many sentences of 28 bytes.
+fn answer(sentences: usize) -> Vec<u8> {
+    let text = "It is sunny in Paris today. ".repeat(sentences);
     format!(
         r#"{{"id":"chatcmpl-1","object":"chat.completion","created":1795328714,
         "model":"gpt-4o-2024-08-06","choices":[{{"index":0,"message":{{"role":"assistant",
@@ -94,7 +95,7 @@ fn answer() -> Vec<u8> {
 
 fn reading(criterion: &mut Criterion) {
     let (chat, messages) = (chat_stream(), messages_stream());
-    let (request, answer) = (request(), answer());
+    let request = request();
     let op = OpenAi::Current.operation(&Method::POST, CHAT);
     let mut group = criterion.benchmark_group("provider");
     group.throughput(Throughput::Elements(EVENTS as u64));
@@ -112,14 +113,17 @@ fn reading(criterion: &mut Criterion) {
             (read.is_ok(), facts)
         });
     });
-    group.bench_function("chat answer of 1.3 kB", |bench| {
-        bench.iter(|| {
-            let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
-            let event = Event::body(black_box(&answer));
-            let read = OpenAi::Current.read_event(op, &event, &mut facts, &mut state);
-            (read.is_ok(), facts)
+    for (name, sentences) in [("1.3 kB", 25), ("10 kB", 340)] {
+        let answer = answer(sentences);
+        group.bench_function(format!("chat answer of {name}"), |bench| {
+            bench.iter(|| {
+                let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
+                let event = Event::body(black_box(&answer));
+                let read = OpenAi::Current.read_event(op, &event, &mut facts, &mut state);
+                (read.is_ok(), facts)
+            });
         });
-    });
+    }
     group.finish();
 }
 

@@ -217,15 +217,17 @@ impl Keeper {
         let end = self.offset + PIECE;
         let end = if last { end.min(mark.length) } else { end };
         let bytes = segment::read(&self.journal.dir, self.number, self.offset, Some(end))?;
-        let mut frames = Frames::of(&bytes);
+        let length = u64::try_from(bytes.len()).unwrap_or(PIECE);
+        let is_end = length < PIECE;
+        let mut frames = if is_end {
+            Frames::of(&bytes)
+        } else {
+            Frames::of_piece(&bytes)
+        };
         for payload in frames.by_ref() {
             self.unposted.extend(self.reader.take(payload, self.number));
         }
-        let length = u64::try_from(bytes.len()).unwrap_or(PIECE);
-        let is_end = length < PIECE;
-        // A frame that the piece ends in is read with the next one.
-        let again = if is_end { 0 } else { frames.unfinished() };
-        let damaged = frames.damaged - again;
+        let damaged = frames.damaged;
         if damaged > 0 {
             self.is_damaged = true;
             let tally = &self.journal.tallies.damaged;
@@ -234,7 +236,8 @@ impl Keeper {
             self.told("Part of the ledger's journal cannot be read", Err(what));
         }
         if !is_end {
-            self.offset += length - again;
+            // A frame that the piece ends in is read with the next one.
+            self.offset += length - frames.unread();
         } else if last {
             self.offset = mark.length;
         } else {

@@ -64,6 +64,16 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (checksum(*length, payload) == u32::from_le_bytes(*sum)).then_some((payload, rest))
 }
 
+/// Whether `bytes` may begin a frame that goes on behind them.
+fn is_unfinished(bytes: &[u8]) -> bool {
+    let Some((mark, rest)) = bytes.split_first() else {
+        return false;
+    };
+    let size = rest.first_chunk().map(|length| u32::from_le_bytes(*length));
+    let size = size.map_or(Ok(0), usize::try_from);
+    *mark == MARK && size.is_ok_and(|size| size <= LONGEST && bytes.len() < HEAD + size)
+}
+
 /// The payloads in a segment's bytes, in order, and what could not be read.
 #[derive(Debug)]
 pub(super) struct Frames<'a> {
@@ -75,6 +85,8 @@ pub(super) struct Frames<'a> {
     pub(super) torn: Option<u64>,
     /// Bytes that belong to no whole frame: damage, or a torn end.
     pub(super) damaged: u64,
+    /// More bytes follow that are not here.
+    goes_on: bool,
 }
 
 impl<'a> Frames<'a> {
@@ -85,16 +97,22 @@ impl<'a> Frames<'a> {
             hole: None,
             torn: None,
             damaged: 0,
+            goes_on: false,
         }
     }
-}
 
-impl Frames<'_> {
-    /// Once all is read: how many bytes at the end may begin a frame that goes on behind them.
-    pub(super) fn unfinished(&self) -> u64 {
-        let length = u64::try_from(self.length).unwrap_or(u64::MAX);
-        let longest = u64::try_from(HEAD + LONGEST).unwrap_or(u64::MAX);
-        self.torn.map_or(0, |from| (length - from).min(longest))
+    /// Of bytes that others follow: reading stops at a frame that goes on behind them. What is in
+    /// that frame is no frame, whatever it looks like: callers choose part of it.
+    pub(super) fn of_piece(bytes: &'a [u8]) -> Self {
+        Self {
+            goes_on: true,
+            ..Self::of(bytes)
+        }
+    }
+
+    /// How many bytes were not read.
+    pub(super) fn unread(&self) -> u64 {
+        u64::try_from(self.rest.len()).unwrap_or(u64::MAX)
     }
 }
 
@@ -108,6 +126,9 @@ impl<'a> Iterator for Frames<'a> {
                 let damage = self.torn.take();
                 self.hole = self.hole.or(damage);
                 return Some(payload);
+            }
+            if self.goes_on && is_unfinished(self.rest) {
+                return None;
             }
             let (_, rest) = self.rest.split_first()?;
             let at = self.length - self.rest.len();
@@ -212,6 +233,31 @@ mod tests {
                 let torn = (end < cut).then(|| u64::try_from(end).unwrap());
                 prop_assert_eq!((frames.hole, frames.torn), (None, torn));
             }
+        }
+
+        #[test]
+        fn pieces_hold_what_the_whole_does(
+            inner in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 1..4),
+            outer in prop::collection::vec(any::<u8>(), 0..20),
+            piece in 200_usize..300,
+        ) {
+            // A payload that looks like frames itself.
+            let inner = framed(&inner);
+            let payloads = [outer.clone(), inner, outer];
+            let bytes = framed(&payloads);
+            let (mut rest, mut read) = (&bytes[..], Vec::new());
+            for end in 1..piece {
+                let end = end.min(rest.len());
+                let mut frames = if end < rest.len() {
+                    Frames::of_piece(&rest[..end])
+                } else {
+                    Frames::of(rest)
+                };
+                read.extend(frames.by_ref().map(<[u8]>::to_vec));
+                prop_assert_eq!(frames.damaged, 0);
+                rest = &rest[end - usize::try_from(frames.unread()).unwrap()..];
+            }
+            prop_assert_eq!(&read[..], &payloads[..]);
         }
 
         #[test]
