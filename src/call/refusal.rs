@@ -27,7 +27,8 @@ pub struct Refusal {
 /// How a rate limit stands, for the headers in which providers tell that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// What it limits, as headers name it: `requests`, `tokens` (both a minute), `concurrent`.
+    /// What it limits, as headers name it: `requests`, `tokens`, `input-tokens`,
+    /// `output-tokens` (all a minute), `concurrent`.
     pub unit: &'static str,
     /// How many there may be.
     pub limit: u64,

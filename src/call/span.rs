@@ -122,6 +122,9 @@ pub const BUDGET_REMAINING: &str = "tollgate.budget.remaining.usd";
 /// The name of the client key that the call was made with, else a hash of the provider's credential.
 pub const KEY: &str = "tollgate.key";
 
+/// Attribute: the output limit that a budget gave the request, in tokens.
+pub const OUTPUT_LIMIT: &str = "tollgate.output_limit";
+
 /// Attribute: the counters of rate limits that were looked at, in words.
 pub const RATE_LIMITS: &str = "tollgate.rate_limits";
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     base::money::Usd,
-    policy::{LimitConfig, Match, Per},
+    policy::{Count, LimitConfig, Match, OnExhausted, Per},
     provider::Providers,
 };
 
@@ -113,12 +114,90 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
             );
         }
     }
+    beside_the_point(config, problems);
     let thresholds = config.budgets.thresholds;
     if thresholds.warning > thresholds.critical {
         problems.push(Problem::warning(
             "budgets.thresholds.warning",
             "above `critical`, so that it is never seen before it",
         ));
+    }
+    if thresholds.cutoff < thresholds.critical {
+        problems.push(Problem::warning(
+            "budgets.thresholds.cutoff",
+            "below `critical`, so that calls are stopped before it is reached",
+        ));
+    }
+}
+
+/// The longest that a call can be meant to stand in line.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
+/// Settings that contradict others or that nobody can mean.
+fn beside_the_point(config: &Config, problems: &mut Vec<Problem>) {
+    let long = |path: String, wait: Duration, problems: &mut Vec<Problem>| {
+        if wait > LONGEST_WAIT {
+            let message = "no client waits for longer than an hour";
+            problems.push(Problem::error(path, message).help("0s refuses at once"));
+        }
+    };
+    long(
+        "budgets.max_wait".to_owned(),
+        config.budgets.max_wait,
+        problems,
+    );
+    for (index, rule) in config.rate_limits.iter().enumerate() {
+        let path = format!("rate_limits[{index}]");
+        long(format!("{path}.max_wait"), rule.max_wait, problems);
+        if rule.requests_per_minute == Some(0) {
+            let message = "a rate of 0 lets no request pass, ever";
+            problems.push(
+                Problem::error(format!("{path}.requests_per_minute"), message)
+                    .help("to stop calls use a budget of 0 requests, or `guards`"),
+            );
+        }
+        let counts = [
+            rule.tokens_per_minute,
+            rule.input_tokens_per_minute,
+            rule.output_tokens_per_minute,
+        ];
+        idle_count(&path, rule.count, counts == [None; 3], problems);
+    }
+    for (index, rule) in config.budgets.rules.iter().enumerate() {
+        let path = format!("budgets.rules[{index}]");
+        let limit = rule.limit;
+        let tokens = [limit.tokens, limit.input_tokens, limit.output_tokens];
+        idle_count(&path, rule.count, tokens == [None; 3], problems);
+        let lowers = limit.usd.is_some() || limit.tokens.is_some() || limit.output_tokens.is_some();
+        if rule.on_exhausted == OnExhausted::Clamp && !lowers {
+            let message = "a lower output limit saves neither calls nor input: this refuses";
+            problems.push(Problem::warning(format!("{path}.on_exhausted"), message));
+        }
+    }
+    for (path, per) in pers(config) {
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = per.iter().find(|per| !seen.insert(*per)) {
+            let message = format!("`{}` is there twice", twice.name());
+            problems.push(Problem::error(path, message));
+        }
+    }
+    for (path, matches) in matches(config) {
+        let tags = matches.tags.iter();
+        let tags = tags.map(|(key, patterns)| (format!("tags.{key}"), patterns));
+        let fields = matches.fields();
+        let fields = fields.map(|(per, patterns)| (per.name().to_owned(), patterns));
+        for (field, _) in fields.chain(tags).filter(|(_, one)| one.0.is_empty()) {
+            let message = "an empty list matches no call: the rule does nothing";
+            problems.push(Problem::error(format!("{path}.{field}"), message));
+        }
+    }
+}
+
+/// What is left out of a count of tokens, where none are counted.
+fn idle_count(path: &str, count: Count, no_tokens: bool, problems: &mut Vec<Problem>) {
+    if no_tokens && count != Count::default() {
+        let message = "the rule counts no tokens, so there is nothing to leave out";
+        problems.push(Problem::error(format!("{path}.count"), message));
     }
 }
 
@@ -230,5 +309,66 @@ fn may_write(path: &Path) -> Result<(), String> {
     match tried.and_then(|_file| fs::remove_file(&probe)) {
         Ok(()) => Ok(()),
         Err(error) => Err(format!("{}: {error}", there.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Sources, parse};
+
+    /// What is said of a configuration, one line each.
+    fn said(yaml: &str) -> Vec<String> {
+        let sources = Sources {
+            variable: &|_| None,
+            file: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        };
+        match parse("t.yaml", yaml, &sources) {
+            Ok(loaded) => {
+                let warnings = loaded.warnings.iter();
+                warnings.map(|problem| problem.line("t.yaml")).collect()
+            },
+            Err(error) => error.to_string().lines().map(str::to_owned).collect(),
+        }
+    }
+
+    #[test]
+    fn rules_that_nobody_can_mean_are_found_with_their_place() {
+        let budget = |rest: &str| {
+            format!(
+                "budgets: {{rules: [{{name: a, window: day, limit: {{requests: 1}}, {rest}}}]}}"
+            )
+        };
+        let rate = |rest: &str| format!("rate_limits: [{{name: a, {rest}}}]");
+        // The caret stands before the place that is named: a value, or the key of more than one.
+        for (yaml, says) in [
+            (rate("requests_per_minute: ^0"), "no request"),
+            (rate("requests_per_minute: ^-1"), "-1"),
+            (rate("requests_per_minute: ^99999999999"), "99999999999"),
+            (rate("concurrent: 1, max_wait: ^2h"), "an hour"),
+            ("budgets: {max_wait: ^99d}".to_owned(), "an hour"),
+            (
+                rate("concurrent: 1, ^count: {cache_read: false}"),
+                "no tokens",
+            ),
+            (budget("on_exhausted: ^clamp"), "neither calls"),
+            (budget("^count: {reasoning: false}"), "no tokens"),
+            (budget("^per: [user, user]"), "twice"),
+            (budget("match: {^agent: []}"), "matches no call"),
+            (budget("match: {tags: {^a: []}}"), "matches no call"),
+            ("budgets: {daily: ^-1}".to_owned(), "below zero"),
+            ("budgets: {daily: ^1e30}".to_owned(), "nine decimals"),
+            (
+                "budgets: {thresholds: {cutoff: ^0.5}}".to_owned(),
+                "stopped before",
+            ),
+        ] {
+            let column = yaml.find('^').unwrap() + 1;
+            let begins = format!("t.yaml:1:{column}: ");
+            let said = said(&yaml.replace('^', ""));
+            let found = said
+                .iter()
+                .any(|line| line.starts_with(&begins) && line.contains(says));
+            assert!(found, "{yaml}: no `{begins} … {says}` among {said:#?}");
+        }
     }
 }

@@ -144,7 +144,7 @@ struct Extras {
 }
 
 impl Counter {
-    pub(super) fn new(claim: &Claim, recalled: &Recalled) -> Self {
+    pub(super) fn new(claim: &Claim, recalled: &Recalled, now: Timestamp) -> Self {
         let rule = Arc::clone(&claim.rule);
         let mut balance = match rule.calendar.window() {
             Window::Rolling(length) if claim.unit != Unit::Concurrent => {
@@ -158,22 +158,25 @@ impl Counter {
         for (cell, spent) in &recalled.spent {
             balance.recall(*cell, *spent);
         }
-        let limit = rule.limit(claim.unit);
-        // What was crossed before we started was reported then.
-        let level = rule.thresholds.level(balance.spent(), limit);
         let mut counter = Self {
             rule,
             values: Arc::clone(&claim.values),
             unit: claim.unit,
             window: claim.window,
             balance,
-            reported: level,
+            reported: Level::Below,
             reported_at: claim.window,
             holds: 0,
             touched: 0,
             extras: None,
         };
         counter.raise(&recalled.raises);
+        // What was crossed before we started was reported then.
+        let limit = counter.raised_limit(now);
+        counter.reported = counter
+            .rule
+            .thresholds
+            .level(counter.balance.spent(), limit);
         counter
     }
 
@@ -300,6 +303,29 @@ impl Counter {
         }
     }
 
+    /// How long until enough has left a rolling window for `ask` to fit, if it ever will.
+    pub(super) fn clears_in(&self, ask: i64, now: Timestamp) -> Option<Duration> {
+        let used = self.balance.spent().saturating_add(ask.max(1));
+        let needed = used.saturating_sub(self.limit(now));
+        self.balance.leaves_within(needed, now)
+    }
+
+    /// When a call that its rate limit has no room for shall ask again though nothing has settled;
+    /// `None`: its rule lets nobody wait so long, or time alone changes nothing.
+    pub(super) fn clears_soon(&self, ask: i64, now: Timestamp) -> Option<Duration> {
+        /// What calls in flight hold leaves the window too, and wakes nobody.
+        const A_SECOND: Duration = Duration::from_secs(1);
+        if self.rule.is_budget() || self.unit == Unit::Concurrent {
+            return None;
+        }
+        let most = self.rule.max_wait;
+        match self.judge(ask, now) {
+            Verdict::Fits => None,
+            Verdict::Busy => (!most.is_zero()).then_some(A_SECOND),
+            Verdict::Exhausted => self.clears_in(ask, now).filter(|clears| *clears <= most),
+        }
+    }
+
     /// As [`judge`](Self::judge), for a call that holds `held` already: that is not what other calls
     /// in flight hold, so that a call which has used up the limit by itself finds it exhausted.
     pub(super) fn judge_more(&self, held: i64, more: i64, now: Timestamp) -> Verdict {
@@ -317,7 +343,8 @@ impl Counter {
             return None;
         }
         let spent = self.balance.spent();
-        let level = self.rule.thresholds.level(spent, self.raised_limit(now));
+        let limit = self.raised_limit(now);
+        let level = self.rule.thresholds.level(spent, limit);
         let mut reported = self.reported;
         if let Window::Rolling(length) = self.rule.calendar.window()
             && now.since(self.reported_at) >= length
@@ -333,7 +360,10 @@ impl Counter {
         Some(Crossing {
             rule: Arc::clone(&self.rule.name),
             values: Arc::clone(&self.values),
+            unit: self.unit,
             level,
+            spent,
+            limit,
             window: self.window,
         })
     }

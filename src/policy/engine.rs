@@ -1,21 +1,21 @@
 //! May this call go ahead? An immutable snapshot of the rules, over the purse that outlives it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     config::{Config, Missing, OnExhausted, RateLimit},
     counter::{Unit, Verdict},
     hold::Hold,
-    journal::{CounterName, Entry, Held, JournalDown, Lines},
+    journal::{CounterName, Held, JournalDown},
     matcher::values,
     purse::{Blocked, Purse},
-    queue::{Place, Ticket},
+    queue::Place,
     rate::Requests,
+    refused::Refused,
     rule::{Rule, rate_identity, written_out},
     scope::Per,
     subject::{Amounts, Subject},
     table::Claim,
-    threshold::Crossing,
     wording::{self, Wording},
 };
 use crate::{
@@ -38,6 +38,9 @@ pub enum RuleError {
     /// Two rules of a section have one name, so that nobody could tell their counters apart.
     #[error("there are two rules named `{0}`: give one another name")]
     TwoOfAName(String),
+    /// A rule lets no request pass at all, ever.
+    #[error("the rate limit `{0}` lets no request pass: remove it, or give it a rate above 0")]
+    NoRate(String),
     /// A rule limits nothing.
     #[error("the rule `{0}` has no limit: give it one, or remove it")]
     NoLimit(String),
@@ -46,9 +49,9 @@ pub enum RuleError {
 /// The rules that count one call, and under which values.
 #[derive(Debug)]
 pub struct Matched {
-    claims: Vec<Claim>,
+    pub(super) claims: Vec<Claim>,
     spaced: Vec<(Arc<Rule>, Arc<str>)>,
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
 }
 
 /// What a call finds before it asks; see [`Engine::room`].
@@ -62,24 +65,13 @@ pub struct Room {
     pub left: Amounts,
 }
 
-/// A call that may not go ahead, now or at all.
-#[derive(Debug)]
-#[must_use = "wait with it, or give it up through `Engine::refuse`"]
-pub struct Refused {
-    refusal: Refusal,
-    claims: Vec<Claim>,
-    waiting: Option<(Matched, Duration)>,
-    /// The limit of requests a minute that refused it, in words.
-    spaced: Option<Box<str>>,
-}
-
 impl Engine {
     /// Puts `config` and `rates` in force over `purse`. `trusted` are the sources whose labels
     /// count; empty: all. `before` are the rules until now, whose request rates go on where they
     /// are unchanged.
     ///
     /// # Errors
-    /// Two rules of one name, or a rule without a limit.
+    /// Two rules of one name, a rule without a limit, or one of no requests at all.
     pub fn build(
         config: &Config,
         rates: &[RateLimit],
@@ -100,6 +92,12 @@ impl Engine {
                 .map(|rule| rule.name.as_str())
                 .collect::<Vec<_>>(),
         )?;
+        if let Some(rule) = rates
+            .iter()
+            .find(|rule| rule.requests_per_minute == Some(0))
+        {
+            return Err(RuleError::NoRate(rule.name.as_str().to_owned()));
+        }
         let budgets = budgets.iter().map(|rule| Rule::budget(rule, config));
         let rates = rates.iter().map(|rule| {
             let requests = rule.requests_per_minute.and_then(|rate| {
@@ -249,33 +247,27 @@ impl Engine {
         let ticket = matched.place.as_ref().map(Place::ticket);
         let elapsed = match self.purse.admit(&mut matched.claims, ticket, now) {
             Ok(elapsed) => elapsed,
-            Err(Blocked::Full { by, ticket }) => return Err(self.full(matched, by, ticket, now)),
+            Err(Blocked::Full { by, line }) => return Err(self.full(matched, by, line, now)),
             Err(Blocked::Down(down)) => {
                 return Err(Refused::at_once(wording::down(down), matched.claims));
             },
         };
-        drop(matched.place);
         let mut hold = Hold::new(
             Arc::clone(&self.purse),
             self.wording,
             subject.request_id,
-            matched.claims,
+            std::mem::take(&mut matched.claims),
             now,
         );
-        for (rule, values) in &matched.spaced {
-            let Some(requests) = &rule.requests else {
-                continue;
-            };
-            match requests.take(values, elapsed) {
-                Ok(taken) => hold.takes(taken),
-                Err(wait) => {
-                    let refusal = wording::too_fast(rule, values, requests.per_minute(), wait);
-                    let mut refused = Refused::at_once(refusal, hold.cancel());
-                    refused.spaced = Some(wording::spaced(rule, values, "exhausted"));
-                    return Err(refused);
-                },
-            }
+        if let Err((number, wait)) = hold.take_requests(&matched.spaced, elapsed) {
+            matched.claims = hold.cancel();
+            let spaced = matched.spaced.get(number).cloned();
+            return Err(match spaced {
+                Some((rule, values)) => self.too_fast(matched, (&rule, &values), wait),
+                None => Refused::at_once(wording::busy(), matched.claims),
+            });
         }
+        drop(matched.place);
         hold.spaced = matched.spaced;
         if let Err(down) = hold.journal(subject) {
             return Err(Refused::at_once(wording::down(down), hold.cancel()));
@@ -333,60 +325,6 @@ impl Engine {
         ))
     }
 
-    fn full(
-        &self,
-        mut matched: Matched,
-        by: usize,
-        ticket: Option<Ticket>,
-        now: Timestamp,
-    ) -> Box<Refused> {
-        let claims = matched.claims.clone();
-        let refusal = self.wording.blocked(&self.purse, &claims, by, now);
-        let Some(ticket) = ticket else {
-            return Refused::at_once(refusal, claims);
-        };
-        if matched.place.is_none() {
-            matched.place = Some(Place::new(Arc::clone(&self.purse), ticket));
-        }
-        let busy = claims
-            .iter()
-            .filter(|claim| claim.seen.verdict == Verdict::Busy);
-        let longest = busy.map(|claim| claim.rule.max_wait).min();
-        Box::new(Refused {
-            refusal,
-            claims,
-            waiting: Some((matched, longest.unwrap_or_default())),
-            spaced: None,
-        })
-    }
-
-    /// Gives a call up: what was looked at is kept for `why`. Returns what to tell the client, and
-    /// thresholds that were found crossed (a log line and a span event each).
-    pub fn refuse(
-        &self,
-        refused: Refused,
-        subject: &Subject<'_>,
-        now: Timestamp,
-    ) -> (Refusal, Vec<Crossing>) {
-        let Refused {
-            refusal,
-            claims,
-            waiting,
-            ..
-        } = refused;
-        drop(waiting);
-        if claims.iter().any(|claim| claim.rule.is_budget()) {
-            self.purse.journal.note(&Entry::Refused {
-                subject,
-                at: now,
-                by: &refusal.by,
-                lines: Lines::held(&claims),
-            });
-        }
-        let crossings = self.purse.crossings(&claims);
-        (refusal, crossings)
-    }
-
     /// Lets go of what nobody has used for a while. To be called every minute or so.
     pub fn tidy(&self, now: Timestamp) {
         self.purse.tidy(now);
@@ -433,41 +371,6 @@ impl Matched {
     /// Whether no rule counts this call at all.
     pub fn is_empty(&self) -> bool {
         self.claims.is_empty() && self.spaced.is_empty()
-    }
-}
-
-impl Refused {
-    fn at_once(refusal: Refusal, claims: Vec<Claim>) -> Box<Self> {
-        Box::new(Self {
-            refusal,
-            claims,
-            waiting: None,
-            spaced: None,
-        })
-    }
-
-    /// What to tell the client, should it be given up.
-    pub const fn refusal(&self) -> &Refusal {
-        &self.refusal
-    }
-
-    /// How long the call may wait in all, and its place in the lines: wait for the place (it is a
-    /// future that is ready whenever asking again may help), then [`Refused::again`] and
-    /// [`Engine::admit`]. `None`: waiting is of no use.
-    pub fn wait(&mut self) -> Option<(Duration, &mut Place)> {
-        let (matched, longest) = self.waiting.as_mut()?;
-        Some((*longest, matched.place.as_mut()?))
-    }
-
-    /// The counters of rate limits that were looked at, in words.
-    pub fn rates(&self) -> Vec<Box<str>> {
-        let spaced = self.spaced.iter().cloned();
-        wording::rates(&self.claims).chain(spaced).collect()
-    }
-
-    /// For asking again; `None` where waiting is of no use.
-    pub fn again(self) -> Option<Matched> {
-        self.waiting.map(|(matched, _)| matched)
     }
 }
 

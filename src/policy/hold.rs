@@ -1,7 +1,7 @@
 //! What an admitted call holds of its budgets, from admission to settlement. Owned by the call,
 //! so that it settles exactly once however the call ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     counter::Unit,
@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     base::{clock::Timestamp, id::RequestId, money::Usd},
-    call::{refusal::Refusal, usage::UsageSource},
+    call::{
+        refusal::{Rate, Refusal},
+        usage::UsageSource,
+    },
 };
 
 /// What an admitted call holds. Dropped without being settled it charges all that it holds, since
@@ -110,9 +113,19 @@ impl Hold {
         Ok(())
     }
 
-    /// Takes charge of a request that was granted.
-    pub(super) fn takes(&mut self, taken: Taken) {
-        self.taken.push(taken);
+    /// Takes a request of each rule that spaces them, or says which has none, and when it has one.
+    pub(super) fn take_requests(
+        &mut self,
+        spaced: &[(Arc<Rule>, Arc<str>)],
+        elapsed: Duration,
+    ) -> Result<(), (usize, Duration)> {
+        for (number, (rule, values)) in spaced.iter().enumerate() {
+            if let Some(requests) = &rule.requests {
+                let taken = requests.take(values, elapsed);
+                self.taken.push(taken.map_err(|wait| (number, wait))?);
+            }
+        }
+        Ok(())
     }
 
     /// Gives everything back, as if it had never been: only before it is journalled.
@@ -165,6 +178,21 @@ impl Hold {
         let spaced = self.spaced.iter();
         let spaced = spaced.map(|(rule, values)| wording::spaced(rule, values, "fits"));
         wording::rates(&self.claims).chain(spaced).collect()
+    }
+
+    /// How the rate limits stand that let the call go ahead, as it left them: of each unit the one
+    /// with the least left, and when all of it is there again.
+    pub fn standing_rates(&self) -> Vec<(Rate, Duration)> {
+        const MINUTE: Duration = Duration::from_mins(1);
+        let counted = self.claims.iter().filter_map(|claim| {
+            let is_rate = !claim.rule.is_budget() && claim.unit != Unit::Concurrent;
+            is_rate.then(|| (wording::stand(claim, claim.held()), MINUTE))
+        });
+        let mut rates: Vec<(Rate, Duration)> = counted.collect();
+        rates.extend(self.taken.iter().map(Taken::stands));
+        rates.sort_by_key(|(rate, _)| (rate.unit, rate.remaining));
+        rates.dedup_by_key(|(rate, _)| rate.unit);
+        rates
     }
 
     /// Sets more aside, in all counters or in none, and journals it. Until this returns `Ok`
@@ -229,7 +257,8 @@ impl Hold {
             claim.change = 0;
         }
         let nothing = Charge::of(Some(Usd::ZERO), 0, 0, UsageSource::Absent);
-        self.finish(nothing, Report::Now);
+        // What another call has crossed is for one to report that settles.
+        self.finish(nothing, Report::Later);
     }
 
     fn give_back_requests(&mut self) {

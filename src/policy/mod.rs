@@ -17,11 +17,12 @@
 //!         Ok(hold) => break hold,
 //!         Err(refused) => refused,
 //!     };
-//!     let Some((longest, place)) = refused.wait() else {
+//!     let Some(wait) = refused.wait() else {
 //!         return Err(engine.refuse(*refused, &subject, clock.wall()));
 //!     };
-//!     let deadline = *deadline.get_or_insert(clock.mono() + longest);
-//!     if timeout_at(deadline, place).await.is_err() {
+//!     let deadline = *deadline.get_or_insert(clock.mono() + wait.longest);
+//!     // Also asks again once `wait.again` is over.
+//!     if timeout_at(deadline, wait.place).await.is_err() {
 //!         return Err(engine.refuse(*refused, &subject, clock.wall()));
 //!     }
 //!     matched = refused.again()?;
@@ -42,6 +43,7 @@ mod matcher;
 mod purse;
 mod queue;
 mod rate;
+mod refused;
 mod rule;
 mod scope;
 mod slots;
@@ -58,7 +60,7 @@ pub use config::{
     RuleConfig, Unbounded, Unmetered, Zone,
 };
 pub use counter::{Raise, Recalled, Seen, Standing, Unit, Verdict};
-pub use engine::{Engine, Matched, Refused, Room, RuleError};
+pub use engine::{Engine, Matched, Room, RuleError};
 pub use hold::Hold;
 pub use journal::{
     Adjustment, Change, CounterName, Durable, Entry, Held, HoldId, Journal, JournalDown, Line,
@@ -68,6 +70,7 @@ pub use listing::{Budget, Reach};
 pub use matcher::{Matcher, values_of};
 pub use purse::Purse;
 pub use queue::Place;
+pub use refused::{Refused, Wait};
 pub use rule::window_of;
 pub use scope::{Per, Workload};
 pub use subject::{Amounts, Charge, Classes, Ending, Subject};

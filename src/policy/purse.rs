@@ -10,10 +10,11 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    counter::{Counter, Raise, Recalled, Standing, Verdict},
+    counter::{Counter, Raise, Recalled, Standing, Unit, Verdict},
     journal::{CounterName, Entry, Journal, JournalDown},
     matcher::OVERFLOW,
     queue::{Ticket, Waiting, Wakers},
+    rule::Rule,
     subject::Amounts,
     table::{Claim, Table, Told},
     tally::{Counts, Tallies},
@@ -40,8 +41,8 @@ pub(super) enum Blocked {
     Full {
         /// The number of its claim.
         by: usize,
-        /// The call's place in the lines, if it may wait.
-        ticket: Option<Ticket>,
+        /// The call's place in the lines, if it may wait, and when time alone may have made room.
+        line: Option<(Ticket, Option<Duration>)>,
     },
     /// What a counter held before cannot be known.
     Down(JournalDown),
@@ -87,6 +88,7 @@ impl Purse {
     ) -> Result<Duration, Blocked> {
         let (mut table, told) = self.opened(claims, now)?;
         let mut worst: Option<(Verdict, usize)> = None;
+        let mut again: Option<Duration> = None;
         for (number, claim) in claims.iter_mut().enumerate() {
             let Some((counter, now)) = table.at(claim.place) else {
                 continue;
@@ -100,6 +102,13 @@ impl Purse {
                 },
             };
             claim.seen = counter.seen(verdict, now);
+            let mut verdict = verdict;
+            if verdict != Verdict::Fits
+                && let Some(clears) = counter.clears_soon(claim.held(), now)
+            {
+                verdict = Verdict::Busy;
+                again = again.max(Some(clears));
+            }
             if claim.rule.enforces() && worst.is_none_or(|(before, _)| before < verdict) {
                 worst = Some((verdict, number));
             }
@@ -113,9 +122,10 @@ impl Purse {
             },
             Some((Verdict::Busy, by)) => {
                 let ticket = self.queue(&mut table, claims, ticket);
-                Err(Blocked::Full { by, ticket })
+                let line = ticket.map(|ticket| (ticket, again));
+                Err(Blocked::Full { by, line })
             },
-            Some((Verdict::Exhausted, by)) => Err(Blocked::Full { by, ticket: None }),
+            Some((Verdict::Exhausted, by)) => Err(Blocked::Full { by, line: None }),
         }
     }
 
@@ -156,7 +166,7 @@ impl Purse {
         let busy = || {
             claims
                 .iter()
-                .filter(|claim| claim.rule.enforces() && claim.seen.verdict == Verdict::Busy)
+                .filter(|claim| claim.rule.enforces() && claim.seen.verdict != Verdict::Fits)
         };
         if busy().any(|claim| claim.rule.max_wait.is_zero()) {
             return None;
@@ -171,6 +181,32 @@ impl Purse {
                 table.waiting.stands_at(ticket, claim.place);
             }
         }
+        Some(ticket)
+    }
+
+    /// Puts a call that comes too fast into the line of `rule`, whose gauge is among `claims`. It
+    /// gave back what it held and so may have woken itself: it sleeps on.
+    pub(super) fn line_up(
+        &self,
+        claims: &[Claim],
+        rule: &Arc<Rule>,
+        ticket: Option<Ticket>,
+    ) -> Option<Ticket> {
+        let mut table = self.table.lock();
+        let Some(ticket) = ticket.or_else(|| table.waiting.ticket()) else {
+            self.tallies.turned_away();
+            return None;
+        };
+        let is_gauge =
+            |claim: &&Claim| claim.unit == Unit::Concurrent && Arc::ptr_eq(&claim.rule, rule);
+        for claim in claims.iter().filter(is_gauge) {
+            if let Some((counter, _)) = table.at(claim.place) {
+                counter.join(ticket);
+                table.waiting.stands_at(ticket, claim.place);
+            }
+        }
+        table.waiting.rest(ticket);
+        drop(table);
         Some(ticket)
     }
 
@@ -273,9 +309,7 @@ impl Purse {
     pub(super) fn clears_in(&self, claim: &Claim) -> Option<Duration> {
         let mut table = self.table.lock();
         let (counter, now) = table.at(claim.place)?;
-        let used = counter.balance.spent().saturating_add(claim.held().max(1));
-        let needed = used.saturating_sub(counter.limit(now));
-        let wait = counter.balance.leaves_within(needed, now);
+        let wait = counter.clears_in(claim.held(), now);
         drop(table);
         wait
     }

@@ -103,6 +103,13 @@ impl Waiting {
         seat.waker.take()
     }
 
+    /// Takes back that `ticket` was woken.
+    pub(super) fn rest(&mut self, ticket: Ticket) {
+        if let Some(seat) = self.places.get_mut(&ticket.0) {
+            seat.woken = false;
+        }
+    }
+
     fn poll(&mut self, ticket: Ticket, context: &Context<'_>) -> Poll<()> {
         match self.places.get_mut(&ticket.0) {
             Some(seat) if !seat.woken => {

@@ -20,6 +20,7 @@ use governor::{
 };
 
 use super::matcher::OVERFLOW;
+use crate::call::refusal::Rate;
 
 type Limiter = RateLimiter<Arc<str>, States, Told, NoOpMiddleware<Nanos>>;
 
@@ -46,9 +47,22 @@ pub(super) struct Taken {
     values: Arc<str>,
     /// From then on it may have come back by itself.
     until: u64,
+    /// How many more could be taken at once, and how long until all could.
+    left: u32,
+    whole_in: Duration,
 }
 
 impl Taken {
+    /// How the rate stood once it was taken.
+    pub(super) fn stands(&self) -> (Rate, Duration) {
+        let rate = Rate {
+            unit: "requests",
+            limit: u64::from(self.requests.per_minute),
+            remaining: u64::from(self.left),
+        };
+        (rate, self.whole_in)
+    }
+
     /// Makes the request never have been, unless it is so long ago that this could grant more than
     /// the rate. Whoever asked in between may have been refused for it.
     pub(super) fn give_back(self) {
@@ -56,6 +70,7 @@ impl Taken {
             requests,
             values,
             until,
+            ..
         } = self;
         if requests.clock.0.load(Relaxed) < until
             && let Some(mut state) = requests.states.0.get_mut(&values)
@@ -162,11 +177,18 @@ impl Requests {
             Arc::clone(values)
         };
         match self.limiter.check_key(&values) {
-            Ok(()) => Ok(Taken {
-                requests: Arc::clone(self),
-                values,
-                until: now.saturating_add(self.interval),
-            }),
+            Ok(()) => {
+                let state = self.states.0.get(&values).map_or(now, |state| *state);
+                let ahead = state.saturating_sub(now);
+                let used = u32::try_from(ahead.div_ceil(self.interval.max(1)));
+                Ok(Taken {
+                    requests: Arc::clone(self),
+                    left: self.per_minute.saturating_sub(used.unwrap_or(u32::MAX)),
+                    whole_in: Duration::from_nanos(ahead),
+                    values,
+                    until: now.saturating_add(self.interval),
+                })
+            },
             Err(not_until) => {
                 let free = not_until.earliest_possible();
                 let wait = free.duration_since(self.clock.shown());

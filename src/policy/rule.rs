@@ -82,11 +82,14 @@ impl Rule {
 
     /// A rule of `rate_limits`; `requests` is its limiter, if it has one.
     pub(super) fn rate(rule: &RateLimit, requests: Option<Arc<Requests>>) -> Self {
+        // Who waits for a request waits in the line of a gauge, which need not bound anything.
+        let waits = requests.is_some() && !rule.max_wait.is_zero();
+        let concurrent = rule.concurrent.or_else(|| waits.then_some(u64::MAX));
         let limits = [
             (Unit::Tokens, rule.tokens_per_minute),
             (Unit::InputTokens, rule.input_tokens_per_minute),
             (Unit::OutputTokens, rule.output_tokens_per_minute),
-            (Unit::Concurrent, rule.concurrent),
+            (Unit::Concurrent, concurrent),
         ];
         Self {
             name: Arc::from(rule.name.as_str()),

@@ -131,7 +131,8 @@ impl Table {
         if self.find(claim) {
             return;
         }
-        if let Some(place) = self.counters.put(Counter::new(claim, recalled)) {
+        let now = self.clock.of(&claim.rule);
+        if let Some(place) = self.counters.put(Counter::new(claim, recalled, now)) {
             claim.place = place;
             self.index.insert(place, &self.counters);
         }

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::counter::Unit;
 use crate::base::clock::Timestamp;
 
 /// A part of a whole, in millionths: 0.75 is 750,000. Above 0, at most 1.
@@ -123,8 +124,14 @@ pub struct Crossing {
     pub rule: Arc<str>,
     /// Whose counter: `user=42`, or empty.
     pub values: Arc<str>,
+    /// What it counts.
+    pub unit: Unit,
     /// The threshold.
     pub level: Level,
+    /// What was spent by then.
+    pub spent: i64,
+    /// The limit with its raises; the threshold is a part of it.
+    pub limit: i64,
     /// When the window began; zero for a window without end.
     pub window: Timestamp,
 }

@@ -40,7 +40,7 @@ impl Wording {
         now: Timestamp,
     ) -> Refusal {
         let Some(claim) = claims.get(by) else {
-            return Refusal::new(Reason::Busy, "busy", "Tollgate: too many calls in flight.");
+            return busy();
         };
         match (claim.rule.kind, claim.seen.verdict) {
             (RuleKind::Budget, Verdict::Exhausted) => self.exhausted(purse, claim, now),
@@ -113,7 +113,7 @@ impl Wording {
         match clears_in {
             Some(wait) => Refusal {
                 retry_after: Some(wait),
-                rate: Some(stand(claim)),
+                rate: Some(stand(claim, 0)),
                 ..Refusal::new(Reason::Rate, by, message)
             },
             None => Refusal::new(Reason::Denied, by, message),
@@ -201,18 +201,28 @@ pub fn amount_text(unit: Unit, amount: i64) -> String {
     }
 }
 
-/// How the rate limit stood that a claim met.
-fn stand(claim: &Claim) -> Rate {
+/// Calls in flight are in the way, whichever.
+pub(super) fn busy() -> Refusal {
+    Refusal::new(Reason::Busy, "busy", "Tollgate: too many calls in flight.")
+}
+
+/// How the rate limit stood that a claim met, less what was `taken` of it then.
+pub(super) fn stand(claim: &Claim, taken: i64) -> Rate {
     let Seen {
         spent,
         reserved,
         limit,
         ..
     } = claim.seen;
-    let remaining = limit.saturating_sub(spent).saturating_sub(reserved);
+    let used = spent.saturating_add(reserved).saturating_add(taken);
+    let remaining = limit.saturating_sub(used);
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
     Rate {
-        unit: claim.unit.name(),
+        unit: match claim.unit {
+            Unit::InputTokens => "input-tokens",
+            Unit::OutputTokens => "output-tokens",
+            unit => unit.name(),
+        },
         limit: count(limit),
         remaining: count(remaining),
     }
@@ -228,7 +238,9 @@ fn whose(claim: &Claim) -> String {
 /// Counters of rate limits as they were found: `rate.slow/agent=a: limit 100 tokens, spent 90 tokens,
 /// held 0 tokens, asked 20 tokens: exhausted`.
 pub(super) fn rates(claims: &[Claim]) -> impl Iterator<Item = Box<str>> {
-    let rates = claims.iter().filter(|claim| !claim.rule.is_budget());
+    // A gauge without a bound is only there to wait at.
+    let is_rate = |claim: &&Claim| !claim.rule.is_budget() && claim.seen.limit < i64::MAX;
+    let rates = claims.iter().filter(is_rate);
     rates.map(|claim| {
         let amount = |count| amount_text(claim.unit, count);
         let verdict = match claim.seen.verdict {

@@ -13,7 +13,7 @@ use super::{
     cap::{self, Cap},
     exchange::Exchange,
     guard, kill,
-    reserve::{self, LEAST, STEP, Worth},
+    reserve::{LEAST, STEP, Worth},
 };
 use crate::{
     base::{clock::Instant, money::Usd},
@@ -21,7 +21,7 @@ use crate::{
         facts::{InputSize, Spends},
         outcome::{Decision, Kind},
         refusal::{Reason, Refusal},
-        span::{RATE_LIMITS, Value},
+        span::{OUTPUT_LIMIT, RATE_LIMITS, Value},
     },
     policy::{Amounts, Engine, Hold, Matched, Subject, Unbounded, Unmetered},
     pricing::{Context, InputBound, Limits, Query, Rate, UnknownModel},
@@ -41,6 +41,8 @@ struct Ask {
     most: u64,
     /// The edit that makes the provider keep to it.
     edit: Option<(Splice, Decision)>,
+    /// The output limit that it sets, in tokens.
+    lowered_to: Option<u64>,
     /// Only part of what the call can cost: `unbounded: allow`.
     soft: bool,
 }
@@ -53,6 +55,7 @@ impl Ask {
             in_steps: false,
             most: 0,
             edit: None,
+            lowered_to: None,
             soft: false,
         }
     }
@@ -135,6 +138,10 @@ pub(super) async fn admit(
     Ok(ask.edit.map(|(splice, decision)| {
         exchange.decision = decision;
         exchange.edits.push("request.output_limit");
+        if let Some(limit) = ask.lowered_to {
+            exchange.lowered_to = Some(limit);
+            exchange.attributes.push((OUTPUT_LIMIT, Value::Int(limit)));
+        }
         splice
     }))
 }
@@ -206,7 +213,7 @@ pub(super) fn exhausted(exchange: &Exchange) -> Option<Refusal> {
         },
         Err(refused) if refused.refusal().reason == Reason::Exhausted => {
             let (refusal, crossings) = engine.refuse(*refused, &subject, now);
-            crossings.iter().for_each(reserve::log);
+            exchange.proxy.crossed(&crossings);
             Some(refusal)
         },
         Err(_) => None,
@@ -419,6 +426,7 @@ fn tokens(
             let edit = Some((splice, lowered));
             return Ok(Ask {
                 edit,
+                lowered_to: Some(each),
                 ..ask(each.saturating_mul(choices))
             });
         }
@@ -453,17 +461,19 @@ async fn ask_in_turn(
             Err(refused) => refused,
         };
         let waited = match refused.wait() {
-            Some((longest, place)) => {
-                let waiting = tokio::time::timeout_at(began + longest, place);
-                let waited = kill::unless(&exchange.proxy, &subject, waiting).await?;
-                waited.is_ok()
+            Some(wait) => {
+                let end = began + wait.longest;
+                let again = wait.again.map(|again| (clock.mono() + again).min(end));
+                let waiting = tokio::time::timeout_at(again.unwrap_or(end), wait.place);
+                let woken = kill::unless(&exchange.proxy, &subject, waiting).await?;
+                woken.is_ok() || clock.mono() < end
             },
             None => false,
         };
         if !waited {
             *rates = refused.rates();
             let (refusal, crossings) = engine.refuse(*refused, &subject, clock.wall());
-            crossings.iter().for_each(reserve::log);
+            exchange.proxy.crossed(&crossings);
             return Err(refusal);
         }
         matched = match refused.again() {

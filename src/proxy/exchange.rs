@@ -16,7 +16,7 @@ use super::{
     body::ResponseBody,
     flight::InFlight,
     guard::{self, Guarded},
-    headers::REQUEST_ID,
+    headers::{CLAMPED, REQUEST_ID},
     live::Live,
     observe::{Observer, Progress},
     reply::{self, Style},
@@ -82,6 +82,8 @@ pub(super) struct Exchange {
     pub(super) attempt: Option<Place>,
     /// How the request is signed again, if it is.
     pub(super) signing: Option<Box<Signing>>,
+    /// The output limit that a budget gave the request, in tokens.
+    pub(super) lowered_to: Option<u64>,
     /// What was changed of request or response.
     pub(super) edits: Vec<&'static str>,
     pub(super) partial: Option<&'static str>,
@@ -157,6 +159,7 @@ impl Exchange {
             again: Again::default(),
             attempt: None,
             signing: None,
+            lowered_to: None,
             edits: Vec::new(),
             partial: None,
             client_left: false,
@@ -303,6 +306,9 @@ impl Exchange {
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_bytes(&self.request_id.digits()) {
             headers.insert(REQUEST_ID, id);
+        }
+        if let Some(limit) = self.lowered_to {
+            headers.insert(CLAMPED, HeaderValue::from(limit));
         }
         self.trace.answer(headers);
     }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    account::Account, exchange::Exchange, guard, later::Later, observe::Observer, reserve,
-};
+use super::{account::Account, exchange::Exchange, guard, later::Later, observe::Observer};
 use crate::{
     base::money::Usd,
     call::{
@@ -116,8 +114,7 @@ impl Exchange {
             (Some(hold), None, Some(id)) => {
                 self.proxy
                     .later
-                    .keep(&self.route.to.provider.name, id, hold);
-                Vec::new()
+                    .keep(&self.route.to.provider.name, id, hold)
             },
             (own, Some(mut earlier), _) => {
                 if let Some(own) = own {
@@ -137,8 +134,8 @@ impl Exchange {
             },
             (None, None, _) => Vec::new(),
         };
+        self.proxy.crossed(&crossings);
         for crossing in &crossings {
-            reserve::log(crossing);
             let name = format!("budget.{}", crossing.level.name());
             self.events.push(Event {
                 name: name.into(),

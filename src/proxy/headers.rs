@@ -14,6 +14,8 @@ pub(super) const OURS: &str = "x-tollgate-";
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-request-id");
 /// What refused a call.
 pub(super) const BLOCKED_BY: HeaderName = HeaderName::from_static("x-tollgate-blocked-by");
+/// The output limit, in tokens, that a budget gave the request.
+pub(super) const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
 /// When an exhausted budget resets.
 pub(super) const RESET: HeaderName = HeaderName::from_static("x-tollgate-reset");
 /// Tells official SDKs not to retry.

@@ -15,11 +15,10 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use ring::digest;
 
-use super::reserve;
 use crate::{
     base::clock::Timestamp,
     ledger::{Awaited, MAX_BILLED},
-    policy::{Engine, Hold, JournalDown, Purse},
+    policy::{Crossing, Engine, Hold, JournalDown, Purse},
 };
 
 /// Responses whose end is awaited; beyond, the hold is charged at once.
@@ -130,9 +129,10 @@ impl Later {
     }
 
     /// Keeps a hold, for which there is room, until the end of its response is seen.
-    pub(super) fn keep(&self, provider: &str, id: &str, mut hold: Hold) {
+    /// Returns the thresholds that were crossed by what it takes the place of.
+    pub(super) fn keep(&self, provider: &str, id: &str, mut hold: Hold) -> Vec<Crossing> {
         hold.await_response(provider, id);
-        self.insert(provider, id, hold);
+        self.insert(provider, id, hold)
     }
 
     /// Calls that found no room to be kept.
@@ -140,11 +140,10 @@ impl Later {
         self.turned_away.load(Relaxed)
     }
 
-    fn insert(&self, provider: &str, id: &str, hold: Hold) {
+    fn insert(&self, provider: &str, id: &str, hold: Hold) -> Vec<Crossing> {
         let before = self.kept.insert((Box::from(provider), Box::from(id)), hold);
-        if let Some(before) = before {
-            charge_in_full(before); // Two calls of one response: nobody can tell them apart.
-        }
+        // Two calls of one response: nobody can tell them apart.
+        before.map(Hold::charge_in_full).unwrap_or_default()
     }
 
     /// What a response holds, now that its end was seen.
@@ -201,8 +200,9 @@ impl Later {
         }
     }
 
-    /// Charges in full what has been awaited for too long.
-    pub(super) fn sweep(&self, now: Timestamp) {
+    /// Charges in full what has been awaited for too long. Returns the thresholds that were crossed.
+    pub(super) fn sweep(&self, now: Timestamp) -> Vec<Crossing> {
+        let mut crossings = Vec::new();
         let kept = self.kept.iter();
         let overdue: Vec<_> = kept
             .filter(|kept| now.since(kept.admitted()) >= PATIENCE)
@@ -211,20 +211,15 @@ impl Later {
         for (provider, id) in overdue {
             if let Some(hold) = self.take(&provider, &id) {
                 self.bill_once(&provider, &id);
-                charge_in_full(hold);
+                crossings.extend(hold.charge_in_full());
             }
         }
+        crossings
     }
 
     /// Responses whose end is awaited.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
-    }
-}
-
-fn charge_in_full(hold: Hold) {
-    for crossing in &hold.charge_in_full() {
-        reserve::log(crossing);
     }
 }
 

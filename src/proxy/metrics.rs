@@ -44,6 +44,7 @@ pub struct Metrics {
     blocked: IntCounterVec,
     unmetered: IntCounterVec,
     guards: IntCounterVec,
+    thresholds: IntCounterVec,
     strangers: IntCounterVec,
     overhead: Histogram,
     in_flight: IntGauge,
@@ -176,12 +177,9 @@ impl Metrics {
                 "Calls refused or cut, by what.",
                 &["by"],
             )?,
-            unmetered: counter(
-                "tollgate_unmetered_total",
-                "Calls that may cost something that could not be metered.",
-                &["reason"],
-            )?,
+            unmetered: unmetered()?,
             guards: guard_actions()?,
+            thresholds: thresholds()?,
             strangers: strangers()?,
             overhead: Histogram::with_opts(
                 HistogramOpts::new(
@@ -195,7 +193,7 @@ impl Metrics {
             blockers: Names::default(),
             series: DashMap::new(),
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 12] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 13] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
             Box::new(metrics.first_tokens.clone()),
@@ -206,6 +204,7 @@ impl Metrics {
             Box::new(metrics.strangers.clone()),
             Box::new(metrics.unmetered.clone()),
             Box::new(metrics.guards.clone()),
+            Box::new(metrics.thresholds.clone()),
             Box::new(metrics.overhead.clone()),
             Box::new(metrics.in_flight.clone()),
         ];
@@ -278,6 +277,12 @@ impl Metrics {
         self.guards.with_label_values(&[by, action]).inc();
     }
 
+    /// Counts a threshold that a budget has reached.
+    pub(super) fn threshold(&self, budget: &str, level: &str) {
+        let budget = self.blockers.bounded(budget);
+        self.thresholds.with_label_values(&[budget, level]).inc();
+    }
+
     /// Counts a call without a valid client key.
     pub(super) fn stranger(&self, reason: &str) {
         self.strangers.with_label_values(&[reason]).inc();
@@ -333,6 +338,17 @@ impl Metrics {
 fn guard_actions() -> Result<IntCounterVec, prometheus::Error> {
     let described = Opts::new("tollgate_guard_actions_total", "What guards did to calls.");
     IntCounterVec::new(described, &["guard", "action"])
+}
+
+fn unmetered() -> Result<IntCounterVec, prometheus::Error> {
+    let help = "Calls that may cost something that could not be metered.";
+    IntCounterVec::new(Opts::new("tollgate_unmetered_total", help), &["reason"])
+}
+
+fn thresholds() -> Result<IntCounterVec, prometheus::Error> {
+    let help = "Thresholds that budgets have reached, each once a window.";
+    let name = "tollgate_budget_thresholds_total";
+    IntCounterVec::new(Opts::new(name, help), &["budget", "level"])
 }
 
 fn cost() -> Result<CounterVec, prometheus::Error> {

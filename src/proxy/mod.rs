@@ -14,6 +14,7 @@ mod body;
 mod cap;
 pub mod config;
 mod credential;
+mod crossed;
 mod document;
 mod entrust;
 mod events;
@@ -81,6 +82,7 @@ use crate::{
 };
 use attempts::Attempts;
 use authenticate::Strangers;
+use crossed::Crossings;
 use exchange::Exchange;
 use flight::Flights;
 use interrupt::Interrupts;
@@ -105,6 +107,7 @@ pub struct Proxy {
     interrupts: Arc<Interrupts>,
     room: Arc<Room>,
     later: Later,
+    crossings: Crossings,
     attempts: Attempts,
     /// How many tokens texts of each model have.
     estimator: Estimator,
@@ -142,6 +145,7 @@ impl Proxy {
             interrupts: Arc::new(Interrupts::new(kills)),
             room: Arc::default(),
             later,
+            crossings: Crossings::default(),
             attempts: Attempts::default(),
             estimator: Estimator::default(),
             shy: DashSet::new(),
@@ -181,7 +185,7 @@ impl Proxy {
 
     /// Lets go of what nobody will ask for any more. To be called every minute or so.
     pub fn tidy(&self, now: Timestamp) {
-        self.later.sweep(now);
+        self.crossed(&self.later.sweep(now));
         self.live.load().engine.tidy(now);
     }
 }
@@ -441,6 +445,7 @@ fn respond(
         // Its length may change.
         head.headers_mut().remove(http::header::CONTENT_LENGTH);
     }
+    reply::tell_rates(&exchange, head.headers_mut());
     exchange.mark(&mut head);
     head.map(|()| ResponseBody::tap(Tap::new(body, observer, exchange)))
 }

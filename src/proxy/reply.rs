@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
+use super::exchange::Exchange;
 use super::headers::{BLOCKED_BY, REQUEST_ID, RESET, RETRY_AFTER_MS, SHOULD_RETRY};
 use crate::{
     base::{clock::Timestamp, id::RequestId},
@@ -41,6 +42,29 @@ pub(super) fn turned_away(why: &Refusal, now: Timestamp, request_id: RequestId) 
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// Tells a client whose call was let in how the rate limits stand that counted it, in its provider's
+/// words; of what the provider has a word for itself, the provider alone tells.
+pub(super) fn tell_rates(exchange: &Exchange, headers: &mut HeaderMap) {
+    let Some(hold) = &exchange.reservation.hold else {
+        return;
+    };
+    let now = exchange.proxy.clock.wall();
+    for (rate, wait) in hold.standing_rates() {
+        let told = exchange.route.dialect.rate_headers(&rate, wait, now + wait);
+        if !told.iter().any(|(name, _)| headers.contains_key(name)) {
+            insert(headers, told);
+        }
+    }
+}
+
+fn insert(headers: &mut HeaderMap, told: [(String, String); 3]) {
+    for (name, value) in told {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// The response that a refusal becomes, without the headers that every response gets.
@@ -92,13 +116,7 @@ pub(super) fn refusal(
             headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
             if let Some(rate) = &refusal.rate {
-                for (name, value) in style.dialect.rate_headers(rate, wait, now + wait) {
-                    if let (Ok(name), Ok(value)) =
-                        (HeaderName::try_from(name), HeaderValue::try_from(value))
-                    {
-                        headers.insert(name, value);
-                    }
-                }
+                insert(headers, style.dialect.rate_headers(rate, wait, now + wait));
             }
         },
         Reason::Denied => {

@@ -6,7 +6,7 @@ use super::cap::Cap;
 use crate::{
     base::{clock::Timestamp, money::Usd},
     call::{facts::ResponseFacts, refusal::Refusal},
-    policy::{Amounts, Crossing, Hold},
+    policy::{Amounts, Hold},
     pricing::{InputBound, Rate, Tariff},
 };
 
@@ -223,10 +223,4 @@ impl Reservation {
 fn raise(hold: &mut Hold, worth: &Worth, output: u64, now: Timestamp) -> Result<(), Refusal> {
     let more = worth.of(output).beyond(hold.held());
     hold.grow(more, now)
-}
-
-/// One log line for a threshold that was crossed.
-pub(super) fn log(crossing: &Crossing) {
-    let (rule, values, level) = (&*crossing.rule, &*crossing.values, crossing.level.name());
-    tracing::warn!(rule, values, level, "A budget crossed a threshold");
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tollgate::{
     call::labels::{Label, Labels},
     ledger::Record,
-    policy::Verdict,
+    policy::{Engine, Level, Raise, Verdict},
 };
 
 use super::*;
@@ -261,4 +261,33 @@ fn a_damaged_journal_is_refused_and_nothing_of_it_is_lost_by_doing_as_the_error_
     }
     fs::write(&segment, &sound).unwrap();
     assert_eq!(spent(), (3_000_000_000, 3));
+}
+
+#[test]
+fn a_raise_before_a_restart_does_not_swallow_what_is_crossed_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = || {
+        let (ledger, _) = open(dir.path());
+        let engine = engine_over(json!({"daily": 10}), ledger.journal());
+        (ledger, engine)
+    };
+    let nobody = Labels::default();
+    let spend = |engine: &Engine, dollars: &str| -> Vec<Level> {
+        let hold = ask(engine, &nobody, dollars, NOW).unwrap();
+        let crossings = hold.settle(charge(dollars, 1));
+        crossings.iter().map(|crossing| crossing.level).collect()
+    };
+    let (ledger, engine) = run();
+    let raise = Raise {
+        amount: 10_000_000_000,
+        until: None,
+    };
+    engine.raise("daily", raise, "test", NOW).unwrap();
+    assert_eq!(spend(&engine, "12"), []);
+    drop((engine, ledger));
+    let (ledger, engine) = run();
+    assert_eq!(spend(&engine, "3"), [Level::Warning]);
+    drop((engine, ledger));
+    let (_ledger, engine) = run();
+    assert_eq!(spend(&engine, "0.1"), []);
 }

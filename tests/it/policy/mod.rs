@@ -1,6 +1,7 @@
 //! The limits, through the module's public face.
 
 mod concurrency;
+mod rates;
 mod refusals;
 mod reload;
 mod scopes;

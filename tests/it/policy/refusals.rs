@@ -179,6 +179,19 @@ fn each_threshold_is_reported_once_a_window() {
 }
 
 #[test]
+fn a_call_that_was_never_sent_leaves_a_crossing_to_others() {
+    let engine = engine(json!({"daily": 10}));
+    let nobody = Labels::default();
+    drop(ask(&engine, &nobody, "8", NOW).unwrap());
+    ask(&engine, &nobody, "1", NOW).unwrap().release();
+    let hold = ask(&engine, &nobody, "0.1", NOW).unwrap();
+    let crossings = hold.settle(charge("0.1", 1));
+    assert_eq!(crossings.len(), 1);
+    assert_eq!(crossings[0].level, Level::Warning);
+    assert_eq!(crossings[0].limit, 10_000_000_000);
+}
+
+#[test]
 fn a_crossing_that_a_dropped_call_made_is_reported_by_the_next_one() {
     let engine = engine(json!({"daily": 10}));
     let nobody = Labels::default();

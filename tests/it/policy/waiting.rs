@@ -43,9 +43,9 @@ impl<'a> Caller<'a> {
 
     fn poll(&mut self) -> Poll<()> {
         let waker = Waker::from(Arc::clone(&self.bell));
-        let (longest, place) = self.refused.as_mut().unwrap().wait().unwrap();
-        assert_eq!(longest, Duration::from_secs(2));
-        pin!(place).poll(&mut Context::from_waker(&waker))
+        let wait = self.refused.as_mut().unwrap().wait().unwrap();
+        assert_eq!(wait.longest, Duration::from_secs(2));
+        pin!(wait.place).poll(&mut Context::from_waker(&waker))
     }
 
     fn rung(&self) -> usize {

@@ -289,9 +289,12 @@ async fn a_rule_that_clamps_lowers_the_client_s_own_limit() {
     assert!(bound > 500 && bound * 10_000 < 10_000_000, "{bound}");
     let span = sandbox.span(&answer).await;
     assert_eq!(span.get("tollgate.decision"), "clamped");
+    assert_eq!(span.get("tollgate.output_limit"), bound);
+    assert_eq!(answer.header("x-tollgate-clamped"), bound.to_string());
 
     // What fits is left alone.
     let answer = sandbox.post("/v1/chat/completions", &chat()).await;
     assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-tollgate-clamped"), "");
     assert_eq!(sandbox.mock.requests()[1].body, chat().to_string());
 }
