@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::control::Control;
 use crate::{
     admin::Program as _,
-    guard::{Kills, MAX_REPEATS},
+    guard::{Kills, MAX_REPEATS, MAX_STORMS},
     net::upstream::Upstream,
     pipeline::Pipeline,
     policy::{Budget, Unit},
@@ -230,14 +230,24 @@ impl Gauges {
         }
         let counts = live.guards().breaker_counts();
         let kills = live.guards().kills().list(self.control.wall()).len();
-        for (what, count) in [("circuits", counts.circuits), ("kills", kills)] {
+        let (storms, unwatched) = live.guards().storms();
+        for (what, count) in [
+            ("circuits", counts.circuits),
+            ("retry_storms", storms),
+            ("kills", kills),
+        ] {
             metrics.held.with_label_values(&[what]).set(whole(count));
         }
-        for (what, most) in [("circuits", counts.most), ("kills", Kills::MOST)] {
+        for (what, most) in [
+            ("circuits", counts.most),
+            ("retry_storms", MAX_STORMS),
+            ("kills", Kills::MOST),
+        ] {
             metrics.bound.with_label_values(&[what]).set(whole(most));
         }
-        let over = metrics.over.with_label_values(&["circuits"]);
-        over.inc_by(counts.unwatched);
+        for (what, count) in [("circuits", counts.unwatched), ("retry_storms", unwatched)] {
+            metrics.over.with_label_values(&[what]).inc_by(count);
+        }
     }
 
     fn keys(&self, metrics: &Metrics) {

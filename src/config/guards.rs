@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Config, problem::Problem};
-use crate::base::money::Usd;
+use crate::{base::money::Usd, guard::RetryStorm};
 
 /// What is wrong with the guards.
 pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
@@ -39,6 +39,7 @@ pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
             );
         }
     }
+    problems.extend(config.guards.retry_storm.iter().flat_map(storm));
     let mut names = BTreeSet::new();
     for (index, rule) in config.guards.loops.iter().enumerate() {
         let name = rule.name.as_str();
@@ -76,6 +77,22 @@ pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
     problems
 }
 
+fn storm(storm: &RetryStorm) -> Vec<Problem> {
+    let wrong = [
+        ("minimum", storm.minimum == 0),
+        ("attempts", storm.attempts == 0),
+        ("window", storm.window < Duration::from_millis(10)),
+        ("pause", storm.pause.is_zero()),
+        ("longest_pause", storm.longest_pause < storm.pause),
+    ];
+    let wrong = wrong.into_iter().filter(|(_, is_wrong)| *is_wrong);
+    let problem = |key| {
+        let path = format!("guards.retry_storm.{key}");
+        Problem::error(path, "too small to mean anything")
+    };
+    wrong.map(|(key, _)| problem(key)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +122,7 @@ mod tests {
     #[test]
     fn guards_that_cannot_be_meant_are_errors_at_their_places() {
         let guards = r#"{"models": {"rules": [{"match": {"agent": "a"}}, {"deny": "b"}]},
+            "retry_storm": {"minimum": 0, "longest_pause": "1s"},
             "loops": [{"name": "a"}, {"name": "a"}],
             "breakers": [{"name": "a", "errors": 0.5}, {"name": "a", "minimum": 0},
                 {"name": "b", "errors": 1, "half_open": 0, "window": "1ms", "open": "0s"}]}"#;
@@ -118,6 +136,8 @@ mod tests {
             paths,
             [
                 "guards.models.rules[0]",
+                "guards.retry_storm.minimum",
+                "guards.retry_storm.longest_pause",
                 "guards.loops[1].name",
                 "guards.breakers[1].name",
                 "guards.breakers[1]",

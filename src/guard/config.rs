@@ -26,6 +26,8 @@ pub struct Config {
     pub breakers: Vec<Breaker>,
     /// Loops that are noticed, and stopped.
     pub loops: Vec<Loop>,
+    /// When retries are refused for a while. `None`: never.
+    pub retry_storm: Option<RetryStorm>,
 }
 
 /// What a single call may take at most.
@@ -276,5 +278,46 @@ impl<'de> Deserialize<'de> for Times {
         let most = Self::MOST;
         let message = format!("{times} times: expected 2 to {most}, since once is no loop");
         Err(de::Error::custom(message))
+    }
+}
+
+/// When retries are refused for a while, since there are too many.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryStorm {
+    /// Which calls it counts; all by default.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// One count for each distinct value of these.
+    pub per: Vec<Per>,
+    /// It begins when there were more retries than so many for each first attempt.
+    pub ratio: u32,
+    /// Of so many retries at least.
+    pub minimum: u32,
+    /// Calls of that long count.
+    #[serde(with = "units::duration")]
+    pub window: Duration,
+    /// How long no retry goes then; twice as long each time that it begins again.
+    #[serde(with = "units::duration")]
+    pub pause: Duration,
+    /// The longest that it becomes.
+    #[serde(with = "units::duration")]
+    pub longest_pause: Duration,
+    /// The most attempts of one call, after which each one waits longer.
+    pub attempts: u32,
+}
+
+impl Default for RetryStorm {
+    fn default() -> Self {
+        Self {
+            matches: Match::default(),
+            per: vec![Per::Provider],
+            ratio: 1,
+            minimum: 20,
+            window: Duration::from_mins(1),
+            pause: Duration::from_secs(5),
+            longest_pause: Duration::from_mins(2),
+            attempts: 10,
+        }
     }
 }

@@ -12,6 +12,7 @@ mod kill;
 mod loops;
 mod models;
 mod repeats;
+mod retries;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,9 +27,12 @@ use crate::{
 };
 
 pub use breakers::{BreakerCounts, Tripped};
-pub use config::{Breaker, Call, Config, Ladder, Loop, ModelRule, Models, Session, Slow, Times};
+pub use config::{
+    Breaker, Call, Config, Ladder, Loop, ModelRule, Models, RetryStorm, Session, Slow, Times,
+};
 pub use kill::{BY as KILL, InvalidSelector, Kill, Kills, Selector, TooManyKills, in_words};
 pub use repeats::MAX_REPEATS;
+pub use retries::MAX_STORMS;
 
 /// What looks at calls before they go ahead.
 pub trait Guard: fmt::Debug + Send + Sync {
@@ -198,6 +202,7 @@ pub struct Guards {
     models: models::Access,
     loops: loops::Loops,
     call: Call,
+    retries: retries::Retries,
     breakers: breakers::Breakers,
 }
 
@@ -212,6 +217,10 @@ impl Guards {
             models: models::Access::new(&config.models),
             loops: loops::Loops::new(&config.loops, before.map(|before| &before.loops)),
             call: config.call,
+            retries: retries::Retries::new(
+                config.retry_storm.as_ref(),
+                before.map(|before| &before.retries),
+            ),
             breakers: breakers::Breakers::build(
                 &config.breakers,
                 before.map(|before| &before.breakers),
@@ -245,6 +254,12 @@ impl Guards {
         !self.loops.is_empty()
     }
 
+    /// For how many values storms of retries are watched for, and how many calls were not watched
+    /// since there were too many.
+    pub fn storms(&self) -> (usize, u64) {
+        self.retries.counts()
+    }
+
     /// How many different requests are counted, and how many were forgotten before their time.
     pub fn repeats(&self) -> (usize, u64) {
         let repeats = self.loops.repeats();
@@ -252,8 +267,14 @@ impl Guards {
     }
 
     /// Each guard, in the order in which they are asked.
-    fn all(&self) -> [&dyn Guard; 4] {
-        [&self.kills, &self.models, &self.loops, &self.breakers]
+    fn all(&self) -> [&dyn Guard; 5] {
+        [
+            &self.kills,
+            &self.models,
+            &self.loops,
+            &self.retries,
+            &self.breakers,
+        ]
     }
 
     /// Asks each guard, until one refuses.

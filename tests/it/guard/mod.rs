@@ -5,3 +5,4 @@ mod caps;
 mod kill;
 mod loops;
 mod models;
+mod retries;
