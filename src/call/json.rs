@@ -405,8 +405,8 @@ mod tests {
             ..example()
         };
         span.tool_calls[0].id = None;
-        span.labels.tag("team", "a");
-        span.labels.tag("tier", "b");
+        span.labels.tag("team", "a", Source::Header);
+        span.labels.tag("tier", "b", Source::Header);
         let json = read(&span);
         let attributes = &json["attributes"];
         assert_eq!(json["parent_span_id"], "0909090909090909");

@@ -69,6 +69,12 @@ pub enum Source {
     Static,
 }
 
+impl Source {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
 /// A label's value and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled {
@@ -83,6 +89,10 @@ pub struct Labelled {
 pub struct Labels {
     values: [Option<Labelled>; 6],
     tags: Vec<(Arc<str>, Arc<str>)>,
+    /// A bit for each of the tags: its source is not trusted.
+    doubtful: u32,
+    /// A bit for each source whose word counts for limits; none: all.
+    trusted: u8,
 }
 
 impl Labels {
@@ -90,6 +100,19 @@ impl Labels {
     pub const MAX_VALUE: usize = 128;
     /// The most tags that are kept; later ones are left out.
     pub const MAX_TAGS: usize = 32;
+
+    /// No labels yet. What a source of `trusted` says will win over what any other says, so that
+    /// nobody can hide it from limits. Empty: all are trusted.
+    pub fn trusting(trusted: &[Source]) -> Self {
+        Self {
+            trusted: trusted.iter().fold(0, |bits, source| bits | source.bit()),
+            ..Self::default()
+        }
+    }
+
+    const fn trusts(&self, source: Source) -> bool {
+        self.trusted == 0 || self.trusted & source.bit() != 0
+    }
 
     /// The value of `label`.
     pub fn get(&self, label: Label) -> Option<&str> {
@@ -101,13 +124,17 @@ impl Labels {
         self.values.get(label as usize).and_then(Option::as_ref)
     }
 
-    /// Sets `label`, unless a source at least as explicit has set it. Empty values are no values.
+    /// Sets `label`, unless a source at least as explicit and trusted has set it. Empty values are no
+    /// values.
     pub fn set(&mut self, label: Label, value: &str, source: Source) {
+        let before = self.labelled(label).map(|found| found.source);
+        let rank = |source| (!self.trusts(source), source);
+        let wins = before.is_none_or(|before| rank(source) < rank(before));
         let Some(place) = self.values.get_mut(label as usize) else {
             return;
         };
         let value = value.trim();
-        if !value.is_empty() && place.as_ref().is_none_or(|found| source < found.source) {
+        if !value.is_empty() && wins {
             *place = Some(Labelled {
                 value: shortened(value),
                 source,
@@ -115,12 +142,39 @@ impl Labels {
         }
     }
 
-    /// Adds a tag. A key that is already there keeps its first value.
-    pub fn tag(&mut self, key: &str, value: &str) {
-        let known = self.tags.iter().any(|(found, _)| **found == *key);
-        if !key.is_empty() && !known && self.tags.len() < Self::MAX_TAGS {
-            self.tags.push((shortened(key), shortened(value)));
+    /// Adds a tag. A key that is already there keeps its first value, unless only a trusted source
+    /// says the second; and one of those finds room where others have taken all of it.
+    pub fn tag(&mut self, key: &str, value: &str, source: Source) {
+        let doubtful = !self.trusts(source);
+        let known = self.tags.iter().position(|(found, _)| **found == *key);
+        let doubted = |at: &usize| self.is_doubtful(*at);
+        let place = match known {
+            Some(place) => Some(place).filter(|at| !doubtful && doubted(at)),
+            None if self.tags.len() < Self::MAX_TAGS => Some(self.tags.len()),
+            None if doubtful => None,
+            None => (0..Self::MAX_TAGS).rfind(doubted),
+        };
+        let Some(place) = place.filter(|_| !key.is_empty()) else {
+            return;
+        };
+        let tag = (shortened(key), shortened(value));
+        match self.tags.get_mut(place) {
+            Some(found) => *found = tag,
+            None => self.tags.push(tag),
         }
+        self.doubtful &= !(1 << place);
+        self.doubtful |= u32::from(doubtful) << place;
+    }
+
+    const fn is_doubtful(&self, place: usize) -> bool {
+        self.doubtful >> place & 1 == 1
+    }
+
+    /// The value of a tag, if a trusted source says it.
+    pub fn trusted_tag(&self, key: &str) -> Option<&str> {
+        let place = self.tags.iter().position(|(found, _)| **found == *key)?;
+        let (_, value) = self.tags.get(place)?;
+        (!self.is_doubtful(place)).then_some(&**value)
     }
 
     /// The value of a tag.
@@ -183,8 +237,31 @@ mod tests {
     fn tags_are_bounded_and_empty_labels_are_absent() {
         let mut labels = Labels::default();
         labels.set(Label::User, "  ", Source::Header);
-        (0..100).for_each(|n| labels.tag(&format!("key{n}"), "v"));
+        (0..100).for_each(|n| labels.tag(&format!("key{n}"), "v", Source::Header));
         assert_eq!(labels.get(Label::User), None);
         assert_eq!(labels.tags().len(), Labels::MAX_TAGS);
+    }
+
+    #[test]
+    fn nobody_hides_what_a_trusted_source_says() {
+        let mut labels = Labels::trusting(&[Source::Path, Source::Static]);
+        labels.set(Label::User, "from-header", Source::Header);
+        labels.set(Label::User, "from-config", Source::Static);
+        labels.set(Label::User, "from-body", Source::Body);
+        assert_eq!(labels.get(Label::User), Some("from-config"));
+        labels.set(Label::User, "from-path", Source::Path);
+        assert_eq!(labels.get(Label::User), Some("from-path"));
+
+        (0..100).for_each(|n| labels.tag(&format!("key{n}"), "header", Source::Header));
+        assert_eq!(labels.trusted_tag("key3"), None);
+        assert_eq!(labels.tag_value("key3"), Some("header"));
+        for key in ["key3", "team"] {
+            labels.tag(key, "path", Source::Path);
+            labels.tag(key, "again", Source::Path);
+            labels.tag(key, "header", Source::Header);
+            assert_eq!(labels.trusted_tag(key), Some("path"), "{key}");
+        }
+        assert_eq!(labels.tags().len(), Labels::MAX_TAGS);
+        assert_eq!(labels.trusted_tag("key4"), None);
     }
 }

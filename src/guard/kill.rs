@@ -339,7 +339,7 @@ mod tests {
     fn every_field_must_match_and_any_pattern_of_one() {
         let mut labels = Labels::default();
         labels.set(Label::Agent, "support-eu", Source::Body);
-        labels.tag("team", "red");
+        labels.tag("team", "red", Source::Header);
         let subject = subject(&labels);
         let id = subject.request_id.to_string();
         for (written, stops) in [

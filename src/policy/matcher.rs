@@ -4,7 +4,7 @@ use std::{borrow::Borrow, fmt::Write as _, sync::Arc};
 
 use super::{
     config::{Match, Patterns},
-    scope::Per,
+    scope::{Per, tag},
     subject::Subject,
 };
 use crate::{base::glob::Glob, call::labels::Source};
@@ -42,7 +42,7 @@ impl Matcher {
             && self
                 .tags
                 .iter()
-                .all(|(key, globs)| any(globs, subject.labels.tag_value(key)))
+                .all(|(key, globs)| any(globs, tag(key, subject, trusted)))
     }
 }
 

@@ -151,7 +151,7 @@ impl Per {
             Self::Pod => return subject.workload?.pod.as_deref(),
             Self::Namespace => return subject.workload?.namespace.as_deref(),
             Self::ServiceAccount => return subject.workload?.service_account.as_deref(),
-            Self::Tag(_) => return subject.labels.tag_value(self.tag()?),
+            Self::Tag(_) => return tag(self.tag()?, subject, trusted),
             Self::Agent => Label::Agent,
             Self::User => Label::User,
             Self::Project => Label::Project,
@@ -161,6 +161,15 @@ impl Per {
         };
         let found = subject.labels.labelled(label)?;
         (trusted.is_empty() || trusted.contains(&found.source)).then_some(&*found.value)
+    }
+}
+
+/// The value of a tag, if a trusted source says it. No `trusted` source: all are.
+pub(super) fn tag<'a>(key: &str, subject: &Subject<'a>, trusted: &[Source]) -> Option<&'a str> {
+    if trusted.is_empty() {
+        subject.labels.tag_value(key)
+    } else {
+        subject.labels.trusted_tag(key)
     }
 }
 

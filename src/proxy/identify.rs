@@ -39,13 +39,13 @@ pub(super) fn labels(
     key: Option<&ClientKey>,
     identity: &Identity,
 ) -> Labels {
-    let mut labels = Labels::default();
+    let mut labels = Labels::trusting(&identity.sources());
     if let Some(key) = key {
         for (label, value) in &key.labels {
             labels.set(*label, value, Source::Key);
         }
         for (tag, value) in &key.tags {
-            labels.tag(tag, value);
+            labels.tag(tag, value, Source::Key);
         }
     }
     if headers.keys().any(|name| name.as_str().starts_with(OURS)) {
@@ -56,7 +56,7 @@ pub(super) fn labels(
             // Whoever has it can spend: it is no tag.
             None if key == KEY => {},
             Some(label) => labels.set(label, &value, Source::Path),
-            None => labels.tag(&key, &value),
+            None => labels.tag(&key, &value, Source::Path),
         }
     }
     for header in headers.get_all(BAGGAGE) {
@@ -83,7 +83,7 @@ fn from_headers(labels: &mut Labels, headers: &HeaderMap) {
     }
     for header in headers.get_all(TAGS) {
         for (key, value) in pairs(header.to_str().unwrap_or_default(), ',') {
-            labels.tag(&key, &value);
+            labels.tag(&key, &value, Source::Header);
         }
     }
 }

@@ -28,7 +28,7 @@ fn workload() -> Workload {
 
 fn tagged() -> Labels {
     let mut labels = Labels::default();
-    labels.tag("team", "core");
+    labels.tag("team", "core", Source::Header);
     labels
 }
 
