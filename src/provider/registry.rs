@@ -11,6 +11,7 @@ use super::{
     known::{FREE, KEY_HEADERS, KNOWN, Known, REPORT_UNASKED},
     openai::OpenAi,
     vertex,
+    wire::percent::plain_path,
 };
 use crate::{
     base::secret::Secret,
@@ -222,8 +223,28 @@ impl Provider {
     }
 
     /// What a request is, and in which dialect to read it: many providers serve the endpoints of
-    /// others beside their own, and Azure's query says how old a dialect is spoken.
+    /// others beside their own, and Azure's query says how old a dialect is spoken. However the path
+    /// is written: the server may well resolve it, and then it is that endpoint.
     pub fn operation(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+    ) -> (&'static dyn Dialect, &'static Operation) {
+        match plain_path(path) {
+            Cow::Borrowed(path) => self.operation_at(method, path, query),
+            Cow::Owned(plain) => {
+                let read = self.operation_at(method, &plain, query);
+                if read.1.spends == Spends::Unknown {
+                    self.operation_at(method, path, query)
+                } else {
+                    read
+                }
+            },
+        }
+    }
+
+    fn operation_at(
         &self,
         method: &Method,
         path: &str,

@@ -26,9 +26,19 @@ pub(super) const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-aft
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Whether the client or the provider asks for another protocol on this connection.
+/// Whether the client or the provider asks for another protocol on this connection. Not for HTTP in
+/// another version (`h2c`) or below TLS, which are for this hop alone: calls in it would pass unseen.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE) && connection_names(headers).any(|name| name == "upgrade")
+    let mut asked = headers.get_all(UPGRADE).iter().peekable();
+    asked.peek().is_some()
+        && !asked.any(is_hidden_http)
+        && connection_names(headers).any(|name| name == "upgrade")
+}
+
+fn is_hidden_http(upgrade: &HeaderValue) -> bool {
+    let upgrade = upgrade.as_bytes().to_ascii_lowercase();
+    let mut names = upgrade.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    names.any(|name| name == b"h2c" || name.starts_with(b"http/") || name.starts_with(b"tls/"))
 }
 
 /// The request's headers as the provider shall get them: in their order, without those for this hop

@@ -10,7 +10,7 @@ use crate::{
         facts::Operation,
         refusal::{Reason, Refusal},
     },
-    provider::Dialect,
+    provider::{Dialect, wire::percent::leads_out},
 };
 
 /// Where a request goes.
@@ -34,6 +34,11 @@ pub(super) struct Route {
 pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
     let (segment, path) = identity(head.uri.path());
     let (to, rest) = destination(live, head, path)?;
+    if leads_out(rest) {
+        // It could lead out of a base URL's path, to what is another provider there.
+        let message = "The request's path leads above its root.";
+        return Err(Refusal::new(Reason::BadRequest, "", message));
+    }
     let (dialect, operation) = to.provider.operation(&head.method, rest, head.uri.query());
     Ok(Route {
         dialect,

@@ -101,14 +101,21 @@ const fn free(name: &'static str) -> Operation {
     }
 }
 
-/// What a request to `path` is.
+/// What a request to `path` is. Some servers, Azure's among them, do not tell capitals.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
+    if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return in_small_letters(method, path, &path.to_ascii_lowercase());
+    }
+    in_small_letters(method, path, path)
+}
+
+fn in_small_letters(method: &Method, written: &str, path: &str) -> &'static Operation {
     let mut segments = path.trim_end_matches('/').rsplit('/');
     let mut segment = || segments.next().unwrap_or_default();
     let (last, before, first) = (segment(), segment(), segment());
     let in_assistants = |name| matches!(name, "threads" | "assistants");
     if *method == Method::POST {
-        let raw = vertex::raw(path);
+        let raw = vertex::raw(written);
         if raw.is_some_and(|raw| matches!(raw.publisher, "mistralai" | "ai21")) {
             return &RAW_PREDICT;
         }
@@ -163,7 +170,8 @@ pub(super) fn is_stream(path: &str) -> bool {
 
 /// Whether a conversation is made.
 pub(super) fn is_conversation(method: &Method, path: &str) -> bool {
-    *method == Method::POST && path.trim_end_matches('/').ends_with("/conversations")
+    let last = path.trim_end_matches('/').rsplit('/').next();
+    *method == Method::POST && last.is_some_and(|name| name.eq_ignore_ascii_case("conversations"))
 }
 
 /// The fields that bound an operation's output, the one to be put in first. Others of the kind
@@ -194,7 +202,12 @@ pub(super) fn stored_id<'a>(op: &Operation, path: &'a str) -> Option<&'a str> {
 /// The name of a deployment in the path: Azure's, or a serving endpoint of Databricks'.
 pub(super) fn deployment(path: &str) -> Option<&str> {
     let mut segments = path.split('/');
-    segments.find(|segment| matches!(*segment, "deployments" | "serving-endpoints"))?;
+    let parents = ["deployments", "serving-endpoints"];
+    segments.find(|segment| {
+        parents
+            .iter()
+            .any(|name| segment.eq_ignore_ascii_case(name))
+    })?;
     segments.next().filter(|name| !name.is_empty())
 }
 
@@ -215,6 +228,11 @@ mod tests {
                 "chat",
             ),
             (Method::GET, "/v1/chat/completions/chatcmpl-1", "http"),
+            (
+                Method::POST,
+                "/openai/Deployments/My-GPT/Chat/Completions",
+                "chat",
+            ),
             (Method::POST, "/v1/completions", "completions"),
             (Method::POST, "/v1/fim/completions", "fim"),
             (Method::POST, "/v1/agents/completions", "chat"),

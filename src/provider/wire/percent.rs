@@ -22,6 +22,47 @@ pub fn decoded(text: &str) -> Cow<'_, str> {
     String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
+/// A path as a server sees it that resolves all there is to resolve: percent codes (of slashes, too),
+/// `.` and `..`, empty segments, and parameters behind a `;`. To recognise an endpoint by; what is sent
+/// is what came.
+pub fn plain_path(path: &str) -> Cow<'_, str> {
+    let odd = |segment: &str| segment.is_empty() || segment == "." || segment == "..";
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    if !path.contains(['%', ';']) && !inner.split('/').any(odd) {
+        return Cow::Borrowed(path);
+    }
+    let mut plain: Vec<&str> = Vec::new();
+    let whole = decoded(path);
+    for segment in whole.split('/') {
+        let name = segment.split(';').next().unwrap_or_default();
+        match name {
+            ".." => drop(plain.pop()),
+            name if odd(name) => {},
+            name => plain.push(name),
+        }
+    }
+    Cow::Owned(format!("/{}", plain.join("/")))
+}
+
+/// Whether a path leads above its root, however its `..` are written.
+pub fn leads_out(path: &str) -> bool {
+    let mut depth = 0_usize;
+    (path.contains("..") || path.contains('%'))
+        && decoded(path).split('/').any(|segment| match segment {
+            ".." if depth == 0 => true,
+            ".." => {
+                depth -= 1;
+                false
+            },
+            "" | "." => false,
+            _ => {
+                depth += 1;
+                false
+            },
+        })
+}
+
 /// The byte that two hexadecimal digits stand for.
 fn code(digits: &[u8]) -> Option<u8> {
     let digits = std::str::from_utf8(digits.get(..2)?).ok()?;
@@ -46,6 +87,41 @@ mod tests {
             ("%C3%A9", "\u{e9}"),
         ] {
             assert_eq!(decoded(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_recognised_however_it_is_written() {
+        for (path, plain) in [
+            ("/v1/chat/completions", "/v1/chat/completions"),
+            ("/v1/chat/completions/", "/v1/chat/completions/"),
+            ("/", "/"),
+            ("", "/"),
+            ("//v1///chat/completions//", "/v1/chat/completions"),
+            ("/v1/./chat/x/../completions/.", "/v1/chat/completions"),
+            ("/v1/chat/%63ompletions", "/v1/chat/completions"),
+            ("/v1/chat%2Fcompletions%2f", "/v1/chat/completions"),
+            ("/v1/%2e%2E/v1/chat;a=b/completions", "/v1/chat/completions"),
+            ("/../../x", "/x"),
+            ("/model/a%2Fb/converse", "/model/a/b/converse"),
+        ] {
+            assert_eq!(plain_path(path), plain, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_leads_out_of_its_root_is_found() {
+        for (path, leads) in [
+            ("/../x", true),
+            ("/v1/../../x", true),
+            ("/v1//%2e./.%2E/x", true),
+            ("/v1%2f..%2F..", true),
+            ("/v1/./../..", true),
+            ("/v1/../x", false),
+            ("/v1/a..b/...", false),
+            ("/v1/a%2Fb/..", false),
+        ] {
+            assert_eq!(leads_out(path), leads, "{path}");
         }
     }
 }
