@@ -16,6 +16,7 @@ mod dialect;
 mod gemini;
 mod http;
 mod known;
+mod limit;
 mod ollama;
 mod openai;
 mod registry;

@@ -84,9 +84,13 @@ impl Dialect for Ollama {
             return None;
         }
         let options = Json::document(body).get("options");
+        let number = options.and_then(|options| options.get("num_predict")?.u64());
         match options.filter(|options| options.is_object()) {
-            Some(options) => Splice::lower(body, options, &["num_predict"], limit),
-            None => Splice::set(body, &["options", "num_predict"], &limit.to_string()),
+            // Zero is no limit there.
+            Some(options) if number != Some(0) => {
+                Splice::lower(body, options, &["num_predict"], limit)
+            },
+            _ => Splice::set(body, &["options", "num_predict"], &limit.to_string()),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     },
     provider::{
         body_labels::{BodyLabels, Rank},
+        limit::Limit,
         vertex,
         wire::{
             json::{Ahead, Json, Unreadable},
@@ -43,6 +44,7 @@ pub(super) fn read(
 fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
     let limit = operations::output_limit(op).map(str::as_bytes);
+    let mut bound = Limit::default();
     body.measure(|key, value| {
         let value = match key {
             b"messages" if value.is_array() => {
@@ -61,8 +63,7 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
         match key {
             b"model" => facts.model = value.name(),
             b"stream" => facts.stream = value.is_true(),
-            // Which of two counts is up to the provider.
-            key if Some(key) == limit => facts.output_limit = facts.output_limit.max(value.u64()),
+            key if Some(key) == limit => bound.add(value.u64()),
             b"service_tier" => facts.service_tier = value.name(),
             b"inference_geo" => facts.region = value.name(),
             b"temperature" => facts.temperature = value.f64(),
@@ -75,6 +76,7 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
             _ => {},
         }
     })?;
+    facts.output_limit = bound.tokens();
     facts.input.writes_cache |= memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
     labels.give(facts);
     Ok(())

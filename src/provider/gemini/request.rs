@@ -9,6 +9,7 @@ use crate::{
     call::facts::{InputSize, Operation, RequestFacts},
     provider::{
         body_labels::BodyLabels,
+        limit::Limit,
         wire::{
             json::{Ahead, Json, Unreadable},
             media::inline_bytes,
@@ -43,8 +44,9 @@ pub(super) fn read(
 /// Reads the fields of a body.
 pub(super) fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
+    let mut bound = Limit::default();
     body.measure(|key, value| match &*spelled(key) {
-        "generationConfig" => limits(value, facts),
+        "generationConfig" => limits(value, &mut bound, facts),
         "serviceTier" => facts.service_tier = value.take().name(),
         "labels" => drop(labels.add_metadata(value)),
         "cachedContent" => facts.input.stored |= value.take().name().is_some(),
@@ -62,6 +64,7 @@ pub(super) fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), 
         },
         _ => facts.input.text_bytes += value.take().text(),
     })?;
+    facts.output_limit = facts.output_limit.max(bound.tokens());
     labels.give(facts);
     Ok(())
 }
@@ -85,13 +88,14 @@ pub(super) fn spelled(name: &[u8]) -> Cow<'_, str> {
     Cow::Owned(first)
 }
 
-fn limits(config: Ahead<'_, '_>, facts: &mut RequestFacts) {
+fn limits(config: Ahead<'_, '_>, bound: &mut Limit, facts: &mut RequestFacts) {
     config.object(|key, value| {
         let value = value.take();
         match &*spelled(key) {
-            "maxOutputTokens" => facts.output_limit = facts.output_limit.max(value.u64()),
+            "maxOutputTokens" => bound.add(value.u64()),
             "candidateCount" => {
-                facts.choices = u32::try_from(value.u64().unwrap_or(0)).unwrap_or(u32::MAX);
+                let count = u32::try_from(value.u64().unwrap_or(0)).unwrap_or(u32::MAX);
+                facts.choices = facts.choices.max(count);
             },
             "temperature" => facts.temperature = value.f64(),
             "topP" => facts.top_p = value.f64(),

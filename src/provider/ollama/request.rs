@@ -67,12 +67,14 @@ fn images(list: Ahead<'_, '_>, size: &mut InputSize) {
     list.items(|_| size.images = size.images.saturating_add(1));
 }
 
-/// A limit below zero is none.
+/// A limit of zero, or below, is none.
 fn options(options: Ahead<'_, '_>, writes: bool, facts: &mut RequestFacts) {
     options.object(|key, value| {
         let value = value.take();
         match key {
-            b"num_predict" if writes => facts.output_limit = value.u64(),
+            b"num_predict" if writes => {
+                facts.output_limit = value.u64().filter(|most| *most > 0);
+            },
             b"temperature" => facts.temperature = value.f64(),
             b"top_p" => facts.top_p = value.f64(),
             _ => {},
@@ -130,6 +132,8 @@ mod tests {
     fn a_limit_below_zero_is_none_and_an_embedding_has_no_output() {
         let endless = r#"{"options":{"num_predict":-1}}"#;
         assert_eq!(facts(&operations::GENERATE, endless).output_limit, None);
+        let zero = r#"{"options":{"num_predict":0}}"#;
+        assert_eq!(facts(&operations::GENERATE, zero).output_limit, None);
         let embedding = facts(&operations::EMBED, endless);
         assert_eq!((embedding.output_limit, embedding.stream), (Some(0), false));
     }

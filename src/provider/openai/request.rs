@@ -8,6 +8,7 @@ use crate::{
     },
     provider::{
         body_labels::{BodyLabels, Rank},
+        limit::Limit,
         vertex,
         wire::json::{Ahead, Json, Unreadable},
     },
@@ -56,6 +57,7 @@ pub(super) fn read(
 fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
     let limits = operations::output_limits(op);
+    let mut bounds = vec![Limit::default(); limits.len()];
     let (mut answers, mut prompts) = (1, 1);
     body.measure(|key, value| {
         let value = match key {
@@ -93,11 +95,14 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
             b"prompt_cache_key" => labels.add(Rank::CacheKey, Label::Session, value.name()),
             _ => {},
         }
-        if limits.iter().any(|name| *name.as_bytes() == *key) {
-            facts.output_limit = facts.output_limit.max(value.u64());
+        let named = |(name, _): &(&&str, &mut Limit)| *name.as_bytes() == *key;
+        if let Some((_, bound)) = limits.iter().zip(&mut bounds).find(named) {
+            bound.add(value.u64());
         }
         read_field(key, value, facts);
     })?;
+    // Of two names the higher limit counts, since which one does is up to the provider.
+    facts.output_limit = bounds.into_iter().filter_map(Limit::tokens).max();
     facts.choices = u32::try_from(prompts.saturating_mul(answers)).unwrap_or(u32::MAX);
     facts.input.writes_cache |= memchr::memmem::find(body.raw(), b"\"cache_control\"").is_some();
     labels.give(facts);
