@@ -1,5 +1,6 @@
 //! The limits, through the module's public face.
 
+mod attacks;
 mod concurrency;
 mod rates;
 mod refusals;
