@@ -5,6 +5,7 @@ mod concurrency;
 mod rates;
 mod refusals;
 mod reload;
+mod schedule;
 mod scopes;
 mod waiting;
 mod windows;

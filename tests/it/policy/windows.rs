@@ -126,3 +126,33 @@ fn what_has_left_a_rolling_window_is_not_shown_though_nobody_calls() {
     );
     assert_eq!(stands(&engine, "", NOW + Duration::from_hours(1)), (0, 0));
 }
+
+#[test]
+fn every_window_ends_where_its_calendar_says() {
+    // In Berlin the clocks were put back on 25 October, so that its hour from two came twice.
+    for (window, last) in [
+        ("minute", "2026-10-25T00:59:59.999999999Z"),
+        ("hour", "2026-10-25T00:59:59.999999999Z"),
+        ("hour", "2026-10-25T01:59:59.999999999Z"),
+        ("day", "2026-10-25T22:59:59.999999999Z"),
+        ("week", "2026-10-25T22:59:59.999999999Z"),
+        ("month", "2026-10-31T22:59:59.999999999Z"),
+    ] {
+        let last: jiff::Timestamp = last.parse().unwrap();
+        let last = u64::try_from(last.as_nanosecond()).unwrap();
+        let (last, first) = (Timestamp::from_nanos(last), Timestamp::from_nanos(last + 1));
+        let engine = engine(
+            json!({"timezone": "Europe/Berlin", "max_wait": 0, "rules": [
+            {"name": "w", "window": window, "limit": {"usd": 1}},
+            {"name": "all", "window": "total", "limit": {"usd": 2}}]}),
+        );
+        let nobody = Labels::default();
+        let spend = |now| ask(&engine, &nobody, "1", now).map(|hold| hold.settle(charge("1", 1)));
+        assert!(spend(last).is_ok(), "{window}");
+        let refused = spend(last).unwrap_err();
+        assert_eq!(refused.refusal().resets_at, Some(first), "{window}");
+        assert!(spend(first).is_ok(), "{window}");
+        let refused = spend(first + Duration::from_hours(24 * 62)).unwrap_err();
+        assert_eq!(refused.refusal().by, "budget.all", "{window}");
+    }
+}
