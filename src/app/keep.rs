@@ -69,6 +69,7 @@ pub(super) fn open(
             kept.awaited = recovery.awaited;
             kept.billed = recovery.billed;
             kept.kills = recovery.kills;
+            kept.kills.retain(|order| order.holds(clock.wall()));
             kept.ledger = Some(ledger);
         },
         Err(error) if needed => return Err(error.into()),

@@ -23,8 +23,9 @@ pub(super) enum State {
     Closed,
     /// Until then, as the time since the breaker's first call.
     Open(Duration),
-    /// So many calls try it, and so many of them went well.
+    /// So many calls try it since then, and so many of them went well.
     HalfOpen {
+        since: Duration,
         trying: u32,
         well: u32,
     },
@@ -92,13 +93,23 @@ impl Circuit {
             if now < until {
                 return (Told::Waits(until.saturating_sub(now)), None);
             }
-            self.change(State::HalfOpen { trying: 0, well: 0 });
+            self.half_open(now);
             changed = Some(Changed::HalfOpened);
         }
-        if let State::HalfOpen { trying, well } = &mut self.state {
-            if *trying + *well >= rule.half_open {
+        if let State::HalfOpen {
+            since,
+            trying,
+            well,
+        } = self.state
+            && trying + well >= rule.half_open
+        {
+            // Those that try it may hang for long: nobody waits for them without end.
+            if now.saturating_sub(since) < rule.patience() {
                 return (Told::Waits(Duration::from_secs(1)), changed);
             }
+            self.half_open(now);
+        }
+        if let State::HalfOpen { trying, .. } = &mut self.state {
             *trying += 1;
         }
         (Told::Goes(self.era), changed)
@@ -123,7 +134,7 @@ impl Circuit {
                 self.change(State::Open(now + rule.open));
                 Some(Changed::OpenedAgain)
             },
-            State::HalfOpen { trying, well } => {
+            State::HalfOpen { trying, well, .. } => {
                 *trying = trying.saturating_sub(1);
                 *well += 1;
                 (*well >= rule.half_open).then(|| {
@@ -183,6 +194,14 @@ impl Circuit {
             self.change(State::Open(now + rule.open));
             Changed::Opened { calls, wrong, slow }
         })
+    }
+
+    fn half_open(&mut self, since: Duration) {
+        self.change(State::HalfOpen {
+            since,
+            trying: 0,
+            well: 0,
+        });
     }
 
     fn change(&mut self, state: State) {
@@ -262,7 +281,8 @@ mod tests {
         /// When the present state began to hold, with its events since.
         events: Vec<(u64, Went, u64)>,
         open_until: Option<u64>,
-        half_open: Option<(u32, u32)>,
+        /// Since when, how many try it, how many went well.
+        half_open: Option<(u64, u32, u32)>,
         era: u64,
     }
 
@@ -272,12 +292,17 @@ mod tests {
                 return None;
             }
             if self.open_until.take().is_some() {
-                self.half_open = Some((0, 0));
+                self.half_open = Some((now, 0, 0));
                 self.era += 1;
             }
-            if let Some((trying, well)) = &mut self.half_open {
+            if let Some((since, trying, well)) = &mut self.half_open {
                 if *trying + *well == rule.half_open {
-                    return None;
+                    // It opens for two seconds, and what is slow is so after one.
+                    if now - *since < 2_000 {
+                        return None;
+                    }
+                    (*since, *trying, *well) = (now, 0, 0);
+                    self.era += 1;
                 }
                 *trying += 1;
             }
@@ -290,7 +315,7 @@ mod tests {
             }
             let opens = match &mut self.half_open {
                 Some(_) if calls == 0 => false,
-                Some((trying, well)) if went == Went::Well => {
+                Some((_, trying, well)) if went == Went::Well => {
                     (*trying, *well) = (*trying - 1, *well + 1);
                     if *well == rule.half_open {
                         self.half_open = None;
@@ -351,7 +376,7 @@ mod tests {
                     },
                     2 => if let Some(era) = take(&mut going) {
                         circuit.give_back(era);
-                        if let Some((trying, _)) = &mut model.half_open && era == model.era {
+                        if let Some((_, trying, _)) = &mut model.half_open && era == model.era {
                             *trying -= 1;
                         }
                     },
@@ -370,7 +395,9 @@ mod tests {
                 }
                 let state = match (model.open_until, model.half_open) {
                     (Some(until), _) => State::Open(at(until)),
-                    (None, Some((trying, well))) => State::HalfOpen { trying, well },
+                    (None, Some((since, trying, well))) => {
+                        State::HalfOpen { since: at(since), trying, well }
+                    },
                     (None, None) => State::Closed,
                 };
                 prop_assert_eq!(circuit.state, state);

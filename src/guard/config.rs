@@ -148,6 +148,14 @@ pub struct Breaker {
     pub half_open: u32,
 }
 
+impl Breaker {
+    /// How long calls that try whether it is over are waited for, until others try it too.
+    pub(super) fn patience(&self) -> Duration {
+        let slow = self.slow.map_or(Duration::ZERO, |slow| slow.over);
+        self.open.max(slow)
+    }
+}
+
 /// When calls are slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -266,6 +266,20 @@ impl Guards {
         (repeats.len(), repeats.forgotten())
     }
 
+    /// Whether a call may go on of which nothing can be read any more, though it was let in: its model
+    /// must be known and allowed.
+    ///
+    /// # Errors
+    /// It must not.
+    pub fn unreadable(&self, call: &Asked<'_>, now: Now) -> Result<(), Refusal> {
+        let mut answer = Answer::default();
+        self.models.ask(call, now, &mut answer);
+        match answer.findings.pop().map(|finding| finding.action) {
+            Some(Action::Refuse(refusal)) => Err(*refusal),
+            _ => Ok(()),
+        }
+    }
+
     /// Each guard, in the order in which they are asked.
     fn all(&self) -> [&dyn Guard; 5] {
         [

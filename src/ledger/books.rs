@@ -351,6 +351,7 @@ impl Books {
     /// Forgets entries of whole batches from before `oldest`; the chain goes on from the last of
     /// them, and what they summed up to is kept as each counter's opening.
     pub(super) fn prune(&mut self, oldest: Timestamp) -> Result<(), BooksError> {
+        orders::prune(&self.db, oldest)?;
         let prune = self.db.transaction()?;
         let last: Option<(i64, Vec<u8>)> = prune
             .query_row(

@@ -5,19 +5,19 @@ use ring::digest;
 use rusqlite::{Connection, params};
 
 use super::{
-    books::{Books, BooksError},
+    books::{Books, BooksError, time},
     posting::{Key, records_in},
     record::{self, Record},
 };
 use crate::{
-    base::id::RequestId,
+    base::{clock::Timestamp, id::RequestId},
     policy::{HoldId, Order},
 };
 
 pub(super) const SCHEMA: &str = "
 -- The record of each kill that was not lifted.
 CREATE TABLE IF NOT EXISTS kills(
-    seq INTEGER PRIMARY KEY, kill TEXT NOT NULL UNIQUE, record BLOB NOT NULL);
+    seq INTEGER PRIMARY KEY, kill TEXT NOT NULL UNIQUE, until INTEGER, record BLOB NOT NULL);
 ";
 
 /// The call that orders stand under in the books; there is none of that name.
@@ -42,14 +42,23 @@ pub(super) fn take(db: &Connection, key: Key, body: &[u8]) -> Result<(), BooksEr
         let Record::Ordered(order) = record else {
             continue;
         };
-        if order.ordered.is_some() {
-            db.prepare_cached("INSERT OR REPLACE INTO kills(kill, record) VALUES (?, ?)")?
-                .execute(params![order.kill, record::ordered(&order)])?;
+        if let Some(ordered) = &order.ordered {
+            let until = ordered.until.map(time);
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO kills(kill, until, record) VALUES (?, ?, ?)",
+            )?
+            .execute(params![order.kill, until, record::ordered(&order)])?;
         } else {
             db.prepare_cached("DELETE FROM kills WHERE kill = ?")?
                 .execute((order.kill,))?;
         }
     }
+    Ok(())
+}
+
+/// Forgets kills that were over before `oldest`.
+pub(super) fn prune(db: &Connection, oldest: Timestamp) -> Result<(), BooksError> {
+    db.execute("DELETE FROM kills WHERE until < ?", (time(oldest),))?;
     Ok(())
 }
 
@@ -72,7 +81,7 @@ impl Books {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::clock::Timestamp, ledger::posting::Reader, policy::Ordered};
+    use crate::{ledger::posting::Reader, policy::Ordered};
 
     fn order(at: u64, kill: &str, ordered: bool) -> Order {
         Order {
@@ -122,6 +131,11 @@ mod tests {
         books.prune(Timestamp::from_secs(100)).unwrap();
         assert_eq!(books.verify().unwrap().entries, 0);
         assert_eq!(books.kills().unwrap(), [kept]);
+        let over = order(150, "over", true);
+        post(&mut books, &over);
+        assert_eq!(books.kills().unwrap().len(), 2);
+        books.prune(Timestamp::from_secs(100)).unwrap();
+        assert_eq!(books.kills().unwrap().len(), 1);
         post(&mut books, &order(200, "kept", false));
         assert_eq!(books.kills().unwrap(), []);
     }

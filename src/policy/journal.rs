@@ -209,6 +209,14 @@ pub struct Order {
     pub ordered: Option<Ordered>,
 }
 
+impl Order {
+    /// Whether what it orders is not over by `now`.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        let until = self.ordered.as_ref().and_then(|ordered| ordered.until);
+        until.is_none_or(|until| now < until)
+    }
+}
+
 /// What an order says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ordered {

@@ -225,6 +225,7 @@ pub(super) fn exhausted(exchange: &Exchange) -> Option<Refusal> {
 /// # Errors
 /// They do.
 pub(super) fn unreadable(exchange: &Exchange) -> Result<(), Refusal> {
+    guard::unreadable(exchange)?;
     let now = exchange.proxy.clock.wall();
     let matched = exchange.live.engine.matched(&subject(exchange), now)?;
     unmetered(exchange, &matched)

@@ -1,7 +1,7 @@
 //! Asks the guards about a call right before the rules are asked, does what they say, and tells them
 //! how it ended.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{admit, exchange::Exchange, kill};
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         span::{Event, GUARDS, Value},
     },
     guard::{Action, Asked, Ended, Finding, Now, Outcome, Watch},
+    policy::Subject,
 };
 
 /// The longest that guards keep a call waiting, whatever they say.
@@ -30,17 +31,9 @@ pub(super) struct Guarded {
 /// # Errors
 /// One refuses.
 pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
-    let live = Arc::clone(&exchange.live);
     let subject = admit::subject(exchange);
-    let asked = Asked {
-        subject: &subject,
-        request: &exchange.request,
-        known_as: exchange.asked_model(),
-        spends: exchange.route.operation.spends,
-        trusted: &live.trusted,
-        again: exchange.again,
-    };
-    let answer = live.guards.ask(&asked, now(exchange));
+    let guards = &exchange.live.guards;
+    let answer = guards.ask(&asked(exchange, &subject), now(exchange));
     // The exchange owns them from here on, so that a client who leaves now gives them back.
     exchange.guarded.watches = answer.watches;
     let mut wait = Duration::ZERO;
@@ -57,6 +50,27 @@ pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
     }
     let slept = tokio::time::sleep(wait);
     kill::unless(&exchange.proxy, &admit::subject(exchange), slept).await
+}
+
+/// A socket turns out to be one that cannot be read.
+///
+/// # Errors
+/// Its model must be seen.
+pub(super) fn unreadable(exchange: &Exchange) -> Result<(), Refusal> {
+    let subject = admit::subject(exchange);
+    let guards = &exchange.live.guards;
+    guards.unreadable(&asked(exchange, &subject), now(exchange))
+}
+
+fn asked<'a>(exchange: &'a Exchange, subject: &'a Subject<'a>) -> Asked<'a> {
+    Asked {
+        subject,
+        request: &exchange.request,
+        known_as: exchange.asked_model(),
+        spends: exchange.route.operation.spends,
+        trusted: &exchange.live.trusted,
+        again: exchange.again,
+    }
 }
 
 /// Tells those who wait for it how the call ended.

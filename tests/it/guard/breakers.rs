@@ -168,6 +168,27 @@ async fn while_some_calls_try_it_others_wait_and_one_that_leaves_gives_its_place
 }
 
 #[tokio::test]
+async fn one_that_tries_it_and_hangs_keeps_others_back_no_longer_than_it_was_open() {
+    let clock = Ahead::new();
+    let yaml = "guards: {breakers: [{name: p, errors: 1, minimum: 1, half_open: 1, open: 5s}]}";
+    let sandbox = Sandbox::with(yaml, Options::default(), Arc::<Ahead>::clone(&clock));
+    ask(&sandbox, "status=500").await;
+    clock.by(Duration::from_secs(5));
+    let addr = sandbox.addr();
+    let hanging =
+        tokio::spawn(
+            async move { client::post(addr, CHAT, &[("x-mock", "hang=head")], &chat()).await },
+        );
+    sandbox.mock.until(|all| all.len() == 2).await;
+    assert_eq!(by(&ask(&sandbox, "").await), "breaker.p");
+    clock.by(Duration::from_secs(5));
+    for _ in 0..2 {
+        assert_eq!(ask(&sandbox, "").await.status, 200);
+    }
+    hanging.abort();
+}
+
+#[tokio::test]
 async fn answers_that_begin_late_open_it_and_so_do_those_that_nobody_waits_for() {
     let clock = Ahead::new();
     let yaml = "guards: {breakers: [{name: slow, per: [agent], slow: {over: 20s, part: 0.5}, \

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Sandbox, client};
+use crate::support::{Answer, Line, Sandbox, Upstream, client};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -87,5 +87,31 @@ async fn lists_for_some_calls_hold_besides_those_for_all() {
     ] {
         let answer = sandbox.post_with(CHAT, headers, &ask(model)).await;
         assert_eq!(is_denied(&answer), denied, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_cannot_be_read_is_closed_where_only_some_models_are_allowed() {
+    for (guards, status) in [
+        ("guards: {models: {allow: gpt-4o}}", 403),
+        ("guards: {models: {deny: o1}}", 101),
+    ] {
+        let upstream = Upstream::bind().await;
+        let sandbox = Sandbox::new(&format!("{}\n{guards}", upstream.as_provider("openai")));
+        let mut client = Line::connect(sandbox.addr()).await;
+        let asks = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-extensions: x-other";
+        client
+            .send(format!(
+                "GET /v1/responses HTTP/1.1\r\nhost: x\r\n{asks}\r\n\r\n"
+            ))
+            .await;
+        let mut provider = upstream.accept().await;
+        provider.head().await;
+        provider
+            .send(format!(
+                "HTTP/1.1 101 Switching Protocols\r\n{asks}\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(client.head().await.status(), status, "{guards}");
     }
 }
