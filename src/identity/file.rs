@@ -1,25 +1,27 @@
 //! The file that client keys are kept in, one JSON object a line. It is replaced as a whole, so that
-//! no reader finds a part of it, and read again when it was changed.
+//! no reader finds a part of it.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+    },
     path::{Path, PathBuf},
-    sync::Arc,
 };
-
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 
 use super::{
     keys::{Keys, Problem, read_line},
     record::ClientKey,
 };
-use crate::base::{clock::Timestamp, stamp::Stamp};
+use crate::base::clock::Timestamp;
 
-/// The largest file that is read, in bytes: some four thousand keys.
+/// The largest file that is read or written, in bytes: some eight thousand keys.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The largest file that keys are added to, in bytes. To revoke a key makes its line longer by less
+/// than a third, so that all of them can still be.
+const MAX_GROWN: u64 = MAX_BYTES / 4 * 3;
 
 /// What is wrong with a file of keys.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,36 @@ pub enum FileError {
         /// Why.
         source: io::Error,
     },
+    /// There is no room in it.
+    #[error(
+        "{}: it has no room for this: {bytes} bytes of at most {most}; nothing was changed. Take \
+         out lines of keys that were revoked or have expired",
+        path.display()
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// How long it would become, in bytes.
+        bytes: usize,
+        /// How long it may become, in bytes.
+        most: u64,
+    },
+    /// Whose it is cannot stay so: who reads it now could not read it any more.
+    #[error(
+        "{}: it cannot be given back to its owner (user {user}, group {group}): {source}; nothing \
+         was changed. Do this as that user or as root",
+        path.display()
+    )]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is: the number of the user.
+        user: u32,
+        /// The number of the group.
+        group: u32,
+        /// Why.
+        source: io::Error,
+    },
     /// A line of it is no key.
     #[error("{}: {problem}", path.display())]
     Wrong {
@@ -47,11 +79,26 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         |source| Self::Io {
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// Whether another look may find what this one did not, though the file stays as it is: there
+    /// are too many open files, or the disk fails.
+    pub(super) fn may_pass(&self) -> bool {
+        let Self::Io { source, .. } = self else {
+            return false;
+        };
+        !matches!(
+            source.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::InvalidData
+                | io::ErrorKind::FileTooLarge
+        )
     }
 
     fn wrong(path: &Path) -> impl FnOnce(Problem) -> Self {
@@ -74,14 +121,14 @@ pub fn read(path: &Path) -> Result<Keys, FileError> {
 /// Adds a key to a file, which is made if need be, for its owner alone, and its directory too.
 ///
 /// # Errors
-/// The file cannot be read or written, or a line of it is no key.
+/// The file cannot be read or written or has no room, or a line of it is no key.
 pub fn create(path: &Path, key: &ClientKey) -> Result<(), FileError> {
     if let Some(directory) = path.parent() {
         let mut private = fs::DirBuilder::new();
         let made = private.recursive(true).mode(0o700).create(directory);
         made.map_err(FileError::io(directory))?;
     }
-    change(path, |before| {
+    change(path, MAX_GROWN, |before| {
         let mut after = before.to_owned();
         if !after.is_empty() && !after.ends_with('\n') {
             after.push('\n');
@@ -95,10 +142,10 @@ pub fn create(path: &Path, key: &ClientKey) -> Result<(), FileError> {
 /// Revokes every valid key that has this name or id; returns which.
 ///
 /// # Errors
-/// The file cannot be read or written, or a line of it is no key.
+/// The file cannot be read or written or has no room, or a line of it is no key.
 pub fn revoke(path: &Path, whose: &str, now: Timestamp) -> Result<Vec<ClientKey>, FileError> {
     let mut revoked = Vec::new();
-    change(path, |before| {
+    change(path, MAX_BYTES, |before| {
         let mut after = String::with_capacity(before.len() + 64);
         for line in before.lines() {
             let key = read_line(line).and_then(Result::ok);
@@ -126,8 +173,12 @@ fn written(key: &ClientKey) -> String {
 }
 
 /// Changes a file while nobody else does: what `edit` makes of its text takes its place, if that can
-/// be used.
-fn change(path: &Path, edit: impl FnOnce(&str) -> Option<String>) -> Result<(), FileError> {
+/// be used and has no more than `most` bytes.
+fn change(
+    path: &Path,
+    most: u64,
+    edit: impl FnOnce(&str) -> Option<String>,
+) -> Result<(), FileError> {
     let io = || FileError::io(path);
     // A link stays, and what it leads to is replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_missing| path.to_owned());
@@ -145,30 +196,73 @@ fn change(path: &Path, edit: impl FnOnce(&str) -> Option<String>) -> Result<(), 
     let Some(after) = edit(&before) else {
         return Ok(());
     };
+    if u64::try_from(after.len()).map_or(true, |bytes| bytes > most) {
+        return Err(FileError::Full {
+            path: path.to_owned(),
+            bytes: after.len(),
+            most,
+        });
+    }
     Keys::parse(&after).map_err(FileError::wrong(path))?;
-    replace(path, &after).map_err(io())?;
+    replace(path, &after)?;
     lock.sync_all().map_err(io())
 }
 
-/// Puts `text` in the place of a file. The lock on the directory is held.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Puts `text` in the place of a file, so that whoever could read it still can. The lock on the
+/// directory is held.
+fn replace(path: &Path, text: &str) -> Result<(), FileError> {
+    let io = || FileError::io(path);
     let name = path.file_name().unwrap_or_default();
     let mut fresh = name.to_owned();
     fresh.push(".new");
     let beside = path.with_file_name(fresh);
     // One that a crash has left behind.
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {},
-    }
+    remove(&beside).map_err(io())?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+        .open(&beside)
+        .map_err(io())?;
+    let written = keep_owner(path, &file).and_then(|()| {
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&beside, path))
+            .map_err(io())
+    });
+    if written.is_err() {
+        // The first error is the one to tell; what stays behind, the next change removes.
+        let _either_way = remove(&beside);
+    }
+    written
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives `fresh` the owner, the group and the mode of the file at `path`, if there is one; but never
+/// more than that the group may read.
+fn keep_owner(path: &Path, fresh: &File) -> Result<(), FileError> {
+    let old = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        old => old.map_err(FileError::io(path))?,
+    };
+    let ours = fresh.metadata().map_err(FileError::io(path))?;
+    let (user, group) = (old.uid(), old.gid());
+    if (ours.uid(), ours.gid()) != (user, group) {
+        fchown(fresh, Some(user), Some(group)).map_err(|source| FileError::Owner {
+            path: path.to_owned(),
+            user,
+            group,
+            source,
+        })?;
+    }
+    let mode = fs::Permissions::from_mode(old.mode() & 0o640);
+    fresh.set_permissions(mode).map_err(FileError::io(path))
 }
 
 fn text(path: &Path) -> io::Result<String> {
@@ -176,97 +270,10 @@ fn text(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     let read = file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if u64::try_from(read).is_ok_and(|read| read > MAX_BYTES) {
-        return Err(io::Error::other("it is larger than 1 MiB"));
+        let why = "it is larger than 1 MiB";
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok(text)
-}
-
-/// The keys of a file, which are read again when that was changed.
-#[derive(Debug)]
-pub struct KeysFile {
-    path: PathBuf,
-    keys: ArcSwap<Keys>,
-    seen: Mutex<Seen>,
-}
-
-/// What was looked at last.
-#[derive(Debug)]
-struct Seen {
-    stamp: Stamp,
-    /// How often it was read and put in force.
-    used: u64,
-    /// Edits that could not be used.
-    refused: u64,
-}
-
-/// What came of another look.
-#[derive(Debug)]
-pub enum Refreshed {
-    /// The file is as it was.
-    Same,
-    /// Other keys are in force.
-    Changed,
-    /// What the file has become cannot be used; the keys are those from before. Said once.
-    Refused(FileError),
-}
-
-impl KeysFile {
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// It cannot be read, or a line of it is no key.
-    pub fn open(path: &Path) -> Result<Self, FileError> {
-        // Looked at before it is read, so that no change is missed.
-        let stamp = Stamp::of(path);
-        Ok(Self {
-            path: path.to_owned(),
-            keys: ArcSwap::from_pointee(read(path)?),
-            seen: Mutex::new(Seen {
-                stamp,
-                used: 1,
-                refused: 0,
-            }),
-        })
-    }
-
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The keys in force.
-    pub fn keys(&self) -> Arc<Keys> {
-        self.keys.load_full()
-    }
-
-    /// How often the file was put in force, and how many edits of it could not be used.
-    pub fn counts(&self) -> (u64, u64) {
-        let seen = self.seen.lock();
-        (seen.used, seen.refused)
-    }
-
-    /// Looks at the file, and reads it if it was changed. Blocks for as long as that takes.
-    pub fn refresh(&self) -> Refreshed {
-        let now = Stamp::of(&self.path);
-        if std::mem::replace(&mut self.seen.lock().stamp, now) == now {
-            return Refreshed::Same;
-        }
-        match read(&self.path) {
-            Ok(keys) => {
-                self.keys.store(Arc::new(keys));
-                let mut seen = self.seen.lock();
-                seen.used = seen.used.saturating_add(1);
-                drop(seen);
-                Refreshed::Changed
-            },
-            Err(error) => {
-                let mut seen = self.seen.lock();
-                seen.refused = seen.refused.saturating_add(1);
-                drop(seen);
-                Refreshed::Refused(error)
-            },
-        }
-    }
 }
 
 #[cfg(test)]
@@ -315,7 +322,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         create(&path, &other).unwrap();
         create(&path, &again).unwrap();
-        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&path), 0o640, "the group may go on reading");
         let all = read(&path).unwrap();
         assert_eq!(all.iter().collect::<Vec<_>>(), [&one, &other, &again]);
 
@@ -333,6 +340,72 @@ mod tests {
     }
 
     #[test]
+    fn whoever_changes_the_file_it_stays_its_owner_s() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.jsonl");
+        let (_, one) = key("one");
+        create(&path, &one).unwrap();
+        let (mut user, mut group) = (one_of(&path).uid(), one_of(&path).gid());
+        // Only root can give it to somebody else.
+        if std::os::unix::fs::chown(&path, Some(4_242), Some(4_343)).is_ok() {
+            (user, group) = (4_242, 4_343);
+        }
+        for mode in [0o600, 0o640, 0o440, 0o400] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            create(&path, &key("more").1).unwrap();
+            revoke(&path, "more", NOW).unwrap();
+            let found = one_of(&path);
+            assert_eq!((found.uid(), found.gid()), (user, group));
+            assert_eq!(found.mode() & 0o777, mode);
+        }
+    }
+
+    fn one_of(path: &Path) -> fs::Metadata {
+        fs::metadata(path).unwrap()
+    }
+
+    #[test]
+    fn a_full_file_takes_no_more_keys_and_all_of_them_can_still_be_revoked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.jsonl");
+        // The shortest lines that there are, which grow the most.
+        let mut text = String::new();
+        let mut count = 0;
+        loop {
+            let key = ClientKey {
+                name: "a".parse().unwrap(),
+                sha256: Digest::of(&count.to_string()),
+                created: Timestamp::from_nanos(NOW.as_nanos() + 1_000),
+                expires: None,
+                revoked: None,
+                labels: [].into(),
+                tags: [].into(),
+            };
+            let line = format!("{}\n", written(&key));
+            if text.len() + line.len() > usize::try_from(MAX_GROWN).unwrap() {
+                break;
+            }
+            text.push_str(&line);
+            count += 1;
+        }
+        fs::write(&path, &text).unwrap();
+        let refused = create(&path, &key("late").1).unwrap_err();
+        assert!(matches!(refused, FileError::Full { .. }), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(revoke(&path, "a", NOW).unwrap().len(), count);
+        assert_eq!(read(&path).unwrap().iter().count(), count);
+
+        // By hand it can be made too full even for that.
+        let room = usize::try_from(MAX_BYTES).unwrap();
+        let dashes = "-".repeat(room - text.len() - 2);
+        fs::write(&path, format!("#{dashes}\n{text}")).unwrap();
+        assert_eq!(read(&path).unwrap().iter().count(), count);
+        let refused = revoke(&path, "a", NOW).unwrap_err();
+        assert!(matches!(refused, FileError::Full { .. }), "{refused}");
+        assert_eq!(one_of(&path).len(), MAX_BYTES);
+    }
+
+    #[test]
     fn many_may_add_keys_at_once_and_through_a_link() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.jsonl");
@@ -347,37 +420,5 @@ mod tests {
         });
         assert_eq!(read(&path).unwrap().iter().count(), 8);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    }
-
-    #[test]
-    fn a_changed_file_is_read_and_one_that_cannot_be_used_changes_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keys.jsonl");
-        let missing = KeysFile::open(&path).unwrap_err().to_string();
-        assert!(missing.contains("tollgate keys create"), "{missing}");
-        let (secret, one) = key("one");
-        create(&path, &one).unwrap();
-        let file = KeysFile::open(&path).unwrap();
-        let is_valid = || file.keys().find(secret.expose(), NOW).is_ok();
-        assert!(is_valid() && matches!(file.refresh(), Refreshed::Same));
-
-        fs::write(&path, "{}").unwrap();
-        let Refreshed::Refused(error) = file.refresh() else {
-            panic!("it was taken");
-        };
-        assert!(
-            error.to_string().contains("line 1: missing field"),
-            "{error}"
-        );
-        fs::remove_file(&path).unwrap();
-        assert!(matches!(file.refresh(), Refreshed::Refused(_)));
-        assert!(matches!(file.refresh(), Refreshed::Same), "said once");
-        assert_eq!((is_valid(), file.counts()), (true, (1, 2)));
-        assert!(create(&path, &one).is_ok());
-        assert!(matches!(file.refresh(), Refreshed::Changed));
-
-        revoke(&path, "one", NOW).unwrap();
-        assert!(matches!(file.refresh(), Refreshed::Changed));
-        assert!(!is_valid());
     }
 }

@@ -8,10 +8,12 @@ mod file;
 mod keys;
 mod record;
 mod token;
+mod watched;
 
 pub use self::{
-    file::{FileError, KeysFile, Refreshed, create, read, revoke},
+    file::{FileError, create, read, revoke},
     keys::{Keys, Problem, Unfit},
     record::{ClientKey, Name, State},
     token::{Digest, is_in, is_like_one, mint},
+    watched::{KeysFile, Refreshed},
 };
