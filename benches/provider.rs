@@ -7,7 +7,7 @@ use http::Method;
 use tollgate::{
     call::facts::{RequestFacts, ResponseFacts},
     provider::{
-        Anthropic, Dialect, Event, OpenAi, StreamState,
+        Anthropic, Dialect, Event, OpenAi, StreamState, steps,
         wire::sse::{Splitter, parse},
     },
 };
@@ -79,6 +79,20 @@ fn request() -> Vec<u8> {
 }
 
 /// With a text of so many sentences of 28 bytes.
+/// A chat in which a tool was called 64 times.
+fn conversation() -> Vec<u8> {
+    let result = "fn main() { println!(1); } ".repeat(20);
+    let round = |round| {
+        format!(
+            r#"{{"role":"assistant","content":null,"tool_calls":[{{"id":"call_{round}",
+            "type":"function","function":{{"name":"read","arguments":"{{\"line\":{round}}}"}}}}]}},
+            {{"role":"tool","tool_call_id":"call_{round}","content":"{result}"}}"#
+        )
+    };
+    let rounds: Vec<String> = (0..64).map(round).collect();
+    format!(r#"{{"model":"gpt-4o","messages":[{}]}}"#, rounds.join(",")).into_bytes()
+}
+
 fn answer(sentences: usize) -> Vec<u8> {
     let text = "It is sunny in Paris today. ".repeat(sentences);
     format!(
@@ -124,6 +138,11 @@ fn reading(criterion: &mut Criterion) {
             });
         });
     }
+    // What a loop guard adds to the reading of a request.
+    let conversation = conversation();
+    group.bench_function("steps of a chat with 64 calls", |bench| {
+        bench.iter(|| steps(black_box(&conversation)));
+    });
     group.finish();
 }
 
