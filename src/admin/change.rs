@@ -41,7 +41,7 @@ pub struct Reset {
 }
 
 /// Adds to the limit of the budget `name`.
-pub(super) fn raise(state: &State, name: &str, body: &Bytes) -> Result<Answer, Problem> {
+pub(super) fn raise(state: &State, name: &str, body: &Bytes) -> Result<(), Problem> {
     let Raise { usd, until, who } = read(body)?;
     if usd <= Usd::ZERO {
         return Err(Problem::bad("`usd` must be above zero"));
@@ -60,7 +60,7 @@ pub(super) fn raise(state: &State, name: &str, body: &Bytes) -> Result<Answer, P
 }
 
 /// Credits the budget `name` with what was spent.
-pub(super) fn reset(state: &State, name: &str, body: &Bytes) -> Result<Answer, Problem> {
+pub(super) fn reset(state: &State, name: &str, body: &Bytes) -> Result<(), Problem> {
     let Reset { who } = read(body)?;
     adjust(state, name, Adjust::Reset, who)
 }
@@ -68,6 +68,12 @@ pub(super) fn reset(state: &State, name: &str, body: &Bytes) -> Result<Answer, P
 pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     let body = if body.is_empty() { b"{}" } else { &body[..] };
     serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body: {error}")))
+}
+
+/// Says of a change that is made that it cannot be shown.
+pub(super) fn not_shown(why: &Problem) -> Problem {
+    let message = format!("the budget was changed, but it cannot be shown now: {why}");
+    Problem::new(why.status, message)
 }
 
 /// Who makes a change, as the ledger has it.
@@ -79,13 +85,7 @@ pub(super) fn named(who: Option<String>) -> String {
         .collect()
 }
 
-/// Makes the change and answers with the budget's counters as they are then.
-fn adjust(
-    state: &State,
-    name: &str,
-    change: Adjust,
-    who: Option<String>,
-) -> Result<Answer, Problem> {
+fn adjust(state: &State, name: &str, change: Adjust, who: Option<String>) -> Result<(), Problem> {
     let who = named(who);
     state.program.adjust(name, change, &who).map_err(|error| {
         let status = match error {
@@ -102,6 +102,11 @@ fn adjust(
         Adjust::Reset => "A budget was reset by hand",
     };
     tracing::info!(budget = name, who, "{what}");
+    Ok(())
+}
+
+/// The counters of the budget `name` as they are after a change.
+pub(super) fn changed(state: &State, name: &str) -> Result<Answer, Problem> {
     let mut rows = api::rows(state)?;
     rows.retain(|row| row.full_name() == name);
     Ok(json(&rows))

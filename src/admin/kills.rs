@@ -1,5 +1,7 @@
 //! The kill switch: what is ordered and lifted, and how it is listed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -50,7 +52,7 @@ pub struct LiftRequest {
 }
 
 /// A kill, as it is listed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KillRow {
     /// Its name.
     pub id: Box<str>,
@@ -74,20 +76,14 @@ pub struct KillRow {
     pub lifted_by: Option<Box<str>>,
 }
 
-/// Why a kill was not ordered or lifted.
+/// Why a kill was not lifted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KillError {
-    /// There are too many.
-    #[error(transparent)]
-    TooMany(#[from] crate::guard::TooManyKills),
+pub enum LiftError {
     /// There is none of that name.
     #[error("there is no kill {0}, or it is over")]
     NoSuchKill(String),
-    /// It holds, or holds no more, but only as long as this process runs.
-    #[error(
-        "{0}: what was asked for is done, but it is not entered, and the next start does not know \
-         of it"
-    )]
+    /// It could not be entered, and would come back with the next start.
+    #[error("{0}: the kill still holds; lift it again when that can be entered")]
     Down(#[from] crate::policy::JournalDown),
 }
 
@@ -135,8 +131,8 @@ impl KillRow {
     }
 }
 
-/// Orders a kill, and answers with it.
-pub(super) fn order(state: &State, body: &Bytes) -> Result<Answer, Problem> {
+/// Stops the calls that `body` means. Does not block: the kill holds, and is to be [entered](enter).
+pub(super) fn order(state: &State, body: &Bytes) -> Result<Arc<Kill>, Problem> {
     let KillRequest {
         matches,
         until,
@@ -158,12 +154,29 @@ pub(super) fn order(state: &State, body: &Bytes) -> Result<Answer, Problem> {
         .filter(|letter| !letter.is_control())
         .take(LONGEST_REASON)
         .collect();
-    let kill = Kill::new(selector, (now, &named(who)), &reason, until);
-    let row = KillRow::new(&kill);
-    let (id, who, calls) = (&*row.id, &*row.who, kill.selector.to_string());
+    let kill = Arc::new(Kill::new(selector, (now, &named(who)), &reason, until));
+    let ordered = state.program.kill(Arc::clone(&kill));
+    ordered.map_err(|error| Problem::bad(error.to_string()))?;
+    let (id, who, calls) = (&*kill.id, &*kill.who, kill.selector.to_string());
     tracing::warn!(id, who, calls, reason, "Calls are stopped by hand");
-    state.program.kill(kill).map_err(|error| problem(&error))?;
-    Ok(json(&row))
+    Ok(kill)
+}
+
+/// Enters a kill that holds, and answers with it.
+pub(super) fn enter(state: &State, kill: &Kill) -> Result<Answer, Problem> {
+    let entered = state.program.enter(kill);
+    entered.map_err(|error| unavailable(error.to_string()))?;
+    Ok(json(&KillRow::new(kill)))
+}
+
+/// Says of a kill that was not entered what is the case, and how to lift it.
+pub(super) fn not_entered(kill: &Kill, why: &Problem) -> Problem {
+    let id = &kill.id;
+    tracing::error!(id = &**id, %why, "A kill is not entered: it holds until the next start");
+    unavailable(format!(
+        "kill {id} holds, but it is not entered, and the next start does not know of it: {why}. \
+         Lift it by that name"
+    ))
 }
 
 /// Lifts the kill `id`, and answers with it.
@@ -171,7 +184,10 @@ pub(super) fn lift(state: &State, id: &str, body: &Bytes) -> Result<Answer, Prob
     let LiftRequest { who } = read(body)?;
     let who = named(who);
     let lifted = state.program.lift(id, &who);
-    let lifted = lifted.map_err(|error| problem(&error))?;
+    let lifted = lifted.map_err(|error| match error {
+        LiftError::NoSuchKill(_) => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
+        LiftError::Down(_) => unavailable(error.to_string()),
+    })?;
     tracing::warn!(id, who, "A kill was lifted by hand");
     let row = KillRow {
         lifted_at: Some(state.clock.wall()),
@@ -188,11 +204,32 @@ pub(super) fn list(state: &State) -> Answer {
     json(&rows)
 }
 
-fn problem(error: &KillError) -> Problem {
-    let status = match error {
-        KillError::NoSuchKill(_) => StatusCode::NOT_FOUND,
-        KillError::TooMany(_) => StatusCode::BAD_REQUEST,
-        KillError::Down(_) => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    Problem::new(status, error.to_string())
+fn unavailable(message: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::JournalDown;
+
+    #[test]
+    fn a_kill_that_is_not_entered_is_named_and_one_that_is_listed_can_be_read() {
+        let Value::Object(written) = json!({"agent": "a", "tags": {"t": ["x", "y"]}}) else {
+            panic!("no object");
+        };
+        let at = Timestamp::from_secs(1_795_618_800);
+        let selector = Selector::new(written).unwrap();
+        let kill = Kill::new(selector, (at, "ada"), "it loops", Some(at));
+        let said = not_entered(&kill, &unavailable(JournalDown.to_string()));
+        assert_eq!(said.status, 503);
+        for part in [&*kill.id, "holds", "journal cannot be written"] {
+            assert!(said.message.contains(part), "no {part} in {said}");
+        }
+        let row = KillRow::new(&kill);
+        let text = serde_json::to_string(&row).unwrap();
+        assert_eq!(serde_json::from_str::<KillRow>(&text).unwrap(), row);
+    }
 }

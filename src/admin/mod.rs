@@ -29,16 +29,16 @@ use tokio::sync::oneshot;
 
 use crate::{
     base::{clock::Clock, secret::Secret},
-    guard::Kill,
+    guard::{Kill, TooManyKills},
     pipeline::Pipeline,
-    policy::{AdjustError, Budget, Raise, Reach, Standing},
+    policy::{AdjustError, Budget, JournalDown, Raise, Reach, Standing},
 };
 
 pub use amount::Amount;
 pub use archive::{Archive, ArchiveError};
 pub use budgets::Row as BudgetRow;
 pub use change::{Raise as RaiseRequest, Reset as ResetRequest};
-pub use kills::{KillError, KillRequest, KillRow, LiftRequest};
+pub use kills::{KillRequest, KillRow, LiftError, LiftRequest};
 pub use posted::{Posted, What};
 pub use why::{Charged, Counter, Decision, Why};
 
@@ -68,17 +68,23 @@ pub trait Program: Send + Sync + 'static {
     /// The kills that hold.
     fn kills(&self) -> Vec<Arc<Kill>>;
 
-    /// Stops calls.
+    /// Stops calls, at once and in memory: the kill is still to be entered. Does not block.
     ///
     /// # Errors
-    /// There are too many kills; or it cannot be journalled, but holds all the same.
-    fn kill(&self, kill: Kill) -> Result<(), KillError>;
+    /// There are too many kills; nothing was stopped.
+    fn kill(&self, kill: Arc<Kill>) -> Result<(), TooManyKills>;
 
-    /// Lifts the kill `id`.
+    /// Enters a kill that holds, so that the next start knows of it. May block.
     ///
     /// # Errors
-    /// There is none; or it cannot be journalled, but is lifted all the same.
-    fn lift(&self, id: &str, who: &str) -> Result<Arc<Kill>, KillError>;
+    /// It cannot be journalled; it holds all the same.
+    fn enter(&self, kill: &Kill) -> Result<(), JournalDown>;
+
+    /// Lifts the kill `id`. May block.
+    ///
+    /// # Errors
+    /// There is none; or it cannot be journalled, and the kill holds.
+    fn lift(&self, id: &str, who: &str) -> Result<Arc<Kill>, LiftError>;
 }
 
 /// A change of a budget by hand.
@@ -132,7 +138,7 @@ impl Admin {
     pub fn start(state: State, sockets: Vec<(Face, TcpListener)>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(READERS)
+            .max_blocking_threads(READERS + ENTRIES)
             .build()?;
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
@@ -167,3 +173,7 @@ impl Drop for Admin {
 
 /// Questions to what is on disk that are answered at once, each on a thread of its own.
 const READERS: usize = 4;
+
+/// Changes that are entered in the ledger at once, on threads of their own: they do not wait for
+/// questions.
+const ENTRIES: usize = 1;

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Face, READERS, State,
+    ENTRIES, Face, READERS, State,
     answer::{Answer, Problem},
     api, change,
     door::{Door, Token},
@@ -48,10 +48,14 @@ const READ_PATIENCE: Duration = Duration::from_secs(10);
 /// Serves on all sockets, until it is dropped.
 pub(super) async fn serve(state: Arc<State>, sockets: Vec<(Face, StdListener)>) {
     let mut accepting = JoinSet::new();
+    let places = Places {
+        readers: Arc::new(Semaphore::new(READERS)),
+        entries: Arc::new(Semaphore::new(ENTRIES)),
+    };
     for (face, socket) in sockets {
         match TcpListener::from_std(socket) {
             Ok(listener) => {
-                accepting.spawn(accept(Arc::clone(&state), face, listener));
+                accepting.spawn(accept(Arc::clone(&state), face, listener, places.clone()));
             },
             Err(error) => tracing::error!(%error, "The admin listener cannot listen"),
         }
@@ -59,7 +63,7 @@ pub(super) async fn serve(state: Arc<State>, sockets: Vec<(Face, StdListener)>) 
     accepting.join_all().await;
 }
 
-async fn accept(state: Arc<State>, face: Face, listener: TcpListener) {
+async fn accept(state: Arc<State>, face: Face, listener: TcpListener, places: Places) {
     // A socket that cannot say where it is counts as reachable from everywhere.
     let loopback = listener
         .local_addr()
@@ -68,7 +72,7 @@ async fn accept(state: Arc<State>, face: Face, listener: TcpListener) {
         state,
         face,
         loopback,
-        readers: Arc::new(Semaphore::new(READERS)),
+        places,
     });
     let mut connections = JoinSet::new();
     loop {
@@ -110,8 +114,16 @@ struct Desk {
     face: Face,
     /// It is on loopback.
     loopback: bool,
-    /// Places of those who read what is on disk.
+    places: Places,
+}
+
+/// Places on the threads that may block, which all listeners share.
+#[derive(Clone)]
+struct Places {
+    /// Of those who read what is on disk.
     readers: Arc<Semaphore>,
+    /// Of those who enter a change in the ledger.
+    entries: Arc<Semaphore>,
 }
 
 impl Desk {
@@ -141,34 +153,64 @@ impl Desk {
             Route::Trace(id) => self.read(move |state| api::trace(state, &id)).await,
             Route::Request(id) => self.read(move |state| api::request(state, &id)).await,
             Route::Why(id) => self.read(move |state| api::why(state, &id)).await,
-            Route::Kills => self.read(|state| Ok(kills::list(state))).await,
+            Route::Kills => Ok(kills::list(&self.state)),
             Route::Kill => {
                 let body = whole(body).await?;
-                self.read(move |state| kills::order(state, &body)).await
+                // At once: what is to be stopped waits neither for the disk nor for questions.
+                let kill = kills::order(&self.state, &body)?;
+                let held = Arc::clone(&kill);
+                let entered = self.enter(move |state| kills::enter(state, &held)).await;
+                entered.map_err(|why| kills::not_entered(&kill, &why))
             },
             Route::Lift(id) => {
                 let body = whole(body).await?;
-                self.read(move |state| kills::lift(state, &id, &body)).await
+                self.enter(move |state| kills::lift(state, &id, &body))
+                    .await
             },
             Route::Raise(name) => {
-                let body = whole(body).await?;
-                self.read(move |state| change::raise(state, &name, &body))
-                    .await
+                let (body, budget) = (whole(body).await?, name.clone());
+                self.enter(move |state| change::raise(state, &name, &body))
+                    .await?;
+                self.changed(budget).await
             },
             Route::Reset(name) => {
-                let body = whole(body).await?;
-                self.read(move |state| change::reset(state, &name, &body))
-                    .await
+                let (body, budget) = (whole(body).await?, name.clone());
+                self.enter(move |state| change::reset(state, &name, &body))
+                    .await?;
+                self.changed(budget).await
             },
         }
     }
 
-    /// Answers on a thread that may block; a bounded number at once.
+    /// A budget that was changed: to be read like all that is asked for.
+    async fn changed(&self, budget: String) -> Result<Answer, Problem> {
+        let shown = self.read(move |state| change::changed(state, &budget));
+        shown.await.map_err(|why| change::not_shown(&why))
+    }
+
+    /// Reads what is on disk; a bounded number at once.
     async fn read(
         &self,
         answer: impl FnOnce(&State) -> Result<Answer, Problem> + Send + 'static,
     ) -> Result<Answer, Problem> {
-        let place = Arc::clone(&self.readers).acquire_owned();
+        self.block(&self.places.readers, answer).await
+    }
+
+    /// Enters a change in the ledger; one after the other, beside all reading.
+    async fn enter<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&State) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.block(&self.places.entries, change).await
+    }
+
+    /// Works on a thread that may block, once there is a place.
+    async fn block<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        work: impl FnOnce(&State) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let place = Arc::clone(places).acquire_owned();
         let Ok(Ok(place)) = timeout(READ_PATIENCE, place).await else {
             return Err(Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -177,7 +219,7 @@ impl Desk {
         };
         let state = Arc::clone(&self.state);
         let answered = tokio::task::spawn_blocking(move || {
-            let answer = answer(&state);
+            let answer = work(&state);
             drop(place);
             answer
         });

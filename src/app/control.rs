@@ -15,16 +15,16 @@ use prometheus::Registry;
 
 use super::{Kept, prices::Prices};
 use crate::{
-    admin::{Adjust, Archive, KillError, Program, State},
+    admin::{Adjust, Archive, LiftError, Program, State},
     base::{
         clock::{Clock, Instant, Timestamp},
         units::show_duration,
     },
     config::Config,
-    guard::Kill,
+    guard::{Kill, TooManyKills},
     ledger::{self, OnLedgerDown},
     pipeline::Pipeline,
-    policy::{AdjustError, Budget, Order, Purse, Reach, Standing},
+    policy::{AdjustError, Budget, JournalDown, Order, Purse, Reach, Standing},
     proxy::Proxy,
 };
 
@@ -295,24 +295,25 @@ impl Program for Control {
         self.proxy.kills().list(self.clock.wall())
     }
 
-    fn kill(&self, kill: Kill) -> Result<(), KillError> {
-        let (kill, now) = (Arc::new(kill), self.clock.wall());
-        // In this order: what is to be stopped does not wait for the disk.
-        self.proxy.kill(Arc::clone(&kill), now)?;
-        Ok(self.purse.enter(&kill.order())?)
+    fn kill(&self, kill: Arc<Kill>) -> Result<(), TooManyKills> {
+        self.proxy.kill(kill, self.clock.wall())
     }
 
-    fn lift(&self, id: &str, who: &str) -> Result<Arc<Kill>, KillError> {
+    fn enter(&self, kill: &Kill) -> Result<(), JournalDown> {
+        self.purse.enter(&kill.order())
+    }
+
+    fn lift(&self, id: &str, who: &str) -> Result<Arc<Kill>, LiftError> {
         let now = self.clock.wall();
-        let lifted = self.proxy.kills().lift(id, now);
-        let lifted = lifted.ok_or_else(|| KillError::NoSuchKill(id.to_owned()))?;
-        self.purse.enter(&Order {
-            at: now,
-            who: Box::from(who),
-            kill: lifted.id.clone(),
-            ordered: None,
+        let lifted = self.proxy.kills().lift(id, now, |kill| {
+            self.purse.enter(&Order {
+                at: now,
+                who: Box::from(who),
+                kill: kill.id.clone(),
+                ordered: None,
+            })
         })?;
-        Ok(lifted)
+        lifted.ok_or_else(|| LiftError::NoSuchKill(id.to_owned()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What outlives the process: the data directory's owner, the ledger, the store. With budgets they
-//! must be there; without, Tollgate runs without them and says so.
+//! must be there, and so must a ledger that was there before, since it may tell of calls that are
+//! to stay stopped; else Tollgate runs without them and says so.
 
 use std::sync::Arc;
 
@@ -29,13 +30,13 @@ pub(super) struct Kept {
     pub(super) kills: Vec<Order>,
 }
 
-/// Takes the data directory and opens what is in it. `needed`: there are budgets.
+/// Takes the data directory and opens what is in it.
 ///
 /// # Errors
 /// Another process owns the directory, or it cannot be used and is needed.
 pub(super) fn open(
     config: &Config,
-    needed: bool,
+    has_budgets: bool,
     clock: &Arc<dyn Clock>,
 ) -> Result<Kept, StartError> {
     let mut kept = Kept {
@@ -47,6 +48,7 @@ pub(super) fn open(
         billed: Vec::new(),
         kills: Vec::new(),
     };
+    let needed = has_budgets || Ledger::may_exist(&config.ledger);
     match Owner::claim(&config.store.path, &config.listen.admin.to_string()) {
         Ok(owner) => kept.owner = Some(owner),
         Err(error @ ClaimError::Owned { .. }) => return Err(error.into()),

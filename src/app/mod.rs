@@ -85,8 +85,8 @@ pub enum StartError {
     /// The data directory cannot be had.
     #[error(transparent)]
     Claim(#[from] ClaimError),
-    /// The ledger cannot be opened, and there are budgets.
-    #[error("{0}; budgets need it")]
+    /// The ledger cannot be opened, and there are budgets, or it was there before.
+    #[error("{0}; it keeps what budgets have spent, and which calls were stopped by hand")]
     Ledger(#[from] LedgerError),
     /// The system gives no thread, or a file of the configuration cannot be used.
     #[error("{0}")]

@@ -54,6 +54,16 @@ pub(super) fn delete(config: &Config, path: &str, body: &impl Serialize) -> Resu
     change(config, Method::DELETE, path, body)
 }
 
+/// Gets `path` of the sidecar that owns the data directory of `config`; `None`: nobody runs there.
+///
+/// # Errors
+/// It does not answer, or refuses.
+pub(super) fn get(config: &Config, path: &str) -> Result<Option<Bytes>, Failure> {
+    let owner = ledger::Owner::of(&config.store.path);
+    let answer = owner.map(|owner| exchange(config, owner, (Method::GET, path), Vec::new()));
+    answer.transpose()
+}
+
 fn change(
     config: &Config,
     method: Method,
@@ -61,12 +71,22 @@ fn change(
     body: &impl Serialize,
 ) -> Result<Bytes, Failure> {
     let directory = config.store.path.display();
-    let Some((pid, address)) = ledger::Owner::of(&config.store.path) else {
+    let Some(owner) = ledger::Owner::of(&config.store.path) else {
         return Err(Failure::failed(format!(
             "no sidecar runs on {directory}, and changes go through the running one: start it with \
              `tollgate run`"
         )));
     };
+    let body = serde_json::to_vec(body).map_err(Failure::failed)?;
+    exchange(config, owner, (method, path), body)
+}
+
+fn exchange(
+    config: &Config,
+    (pid, address): (u32, String),
+    asked: (Method, &str),
+    body: Vec<u8>,
+) -> Result<Bytes, Failure> {
     let address: SocketAddr = address.parse().map_err(|_invalid| {
         Failure::failed(format!(
             "the sidecar with pid {pid} has not said yet where it answers: try again"
@@ -75,8 +95,7 @@ fn change(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let body = serde_json::to_vec(body).map_err(Failure::failed)?;
-    let asked = ask(config, reachable(address), (method, path), body);
+    let asked = ask(config, reachable(address), asked, body);
     let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await });
     let unreachable = |error: &dyn std::fmt::Display| {
         Failure::failed(format!(

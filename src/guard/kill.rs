@@ -252,15 +252,30 @@ impl Kills {
         Ok(())
     }
 
-    /// Lifts the kill of that name. `None`: there is none, or it is over.
-    pub fn lift(&self, id: &str, now: Timestamp) -> Option<Arc<Kill>> {
+    /// Lifts the kill of that name, after `enter` has entered that: while it cannot be, the kill
+    /// stays, so that it can be lifted again, and does not come back with the next start. `None`:
+    /// there is none, or it is over.
+    ///
+    /// # Errors
+    /// It cannot be entered; the kill holds.
+    pub fn lift<E>(
+        &self,
+        id: &str,
+        now: Timestamp,
+        enter: impl FnOnce(&Kill) -> Result<(), E>,
+    ) -> Result<Option<Arc<Kill>>, E> {
+        let kills = self.list(now);
+        let Some(lifted) = kills.into_iter().find(|kill| *kill.id == *id) else {
+            return Ok(None);
+        };
+        // Nobody waits for the disk: calls can be stopped meanwhile.
+        enter(&lifted)?;
         let changing = self.changing.lock();
         let mut kills = self.list(now);
-        let place = kills.iter().position(|kill| *kill.id == *id);
-        let lifted = place.map(|place| kills.remove(place));
+        kills.retain(|kill| *kill.id != *id);
         self.kills.store(Arc::new(kills));
         drop(changing);
-        lifted
+        Ok(Some(lifted))
     }
 
     /// Those that hold, in the order in which they were ordered.
@@ -373,6 +388,28 @@ mod tests {
         assert!(kills.stops(&subject, end).is_none());
         assert_eq!(kills.list(end).len(), 0);
         kills.add(all(), end).unwrap();
+    }
+
+    #[test]
+    fn it_is_lifted_once_that_is_entered_and_holds_until_then() {
+        let labels = Labels::default();
+        let subject = subject(&labels);
+        let (kills, one) = (Kills::default(), kill(json!({"provider": "*"}), None));
+        kills.add(Arc::clone(&one), NOW).unwrap();
+        let other = kill(json!({"agent": "b"}), None);
+        let lift = |id: &str, entered| kills.lift(id, NOW, |_: &Kill| entered);
+        assert!(lift("another", Err("down")).unwrap().is_none());
+        assert_eq!(lift(&one.id, Err("down")).unwrap_err(), "down");
+        assert!(kills.stops(&subject, NOW).is_some());
+        let lifted = kills.lift(&one.id, NOW, |lifted| {
+            assert_eq!(lifted.id, one.id);
+            // What is ordered while it is entered is kept.
+            kills.add(Arc::clone(&other), NOW).map_err(|_many| "many")
+        });
+        assert_eq!(lifted.unwrap().unwrap().id, one.id);
+        assert!(kills.stops(&subject, NOW).is_none());
+        assert_eq!(kills.list(NOW).len(), 1);
+        assert!(lift(&one.id, Ok(())).unwrap().is_none());
     }
 
     #[test]

@@ -186,6 +186,19 @@ impl Ledger {
         Ok((ledger, recovery))
     }
 
+    /// Whether there is something in the directory already; also if that cannot be told.
+    pub fn may_exist(config: &Config) -> bool {
+        let books = std::fs::metadata(books_in(&config.path)).map(|found| found.len() > 0);
+        let segments = segment::list(&config.path).map(|numbers| !numbers.is_empty());
+        [books, segments].into_iter().any(|found| match found {
+            Ok(is_there) => is_there,
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ),
+        })
+    }
+
     /// The journal, for the purse.
     pub fn journal(&self) -> Arc<dyn Journal> {
         let journal: Arc<FileJournal> = Arc::clone(&self.journal);

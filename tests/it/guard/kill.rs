@@ -1,16 +1,29 @@
 //! The kill switch: new calls are refused, those under way end within a second, and an order holds
 //! over a restart until it is lifted or over.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
-use tollgate::provider::wire::websocket::{Opcode, frame};
+use tollgate::{
+    app::App,
+    base::clock::SystemClock,
+    provider::wire::websocket::{Opcode, frame},
+};
 
 use crate::{
     admin::{admin, get, post},
-    support::{Answer, Line, Sandbox, Upstream, client, sandbox::until},
+    support::{
+        Answer, Line, Sandbox, Upstream, client,
+        sandbox::{configuration, until},
+    },
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -338,9 +351,61 @@ async fn an_order_holds_over_a_restart_and_a_kill_of_the_process_until_it_is_lif
     assert!(is_killed(&ask(&sandbox, "late").await));
 }
 
+/// A ledger of which a part does not come, however long it is waited for.
+#[tokio::test]
+async fn an_order_waits_for_nobody_s_questions() {
+    let sandbox = Sandbox::new("budgets: {daily: 5.00}");
+    let part = sandbox.path("data/journal/999999999999.log");
+    let made = Command::new("mkfifo").arg(&part).status().unwrap();
+    assert!(made.success());
+    let mut asking = JoinSet::new();
+    for _ in 0..4 {
+        let mut line = Line::connect(admin(&sandbox)).await;
+        line.send("GET /api/v1/budgets HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await;
+        asking.spawn(async move { line.head().await.status() });
+    }
+    // By the time that this is answered, they were heard.
+    assert_eq!(get(&sandbox, KILLS).await.json(), json!([]));
+    let id = kill(&sandbox, json!({"match": {"agent": "loops"}})).await;
+    assert!(is_killed(&ask(&sandbox, "loops").await));
+    assert_eq!(get(&sandbox, KILLS).await.json()[0]["id"], *id);
+    assert_eq!(lift(&sandbox, &id).await, 200);
+    assert!(!is_killed(&ask(&sandbox, "loops").await));
+    assert!(asking.try_join_next().is_none(), "they still wait");
+    drop(fs::File::options().write(true).open(&part).unwrap());
+    fs::remove_file(&part).unwrap();
+    assert_eq!(asking.join_all().await.len(), 4);
+}
+
+#[tokio::test]
+async fn where_orders_may_be_kept_and_cannot_be_read_it_does_not_start() {
+    let sandbox = Sandbox::new("");
+    kill(&sandbox, json!({"match": {"agent": "a"}})).await;
+    let directory = sandbox.stop().await;
+    let start = |path: &Path| {
+        let config = configuration("", path, "http://127.0.0.1:9");
+        App::start(config, Arc::new(SystemClock))
+    };
+    let books = directory.path().join("data/journal/books.sqlite");
+    let length = fs::read(&books).unwrap().len();
+    fs::write(&books, vec![0x55; length]).unwrap();
+    let Err(refused) = start(directory.path()) else {
+        panic!("it starts without the kill");
+    };
+    let refused = refused.to_string();
+    assert!(refused.contains("stopped by hand"), "{refused}");
+    // Where there never was one, nothing is missed.
+    let nowhere = tempfile::tempdir().unwrap();
+    fs::write(nowhere.path().join("data"), "").unwrap();
+    let app = start(nowhere.path()).unwrap_or_else(|error| panic!("{error}"));
+    assert!(app.keeping().starts_with("none"));
+    app.stop().await;
+}
+
 /// How many streams this process may have open at once: each takes four files.
 fn affordable() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let files = limits
         .lines()
         .find(|line| line.starts_with("Max open files"));
