@@ -9,6 +9,7 @@ use super::{config::Identity, headers::OURS};
 use crate::{
     call::labels::{Label, Labels, Source},
     identity::ClientKey,
+    provider::wire::percent::decoded,
 };
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
@@ -110,29 +111,6 @@ fn pairs(text: &str, separator: char) -> impl Iterator<Item = (Cow<'_, str>, Cow
     })
 }
 
-/// Percent-decoding (RFC 3986, 2.1). Text that is not valid stays as it is.
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = (*first == b'%')
-            .then(|| after.split_at_checked(2))
-            .flatten()
-            .and_then(|(digits, after)| {
-                let hex = digits.iter().all(u8::is_ascii_hexdigit);
-                let digits = std::str::from_utf8(digits).ok().filter(|_| hex)?;
-                Some((u8::from_str_radix(digits, 16).ok()?, after))
-            });
-        let (byte, next) = escaped.unwrap_or((*first, after));
-        bytes.push(byte);
-        rest = next;
-    }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned)
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -175,13 +153,6 @@ mod tests {
         assert_eq!(labels.tag_value("cost-centre"), Some("7"));
         assert_eq!(labels.tag_value("ticket"), Some("9"));
         assert_eq!(labels.tag_value("key"), None);
-    }
-
-    #[test]
-    fn broken_escapes_stay_as_they_are() {
-        assert_eq!(decoded("a%2"), "a%2");
-        assert_eq!(decoded("%zz%+1%41"), "%zz%+1A");
-        assert_eq!(decoded("%ff"), "%ff");
     }
 
     #[test]
