@@ -8,7 +8,7 @@
 //! 3. the same body, sent again soon after an attempt that failed, was refused, or broke off. Who
 //!    asks the same again after an answer wants another one.
 //!
-//! One client is one set of labels and credentials, at one method, provider and target. Of bodies
+//! One client is one client key, set of labels and credentials, at one method, provider and target. Of bodies
 //! and keys, hashes are kept that mean nothing in another process. A body that is not held whole is
 //! not compared. Each failure is followed by at most one attempt, so that calls alike that run side
 //! by side have each their own.
@@ -82,7 +82,8 @@ impl Attempts {
     pub(super) fn signs(&self, exchange: &Exchange, headers: &HeaderMap) -> Signs {
         let (route, mut hasher) = (&exchange.route, self.hasher.build_hasher());
         let to = (&route.to.provider.name, &route.to.server_address);
-        (to, &exchange.method, route.target.as_str()).hash(&mut hasher);
+        let by = exchange.caller.name();
+        (by, to, &exchange.method, route.target.as_str()).hash(&mut hasher);
         for label in Label::ALL {
             exchange.labels.get(label).hash(&mut hasher);
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{chat, chat_stream, priced};
+use super::{chat, chat_stream, keys::Keys, priced};
 use crate::support::{
     Answer, Sandbox,
     client::Line,
@@ -146,4 +146,19 @@ async fn a_provider_that_is_not_there_is_asked_again() {
     assert!(is_first(&sandbox.span(&first).await));
     let second = sandbox.post(PATH, &chat()).await;
     assert!(is_attempt(&sandbox.span(&second).await, 2, &id(&first)));
+}
+
+#[tokio::test]
+async fn what_another_client_key_asks_is_another_call_though_it_has_the_same_labels() {
+    let keys = Keys::new();
+    let secrets = ["one", "other"].map(|name| keys.add(name, |_| {}));
+    let sandbox = Sandbox::new(&keys.yaml("", ""));
+    let [one, other] = secrets
+        .each_ref()
+        .map(|secret| [("x-tollgate-key", secret.expose())]);
+    let (first, _) = attempt(&sandbox, "status=500", &one).await;
+    let (_, span) = attempt(&sandbox, "", &other).await;
+    assert!(is_first(&span), "{span:?}");
+    let (_, span) = attempt(&sandbox, "", &one).await;
+    assert!(is_attempt(&span, 2, &first), "{span:?}");
 }

@@ -32,7 +32,7 @@ impl Keys {
         keys
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    pub(super) fn path(&self) -> std::path::PathBuf {
         self.0.path().join("keys.jsonl")
     }
 
@@ -60,7 +60,7 @@ impl Keys {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     SystemClock.wall()
 }
 
