@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Where Google takes keys besides the query.
-const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+pub(super) const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 /// A part of AWS's signature, which means nothing without the rest.
 const AWS_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 

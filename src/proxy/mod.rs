@@ -219,9 +219,9 @@ impl Worker {
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let operation = exchange.route.operation;
         let signs = self.proxy.attempts.signs(exchange, &parts.headers);
-        credential::note(exchange, &parts);
         entrust::entrust(exchange, &mut parts)?;
         sign::again(exchange, &mut parts)?;
+        credential::note(exchange, &parts);
         if operation.kind == Kind::Http && exchange.signing.is_none() {
             exchange.link(&signs, body.is_end_stream().then_some(b""));
             exchange.take_off()?;

@@ -1,6 +1,10 @@
 //! Limits by who pays and by what is asked for, over HTTP.
 
-use super::{chat, priced};
+use super::{
+    chat,
+    keys::{FLASH, gemini},
+    priced,
+};
 use crate::support::{Sandbox, client};
 
 const PATH: &str = "/v1/chat/completions";
@@ -21,6 +25,39 @@ async fn each_credential_has_a_budget_of_its_own_and_is_named_by_a_hash_alone() 
     assert!(text.contains("key=sha256:"), "{text}");
     assert!(!text.contains("sk-one-secret"), "{text}");
     assert_eq!(call("Bearer sk-another").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_spends_with_a_key_of_tollgate_s_cannot_choose_what_it_counts_for() {
+    let sandbox = Sandbox::new(&priced(
+        "identity: {trusted: [127.0.0.0/8]}\nproviders: {openai: {api_key: sk-ours}}\n\
+         budgets: {rules: [{name: r, per: [key], window: day, limit: {requests: 1}}]}",
+    ));
+    for (header, value, status) in [
+        ("authorization", "Bearer sk-made-up", 200),
+        ("authorization", "Bearer sk-made-up-too", 429),
+        ("x-api-key", "sk-made-up", 429),
+        ("accept", "*/*", 429),
+    ] {
+        let answer = client::post(sandbox.addr(), PATH, &[(header, value)], &chat()).await;
+        assert_eq!(answer.status, status, "{header}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_the_provider_takes_for_a_key_tells_callers_apart() {
+    let rule = "budgets: {rules: [{name: r, per: [key], window: day, limit: {requests: 1}}]}";
+    for (target, body, real) in [
+        (PATH, chat(), ("authorization", "Bearer sk-real")),
+        (FLASH, gemini(), ("x-goog-api-key", "AIza-real")),
+    ] {
+        let sandbox = Sandbox::new(&priced(rule));
+        for (made_up, status) in [("1", 200), ("2", 429)] {
+            let headers = [("x-api-key", made_up), ("api-key", made_up), real];
+            let answer = client::post(sandbox.addr(), target, &headers, &body).await;
+            assert_eq!(answer.status, status, "{target} {answer:?}");
+        }
+    }
 }
 
 #[tokio::test]
