@@ -63,6 +63,16 @@ impl Flights {
         })
     }
 
+    /// Counts a call that is under way already, whether or not there is room for it.
+    pub(super) fn intrude(self: &Arc<Self>) -> InFlight {
+        self.flying.fetch_add(1, Relaxed);
+        self.gauge.inc();
+        InFlight {
+            flights: Arc::clone(self),
+            flying: true,
+        }
+    }
+
     /// Calls under way now, those included whose requests are being read.
     pub(super) fn now(&self) -> usize {
         self.flying.load(Relaxed) + self.reading()
@@ -136,7 +146,11 @@ mod tests {
         let mut first = flights.enter(PLACES).unwrap();
         first.take_off(PLACES).unwrap();
         assert_eq!(flights.enter(PLACES).unwrap_err().reason, Reason::Overload);
+        let intruder = flights.intrude();
+        assert_eq!((flights.now(), flights.gauge.get()), (2, 2));
         drop(first);
+        assert!(flights.enter(PLACES).is_err());
+        drop(intruder);
         assert!(flights.enter(PLACES).is_ok());
         assert_eq!((flights.now(), flights.gauge.get()), (0, 0));
     }

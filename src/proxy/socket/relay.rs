@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Closing, Compression, Reader, end_of,
-    turns::{Asked, Told, Turn, Turns},
+    turns::{Asked, Told, Turns},
 };
 use crate::{
     call::{
@@ -259,7 +259,7 @@ impl Relay {
                 let message = self.turns.lock().wording(&refusal, tag.as_deref());
                 (refusal, message)
             },
-            Asked::Begins(mut turn) => match admitted(&mut turn).await {
+            Asked::Begins(mut turn) => match turn.admit().await {
                 Ok(()) => {
                     self.turns.lock().sent(*turn);
                     return Ok(true);
@@ -369,16 +369,9 @@ impl Relay {
         let content = held.messages.content();
         let mut told = self.turns.lock().told(content);
         if let Told::Begun(mut turn, message) = told {
-            if let Some(exchange) = &mut turn.exchange {
-                // The provider has begun, whether or not it is let in.
-                exchange.sent = Some(exchange.began);
-            }
-            told = match admitted(&mut turn).await {
+            told = match turn.admit().await {
                 Ok(()) => self.turns.lock().began(*turn, &message),
                 Err(refusal) => {
-                    if let Some(exchange) = &mut turn.exchange {
-                        admit::overrun(exchange);
-                    }
                     let message = self.turns.lock().refuse(*turn, &refusal);
                     return Some(Closing::refused(&refusal, message));
                 },
@@ -434,16 +427,6 @@ impl Relay {
     fn closes(&self, by: End) {
         self.closed_by.lock().get_or_insert(by);
     }
-}
-
-/// Asks the rules.
-async fn admitted(turn: &mut Turn) -> Result<(), Refusal> {
-    let Some(exchange) = &mut turn.exchange else {
-        return Ok(());
-    };
-    exchange.take_off()?;
-    admit::admit(exchange, None).await?;
-    Ok(())
 }
 
 /// Writes all of it; `false`: nobody takes it.

@@ -3,38 +3,28 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
 };
 
 use bytes::Bytes;
 
-use super::totals::Totals;
+use super::{
+    totals::Totals,
+    turn::{From, Turn, UNREAD},
+};
 use crate::{
-    base::{id::RequestId, money::Usd},
     call::{
-        facts::{InputSize, RequestFacts, ResponseFacts},
-        labels::{Labels, Source},
+        facts::{InputSize, RequestFacts},
         outcome::End,
         refusal::{Reason, Refusal},
         span::Value,
-        usage::Usage,
     },
-    provider::{Heard, Said, Session, Socket, StreamState, wire::websocket::Content},
-    proxy::{
-        Proxy, admit,
-        authenticate::Caller,
-        exchange::{Beginning, Exchange},
-        observe::Progress as _,
-        route::Route,
-        trace,
-    },
+    provider::{Heard, Said, Session, Socket, wire::websocket::Content},
+    proxy::{admit, exchange::Exchange, observe::Progress as _},
 };
 
 /// The most responses of a socket that are awaited or under way at once.
 const MOST: usize = 64;
-
-/// What a span says of a message that was not read.
-const UNREAD: &str = "socket message";
 
 /// The responses of one socket.
 pub(super) struct Turns {
@@ -48,27 +38,6 @@ pub(super) struct Turns {
     totals: Totals,
     /// What of the socket itself could not be read.
     pub(super) partial: Option<&'static str>,
-}
-
-/// What each of them has from its socket.
-struct From {
-    proxy: Arc<Proxy>,
-    trace: trace::Context,
-    method: http::Method,
-    route: Route,
-    labels: Labels,
-    caller: Caller,
-}
-
-/// One response.
-pub(super) struct Turn {
-    pub(super) exchange: Option<Box<Exchange>>,
-    pub(super) facts: ResponseFacts,
-    state: StreamState,
-    id: Option<Box<str>>,
-    tag: Option<Box<str>>,
-    /// It is not of the conversation.
-    apart: bool,
 }
 
 /// What becomes of a client's message.
@@ -103,14 +72,7 @@ impl Turns {
         Self {
             socket,
             session,
-            from: From {
-                proxy: Arc::clone(&exchange.proxy),
-                trace: exchange.trace,
-                method: exchange.method.clone(),
-                route,
-                labels: exchange.labels.clone(),
-                caller: exchange.caller.clone(),
-            },
+            from: From::new(exchange, route),
             waiting: VecDeque::new(),
             open: Vec::new(),
             totals: Totals::default(),
@@ -146,7 +108,7 @@ impl Turns {
         let goes_on = socket.is_serial().then(|| self.goes_on(&request)).flatten();
         let asked = match goes_on {
             Some(widened) => widened.map(|()| Asked::Pass),
-            None => self.begin(request).map(|mut turn| {
+            None => self.asked(request).map(|mut turn| {
                 turn.tag.clone_from(&tag);
                 Asked::Begins(Box::new(turn))
             }),
@@ -187,6 +149,7 @@ impl Turns {
     /// A response was not admitted. Returns the message that says so, if there is one.
     pub(super) fn refuse(&mut self, mut turn: Turn, refusal: &Refusal) -> Option<Bytes> {
         self.totals.refused += 1;
+        turn.overrun();
         let facts = std::mem::take(&mut turn.facts);
         let exchange = turn.exchange.take()?;
         let id = exchange.request_id.to_string();
@@ -226,14 +189,12 @@ impl Turns {
             Ok(Said::Fails { tag, status, ends }) => {
                 self.fails(tag.as_deref(), status, ends, &message)
             },
-            Ok(Said::Apart(request)) => match self.begin(*request) {
-                Ok(mut turn) => {
-                    turn.apart = true;
-                    // It is over, and says what it cost, whether or not it is let in.
-                    turn.read(self.socket, &message);
-                    Told::Begun(Box::new(turn), Bytes::new())
-                },
-                Err(refusal) => Told::Cut(refusal),
+            Ok(Said::Apart(request)) => {
+                let mut turn = self.from.unasked(*request, self.full());
+                turn.apart = true;
+                // It is over, and says what it cost, whether or not it is let in.
+                turn.read(self.socket, &message);
+                Told::Begun(Box::new(turn), Bytes::new())
             },
             Err(_) => self.unread(),
         }
@@ -263,14 +224,9 @@ impl Turns {
             self.open.push(turn);
             return self.read(self.open.len() - 1, &message);
         }
-        let request = self.session.request();
-        match self.begin(request) {
-            Ok(mut turn) => {
-                turn.id = id;
-                Told::Begun(Box::new(turn), Bytes::from(message))
-            },
-            Err(refusal) => Told::Cut(refusal),
-        }
+        let mut turn = self.from.unasked(self.session.request(), self.full());
+        turn.id = id;
+        Told::Begun(Box::new(turn), Bytes::from(message))
     }
 
     fn ends(&mut self, id: Option<&str>, message: &[u8]) -> Told {
@@ -382,43 +338,21 @@ impl Turns {
         refusal.map_or(Told::Pass, Told::Cut)
     }
 
-    fn begin(&self, mut request: RequestFacts) -> Result<Turn, Refusal> {
-        let from = &self.from;
-        let proxy = &from.proxy;
-        if self.waiting.len() + self.open.len() >= MOST {
+    /// A response that the client asks for.
+    fn asked(&self, request: RequestFacts) -> Result<Turn, Refusal> {
+        match self.full() {
+            Some(refusal) => Err(refusal),
+            None => self.from.asked(request),
+        }
+    }
+
+    /// Why no further response may begin, if there are too many.
+    fn full(&self) -> Option<Refusal> {
+        let is_full = self.waiting.len() + self.open.len() >= MOST;
+        is_full.then(|| {
             let message =
                 format!("Tollgate is full: {MOST} responses of this socket are under way.");
-            return Err(Refusal::new(Reason::Overload, "overload", message));
-        }
-        let live = proxy.live.load_full();
-        let (start, began) = (proxy.clock.wall(), proxy.clock.mono());
-        let still = live.door.still(&from.caller, start);
-        still.map_err(|stranger| proxy.turn_away(stranger, None))?;
-        let in_flight = proxy.flights.enter(live.places)?;
-        let mut exchange = Exchange::begin(Beginning {
-            proxy: Arc::clone(proxy),
-            live,
-            request_id: RequestId::new(start),
-            trace: from.trace.within(),
-            start,
-            began,
-            method: from.method.clone(),
-            route: from.route.clone(),
-            labels: from.labels.clone(),
-            caller: from.caller.clone(),
-            in_flight,
-        });
-        for (label, value) in std::mem::take(&mut request.labels) {
-            exchange.labels.set(label, &value, Source::Body);
-        }
-        exchange.request = request;
-        Ok(Turn {
-            exchange: Some(exchange),
-            facts: ResponseFacts::default(),
-            state: StreamState::default(),
-            id: None,
-            tag: None,
-            apart: false,
+            Refusal::new(Reason::Overload, "overload", message)
         })
     }
 
@@ -457,42 +391,5 @@ impl Turns {
             self.totals.add(turn.finish(end).as_ref());
         }
         self.totals.attributes()
-    }
-}
-
-impl Turn {
-    /// Reads what a message says of it.
-    fn read(&mut self, socket: &dyn Socket, message: &[u8]) {
-        let Some(exchange) = &mut self.exchange else {
-            return;
-        };
-        exchange.answered = true;
-        exchange.saw_bytes();
-        let (facts, state) = (&mut self.facts, &mut self.state);
-        let read = catch_unwind(AssertUnwindSafe(|| socket.read(message, facts, state)));
-        match read {
-            Ok(Ok(())) => {},
-            Ok(Err(_)) => exchange.partial = Some(UNREAD),
-            Err(_) => {
-                exchange.partial = Some("the reader of this dialect panicked");
-                self.facts.unread = true;
-            },
-        }
-    }
-
-    /// What it used and cost.
-    fn finish(mut self, end: End) -> Option<(Usage, Option<Usd>)> {
-        let facts = std::mem::take(&mut self.facts);
-        self.exchange.as_mut()?.finish_and_tell(end, facts)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if let Some(exchange) = &mut self.exchange {
-            // Does nothing if it has been settled.
-            let end = exchange.abandoned();
-            exchange.finish(end, std::mem::take(&mut self.facts));
-        }
     }
 }

@@ -1,9 +1,17 @@
 //! What the provider of a socket makes without being asked, or goes on with: admitted and charged.
 
 use serde_json::{Value, json};
+use tollgate::identity;
 
-use super::{BUDGET, COST, LIVE, REALTIME, SMALL, created, done, down, open, spans, up};
+use super::{
+    super::keys::{Keys, now},
+    BUDGET, COST, LIVE, REALTIME, SMALL, created, done, down, open, spans, up,
+};
 use crate::support::{Sandbox, Upstream, sandbox::until};
+
+/// 1,000 tokens of audio at $64 a million, on which the provider is at work, and 85 that any request
+/// may have at $4.
+const MOST: i64 = 64_340_000;
 
 #[tokio::test]
 async fn what_the_provider_begins_by_itself_is_admitted_too_or_the_socket_closed() {
@@ -25,16 +33,13 @@ async fn what_the_provider_begins_by_itself_is_admitted_too_or_the_socket_closed
         let event: Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(event["type"], "error");
         ends.closed(1008).await;
-        // 1,000 tokens of audio at $64 a million, on which the provider is at work, and 85 that any
-        // request may have at $4.
-        let most = 64_340_000;
-        assert_eq!(sandbox.spent("b").await, most);
+        assert_eq!(sandbox.spent("b").await, MOST);
         let spans = spans(&sandbox, 2).await;
         assert_eq!(
             spans[0].outcome(),
             "blocked cut refused ceiling 0.064340000"
         );
-        assert_eq!(spans[1].nanos("tollgate.socket.cost_usd"), most);
+        assert_eq!(spans[1].nanos("tollgate.socket.cost_usd"), MOST);
         let again = json!({"model": "gpt-4o", "max_tokens": 1, "messages": []});
         let again = sandbox.post("/v1/chat/completions", &again).await;
         assert_eq!(again.status, 429);
@@ -93,6 +98,58 @@ async fn what_the_provider_has_begun_counts_as_sent_before_it_is_admitted() {
         assert_ne!(span.get("tollgate.usage.source"), "absent");
         assert_ne!(span.nanos("tollgate.cost.usd"), 0);
     }
+    let costs = spans.iter().map(|span| span.nanos("tollgate.cost.usd"));
+    let (costs, spent) = (costs.sum::<i64>(), sandbox.spent("b").await);
+    assert!(spent >= costs, "{spent} of {costs}: {spans:#?}");
+}
+
+#[tokio::test]
+async fn what_has_begun_is_charged_though_whose_key_it_is_may_begin_nothing_more() {
+    let keys = Keys::new();
+    let secret = keys.add("ci", |_| {});
+    let (upstream, path) = (
+        Upstream::bind().await,
+        format!("/~key={}{REALTIME}", secret.expose()),
+    );
+    let yaml = format!("{}\n{BUDGET}", upstream.as_provider("openai"));
+    let sandbox = Sandbox::new(&keys.yaml("", &yaml));
+    let mut ends = open(sandbox.addr(), &upstream, &path, "").await;
+    let limit = json!({"type": "session.update", "session": {"max_output_tokens": 1000}});
+    ends.up(up(&limit)).await;
+    identity::revoke(&keys.path(), "ci", now()).unwrap();
+    sandbox.app.refresh_keys();
+    ends.provider.send(down(&created("r"))).await;
+    let (_, payload) = ends.heard().await;
+    let event: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(event["error"]["code"], "invalid_api_key", "{event}");
+    let (first, farewell) = ends.heard().await;
+    assert_eq!((first, &farewell[..2]), (0x88, &1008_u16.to_be_bytes()[..]));
+    assert_eq!(sandbox.spent("b").await, MOST);
+    let spans = spans(&sandbox, 2).await;
+    assert_eq!(
+        spans[0].outcome(),
+        "blocked cut refused ceiling 0.064340000"
+    );
+    assert_eq!(spans[1].nanos("tollgate.socket.cost_usd"), MOST);
+}
+
+#[tokio::test]
+async fn what_has_begun_is_charged_though_there_is_no_room_for_it() {
+    let upstream = Upstream::bind().await;
+    let yaml = format!(
+        "{}\nlimits: {{in_flight: 1}}\n{BUDGET}",
+        upstream.as_provider("openai")
+    );
+    let sandbox = Sandbox::new(&yaml);
+    // The socket itself is all that there may be.
+    let mut ends = open(sandbox.addr(), &upstream, REALTIME, "").await;
+    let limit = json!({"type": "session.update", "session": {"max_output_tokens": 1000}});
+    ends.up(up(&limit)).await;
+    ends.provider.send(down(&created("r"))).await;
+    assert_eq!(ends.heard().await.0, 0x81, "an error");
+    ends.closed(1012).await;
+    assert_eq!(sandbox.spent("b").await, MOST);
+    spans(&sandbox, 2).await;
 }
 
 #[tokio::test]
