@@ -18,6 +18,7 @@ use crate::{
     proxy::{
         Proxy, admit,
         authenticate::Caller,
+        credential,
         exchange::{Beginning, Exchange},
         flight::InFlight,
         live::Live,
@@ -37,6 +38,7 @@ pub(super) struct From {
     route: Route,
     labels: Labels,
     caller: Caller,
+    credential: Option<Box<str>>,
 }
 
 /// One response.
@@ -63,6 +65,7 @@ impl From {
             route,
             labels: exchange.labels.clone(),
             caller: exchange.caller.clone(),
+            credential: exchange.credential.clone(),
         }
     }
 
@@ -117,6 +120,7 @@ impl From {
             caller: self.caller.clone(),
             in_flight,
         });
+        credential::know(&mut exchange, self.credential.clone());
         for (label, value) in std::mem::take(&mut request.labels) {
             exchange.labels.set(label, &value, Source::Body);
         }

@@ -1,5 +1,6 @@
 //! Sockets: frames pass untouched, each response in them is a call, and limits hold in them.
 
+mod callers;
 mod unasked;
 
 use std::net::SocketAddr;
