@@ -28,6 +28,10 @@ pub(super) struct Results {
     file: Option<File>,
     /// Lines that were read.
     lines: u64,
+    /// Answers that say what they used, billed with this call or before.
+    metered: u64,
+    /// Answers that do not: whoever asked for them left that out.
+    unmetered: u64,
     /// Answers that are billed with this call.
     billed: u64,
     /// Those of them that have no price.
@@ -57,7 +61,7 @@ impl Results {
             _ => UsageSource::Reported,
         };
         let charge = charge(Some(self.charge), &self.usage, source);
-        let cost = (self.unpriced == 0).then_some(self.cost);
+        let cost = (self.unpriced == 0 && self.unmetered == 0).then_some(self.cost);
         Account {
             usage: self.usage,
             source,
@@ -85,9 +89,11 @@ impl Exchange {
             // What was not read may have cost something; it is billed when it is read.
             account.cost = None;
         } else if let (End::Complete, Some(file)) = (end, self.results.file)
-            && self.results.lines > 0
+            && self.results.metered > 0
+            && self.results.unmetered == 0
         {
-            // A batch that is looked at while it runs has no answers yet.
+            // A batch that is looked at while it runs has no answers yet, and what was left out of
+            // them is billed when it is read.
             self.proxy.later.close(file);
         }
         account
@@ -100,6 +106,7 @@ impl Exchange {
         for (name, count) in [
             ("tollgate.batch.answers", results.billed),
             ("tollgate.batch.unpriced", results.unpriced),
+            ("tollgate.batch.unmetered", results.unmetered),
         ] {
             if count > 0 {
                 self.attributes.push((name, Value::Int(count)));
@@ -111,9 +118,11 @@ impl Exchange {
     pub(super) fn read_result(&mut self, facts: &ResponseFacts) {
         let line = self.results.lines;
         self.results.lines += 1;
-        if !facts.usage.is_reported() {
+        if !is_metered(facts) {
+            self.results.unmetered += u64::from(is_answer(facts));
             return;
         }
+        self.results.metered += 1;
         let file = self.results.file;
         if file.is_some_and(|file| !self.proxy.later.is_first_read(file, line)) {
             return;
@@ -148,4 +157,17 @@ impl Exchange {
         }
         results.billed += 1;
     }
+}
+
+/// Whether it says what it used. What was generated takes output, so that a count of the input alone
+/// is not the whole bill.
+const fn is_metered(facts: &ResponseFacts) -> bool {
+    let lacks_output = facts.output_bytes.bytes > 0 && facts.usage.output.is_none();
+    facts.usage.is_reported() && !lacks_output
+}
+
+/// Whether a line has something of an answer, and not only an error or the request.
+const fn is_answer(facts: &ResponseFacts) -> bool {
+    let is_named = facts.id.is_some() || facts.model.is_some();
+    is_named || facts.output_bytes.bytes > 0 || !facts.finish_reasons.is_empty()
 }

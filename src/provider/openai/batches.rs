@@ -35,9 +35,16 @@ pub(super) fn read_line(
     match object.as_deref() {
         Some("response") => responses::read(&event, facts, state),
         Some("list") => embeddings::read(&event, facts),
+        None if is_moderation(body) => Ok(()),
         None if body.get("created").is_some() => images::read(&event, facts, state),
         _ => chat::read(&event, facts, state),
     }
+}
+
+/// Moderations are free.
+fn is_moderation(body: Json<'_>) -> bool {
+    let id = body.get("id").and_then(Json::str);
+    id.is_some_and(|id| id.starts_with("modr"))
 }
 
 #[cfg(test)]
@@ -83,9 +90,12 @@ mod tests {
             r#"{"messages":[{"role":"user","content":"hi"}]}"#,
             r#"{"custom_id":"a","response":null,"error":{"code":"batch_expired"}}"#,
             r#"{"custom_id":"a","response":{"status_code":400,"body":{"error":{"message":"no"}}}}"#,
+            r#"{"custom_id":"a","response":{"status_code":200,"body":{"id":"modr-1","model":"omni-moderation-latest","results":[{"flagged":false}]}}}"#,
             "[1]",
         ] {
-            assert_eq!(read(other).usage, Usage::NONE, "{other}");
+            let facts = read(other);
+            let of_an_answer = (facts.id, facts.model, facts.usage);
+            assert_eq!(of_an_answer, (None, None, Usage::NONE), "{other}");
         }
     }
 }

@@ -178,6 +178,48 @@ async fn results_of_google_s_batches_are_billed_once_at_the_batch_rate() {
     }
 }
 
+/// Whoever asks for some fields only (`?fields=`) does not get the others for nothing.
+#[tokio::test]
+async fn answers_without_their_usage_have_no_known_cost_and_are_billed_when_it_is_read() {
+    let list = |one: serde_json::Value| {
+        let list = json!([one, {"error": {"code": 3}}]);
+        json!({"response": {"inlinedResponses": {"inlinedResponses": list}}}).to_string()
+    };
+    let candidates = json!([{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]);
+    let usage = json!({"promptTokenCount": 1000, "candidatesTokenCount": 100});
+    let whole = json!({"modelVersion": "gemini-2.0-flash", "candidates": candidates,
+        "usageMetadata": usage});
+    let bill = 50_000 + 20_000;
+    for part in [
+        json!({"candidates": candidates}),
+        json!({"candidates": [{"content": {"parts": [{"text": "hi"}]}}]}),
+        json!({"candidates": [{"finishReason": "STOP"}]}),
+        json!({"modelVersion": "gemini-2.0-flash"}),
+        json!({"responseId": "r1"}),
+        json!({"candidates": candidates, "usageMetadata": {"promptTokenCount": 1000}}),
+    ] {
+        let sandbox = Sandbox::new(BUDGET);
+        let answers = [
+            // Nothing of an answer: it costs nothing to see that there is one.
+            (list(json!({"metadata": {"key": "a"}})), Some(0)),
+            (list(json!({"response": part})), None),
+            (list(json!({"response": whole})), Some(bill)),
+            (list(json!({"response": part})), None),
+            (list(json!({"response": whole})), Some(0)),
+        ];
+        for (text, cost) in answers {
+            let to = (http::Method::GET, "/gemini/v1beta/batches/b1");
+            let answer = call(&sandbox, to, JSON, "", (JSON, text.clone())).await;
+            let span = sandbox.span(&answer).await;
+            let known = span.get("tollgate.cost.usd");
+            let is_known = !known.is_null();
+            let found = is_known.then(|| span.nanos("tollgate.cost.usd"));
+            assert_eq!(found, cost, "{text} {:#}", span.0);
+        }
+        assert_eq!(sandbox.spent("daily").await, bill, "{part}");
+    }
+}
+
 fn form(model: &str, file: &str) -> String {
     format!(
         "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n--b\r\n\
