@@ -1,6 +1,6 @@
 //! Who a call is for: six labels and free tags, each remembering where it came from.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +136,7 @@ impl Labels {
         let value = value.trim();
         if !value.is_empty() && wins {
             *place = Some(Labelled {
-                value: shortened(value),
+                value: Arc::from(shortened(value)),
                 source,
             });
         }
@@ -157,7 +157,7 @@ impl Labels {
         let Some(place) = place.filter(|_| !key.is_empty()) else {
             return;
         };
-        let tag = (shortened(key), shortened(value));
+        let tag = (Arc::from(shortened(key)), Arc::from(shortened(value)));
         match self.tags.get_mut(place) {
             Some(found) => *found = tag,
             None => self.tags.push(tag),
@@ -191,10 +191,10 @@ impl Labels {
     }
 }
 
-/// `value`, or a hash of it if it is too long to be a key.
-fn shortened(value: &str) -> Arc<str> {
+/// `value`, or a hash of it if it is longer than [`Labels::MAX_VALUE`]: too long to name something.
+pub fn shortened(value: &str) -> Cow<'_, str> {
     if value.len() <= Labels::MAX_VALUE {
-        return Arc::from(value);
+        return Cow::Borrowed(value);
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
     let hex = digest
@@ -207,7 +207,7 @@ fn shortened(value: &str) -> Arc<str> {
             let _ok = write!(text, "{byte:02x}");
             text
         });
-    Arc::from(hex)
+    Cow::Owned(hex)
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use super::{
     scope::{Per, tag},
     subject::Subject,
 };
-use crate::{base::glob::Glob, call::labels::Source};
+use crate::{
+    base::glob::Glob,
+    call::labels::{Source, shortened},
+};
 
 /// A resolved `match`: only the fields that were given.
 #[derive(Debug)]
@@ -65,7 +68,8 @@ pub(super) fn values<P: Borrow<Per>, T: AsRef<str>>(
         }
         text.push_str(field.borrow().name());
         text.push('=');
-        for c in value.as_ref().map_or(UNKNOWN, AsRef::as_ref).chars() {
+        // As long as a label may be: a counter keeps its name for as long as it is there.
+        for c in shortened(value.as_ref().map_or(UNKNOWN, AsRef::as_ref)).chars() {
             if matches!(c, ';' | '=' | '%') || c.is_control() {
                 escape(c, &mut text);
             } else {
@@ -97,6 +101,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::call::labels::Labels;
+
+    #[test]
+    fn a_long_value_names_a_counter_by_its_hash() {
+        let name = |length: usize| values([(Per::Model, Some("m".repeat(length)))].into_iter());
+        let most = Labels::MAX_VALUE;
+        assert_eq!(*name(most), *format!("model={}", "m".repeat(most)));
+        assert!(name(most + 1).starts_with("model=sha256:") && name(most + 1).len() < most);
+        assert_ne!(name(most + 1), name(most + 2));
+    }
 
     proptest! {
         #[test]

@@ -1,8 +1,6 @@
 //! Vertex AI: each location has a host of its own, and the path names the location; models of other
 //! publishers are called in their publisher's dialect, with the model in the path.
 
-use std::borrow::Cow;
-
 use super::wire::percent;
 
 /// The longest name of a location that is believed, in bytes.
@@ -26,7 +24,7 @@ pub(super) struct Raw<'a> {
     /// Whose model it is: `anthropic`.
     pub(super) publisher: &'a str,
     /// The model, or what stands in its place.
-    pub(super) model: Cow<'a, str>,
+    pub(super) model: Box<str>,
     /// The answer shall be a stream.
     pub(super) stream: bool,
 }
@@ -43,7 +41,7 @@ pub(super) fn raw(path: &str) -> Option<Raw<'_>> {
     let (models, publisher, publishers) = (segments.next()?, segments.next()?, segments.next()?);
     (models == "models" && publishers == "publishers").then(|| Raw {
         publisher,
-        model: percent::decoded(model),
+        model: percent::name(model).unwrap_or_default(),
         stream,
     })
 }
@@ -71,11 +69,13 @@ mod tests {
             let path = format!("{base}/{end}");
             let expected = Raw {
                 publisher: "anthropic",
-                model: Cow::Borrowed(model),
+                model: Box::from(model),
                 stream,
             };
             assert_eq!(raw(&path), Some(expected));
         }
+        let long = format!("{base}/{}:rawPredict", "m".repeat(9_000));
+        assert_eq!(raw(&long).unwrap().model.len(), 512);
         assert_eq!(raw(&format!("{base}/claude-x:predict")), None);
         assert_eq!(
             raw("/v1/projects/p/locations/l/endpoints/1:rawPredict"),

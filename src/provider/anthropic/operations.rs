@@ -55,7 +55,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         };
     }
     if let Some(raw) = vertex::raw(path).filter(|raw| raw.publisher == "anthropic") {
-        let counts = raw.model == "count-tokens";
+        let counts = *raw.model == *"count-tokens";
         return if counts { &COUNT_TOKENS } else { &MESSAGES };
     }
     let mut segments = path.trim_end_matches('/').rsplit('/');

@@ -35,7 +35,7 @@ pub(super) fn read(
         facts.stream |= raw.stream;
         // Tokens are counted for a model in the body.
         let model = facts.model.take();
-        facts.model = model.or_else(|| Some(Box::from(&*raw.model)));
+        facts.model = model.or(Some(raw.model));
     }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
     if op.gen_ai.is_some() { read } else { Ok(()) }

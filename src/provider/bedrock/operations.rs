@@ -7,7 +7,7 @@ use crate::{
         facts::{Operation, Spends},
         outcome::Kind,
     },
-    provider::wire::percent::decoded,
+    provider::wire::percent,
 };
 
 /// An answer in one piece, in the form that is the same for all models.
@@ -45,9 +45,6 @@ const COUNT_TOKENS: Operation = Operation {
     ..Operation::READ
 };
 
-/// The longest name of a model that is kept, in bytes.
-const MAX_MODEL: usize = 512;
-
 /// What a request to `path` is.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     if *method != Method::POST {
@@ -72,12 +69,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
 /// The model in a path, decoded: a name, or the ARN of a model, a profile or a prompt.
 pub(super) fn model(path: &str) -> Option<Box<str>> {
     let (model, _) = split(path)?;
-    let model = decoded(model);
-    let end = model.floor_char_boundary(MAX_MODEL);
-    model
-        .get(..end)
-        .filter(|model| !model.is_empty())
-        .map(Box::from)
+    percent::name(model)
 }
 
 /// The model and the verb. Slashes within an ARN may or may not be encoded.

@@ -2,8 +2,6 @@
 
 use http::Method;
 
-use std::borrow::Cow;
-
 use crate::{
     call::{
         facts::{Operation, Spends},
@@ -118,11 +116,9 @@ pub(super) fn stored_id(path: &str) -> Option<&str> {
 }
 
 /// The model in a path.
-pub(super) fn model(path: &str) -> Option<Cow<'_, str>> {
-    split(path)
-        .filter(|_| stored_id(path).is_none())
-        .map(|(model, _)| percent::decoded(model))
-        .filter(|model| !model.is_empty())
+pub(super) fn model(path: &str) -> Option<Box<str>> {
+    let (model, _) = split(path).filter(|_| stored_id(path).is_none())?;
+    percent::name(model)
 }
 
 /// The model and the method that a path ends in: `gemini-2.5-flash:generateContent`.

@@ -7,7 +7,7 @@ use crate::{
         facts::{Operation, Spends},
         outcome::Kind,
     },
-    provider::vertex,
+    provider::{vertex, wire::percent},
 };
 
 /// Chat completions.
@@ -200,7 +200,7 @@ pub(super) fn stored_id<'a>(op: &Operation, path: &'a str) -> Option<&'a str> {
 }
 
 /// The name of a deployment in the path: Azure's, or a serving endpoint of Databricks'.
-pub(super) fn deployment(path: &str) -> Option<&str> {
+pub(super) fn deployment(path: &str) -> Option<Box<str>> {
     let mut segments = path.split('/');
     let parents = ["deployments", "serving-endpoints"];
     segments.find(|segment| {
@@ -208,7 +208,7 @@ pub(super) fn deployment(path: &str) -> Option<&str> {
             .iter()
             .any(|name| segment.eq_ignore_ascii_case(name))
     })?;
-    segments.next().filter(|name| !name.is_empty())
+    percent::name(segments.next()?)
 }
 
 #[cfg(test)]
@@ -318,9 +318,11 @@ mod tests {
             assert_eq!(stored_id(op, path), id, "{path}");
         }
         assert_eq!(
-            deployment("/openai/deployments/my-gpt/embeddings"),
+            deployment("/openai/deployments/my-gpt/embeddings").as_deref(),
             Some("my-gpt")
         );
+        let long = format!("/openai/deployments/{}/embeddings", "m".repeat(9_000));
+        assert_eq!(deployment(&long).unwrap().len(), 512);
         assert_eq!(deployment("/v1/embeddings"), None);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         wire::{
             json::{Json, Unreadable},
             media::inline_bytes,
-            percent::decoded,
+            percent,
             scan::{Wanted, Wants},
         },
     },
@@ -67,10 +67,10 @@ impl Socket for Realtime {
             let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
             // Azure has deployments.
             let mut names = pairs.filter(|(key, _)| ["model", "deployment"].contains(key));
-            names.next().map(|(_, name)| Box::from(&*decoded(name)))
+            names.next().and_then(|(_, name)| percent::name(name))
         });
         session.defaults.stream = true;
-        session.defaults.model = named.or_else(|| operations::deployment(path).map(Box::from));
+        session.defaults.model = named.or_else(|| operations::deployment(path));
     }
 
     fn hear(&self, message: &[u8], session: &mut Session) -> Heard {

@@ -28,8 +28,8 @@ pub(super) fn read(
     let body = Json::document(body);
     let read = read_body(op, body, facts);
     if facts.model.is_none() {
-        let raw = vertex::raw(path).map(|raw| Box::from(&*raw.model));
-        facts.model = raw.or_else(|| operations::deployment(path).map(Box::from));
+        let raw = vertex::raw(path).map(|raw| raw.model);
+        facts.model = raw.or_else(|| operations::deployment(path));
     }
     // watsonx.ai's streams have a path of their own, and report usage unasked.
     if operations::is_stream(path) {

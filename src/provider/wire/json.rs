@@ -14,6 +14,17 @@ pub use super::cursor::Ahead;
 use super::cursor::{Counting, Cursor};
 use crate::call::text::Text;
 
+/// The longest name of a model, an id or the like that is kept, in bytes.
+pub(super) const MAX_NAME: usize = 512;
+
+/// `text` as far as `max` bytes; `None`: it is empty.
+pub(super) fn cut(text: &str, max: usize) -> Option<Box<str>> {
+    let end = text.floor_char_boundary(max);
+    text.get(..end)
+        .filter(|text| !text.is_empty())
+        .map(Box::from)
+}
+
 /// The bytes are not what was expected, and nothing more can be read of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -146,18 +157,14 @@ impl<'a> Json<'a> {
         serde_json::from_slice(self.raw).ok().map(Cow::Owned)
     }
 
-    /// The text of a string that is not empty, cut at 512 bytes: for names and identifiers.
+    /// The text of a string that is not empty, cut at [`MAX_NAME`] bytes: for names and identifiers.
     pub fn name(self) -> Option<Box<str>> {
-        self.text_up_to(512)
+        self.text_up_to(MAX_NAME)
     }
 
     /// The text of a string that is not empty, cut at `max` bytes.
     pub fn text_up_to(self, max: usize) -> Option<Box<str>> {
-        let text = self.str()?;
-        let end = text.floor_char_boundary(max);
-        text.get(..end)
-            .filter(|text| !text.is_empty())
-            .map(Box::from)
+        cut(&self.str()?, max)
     }
 
     /// A string, or a number in its own spelling: for codes that are either.

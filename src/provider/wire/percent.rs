@@ -2,6 +2,13 @@
 
 use std::borrow::Cow;
 
+use super::json::{MAX_NAME, cut};
+
+/// The name that a part of a path or a query is, if it is not empty; cut as those in JSON are.
+pub fn name(text: &str) -> Option<Box<str>> {
+    cut(&decoded(text), MAX_NAME)
+}
+
 /// A part of a path or a query with its percent signs resolved; what is no valid code, or no UTF-8,
 /// stays as it stands.
 pub fn decoded(text: &str) -> Cow<'_, str> {
@@ -123,5 +130,13 @@ mod tests {
         ] {
             assert_eq!(leads_out(path), leads, "{path}");
         }
+    }
+
+    #[test]
+    fn a_name_is_cut_between_characters_and_never_empty() {
+        assert_eq!(name("a%3A0").as_deref(), Some("a:0"));
+        assert_eq!(name(""), None);
+        let long = name(&format!("m{}", "%C3%A9".repeat(400))).unwrap();
+        assert_eq!((long.len(), long.ends_with('\u{e9}')), (511, true));
     }
 }

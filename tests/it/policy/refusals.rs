@@ -101,6 +101,29 @@ fn labels_of_sources_that_are_not_trusted_do_not_count() {
 }
 
 #[test]
+fn tags_of_sources_that_are_not_trusted_do_not_count_and_match_nothing() {
+    let purse = Purse::new(Arc::new(Memory), 10);
+    let rules = config(json!({"max_wait": 0, "rules": [
+        {"name": "each", "per": ["tags.team"], "window": "day", "limit": {"usd": 1}},
+        {"name": "core", "match": {"tags": {"team": "core"}}, "window": "day", "limit": {"usd": 5}},
+    ]}));
+    let engine = Engine::build(&rules, &[], &[Source::Key], &purse, None).unwrap();
+    let tagged = |value: &str, source| {
+        let mut labels = Labels::trusting(&[Source::Key]);
+        labels.tag("team", value, source);
+        labels
+    };
+    let _one = ask(&engine, &tagged("1", Source::Header), "0.6", NOW).unwrap();
+    assert!(ask(&engine, &tagged("2", Source::Path), "0.6", NOW).is_err());
+    assert!(ask(&engine, &tagged("core", Source::Header), "0.6", NOW).is_err());
+    assert_eq!(stands(&engine, "tags.team=unknown", NOW).1, 600_000_000);
+    assert_eq!(stands(&engine, "", NOW).1, 0, "`core` counts nobody yet");
+    let _two = ask(&engine, &tagged("core", Source::Key), "0.6", NOW).unwrap();
+    assert_eq!(stands(&engine, "tags.team=core", NOW).1, 600_000_000);
+    assert_eq!(stands(&engine, "", NOW).1, 600_000_000);
+}
+
+#[test]
 fn every_named_limit_of_a_rule_must_hold() {
     let engine = engine(
         json!({"max_wait": 0, "rules": [{"name": "r", "window": "hour",

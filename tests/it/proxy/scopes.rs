@@ -73,6 +73,31 @@ async fn a_rule_counts_one_route_and_leaves_the_others_alone() {
 }
 
 #[tokio::test]
+async fn a_model_s_name_is_cut_and_a_counter_s_is_short_however_long_the_path_is() {
+    let sandbox = Sandbox::new(
+        "budgets: {rules: [{name: r, per: [model], window: day, limit: {requests: 1}}]}",
+    );
+    let body = serde_json::json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]});
+    let call = async |length: usize| {
+        let model = "m".repeat(length);
+        let path = format!("/gemini/v1beta/models/{model}:generateContent");
+        sandbox.post(&path, &body).await
+    };
+    for length in [200, 400, 8_000] {
+        let answer = call(length).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let span = sandbox.span(&answer).await;
+        let model = span.get("gen_ai.request.model").as_str().unwrap();
+        assert_eq!(model.len(), length.min(512));
+        let refused = call(length).await;
+        assert_eq!(refused.status, 429, "{refused:?}");
+        let text = refused.text();
+        assert!(text.contains("model=sha256:"), "{text}");
+        assert!(!text.contains("mmm"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn tokens_from_the_cache_cost_no_rate_that_leaves_them_out() {
     let sandbox = Sandbox::new(
         "rate_limits: [{name: r, input_tokens_per_minute: 1945, count: {cache_read: false}}]",

@@ -450,6 +450,28 @@ async fn the_name_of_a_key_is_what_budgets_count_it_by() {
     assert!(whose.contains(&"key=one"), "{whose:?}");
 }
 
+#[tokio::test]
+async fn a_caller_s_own_tag_divides_no_limit_where_keys_alone_are_trusted() {
+    let keys = Keys::new();
+    let secret = keys.add("ci", |key| key.tags.clear());
+    let yaml = keys.yaml(
+        ", trusted: [key]",
+        "budgets: {rules: [{name: each, per: [tags.team], window: total, limit: {requests: 2}}]}\n",
+    );
+    let sandbox = Sandbox::new(&yaml);
+    let mut statuses = Vec::new();
+    for (path, tags) in [("", "team=1"), ("/~team=2", ""), ("/~team=3", "team=4")] {
+        let headers = [
+            ("x-tollgate-key", secret.expose()),
+            ("x-tollgate-tags", tags),
+        ];
+        let path = format!("{path}/v1/chat/completions");
+        let answer = sandbox.post_with(&path, &headers, &chat()).await;
+        statuses.push(answer.status.as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
 /// A stranger's request is answered at once: its body is not waited for.
 #[tokio::test]
 async fn a_stranger_is_refused_by_the_head_alone() {
