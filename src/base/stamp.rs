@@ -1,6 +1,6 @@
 //! Whether a file was changed since it was looked at last.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 /// What changes with a file, however it is changed: in place, by another that takes its name, or by
 /// a link on the way to it.
@@ -31,6 +31,18 @@ impl Stamp {
             ],
         }))
     }
+}
+
+/// Whether a file that could not be read, as `error` says, may be read later though it stays as it
+/// is: there were too many open files, or the disk has failed. Its stamp will not tell.
+pub fn may_pass(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::FileTooLarge
+    )
 }
 
 #[cfg(test)]

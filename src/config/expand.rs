@@ -47,7 +47,8 @@ fn file(path: &Path) -> io::Result<String> {
         .take(MAX_FILE + 1)
         .read_to_string(&mut text)?;
     if u64::try_from(read).is_ok_and(|read| read > MAX_FILE) {
-        return Err(io::Error::other("it is larger than 1 MiB"));
+        let why = "it is larger than 1 MiB";
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok(text)
 }

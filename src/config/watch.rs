@@ -6,7 +6,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -22,7 +25,7 @@ use super::{
     expand::Sources,
     load::{LoadError, Loaded, parse, read_text},
 };
-use crate::base::stamp::Stamp;
+use crate::base::stamp::{Stamp, may_pass};
 
 /// A file counts as written when nothing happened to it for so long.
 const QUIET: Duration = Duration::from_millis(250);
@@ -43,6 +46,9 @@ pub struct Watch {
     values: Vec<(PathBuf, Stamp)>,
     /// That it cannot be read was said.
     unreadable: bool,
+    /// What was said when the file of a value could not be read for a reason that may pass: it is
+    /// tried until it can be.
+    unread: Option<String>,
     /// One permit: something happened in the file's directory. More happening adds nothing.
     stirred: Arc<Notify>,
     hangup: Signal,
@@ -77,6 +83,7 @@ impl Watch {
             seen: text.to_owned(),
             values: values.to_vec(),
             unreadable: false,
+            unread: None,
             stirred,
             hangup: signal(SignalKind::hangup())?,
             _watcher: watcher,
@@ -90,13 +97,38 @@ impl Watch {
     /// What was written is wrong, or the file cannot be read any more; each is said once.
     pub async fn next(&mut self, sources: &Sources<'_>) -> Result<Loaded, LoadError> {
         loop {
-            if let Some(text) = self.changed().await {
-                let loaded = parse(&self.path.display().to_string(), &text?, sources)?;
-                let values = loaded.document.as_ref().map(Document::files);
-                self.values = values.unwrap_or_default().to_vec();
-                return Ok(loaded);
+            let Some(text) = self.changed().await else {
+                continue;
+            };
+            match self.parsed(&text?, sources) {
+                Ok(loaded) => {
+                    let values = loaded.document.as_ref().map(Document::files);
+                    self.values = values.unwrap_or_default().to_vec();
+                    return Ok(loaded);
+                },
+                Err(Some(error)) => return Err(error),
+                Err(None) => {},
             }
         }
+    }
+
+    /// What `text` says; no error: that was said already.
+    fn parsed(&mut self, text: &str, sources: &Sources<'_>) -> Result<Loaded, Option<LoadError>> {
+        let passing = AtomicBool::new(false);
+        let noting = Sources {
+            variable: sources.variable,
+            file: &|path| {
+                let note = |error: &_| {
+                    passing.fetch_or(may_pass(error), Relaxed);
+                };
+                (sources.file)(path).inspect_err(note)
+            },
+        };
+        let said = self.unread.take();
+        parse(&self.path.display().to_string(), text, &noting).map_err(|error| {
+            self.unread = passing.into_inner().then(|| error.to_string());
+            (self.unread.is_none() || self.unread != said).then_some(error)
+        })
     }
 
     /// The new text, once there may be one.
@@ -120,7 +152,7 @@ impl Watch {
         }
         match read_text(&self.path) {
             // Asked for, it is read again even so: a variable's file may have changed.
-            Ok(text) if asked || text != self.seen => {
+            Ok(text) if asked || self.unread.is_some() || text != self.seen => {
                 self.unreadable = false;
                 self.seen.clone_from(&text);
                 Some(Ok(text))

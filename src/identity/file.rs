@@ -14,7 +14,7 @@ use super::{
     keys::{Keys, Problem, read_line},
     record::ClientKey,
 };
-use crate::base::clock::Timestamp;
+use crate::base::{clock::Timestamp, stamp::may_pass};
 
 /// The largest file that is read or written, in bytes: some eight thousand keys.
 const MAX_BYTES: u64 = 1 << 20;
@@ -86,19 +86,9 @@ impl FileError {
         }
     }
 
-    /// Whether another look may find what this one did not, though the file stays as it is: there
-    /// are too many open files, or the disk fails.
+    /// Whether another look may find what this one did not, though the file stays as it is.
     pub(super) fn may_pass(&self) -> bool {
-        let Self::Io { source, .. } = self else {
-            return false;
-        };
-        !matches!(
-            source.kind(),
-            io::ErrorKind::NotFound
-                | io::ErrorKind::PermissionDenied
-                | io::ErrorKind::InvalidData
-                | io::ErrorKind::FileTooLarge
-        )
+        matches!(self, Self::Io { source, .. } if may_pass(source))
     }
 
     fn wrong(path: &Path) -> impl FnOnce(Problem) -> Self {

@@ -1,8 +1,18 @@
 //! Edits of the configuration: seen however they are made, and only good ones come through.
 
-use std::{fs, io, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
-use tollgate::config::{self, Config, Sources, Watch};
+use tollgate::{
+    base::stamp::Stamp,
+    config::{self, Config, Sources, Watch},
+};
 
 const SOURCES: Sources<'static> = Sources {
     variable: &|_| None,
@@ -164,4 +174,34 @@ async fn a_changed_file_that_a_value_is_from_is_an_edit() {
     {}
     fs::write(&value, "14").unwrap();
     while headers().await != Ok(14) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_read_for_a_while_is_tried_until_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tollgate.yaml");
+    let value = directory.path().join("value");
+    let text = format!("limits: {{headers: '${{file:{}}}'}}", value.display());
+    fs::write(&path, &text).unwrap();
+    fs::write(&value, "2").unwrap();
+    let tries = AtomicUsize::new(0);
+    let sources = Sources {
+        variable: &|_| None,
+        // Too many open files, twice.
+        file: &|path| match tries.fetch_add(1, Relaxed) {
+            0 | 1 => Err(io::Error::from_raw_os_error(24)),
+            _ => fs::read_to_string(path),
+        },
+    };
+    let mut watch = Watch::new(&path, &text, &[(value.clone(), Stamp::of(&value))]).unwrap();
+    fs::write(&value, "345").unwrap();
+    let refused = watch.next(&sources).await.unwrap_err();
+    assert!(refused.to_string().contains("cannot read"), "{refused}");
+    let headers = loop {
+        // SIGHUP of another test may have it said again.
+        if let Ok(loaded) = watch.next(&sources).await {
+            break loaded.config.limits.headers;
+        }
+    };
+    assert_eq!((headers, tries.into_inner()), (345, 3));
 }
