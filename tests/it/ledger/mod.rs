@@ -1,5 +1,6 @@
 //! The ledger, through the module's public face: what survives, and what is found again.
 
+mod day;
 mod durability;
 mod restart;
 
