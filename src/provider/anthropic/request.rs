@@ -33,9 +33,10 @@ pub(super) fn read(
     let read = read_body(op, Json::document(body), facts);
     if let Some(raw) = vertex::raw(path) {
         facts.stream |= raw.stream;
-        // Tokens are counted for a model in the body.
-        let model = facts.model.take();
-        facts.model = model.or(Some(raw.model));
+        // It is the path's, whatever the body says; but tokens are counted for a model in the body.
+        if *op != operations::COUNT_TOKENS || facts.model.is_none() {
+            facts.model = Some(raw.model);
+        }
     }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
     if op.gen_ai.is_some() { read } else { Ok(()) }
@@ -246,6 +247,21 @@ mod tests {
         assert_eq!(facts.labels, [(Label::User, Box::from("u1"))]);
         assert_eq!(facts.tools, [Box::from("look_up")]);
         assert!(facts.input.text_bytes.bytes >= 8 + 5, "{:?}", facts.input);
+    }
+
+    #[test]
+    fn a_model_in_the_path_is_the_one_that_answers_unless_tokens_are_counted() {
+        let model = |name: &str, body: &str| {
+            let base = "/v1/projects/p/locations/l/publishers/anthropic/models";
+            let path = format!("{base}/{name}:rawPredict");
+            let op = operations::of(&http::Method::POST, &path);
+            let mut facts = RequestFacts::default();
+            read(op, &path, body.as_bytes(), &mut facts).unwrap();
+            facts.model
+        };
+        let body = r#"{"model":"cheap"}"#;
+        assert_eq!(model("dear", body).as_deref(), Some("dear"));
+        assert_eq!(model("count-tokens", body).as_deref(), Some("cheap"));
     }
 
     #[test]

@@ -202,13 +202,14 @@ pub(super) fn stored_id<'a>(op: &Operation, path: &'a str) -> Option<&'a str> {
 /// The name of a deployment in the path: Azure's, or a serving endpoint of Databricks'.
 pub(super) fn deployment(path: &str) -> Option<Box<str>> {
     let mut segments = path.split('/');
-    let parents = ["deployments", "serving-endpoints"];
-    segments.find(|segment| {
-        parents
-            .iter()
-            .any(|name| segment.eq_ignore_ascii_case(name))
-    })?;
-    percent::name(segments.next()?)
+    let is = |segment: &str, name: &str| segment.eq_ignore_ascii_case(name);
+    let parent =
+        segments.find(|segment| is(segment, "deployments") || is(segment, "serving-endpoints"))?;
+    let name = percent::name(segments.next()?)?;
+    // Databricks has an endpoint in the path only where it is invoked; else the body names it.
+    let is_named =
+        is(parent, "deployments") || segments.next().is_some_and(|verb| is(verb, "invocations"));
+    is_named.then_some(name)
 }
 
 #[cfg(test)]

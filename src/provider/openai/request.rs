@@ -27,10 +27,10 @@ pub(super) fn read(
     facts.response_id = operations::stored_id(op, path).map(Box::from);
     let body = Json::document(body);
     let read = read_body(op, body, facts);
-    if facts.model.is_none() {
-        let raw = vertex::raw(path).map(|raw| raw.model);
-        facts.model = raw.or_else(|| operations::deployment(path));
-    }
+    // Where the path names a model it is that one, whatever the body says.
+    let raw = vertex::raw(path).map(|raw| raw.model);
+    let in_path = raw.or_else(|| operations::deployment(path));
+    facts.model = in_path.or_else(|| facts.model.take());
     // watsonx.ai's streams have a path of their own, and report usage unasked.
     if operations::is_stream(path) {
         (facts.stream, facts.asks_usage) = (true, true);
@@ -281,14 +281,23 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_stands_for_a_model_that_is_not_named() {
-        let path = "/openai/deployments/my-gpt/chat/completions";
-        assert_eq!(
-            facts(&operations::CHAT, path, "{}").model.as_deref(),
-            Some("my-gpt")
-        );
-        let named = facts(&operations::CHAT, path, r#"{"model":"gpt-4o"}"#);
-        assert_eq!(named.model.as_deref(), Some("gpt-4o"));
+    fn a_model_in_the_path_is_the_one_that_answers_whatever_the_body_says() {
+        let body = r#"{"model":"cheap"}"#;
+        for (path, model) in [
+            ("/openai/deployments/my-gpt/chat/completions", "my-gpt"),
+            ("/openai/Deployments/my-gpt/chat/completions", "my-gpt"),
+            ("/serving-endpoints/llama/invocations", "llama"),
+            (
+                "/v1/projects/p/locations/l/publishers/mistralai/models/m:rawPredict",
+                "m",
+            ),
+            // Here it is in the body.
+            ("/serving-endpoints/chat/completions", "cheap"),
+            ("/openai/v1/chat/completions", "cheap"),
+        ] {
+            let named = facts(&operations::CHAT, path, body).model;
+            assert_eq!(named.as_deref(), Some(model), "{path}");
+        }
     }
 
     #[test]

@@ -361,7 +361,7 @@ pub(super) fn all() -> Vec<Drive> {
             .to("/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21")
             .json(chat()).and(&stream()).cut(),
         row("azure", "POST /openai/deployments/{deployment}/embeddings", "embeddings")
-            .to("/openai/deployments/e/embeddings?api-version=2024-10-21")
+            .to("/openai/deployments/text-embedding-3-small/embeddings?api-version=2024-10-21")
             .json(json!({"model": "text-embedding-3-small", "input": "hello"})),
         row("azure", "POST /openai/responses", "responses")
             .to("/openai/responses?api-version=2025-04-01-preview")
