@@ -113,6 +113,8 @@ fn call(engine: &Engine, user: u32) {
         operation: Some("chat"),
         provider: "openai",
         model: Some("gpt-4o"),
+        known_as: None,
+        hides_model: false,
         route: "chat",
         key: None,
         workload: None,

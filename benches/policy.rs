@@ -58,6 +58,8 @@ fn limits(criterion: &mut Criterion) {
         operation: Some("chat"),
         provider: "openai",
         model: Some("gpt-4o"),
+        known_as: None,
+        hides_model: false,
         route: "chat",
         key: None,
         workload: None,

@@ -57,6 +57,8 @@ pub enum Spends {
 pub struct RequestFacts {
     /// The model asked for.
     pub model: Option<Box<str>>,
+    /// What names the model cannot be read, so that it may be for any.
+    pub hides_model: bool,
     /// The answer shall be a stream.
     pub stream: bool,
     /// The client itself asked for usage in the stream (OpenAI's `stream_options.include_usage`).

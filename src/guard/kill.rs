@@ -16,7 +16,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::{Answer, Asked, Guard, Now};
+use super::{
+    Answer, Asked, Guard, Now,
+    model::{Globs, is_hidden, names},
+};
 use crate::{
     base::{clock::Timestamp, id::RequestId},
     call::refusal::{Reason, Refusal},
@@ -31,6 +34,8 @@ pub const BY: &str = "kill";
 pub struct Selector {
     written: Map<String, Value>,
     matcher: Matcher,
+    /// To these models only; `None`: to all.
+    models: Option<Globs>,
     /// Of these requests only; `None`: of all.
     requests: Option<Vec<RequestId>>,
 }
@@ -58,16 +63,21 @@ impl Selector {
     pub fn new(written: Map<String, Value>) -> Result<Self, InvalidSelector> {
         let invalid = |error: serde_json::Error| InvalidSelector::Field(error.to_string());
         let mut fields = written.clone();
+        // By all of its names, and where it is hidden too.
+        let models = fields.remove("model").map(serde_json::from_value);
+        let models: Option<Patterns> = models.transpose().map_err(invalid)?;
+        let models = models.as_ref().map(Globs::new);
         let requests = fields.remove("request").map(serde_json::from_value);
         let requests: Option<Patterns> = requests.transpose().map_err(invalid)?;
         let requests = requests.map(|ids| ids.0.iter().map(|id| request(id)).collect());
         let requests: Option<Vec<RequestId>> = requests.transpose()?;
         let matches = serde_json::from_value(Value::Object(fields)).map_err(invalid)?;
-        if requests.is_none() && matches == Match::default() {
+        if requests.is_none() && models.is_none() && matches == Match::default() {
             return Err(InvalidSelector::Empty);
         }
         Ok(Self {
             matcher: Matcher::new(&matches),
+            models,
             requests,
             written,
         })
@@ -85,7 +95,10 @@ impl Selector {
 
     fn matches(&self, subject: &Subject<'_>) -> bool {
         let is_meant = |requests: &Vec<RequestId>| requests.contains(&subject.request_id);
-        self.matcher.matches(subject, &[]) && self.requests.as_ref().is_none_or(is_meant)
+        let is_one = |models: &Globs| is_hidden(subject) || models.match_any(&names(subject));
+        self.matcher.matches(subject, &[])
+            && self.requests.as_ref().is_none_or(is_meant)
+            && self.models.as_ref().is_none_or(is_one)
     }
 }
 
@@ -343,6 +356,8 @@ mod tests {
             operation: Some("chat"),
             provider: "openai",
             model: Some("gpt-4o"),
+            known_as: None,
+            hides_model: false,
             route: "chat",
             key: None,
             workload: None,
@@ -361,6 +376,10 @@ mod tests {
             (json!({"agent": "support-*"}), true),
             (json!({"agent": ["x", "support-*"], "model": "gpt-*"}), true),
             (json!({"agent": "support-*", "model": "o3"}), false),
+            (json!({"model": ["x", "GPT-4O"]}), true),
+            (json!({"model": "openai/gpt-4o"}), true),
+            (json!({"model": "azure/gpt-4o"}), false),
+            (json!({"model": "gpt-4o", "agent": "x"}), false),
             (json!({"tags": {"team": "red"}}), true),
             (json!({"user": "*"}), false),
             (json!({"provider": "*"}), true),

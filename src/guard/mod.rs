@@ -10,6 +10,7 @@ mod circuit;
 mod config;
 mod kill;
 mod loops;
+mod model;
 mod models;
 mod repeats;
 mod retries;
@@ -70,8 +71,6 @@ pub struct Asked<'a> {
     pub subject: &'a Subject<'a>,
     /// What its request says.
     pub request: &'a RequestFacts,
-    /// The provider's own name for the model asked for, where that is another.
-    pub known_as: Option<&'a str>,
     /// What a call like it costs.
     pub spends: Spends,
     /// The sources of labels that limits believe; empty: all.

@@ -1,13 +1,13 @@
 //! Which models may be called: `guards.models`.
 //!
-//! A pattern is compared with the model as it was asked for, with the provider's own name for it,
-//! and with both behind the provider's: `openai/gpt-4o`. Letters match whatever their case, since
-//! some providers take either. Where a list of what is allowed holds, a model that cannot be seen is
-//! not on it.
+//! Where a list of what is allowed holds, a model that cannot be seen is not on it; where a list of
+//! what is not, one is that was hidden.
 
-use super::{Answer, Asked, Guard, Models, Now};
+use super::{
+    Answer, Asked, Guard, Models, Now,
+    model::{Globs, is_hidden, names},
+};
 use crate::{
-    base::glob::Glob,
     call::{
         facts::Spends,
         refusal::{Reason, Refusal},
@@ -28,8 +28,9 @@ pub(super) struct Access {
 struct Rule {
     matcher: Matcher,
     /// `None`: everything.
-    allow: Option<Vec<Glob>>,
-    deny: Vec<Glob>,
+    allow: Option<Globs>,
+    /// `None`: nothing.
+    deny: Option<Globs>,
 }
 
 impl Access {
@@ -37,8 +38,8 @@ impl Access {
         let rule = |matches: &Match, allow: Option<&Patterns>, deny: Option<&Patterns>| {
             (allow.is_some() || deny.is_some()).then(|| Rule {
                 matcher: Matcher::new(matches),
-                allow: allow.map(globs),
-                deny: deny.map(globs).unwrap_or_default(),
+                allow: allow.map(Globs::new),
+                deny: deny.map(Globs::new),
             })
         };
         let all = Match::default();
@@ -52,13 +53,6 @@ impl Access {
     }
 }
 
-fn globs(patterns: &Patterns) -> Vec<Glob> {
-    let patterns = patterns.0.iter();
-    patterns
-        .map(|text| Glob::new(&text.to_lowercase()))
-        .collect()
-}
-
 impl Guard for Access {
     fn ask(&self, call: &Asked<'_>, _now: Now, answer: &mut Answer) {
         let matches = |rule: &&Rule| rule.matcher.matches(call.subject, call.trusted);
@@ -67,9 +61,10 @@ impl Guard for Access {
             return;
         }
         let provider = call.subject.provider;
-        let Some(asked) = call.subject.model else {
-            let only_some = rules.any(|rule| rule.allow.is_some());
-            if only_some && names_a_model(call.spends) {
+        let hides = is_hidden(call.subject);
+        let Some(asked) = call.subject.model.filter(|_| !hides) else {
+            let is_closed = hides || rules.any(|rule| rule.allow.is_some());
+            if is_closed && names_a_model(call.spends) {
                 let message = format!(
                     "Tollgate lets calls go to some models only (guards.models), and cannot see \
                      which one this call to {provider} is for."
@@ -78,18 +73,11 @@ impl Guard for Access {
             }
             return;
         };
-        let names: Vec<String> = [Some(asked), call.known_as.filter(|known| *known != asked)]
-            .into_iter()
-            .flatten()
-            .map(str::to_lowercase)
-            .flat_map(|name| [format!("{provider}/{name}"), name])
-            .collect();
-        let is_in = |globs: &[Glob]| {
-            let any = |glob: &Glob| names.iter().any(|name| glob.matches(name));
-            globs.iter().any(any)
-        };
+        let names = names(call.subject);
+        let is_in = |globs: &Globs| globs.match_any(&names);
         let refused = rules.find(|rule| {
-            is_in(&rule.deny) || rule.allow.as_ref().is_some_and(|allow| !is_in(allow))
+            let (allow, deny) = (rule.allow.as_ref(), rule.deny.as_ref());
+            deny.is_some_and(is_in) || allow.is_some_and(|allow| !is_in(allow))
         });
         if refused.is_some() {
             let message = format!(

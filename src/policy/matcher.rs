@@ -34,18 +34,19 @@ impl Matcher {
         Self { fields, tags }
     }
 
-    /// Whether the rule counts this call. A label that the call lacks matches nothing.
+    /// Whether the rule counts this call. A label that the call lacks matches nothing; a model that it
+    /// hides may be any.
     pub fn matches(&self, subject: &Subject<'_>, trusted: &[Source]) -> bool {
         let any = |globs: &[Glob], value: Option<&str>| {
             value.is_some_and(|value| globs.iter().any(|glob| glob.matches(value)))
         };
-        self.fields
+        self.fields.iter().all(|(field, globs)| {
+            let is_hidden = *field == Per::Model && subject.hides_model;
+            is_hidden || any(globs, field.value_of(subject, trusted))
+        }) && self
+            .tags
             .iter()
-            .all(|(field, globs)| any(globs, field.value_of(subject, trusted)))
-            && self
-                .tags
-                .iter()
-                .all(|(key, globs)| any(globs, tag(key, subject, trusted)))
+            .all(|(key, globs)| any(globs, tag(key, subject, trusted)))
     }
 }
 

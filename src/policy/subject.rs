@@ -38,6 +38,11 @@ pub struct Subject<'a> {
     pub provider: &'a str,
     /// The model asked for.
     pub model: Option<&'a str>,
+    /// The provider's own name for it, where that may be another. Not journalled.
+    pub known_as: Option<&'a str>,
+    /// It may be for any model, whatever `model` says, since what names it cannot be read. Not
+    /// journalled.
+    pub hides_model: bool,
     /// The operation, as rules name it: `chat`, `responses`.
     pub route: &'a str,
     /// The name of the client's key, else a hash of the credential that the provider gets.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     cap::{self, Cap},
-    exchange::Exchange,
+    exchange::{Exchange, known_as},
     guard, kill,
     reserve::{LEAST, STEP, Worth},
 };
@@ -244,6 +244,8 @@ macro_rules! subject {
             operation: $exchange.route.operation.gen_ai,
             provider: &$exchange.route.to.provider.name,
             model: $exchange.request.model.as_deref(),
+            known_as: known_as(&$exchange.route, &$exchange.request),
+            hides_model: $exchange.request.hides_model,
             route: $exchange.route.operation.name,
             key: $exchange.caller.name().or($exchange.credential.as_deref()),
             workload: Some(&$exchange.live.workload),

@@ -38,7 +38,7 @@ impl Worker {
             Box::new(response.map(ResponseBody::ours))
         })?;
         if headers::is_upgrade(&parts.headers) {
-            route.operation = upgrade::operation(&route, &parts.headers);
+            route.operation = upgrade::operation(&route, &parts.method, &parts.headers);
         }
         let segment = route.segment.as_deref();
         let (caller, stranger) = match caller {

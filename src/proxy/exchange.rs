@@ -174,8 +174,7 @@ impl Exchange {
 
     /// The model asked for, by the name that its price is found under.
     pub(super) fn asked_model(&self) -> Option<&str> {
-        let asked = self.request.model.as_deref()?;
-        Some(self.route.to.provider.model(asked))
+        known_as(&self.route, &self.request)
     }
 
     /// The request is there: from now on the call takes a place.
@@ -332,6 +331,12 @@ impl Exchange {
     pub(super) const fn first_end(&mut self) -> bool {
         !std::mem::replace(&mut self.finished, true)
     }
+}
+
+/// The provider's own name for the model that is asked for.
+pub(super) fn known_as<'a>(route: &'a Route, request: &'a RequestFacts) -> Option<&'a str> {
+    let asked = request.model.as_deref()?;
+    Some(route.to.provider.model(asked))
 }
 
 impl Progress for Exchange {

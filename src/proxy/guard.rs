@@ -66,7 +66,6 @@ fn asked<'a>(exchange: &'a Exchange, subject: &'a Subject<'a>) -> Asked<'a> {
     Asked {
         subject,
         request: &exchange.request,
-        known_as: exchange.asked_model(),
         spends: exchange.route.operation.spends,
         trusted: &exchange.live.trusted,
         again: exchange.again,

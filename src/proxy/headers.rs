@@ -7,6 +7,8 @@ use http::{
     },
 };
 
+use super::authenticate::CREDENTIALS;
+
 /// The prefix of our own headers, which never reach a provider.
 pub(super) const OURS: &str = "x-tollgate-";
 
@@ -121,20 +123,30 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == PROXY_CONNECTION
 }
 
-/// The headers that a `Connection` header declares to be for this hop (RFC 9110, 7.6.1). None in
-/// almost every request.
+/// The headers that a `Connection` header declares to be for this hop (RFC 9110, 7.6.1), but for those
+/// that are for the other end whatever it says: else a body would be read in one way here and in
+/// another there. None in almost every request.
 struct Named(Vec<String>);
 
 impl Named {
     fn by(headers: &HeaderMap) -> Self {
-        let ordinary =
-            |name: &String| !matches!(name.as_str(), "keep-alive" | "close" | "upgrade" | "te");
+        let ordinary = |name: &String| {
+            let is_known = matches!(name.as_str(), "keep-alive" | "close" | "upgrade" | "te");
+            !is_known && !is_end_to_end(name)
+        };
         Self(connection_names(headers).filter(ordinary).collect())
     }
 
     fn has(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|named| name.as_str() == named)
     }
+}
+
+/// What says how a message is read, who sends it and where it goes.
+fn is_end_to_end(name: &str) -> bool {
+    name.starts_with("content-")
+        || *name == HOST
+        || CREDENTIALS.iter().any(|credential| *name == *credential)
 }
 
 fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = String> {
@@ -195,6 +207,32 @@ mod tests {
             ]
         );
         assert_eq!(sent[HOST], "api.openai.com");
+    }
+
+    #[test]
+    fn what_is_for_the_other_end_is_not_left_out_whatever_connection_says() {
+        let lines = [
+            (
+                "connection",
+                "Content-Encoding, content-type, authorization, X-Api-Key, host, x-private",
+            ),
+            ("host", "h"),
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
+            ("authorization", "Bearer k"),
+            ("x-api-key", "k"),
+            ("x-private", "1"),
+        ];
+        let kept = [
+            "host",
+            "content-type",
+            "content-encoding",
+            "authorization",
+            "x-api-key",
+        ];
+        let sent = to_upstream(map(&lines), &HeaderValue::from_static("h"));
+        assert_eq!(names(&sent), kept);
+        assert_eq!(names(&to_client(map(&lines))), kept);
     }
 
     #[test]

@@ -267,6 +267,8 @@ mod tests {
             operation: None,
             provider: "openai",
             model: None,
+            known_as: None,
+            hides_model: false,
             route: "chat",
             key: None,
             workload: None,

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
 use crate::{
-    call::labels::Source,
+    call::{facts::RequestFacts, labels::Source},
     net::{
         BoxError,
         pace::{Paced, Unfinished},
@@ -48,14 +48,16 @@ pub(super) fn read_scanned(exchange: &mut Exchange, scanned: Option<&Reduced>) {
 pub(super) fn read_request(exchange: &mut Exchange, body: &[u8], expected: bool) {
     let route = &exchange.route;
     // Not the provider's own: many serve the endpoints of others.
-    let read = route.dialect.read_request(
-        route.operation,
-        route.target.path(),
-        body,
-        &mut exchange.request,
-    );
-    if expected && read.is_err() {
+    let read = |body: &[u8], facts: &mut RequestFacts| {
+        let (dialect, operation) = (route.dialect, route.operation);
+        dialect.read_request(operation, route.path(), body, facts)
+    };
+    if read(body, &mut exchange.request).is_err() && expected {
         exchange.partial = Some("request body");
+        // Behind the place where it cannot be read it may name another model, unless its path does.
+        let mut by_path = RequestFacts::default();
+        let _unreadable = read(b"", &mut by_path);
+        exchange.request.hides_model = by_path.model.is_none();
     }
     for (label, value) in std::mem::take(&mut exchange.request.labels) {
         exchange.labels.set(label, &value, Source::Body);

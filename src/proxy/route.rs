@@ -1,6 +1,6 @@
 //! Which provider a request is for, which operation it is, and the target it is sent to.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Version, request::Parts, uri::PathAndQuery};
 
@@ -10,7 +10,10 @@ use crate::{
         facts::Operation,
         refusal::{Reason, Refusal},
     },
-    provider::{Dialect, wire::percent::leads_out},
+    provider::{
+        Dialect,
+        wire::percent::{leads_out, plain_path},
+    },
 };
 
 /// Where a request goes.
@@ -22,8 +25,17 @@ pub(super) struct Route {
     pub(super) operation: &'static Operation,
     /// Path and query as the provider gets them.
     pub(super) target: PathAndQuery,
+    /// The path that the operation was recognised by, where it is written in another way.
+    plain: Option<Box<str>>,
     /// The identity in the path: what stood between `/~` and the next slash.
     pub(super) segment: Option<Box<str>>,
+}
+
+impl Route {
+    /// The path to read: as the provider understands it, however it is written.
+    pub(super) fn path(&self) -> &str {
+        self.plain.as_deref().unwrap_or_else(|| self.target.path())
+    }
 }
 
 /// Finds the route: an absolute target, a provider's name, or the marks of one dialect, in the
@@ -39,11 +51,18 @@ pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
         let message = "The request's path leads above its root.";
         return Err(Refusal::new(Reason::BadRequest, "", message));
     }
-    let (dialect, operation) = to.provider.operation(&head.method, rest, head.uri.query());
+    let query = head.uri.query();
+    let (dialect, operation) = to.provider.operation(&head.method, rest, query);
+    let target = to.target(rest, query)?;
+    let plain = match plain_path(target.path()) {
+        Cow::Owned(plain) if dialect.operation(&head.method, &plain) == operation => Some(plain),
+        _ => None,
+    };
     Ok(Route {
         dialect,
         operation,
-        target: to.target(rest, head.uri.query())?,
+        plain: plain.map(String::into_boxed_str),
+        target,
         to,
         segment: segment.map(Box::from),
     })

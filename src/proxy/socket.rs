@@ -32,13 +32,13 @@ use turns::Turns;
 
 /// How a route's sockets are read, if that is known.
 pub(super) fn kind(route: &Route) -> Option<&'static dyn Socket> {
-    route.dialect.socket(route.target.path())
+    route.dialect.socket(route.path())
 }
 
 /// The model that the route names.
 pub(super) fn model(route: &Route) -> Option<Box<str>> {
-    let (mut session, target) = (Session::default(), &route.target);
-    kind(route)?.open(target.path(), target.query(), &mut session);
+    let mut session = Session::default();
+    kind(route)?.open(route.path(), route.target.query(), &mut session);
     session.model().map(Box::from)
 }
 

@@ -4,7 +4,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use http::{HeaderMap, Response, header::UPGRADE};
+use http::{HeaderMap, Method, Response, header::UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -37,14 +37,18 @@ pub(super) const SOCKET: &Operation = &Operation {
     spends: Spends::Inside,
 };
 
-/// What an upgrade on this route is.
-pub(super) fn operation(route: &Route, headers: &HeaderMap) -> &'static Operation {
+/// What a request on this route is that asks for an upgrade. Servers that know none answer it as if it
+/// had not (RFC 9110, 7.8; Java's client offers h2c with any request): what spends by itself is read as
+/// what it is.
+pub(super) fn operation(route: &Route, method: &Method, headers: &HeaderMap) -> &'static Operation {
     let to = headers.get(UPGRADE).and_then(|to| to.to_str().ok());
     let is_websocket = to.is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
-    if is_websocket && socket::kind(route).is_some() {
-        SOCKET
-    } else {
-        OPERATION
+    if is_websocket && *method == Method::GET && socket::kind(route).is_some() {
+        return SOCKET;
+    }
+    match route.operation.spends {
+        Spends::Tokens | Spends::Once | Spends::Lines => route.operation,
+        Spends::Nothing | Spends::Unknown | Spends::Inside => OPERATION,
     }
 }
 
@@ -58,11 +62,12 @@ pub(super) fn join(
     let mut reader = None;
     if exchange.route.operation == SOCKET {
         reader = socket::Reader::of(&exchange.route, &parts.headers);
-        if reader.is_none() {
-            exchange.route.operation = OPERATION;
-            if let Err(refusal) = admit::unreadable(&exchange) {
-                return exchange.refuse(refusal);
-            }
+    }
+    if reader.is_none() && exchange.route.operation != OPERATION {
+        exchange.route.operation = OPERATION;
+        exchange.request.hides_model = true;
+        if let Err(refusal) = admit::unreadable(&exchange) {
+            return exchange.refuse(refusal);
         }
     }
     guard::begins(&mut exchange);

@@ -82,6 +82,8 @@ impl Rig {
             operation: Some("chat"),
             provider: "openai",
             model: None,
+            known_as: None,
+            hides_model: false,
             route: "chat",
             key: None,
             workload: None,

@@ -37,6 +37,8 @@ async fn waits(engine: &Engine, user: &str, now: Timestamp) -> bool {
         operation: Some("chat"),
         provider: "openai",
         model: None,
+        known_as: None,
+        hides_model: false,
         route: "chat",
         key: None,
         workload: None,

@@ -30,18 +30,18 @@ pub fn decoded(text: &str) -> Cow<'_, str> {
 }
 
 /// A path as a server sees it that resolves all there is to resolve: percent codes (of slashes, too),
-/// `.` and `..`, empty segments, and parameters behind a `;`. To recognise an endpoint by; what is sent
+/// backslashes, `.` and `..`, empty segments, and parameters behind a `;`. To recognise an endpoint by; what is sent
 /// is what came.
 pub fn plain_path(path: &str) -> Cow<'_, str> {
     let odd = |segment: &str| segment.is_empty() || segment == "." || segment == "..";
     let inner = path.strip_prefix('/').unwrap_or(path);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
-    if !path.contains(['%', ';']) && !inner.split('/').any(odd) {
+    if !path.contains(['%', ';', '\\']) && !inner.split('/').any(odd) {
         return Cow::Borrowed(path);
     }
     let mut plain: Vec<&str> = Vec::new();
     let whole = decoded(path);
-    for segment in whole.split('/') {
+    for segment in whole.split(['/', '\\']) {
         let name = segment.split(';').next().unwrap_or_default();
         match name {
             ".." => drop(plain.pop()),
@@ -56,18 +56,20 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
 pub fn leads_out(path: &str) -> bool {
     let mut depth = 0_usize;
     (path.contains("..") || path.contains('%'))
-        && decoded(path).split('/').any(|segment| match segment {
-            ".." if depth == 0 => true,
-            ".." => {
-                depth -= 1;
-                false
-            },
-            "" | "." => false,
-            _ => {
-                depth += 1;
-                false
-            },
-        })
+        && decoded(path)
+            .split(['/', '\\'])
+            .any(|segment| match segment {
+                ".." if depth == 0 => true,
+                ".." => {
+                    depth -= 1;
+                    false
+                },
+                "" | "." => false,
+                _ => {
+                    depth += 1;
+                    false
+                },
+            })
 }
 
 /// The byte that two hexadecimal digits stand for.
@@ -109,6 +111,7 @@ mod tests {
             ("/v1/chat/%63ompletions", "/v1/chat/completions"),
             ("/v1/chat%2Fcompletions%2f", "/v1/chat/completions"),
             ("/v1/%2e%2E/v1/chat;a=b/completions", "/v1/chat/completions"),
+            ("/v1\\chat%5Ccompletions", "/v1/chat/completions"),
             ("/../../x", "/x"),
             ("/model/a%2Fb/converse", "/model/a/b/converse"),
         ] {
@@ -123,6 +126,7 @@ mod tests {
             ("/v1/../../x", true),
             ("/v1//%2e./.%2E/x", true),
             ("/v1%2f..%2F..", true),
+            ("/v1\\..\\..", true),
             ("/v1/./../..", true),
             ("/v1/../x", false),
             ("/v1/a..b/...", false),

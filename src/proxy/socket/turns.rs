@@ -65,8 +65,8 @@ pub(super) enum Told {
 impl Turns {
     pub(super) fn new(socket: &'static dyn Socket, exchange: &Exchange) -> Self {
         let mut session = Session::default();
-        let target = &exchange.route.target;
-        socket.open(target.path(), target.query(), &mut session);
+        let route = &exchange.route;
+        socket.open(route.path(), route.target.query(), &mut session);
         let mut route = exchange.route.clone();
         route.operation = socket.operation();
         Self {

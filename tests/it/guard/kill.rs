@@ -119,6 +119,24 @@ async fn new_calls_are_refused_until_it_is_lifted() {
 }
 
 #[tokio::test]
+async fn a_model_is_stopped_by_each_of_its_names_and_wherever_it_is_hidden() {
+    let azure = "providers: {azure: {base_url: '{mock}', models: {my-gpt: gpt-4o}}}";
+    let sandbox = Sandbox::new(azure);
+    let deployment = "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21";
+    let hidden = [("content-encoding", "gzip")];
+    for (model, stops) in [("GPT-4o", true), ("azure/gpt-*", true), ("o3", false)] {
+        let id = kill(&sandbox, json!({"match": {"model": model}})).await;
+        let answer = sandbox.post(deployment, &chat()).await;
+        assert_eq!(is_killed(&answer), stops, "{model}");
+        // It may be for any.
+        assert!(is_killed(&sandbox.post_with(CHAT, &hidden, &chat()).await));
+        assert!(is_killed(&sandbox.post("/v1/batches", &json!({})).await));
+        assert_eq!(lift(&sandbox, &id).await, 200);
+    }
+    assert_eq!(sandbox.mock.count(), 1);
+}
+
+#[tokio::test]
 async fn what_does_not_say_which_calls_is_refused_with_what_there_is_to_say() {
     let sandbox = Sandbox::new("");
     for (body, says) in [

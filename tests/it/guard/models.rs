@@ -67,10 +67,72 @@ async fn what_names_no_model_that_can_be_seen_is_on_no_list_of_what_is_allowed()
     assert!(is_denied(&answer));
     assert_eq!(sandbox.mock.count(), 0);
     assert!(!is_denied(&sandbox.get("/v1/models").await));
-    // Where only some are denied, what cannot be seen passes.
+}
+
+#[tokio::test]
+async fn a_model_that_is_hidden_gets_around_no_list_of_what_is_not_allowed() {
     let sandbox = Sandbox::new("guards: {models: {deny: gpt-4o}}");
-    let answer = sandbox.post_with(CHAT, &unknown, &ask("gpt-4o")).await;
+    let said = ("content-encoding", "gzip");
+    for headers in [
+        &[said][..],
+        &[("content-encoding", "rot13")],
+        &[said, ("connection", "content-encoding")],
+        // It is passed over by servers that know none such, and the call is made.
+        &[("upgrade", "other/1"), ("connection", "upgrade")],
+    ] {
+        let answer = sandbox.post_with(CHAT, headers, &ask("gpt-4o")).await;
+        assert!(is_denied(&answer), "{headers:?}");
+    }
+    let post = async |path, body| {
+        let post = http::Method::POST;
+        is_denied(&client::call(sandbox.addr(), post, path, &[], body).await)
+    };
+    assert!(post(CHAT, r#"{"model":"o3","n":NaN,"model":"gpt-4o"}"#).await);
+    for path in ["/v1/batches", "/v1/messages/batches"] {
+        assert!(post(path, "{}").await, "{path}");
+    }
+    assert_eq!(sandbox.mock.count(), 0);
+    // What names another model where everybody sees it passes, and so does what names none.
+    let gemini = "/v1beta/models/gemini-x:generateContent";
+    let answer = sandbox.post_with(gemini, &[said], &json!({})).await;
     assert!(!is_denied(&answer));
+    assert!(!post("/v1/no/such/thing", "{}").await);
+    assert_eq!(sandbox.mock.count(), 2);
+}
+
+#[tokio::test]
+async fn a_model_in_the_path_is_denied_whatever_the_body_says_and_however_it_is_written() {
+    let sandbox =
+        Sandbox::new("providers: {azure: {base_url: '{mock}'}}\nguards: {models: {deny: gpt-4o}}");
+    for path in [
+        "/openai/deployments/gpt-4o",
+        "/openai/Deployments/GPT-4o",
+        "/openai/deployments//gpt-4o",
+        "/openai/deployments/o3/../gpt-4o",
+        "/openai/deployments/%2e/gpt%2D4o",
+        "/azure/openai%2F%64eployments/gpt-4o",
+        "/azure/openai/deployments;a=b/gpt-4o",
+    ] {
+        let target = format!("{path}/chat/completions?api-version=2024-10-21");
+        assert!(
+            is_denied(&sandbox.post(&target, &ask("o3")).await),
+            "{path}"
+        );
+    }
+    for path in ["/v1/%63hat/completions", "/v1//chat/completions"] {
+        assert!(
+            is_denied(&sandbox.post(path, &ask("gpt-4o")).await),
+            "{path}"
+        );
+    }
+    assert_eq!(sandbox.mock.count(), 0);
+    let target = "/openai/deployments/o3/chat/completions?api-version=2024-10-21";
+    let answer = sandbox.post(target, &ask("gpt-4o")).await;
+    assert!(!is_denied(&answer));
+    assert_eq!(
+        sandbox.span(&answer).await.get("gen_ai.request.model"),
+        "o3"
+    );
 }
 
 #[tokio::test]
@@ -91,10 +153,11 @@ async fn lists_for_some_calls_hold_besides_those_for_all() {
 }
 
 #[tokio::test]
-async fn a_socket_that_cannot_be_read_is_closed_where_only_some_models_are_allowed() {
+async fn a_socket_that_cannot_be_read_is_closed_where_models_are_listed() {
     for (guards, status) in [
         ("guards: {models: {allow: gpt-4o}}", 403),
-        ("guards: {models: {deny: o1}}", 101),
+        ("guards: {models: {deny: o1}}", 403),
+        ("guards: {}", 101),
     ] {
         let upstream = Upstream::bind().await;
         let sandbox = Sandbox::new(&format!("{}\n{guards}", upstream.as_provider("openai")));

@@ -77,6 +77,8 @@ pub(crate) fn subject(labels: &Labels) -> Subject<'_> {
         operation: Some("chat"),
         provider: "openai",
         model: Some("gpt-4o"),
+        known_as: None,
+        hides_model: false,
         route: "chat",
         key: None,
         workload: None,

@@ -263,3 +263,29 @@ async fn a_body_beyond_what_is_held_hides_nothing_at_its_end() {
         }
     }
 }
+
+/// A server that knows no codings reads it as it is.
+#[tokio::test]
+async fn a_model_that_is_hidden_by_a_false_coding_is_counted_wherever_one_is() {
+    for rules in [
+        "budgets: {rules: [{name: dear, match: {model: o*}, window: day, limit: {requests: 1}}]}",
+        "rate_limits: [{name: dear, match: {model: o*}, requests_per_minute: 1}]",
+    ] {
+        let sandbox = Sandbox::new(rules);
+        for headers in [
+            &[("content-encoding", "gzip")][..],
+            &[
+                ("content-encoding", "gzip"),
+                ("connection", "content-encoding"),
+            ],
+        ] {
+            let answer = send(&sandbox, CHAT, headers, chat().to_string()).await;
+            let is_first = sandbox.mock.count() == 1 && answer.status == 200;
+            assert!(is_first != is_refused(&answer), "{rules}: {answer:?}");
+        }
+        assert_eq!(sandbox.mock.count(), 1, "{rules}");
+        // One that is seen to be another is not.
+        let answer = send(&sandbox, CHAT, &[], chat().to_string()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
