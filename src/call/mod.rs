@@ -15,3 +15,4 @@ pub mod steps;
 pub mod tally;
 pub mod text;
 pub mod usage;
+pub mod workload;

@@ -72,7 +72,7 @@ pub use purse::Purse;
 pub use queue::Place;
 pub use refused::{Refused, Wait};
 pub use rule::window_of;
-pub use scope::{Per, Workload};
+pub use scope::Per;
 pub use subject::{Amounts, Charge, Classes, Ending, Subject};
 pub use tally::Counts;
 pub use threshold::{Crossing, Fraction, Level, Thresholds};

@@ -185,17 +185,6 @@ impl<'de> Deserialize<'de> for Per {
     }
 }
 
-/// Where Tollgate itself runs, and with it whoever calls through it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Workload {
-    /// The Kubernetes pod's name.
-    pub pod: Option<Box<str>>,
-    /// Its namespace.
-    pub namespace: Option<Box<str>>,
-    /// Its service account.
-    pub service_account: Option<Box<str>>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{config::Count, counter::Unit, rule::saturated, scope::Workload};
+use super::{config::Count, counter::Unit, rule::saturated};
 use crate::{
     base::{
         clock::Timestamp,
@@ -13,6 +13,7 @@ use crate::{
         labels::Labels,
         outcome::{End, Kind, Status},
         usage::{Usage, UsageSource},
+        workload::Workload,
     },
 };
 

@@ -12,9 +12,11 @@ use serde::{
 
 use crate::{
     base::units::{self, ByteSize},
-    call::labels::{Label, Source},
+    call::{
+        labels::{Label, Source},
+        workload::Workload,
+    },
     net::Cidr,
-    policy::Workload,
 };
 
 /// The bounds of what is held at once. Beyond them calls wait or are refused, and are counted.

@@ -16,12 +16,13 @@ use crate::{
     call::{
         labels::Source,
         refusal::{Reason, Refusal},
+        workload::Workload,
     },
     guard::Guards,
     identity::KeysFile,
     net::{aws::Keyring, connect::Origin},
     pipeline::Propagation,
-    policy::{self, Cut, Engine, Unbounded, Unmetered, Workload},
+    policy::{self, Cut, Engine, Unbounded, Unmetered},
     pricing::Pricing,
     provider::{BaseUrl, CutStyle, Provider, Providers},
 };

@@ -14,8 +14,18 @@
 pub mod base;
 #[path = "../../../src/call/mod.rs"]
 pub mod call;
+#[path = "../../../src/identity/mod.rs"]
+pub mod identity;
 #[path = "../../../src/provider/mod.rs"]
 pub mod provider;
+
+/// Of sockets, ranges of addresses.
+#[path = "../../../src/net"]
+pub mod net {
+    mod cidr;
+
+    pub use cidr::{Cidr, InvalidCidr};
+}
 
 /// Of the pipeline, the formats of trace context.
 #[path = "../../../src/pipeline"]

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use tollgate::{
-    call::{labels::Labels, refusal::Reason},
-    policy::{Classes, Matched, Workload},
+    call::{labels::Labels, refusal::Reason, workload::Workload},
+    policy::{Classes, Matched},
 };
 
 use super::*;

@@ -32,10 +32,11 @@ pub fn run(input: &[u8]) {
     let segment = path
         .strip_prefix("/~")
         .and_then(|rest| rest.split('/').next());
-    let labels = identify::labels(&head.headers, segment, &Identity::default());
+    let labels = identify::labels(&head.headers, segment, None, &Identity::default());
     let _of_any_text = identify::labels(
         &HeaderMap::new(),
         std::str::from_utf8(input).ok(),
+        None,
         &Identity::default(),
     );
     for label in Label::ALL {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     call::facts::RequestFacts,
     provider::{
-        Splice,
+        Splice, steps,
         wire::{
             form::BodyScanner,
             scan::{Reduced, Scanner, Wanted},
@@ -40,6 +40,7 @@ pub fn run(input: &[u8]) {
             case.op.name
         );
     }
+    let _of_any_bytes = steps(bytes);
     kept(case.dialect.wanted().request, bytes, size);
     bound(case, bytes, &facts, u64::from(limit));
     let streams = RequestFacts {
