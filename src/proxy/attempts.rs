@@ -21,10 +21,10 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
-use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
 
-use super::exchange::Exchange;
+use super::{exchange::Exchange, headers::CREDENTIALS};
 use crate::{
     base::{clock::Instant, id::RequestId},
     call::{
@@ -41,12 +41,6 @@ pub(super) use book::{MAX_KNOWN, Place};
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 const AWS_ATTEMPT: HeaderName = HeaderName::from_static("amz-sdk-request");
-const CREDENTIALS: [HeaderName; 4] = [
-    AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
 
 /// What a request's head says of attempts.
 #[derive(Clone, Copy, Debug)]

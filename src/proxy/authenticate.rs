@@ -9,12 +9,12 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
+    header::{PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
     request::Parts,
 };
 use parking_lot::Mutex;
 
-use super::{Proxy, identify, route};
+use super::{Proxy, headers::CREDENTIALS, identify, route};
 use crate::{
     base::clock::{Instant, Timestamp},
     call::refusal::{Reason, Refusal},
@@ -27,14 +27,6 @@ pub(super) const IDENTITY: &str = "identity";
 
 /// Where a client key may be shown if nowhere else.
 const KEY: HeaderName = HeaderName::from_static("x-tollgate-key");
-
-/// The headers in which clients show providers their keys.
-pub(super) const CREDENTIALS: [HeaderName; 4] = [
-    AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
 
 /// The query parameter in which clients show Google their keys.
 pub(super) const GOOGLE_KEY: &str = "key";

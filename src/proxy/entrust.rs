@@ -11,9 +11,9 @@ use http::{
 };
 
 use super::{
-    authenticate::{CREDENTIALS, GOOGLE_KEY, IDENTITY, in_header, in_protocol, in_query},
+    authenticate::{GOOGLE_KEY, IDENTITY, in_header, in_protocol, in_query},
     exchange::Exchange,
-    headers::{OURS, each},
+    headers::{CREDENTIALS, OURS, each},
 };
 use crate::{
     call::refusal::{Reason, Refusal},

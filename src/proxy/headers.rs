@@ -3,14 +3,21 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+        AUTHORIZATION, CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
     },
 };
 
-use super::authenticate::CREDENTIALS;
-
 /// The prefix of our own headers, which never reach a provider.
 pub(super) const OURS: &str = "x-tollgate-";
+
+/// The headers in which clients show providers their keys.
+pub(super) const CREDENTIALS: [HeaderName; 4] = [
+    AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// The call's id, on every response.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-request-id");
