@@ -55,8 +55,10 @@ pub enum Spends {
 /// What a request asks for. Bounded: only what is needed to admit, price and describe the call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RequestFacts {
-    /// The model asked for.
+    /// The model asked for: the body's, else the path's.
     pub model: Option<Box<str>>,
+    /// The model or deployment that the path names, if it does: it answers, whatever `model` says.
+    pub deployment: Option<Box<str>>,
     /// What names the model cannot be read, so that it may be for any.
     pub hides_model: bool,
     /// The answer shall be a stream.
@@ -94,6 +96,11 @@ pub struct RequestFacts {
 }
 
 impl RequestFacts {
+    /// The model that is to answer.
+    pub fn answering(&self) -> Option<&str> {
+        self.deployment.as_deref().or(self.model.as_deref())
+    }
+
     /// Whether the input is text, and all of it is in the body: nothing that the provider adds for
     /// tools, media or what it stores.
     pub const fn is_text_alone(&self) -> bool {

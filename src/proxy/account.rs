@@ -177,7 +177,7 @@ impl Exchange {
     /// What is known of the tokens of the model asked for.
     pub(super) fn rates(&self) -> Rates {
         let provider = &self.route.to.provider.name;
-        let model = self.request.model.as_deref();
+        let model = self.request.answering();
         model.map_or_else(Rates::default, |model| {
             self.proxy.estimator.rates(provider, model)
         })
@@ -188,7 +188,7 @@ impl Exchange {
         let (request, usage) = (&self.request, &facts.usage);
         let all_seen = !facts.unread && self.partial.is_none() && facts.error.is_none();
         let reported = account.source == UsageSource::Reported && end == End::Complete && all_seen;
-        let Some(model) = request.model.as_deref().filter(|_| reported) else {
+        let Some(model) = request.answering().filter(|_| reported) else {
             return;
         };
         if self.route.operation.spends != Spends::Tokens {

@@ -243,7 +243,7 @@ macro_rules! subject {
             kind: $exchange.route.operation.kind,
             operation: $exchange.route.operation.gen_ai,
             provider: &$exchange.route.to.provider.name,
-            model: $exchange.request.model.as_deref(),
+            model: $exchange.request.answering(),
             known_as: known_as(&$exchange.route, &$exchange.request),
             hides_model: $exchange.request.hides_model,
             route: $exchange.route.operation.name,
@@ -313,7 +313,7 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
     let tariff = pricing.highest(&query);
     let stand_in = match (&tariff, pricing.unknown_model()) {
         (None, UnknownModel::Deny) => {
-            let message = match request.model.as_deref() {
+            let message = match request.answering() {
                 Some(model) => format!(
                     "Tollgate knows no price for the model {model} of {}, and a budget in dollars \
                      counts this call. Add it under `pricing:`, or set pricing.unknown_model.",

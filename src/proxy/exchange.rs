@@ -335,7 +335,7 @@ impl Exchange {
 
 /// The provider's own name for the model that is asked for.
 pub(super) fn known_as<'a>(route: &'a Route, request: &'a RequestFacts) -> Option<&'a str> {
-    let asked = request.model.as_deref()?;
+    let asked = request.answering()?;
     Some(route.to.provider.model(asked))
 }
 

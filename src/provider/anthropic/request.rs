@@ -33,10 +33,11 @@ pub(super) fn read(
     let read = read_body(op, Json::document(body), facts);
     if let Some(raw) = vertex::raw(path) {
         facts.stream |= raw.stream;
-        // It is the path's, whatever the body says; but tokens are counted for a model in the body.
+        // Tokens are counted for a model in the body.
         if *op != operations::COUNT_TOKENS || facts.model.is_none() {
-            facts.model = Some(raw.model);
+            facts.deployment = Some(raw.model);
         }
+        facts.model = facts.model.take().or_else(|| facts.deployment.clone());
     }
     // What need not be JSON (uploads, empty bodies) is not missed where nothing depends on it.
     if op.gen_ai.is_some() { read } else { Ok(()) }
@@ -257,7 +258,7 @@ mod tests {
             let op = operations::of(&http::Method::POST, &path);
             let mut facts = RequestFacts::default();
             read(op, &path, body.as_bytes(), &mut facts).unwrap();
-            facts.model
+            facts.answering().map(Box::<str>::from)
         };
         let body = r#"{"model":"cheap"}"#;
         assert_eq!(model("dear", body).as_deref(), Some("dear"));

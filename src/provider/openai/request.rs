@@ -27,10 +27,9 @@ pub(super) fn read(
     facts.response_id = operations::stored_id(op, path).map(Box::from);
     let body = Json::document(body);
     let read = read_body(op, body, facts);
-    // Where the path names a model it is that one, whatever the body says.
     let raw = vertex::raw(path).map(|raw| raw.model);
-    let in_path = raw.or_else(|| operations::deployment(path));
-    facts.model = in_path.or_else(|| facts.model.take());
+    facts.deployment = raw.or_else(|| operations::deployment(path));
+    facts.model = facts.model.take().or_else(|| facts.deployment.clone());
     // watsonx.ai's streams have a path of their own, and report usage unasked.
     if operations::is_stream(path) {
         (facts.stream, facts.asks_usage) = (true, true);
@@ -295,8 +294,14 @@ mod tests {
             ("/serving-endpoints/chat/completions", "cheap"),
             ("/openai/v1/chat/completions", "cheap"),
         ] {
-            let named = facts(&operations::CHAT, path, body).model;
-            assert_eq!(named.as_deref(), Some(model), "{path}");
+            let named = facts(&operations::CHAT, path, body);
+            assert_eq!(named.answering(), Some(model), "{path}");
+            assert_eq!(named.model.as_deref(), Some("cheap"), "{path}");
+            let unnamed = facts(&operations::CHAT, path, "{}").model;
+            assert_eq!(
+                unnamed.as_deref(),
+                Some(model).filter(|model| *model != "cheap")
+            );
         }
     }
 

@@ -231,9 +231,9 @@ fn check_request(
     }
     let expected = &exchange.expected;
     let model = expected
-        .azure_deployment
+        .request_model
         .as_ref()
-        .or(expected.request_model.as_ref());
+        .or(expected.azure_deployment.as_ref());
     if facts.model.as_deref() != model.map(String::as_str) {
         differ("request model", format!("{:?}, not {model:?}", facts.model));
     }

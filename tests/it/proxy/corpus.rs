@@ -265,9 +265,9 @@ impl Exchange {
                 differ(format!("{name}: {found}, not {recorded}"));
             }
         };
-        let model = match &expected["azure_deployment"] {
-            Value::Null => &expected["request_model"],
-            deployment => deployment,
+        let model = match &expected["request_model"] {
+            Value::Null => expected.get("azure_deployment").unwrap_or(&Value::Null),
+            model => model,
         };
         same("gen_ai.request.model", model);
         same("gen_ai.response.model", &expected["response_model"]);
