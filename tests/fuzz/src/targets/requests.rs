@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+/// The most tools that dialects name.
+const MAX_TOOLS: usize = 128;
 const FORM: &str = "multipart/form-data; boundary=b";
 
 pub fn run(input: &[u8]) {
@@ -64,8 +66,15 @@ fn read(case: &Case, body: &[u8]) -> RequestFacts {
 
 /// The facts that do not depend on how the request is spelt.
 fn asked(facts: &RequestFacts) -> RequestFacts {
+    let mut tools = facts.tools.clone();
+    // Gemini's are the fields of objects, which have no order; of too many the first are kept.
+    tools.sort();
+    if tools.len() >= MAX_TOOLS {
+        tools.clear();
+    }
     RequestFacts {
         input: Default::default(),
+        tools,
         ..facts.clone()
     }
 }
