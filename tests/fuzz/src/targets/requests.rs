@@ -44,7 +44,8 @@ pub fn run(input: &[u8]) {
     }
     let _of_any_bytes = steps(bytes);
     kept(case.dialect.wanted().request, bytes, size);
-    bound(case, bytes, &facts, u64::from(limit));
+    // Nobody is bounded to nothing; to Ollama, zero is no bound.
+    bound(case, bytes, &facts, u64::from(limit).max(1));
     let streams = RequestFacts {
         stream: true,
         ..facts
