@@ -88,11 +88,12 @@ fn bound(case: &Case, bytes: &[u8], facts: &RequestFacts, limit: u64) {
     let Some(after) = edited(bytes, &splice, &|value| *value == Value::from(limit)) else {
         return;
     };
-    let bound = facts.output_limit.map_or(limit, |known| known.min(limit));
-    assert_eq!(
-        read(case, &after).output_limit,
-        Some(bound),
-        "{} {}: {}",
+    let least = facts.output_limit.map_or(limit, |known| known.min(limit));
+    let bound = read(case, &after).output_limit;
+    // More than it was if another name of it had no number, in whose place there is one now.
+    assert!(
+        bound.is_some_and(|bound| (least..=limit).contains(&bound)),
+        "{bound:?} {} {}: {}",
         case.dialect.name(),
         case.op.name,
         String::from_utf8_lossy(&after)
