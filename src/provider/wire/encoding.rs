@@ -1,7 +1,8 @@
 //! Compressed bodies, decoded on a copy for the meter. The bytes that pass stay as they are.
 //!
 //! It gives up at [`Decoder::MAX_BYTES`] of output, unless it is [`Decoder::of_any_length`], or where
-//! the output is more than [`Decoder::MAX_RATIO`] times the input: that is a bomb, not an answer.
+//! the output is more than [`Decoder::MAX_RATIO`] times the body: that is a bomb, not an answer, also
+//! where it blows up in two codings.
 
 mod brotli;
 mod inflate;
@@ -44,12 +45,13 @@ pub enum GaveUp {
 pub struct Decoder {
     /// The last coding that was applied comes first.
     layers: Vec<Layer>,
+    /// Bytes of the body that came, whatever its layers made of them.
+    read: u64,
     failed: Option<GaveUp>,
 }
 
 struct Layer {
     coding: Coding,
-    read: u64,
     written: u64,
     /// The most that may be written.
     most: u64,
@@ -64,7 +66,7 @@ enum Coding {
 impl Decoder {
     /// The most bytes that are decoded of a body of which much is kept.
     pub const MAX_BYTES: u64 = 64 << 20;
-    /// The most that is decoded for each byte of input.
+    /// The most that is decoded for each byte of the body, by all its codings together.
     pub const MAX_RATIO: u64 = 200;
     /// Below so many decoded bytes the ratio does not matter.
     const RATIO_FROM: u64 = 1 << 20;
@@ -100,8 +102,11 @@ impl Decoder {
                 }
             }
         }
-        let failed = None;
-        Ok((!layers.is_empty()).then_some(Self { layers, failed }))
+        Ok((!layers.is_empty()).then_some(Self {
+            layers,
+            read: 0,
+            failed: None,
+        }))
     }
 
     /// The same without [`Self::MAX_BYTES`]: for who keeps nothing of what was decoded.
@@ -121,7 +126,9 @@ impl Decoder {
         if let Some(reason) = self.failed {
             return Err(reason);
         }
-        let fed = feed(&mut self.layers, chunk, sink);
+        self.read = self.read.saturating_add(count(chunk));
+        let allowed = self.read.saturating_mul(Self::MAX_RATIO);
+        let fed = feed(&mut self.layers, chunk, allowed, sink);
         self.failed = fed.err();
         fed
     }
@@ -139,29 +146,36 @@ impl Decoder {
     }
 }
 
-/// Decodes through all the layers.
-fn feed(layers: &mut [Layer], chunk: &[u8], sink: &mut dyn FnMut(&[u8])) -> Result<(), GaveUp> {
+/// Decodes through all the layers, none of which may write more than `allowed` bytes in all.
+fn feed(
+    layers: &mut [Layer],
+    chunk: &[u8],
+    allowed: u64,
+    sink: &mut dyn FnMut(&[u8]),
+) -> Result<(), GaveUp> {
     let Some((outer, inner)) = layers.split_first_mut() else {
         sink(chunk);
         return Ok(());
     };
-    outer.feed(chunk, &mut |piece| feed(inner, piece, sink))
+    outer.feed(chunk, allowed, &mut |piece| {
+        feed(inner, piece, allowed, sink)
+    })
+}
+
+fn count(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 impl Layer {
     const fn new(coding: Coding) -> Self {
         Self {
             coding,
-            read: 0,
             written: 0,
             most: Decoder::MAX_BYTES,
         }
     }
 
-    fn feed(&mut self, chunk: &[u8], sink: Sink<'_>) -> Result<(), GaveUp> {
-        let count = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.read = self.read.saturating_add(count(chunk));
-        let allowed = self.read.saturating_mul(Decoder::MAX_RATIO);
+    fn feed(&mut self, chunk: &[u8], allowed: u64, sink: Sink<'_>) -> Result<(), GaveUp> {
         let (written, most) = (&mut self.written, self.most);
         let mut checked = |piece: &[u8]| {
             if piece.is_empty() {

@@ -195,6 +195,21 @@ fn a_bomb_is_given_up_early_and_stays_given_up() {
 }
 
 #[test]
+fn a_bomb_of_two_codings_is_one_though_neither_is() {
+    // Some 100 times smaller, again and again, which is small itself.
+    let noise = (0..500_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]);
+    let mut part: Vec<u8> = noise.collect();
+    part.resize(64 << 10, 0);
+    let packed = gzip(&part).repeat(100);
+    let (plain, ended) = decode("gzip", &packed, 4096);
+    assert_eq!((plain.len(), ended), (100 * part.len(), Ok(())));
+    let twice = zstd(&packed);
+    let (plain, ended) = decode("gzip, zstd", &twice, 4096);
+    assert_eq!(ended, Err(GaveUp::Bomb));
+    assert!(plain.len() <= 1 << 20, "{} of {}", plain.len(), twice.len());
+}
+
+#[test]
 fn only_what_is_read_in_pieces_may_be_of_any_length() {
     // Nearly as long in its coding: no bomb.
     let noise: Vec<u8> = (0_u64..1 << 16)

@@ -46,9 +46,8 @@ fn decode(encoding: &'static str, bytes: &[u8], size: u8) -> (Vec<u8>, Result<()
         }
     }
     let most = u64::try_from(bytes.len()).unwrap_or(u64::MAX) * Decoder::MAX_RATIO;
-    // Each layer may blow up below a megabyte.
     assert!(
-        plain.len() as u64 <= most.max(1 << 20) * 2,
+        plain.len() as u64 <= most.max(1 << 20),
         "{} of {}",
         plain.len(),
         bytes.len()
