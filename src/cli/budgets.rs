@@ -2,10 +2,11 @@
 
 use std::io::{Write as _, stdout};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::{
     Failure, Settings,
+    format::Format,
     owner::{self, segment},
     terminal,
 };
@@ -72,12 +73,6 @@ struct Of {
     who: Option<String>,
     #[command(flatten)]
     settings: Settings,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 impl Command {

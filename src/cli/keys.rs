@@ -6,10 +6,10 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Failure, Settings, terminal};
+use super::{Failure, Settings, format::Format, terminal};
 use crate::{
     analysis::table::{Column, table},
     base::{
@@ -80,12 +80,6 @@ struct Revoke {
     whose: String,
     #[command(flatten)]
     kept: Kept,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 fn pair(text: &str) -> Result<(&str, &str), String> {

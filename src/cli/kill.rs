@@ -3,11 +3,12 @@
 
 use std::io::{Write as _, stdout};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::{
     Failure, Settings,
+    format::Format,
     owner::{self, segment},
     terminal,
 };
@@ -77,12 +78,6 @@ struct Lift {
     by: By,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 impl Command {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.other {
@@ -137,20 +132,16 @@ impl List {
         let running: Option<Vec<KillRow>> = running
             .map(|answer| serde_json::from_slice(&answer).map_err(Failure::failed))
             .transpose()?;
-        let rows = if self.all {
-            let mut rows = KillRow::all(&archive.orders()?);
-            let is_old = |row: &KillRow| rows.iter().any(|known| known.id == row.id);
-            let new = running.unwrap_or_default().into_iter();
-            let new: Vec<_> = new.filter(|row| !is_old(row)).collect();
-            rows.extend(new);
-            rows
-        } else if let Some(rows) = running {
+        let mut rows = if let Some(rows) = running {
             rows
         } else {
             let mut rows = KillRow::all(&archive.kills()?);
             rows.retain(|row| row.holds(now));
             rows
         };
+        if self.all {
+            rows = together(KillRow::all(&archive.orders()?), rows);
+        }
         let mut out = anstream::stdout().lock();
         if self.format == Format::Json {
             let json = serde_json::to_string_pretty(&rows).map_err(Failure::failed)?;
@@ -175,6 +166,15 @@ impl List {
     }
 }
 
+/// What was ordered, and what stands, though its order is no longer there or not yet; the oldest
+/// first.
+fn together(mut ordered: Vec<KillRow>, mut standing: Vec<KillRow>) -> Vec<KillRow> {
+    standing.retain(|row| ordered.iter().all(|known| known.id != row.id));
+    ordered.append(&mut standing);
+    ordered.sort_by_key(|row| row.at);
+    ordered
+}
+
 fn line(row: &KillRow, now: Timestamp) -> Vec<String> {
     let shown = |at: Timestamp| at.to_jiff().strftime("%F %T").to_string();
     let until = match (row.lifted_at, row.until) {
@@ -184,7 +184,7 @@ fn line(row: &KillRow, now: Timestamp) -> Vec<String> {
         },
         (None, Some(until)) if until <= now => format!("over {}", shown(until)),
         (None, Some(until)) => shown(until),
-        (None, None) => "lifted".to_owned(),
+        (None, None) => "until lifted".to_owned(),
     };
     vec![
         clean(&row.id),
@@ -205,6 +205,11 @@ fn selector(words: &[String]) -> Result<Map<String, Value>, Failure> {
                 "`{word}` does not say which calls: expected NAME=PATTERN, like agent=support-*"
             ))
         })?;
+        if ["tags", "tags."].contains(&name) {
+            return Err(Failure::wrong(format!(
+                "`{word}` does not say which calls: tags need a name: tags.team=red"
+            )));
+        }
         let place = match name.split_once('.') {
             Some(("tags", tag)) => {
                 let tags = all.entry("tags").or_insert_with(|| json!({}));
@@ -238,5 +243,55 @@ mod tests {
             "agent=a* agent=b tags.a.b=c=d tags.team=red"
         );
         assert!(selector(&["agent".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn tags_without_a_name_are_an_error_wherever_they_stand() {
+        for words in [
+            &["tags=blue"][..],
+            &["tags.=blue"],
+            &["tags.team=red", "tags=blue"],
+            &["tags=blue", "tags.team=red"],
+        ] {
+            let words: Vec<String> = words.iter().copied().map(str::to_owned).collect();
+            let Err(Failure::Wrong(error)) = selector(&words) else {
+                panic!("{words:?} are taken");
+            };
+            assert!(error.contains("tags need a name: tags.team=red"), "{error}");
+        }
+    }
+
+    fn row(id: &str, at: u64) -> KillRow {
+        KillRow {
+            id: id.into(),
+            matches: Map::new(),
+            at: Timestamp::from_secs(at),
+            who: "ada".into(),
+            reason: "".into(),
+            until: None,
+            lifted_at: None,
+            lifted_by: None,
+        }
+    }
+
+    #[test]
+    fn a_kill_that_holds_without_an_end_is_not_said_to_be_lifted() {
+        let mut row = row("a", 1);
+        let now = Timestamp::from_secs(5);
+        let until = |row: &KillRow| line(row, now).swap_remove(4);
+        assert_eq!(until(&row), "until lifted");
+        row.lifted_at = Some(Timestamp::from_secs(2));
+        assert!(until(&row).starts_with("lifted 1970-01-01"));
+    }
+
+    #[test]
+    fn a_kill_that_stands_is_listed_though_its_order_is_gone() {
+        let lifted = KillRow {
+            lifted_at: Some(Timestamp::from_secs(4)),
+            ..row("b", 2)
+        };
+        let ordered = vec![lifted.clone(), row("c", 3)];
+        let all = together(ordered, vec![row("a", 1), row("c", 3), row("d", 4)]);
+        assert_eq!(all, [row("a", 1), lifted, row("c", 3), row("d", 4)]);
     }
 }

@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod exec;
 mod failure;
+mod format;
 mod keys;
 mod kill;
 mod ledger;

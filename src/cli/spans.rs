@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::tz::TimeZone;
 
-use super::{Failure, Settings, selection::Selection, terminal};
+use super::{Failure, Settings, format::Format, selection::Selection, terminal};
 use crate::{
     admin::Archive,
     analysis::tree,
@@ -49,12 +49,6 @@ pub(super) struct Command {
     /// Lines for people, or JSON, one span a line
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 impl Command {
