@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::{
     Action, Answer, Asked, Ended, Finding, Guard, Now, Outcome, Watch,
-    circuit::{Changed, Circuit, State, Told, Went},
+    circuit::{Changed, Circuit, PARTS, State, Told, Went},
     config::Breaker as Rule,
 };
 use crate::{
@@ -43,6 +43,8 @@ struct Circuits {
     /// At most [`MOST`]; further calls are not watched, and counted.
     by_values: HashMap<Arc<str>, Circuit>,
     unwatched: u64,
+    /// When room was last looked for: that takes long, and is not done for each call.
+    swept: Option<Duration>,
 }
 
 /// The most circuits of one breaker.
@@ -245,7 +247,9 @@ impl Circuits {
     /// The circuit of `values`; `None`: there is no room for another.
     fn open(&mut self, values: &Arc<str>, rule: &Rule, now: Duration) -> Option<&mut Circuit> {
         if !self.by_values.contains_key(values) {
-            if self.by_values.len() >= MOST {
+            let is_old = |at| now.saturating_sub(at) >= rule.window / PARTS;
+            if self.by_values.len() >= MOST && self.swept.is_none_or(is_old) {
+                self.swept = Some(now);
                 // What is closed and was not touched for a window knows of nothing any more.
                 self.by_values.retain(|_, circuit| {
                     circuit.state != State::Closed
@@ -334,4 +338,29 @@ impl Drop for Call {
 /// Whether the provider says that it cannot serve now. What it says of the request is not its fault.
 const fn is_wrong(status: u16) -> bool {
     status == 429 || status >= 500
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::{Clock as _, SystemClock};
+
+    #[test]
+    fn a_full_table_is_not_looked_through_for_each_call() {
+        let rule: Rule = serde_json::from_str(r#"{"name": "a", "errors": 0.5}"#).unwrap();
+        let (mut circuits, part) = (Circuits::default(), rule.window / PARTS);
+        let origin = SystemClock.mono();
+        let mut ask = |number: usize, after| {
+            let values = Arc::from(number.to_string());
+            circuits.ask(&values, &rule, origin + after).is_some()
+        };
+        assert!(ask(0, Duration::ZERO));
+        for number in 1..MOST {
+            assert!(ask(number, part));
+        }
+        let (one, two, late) = (MOST, MOST + 1, rule.window + part / 2);
+        assert!(ask(one, late), "the first knows of nothing any more");
+        assert!(!ask(two, late + part * 3 / 4), "it was just looked");
+        assert!(ask(two, late + part));
+    }
 }

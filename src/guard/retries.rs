@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What refused, as `x-tollgate-blocked-by` has it.
-const BY: &str = "breaker.retry-storm";
+pub const BY: &str = "breaker.retry-storm";
 
 /// The most storms that are watched for; further calls are not, and are counted.
 pub const MAX_STORMS: usize = 10_000;
@@ -51,6 +51,8 @@ struct Watched {
 struct Places {
     by_values: HashMap<Arc<str>, Place>,
     unwatched: u64,
+    /// When room was last looked for: that takes long, and is not done for each call.
+    swept: Option<Instant>,
 }
 
 /// The calls of one of them.
@@ -182,7 +184,9 @@ impl Places {
         now: Instant,
     ) -> Option<Told> {
         if !self.by_values.contains_key(values) {
-            if self.by_values.len() >= MAX_STORMS {
+            let is_old = |at| now.saturating_duration_since(at) >= rule.window / PARTS;
+            if self.by_values.len() >= MAX_STORMS && self.swept.is_none_or(is_old) {
+                self.swept = Some(now);
                 self.by_values.retain(|_, place| !place.is_over(rule, now));
             }
             if self.by_values.len() >= MAX_STORMS {
@@ -424,5 +428,23 @@ mod tests {
         }
         assert_eq!(ask(MAX_STORMS, now), (false, 1));
         assert_eq!(ask(MAX_STORMS, now + rule.window), (true, 1));
+    }
+
+    #[test]
+    fn a_full_table_is_not_looked_through_for_each_call() {
+        let (rule, mut places, start) = (rule(), Places::default(), SystemClock.mono());
+        let part = rule.window / PARTS;
+        let mut ask = |number: usize, after| {
+            let values = Arc::from(number.to_string());
+            places.ask(&values, &rule, false, start + after).is_some()
+        };
+        assert!(ask(0, Duration::ZERO));
+        for number in 1..MAX_STORMS {
+            assert!(ask(number, part / 2));
+        }
+        let (one, two) = (MAX_STORMS, MAX_STORMS + 1);
+        assert!(ask(one, rule.window), "the first is over");
+        assert!(!ask(two, rule.window + part / 2), "it was just looked");
+        assert!(ask(two, rule.window + part));
     }
 }
