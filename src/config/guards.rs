@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Config, problem::Problem};
-use crate::{base::money::Usd, guard::RetryStorm};
+use crate::{
+    base::{money::Usd, units::show_duration},
+    guard::{LONGEST_WAIT, RETRY_STORM, RetryStorm},
+};
 
 /// What is wrong with the guards.
 pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
@@ -40,15 +43,7 @@ pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
         }
     }
     problems.extend(config.guards.retry_storm.iter().flat_map(storm));
-    let mut names = BTreeSet::new();
-    for (index, rule) in config.guards.loops.iter().enumerate() {
-        let name = rule.name.as_str();
-        if !names.insert(name) {
-            let problem = format!("another loop is named `{name}` too");
-            let path = format!("guards.loops[{index}].name");
-            problems.push(Problem::error(path, problem).help("give this one another"));
-        }
-    }
+    problems.extend(loops(config));
     let mut names = BTreeSet::new();
     for (index, breaker) in config.guards.breakers.iter().enumerate() {
         let path = |key: &str| format!("guards.breakers[{index}]{key}");
@@ -56,6 +51,12 @@ pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
             let name = breaker.name.as_str();
             let problem = format!("another breaker is named `{name}` too");
             problems.push(Problem::error(path(".name"), problem).help("give this one another"));
+        }
+        if RETRY_STORM.strip_prefix("breaker.") == Some(breaker.name.as_str()) {
+            problems.push(
+                Problem::error(path(".name"), "`guards.retry_storm` has this name")
+                    .help("give this one another"),
+            );
         }
         if breaker.errors.is_none() && breaker.slow.is_none() {
             problems.push(
@@ -72,6 +73,27 @@ pub(super) fn check_guards(config: &Config) -> Vec<Problem> {
             if is_zero {
                 problems.push(Problem::error(path(key), "too small to mean anything"));
             }
+        }
+    }
+    problems
+}
+
+fn loops(config: &Config) -> Vec<Problem> {
+    let (mut problems, mut names) = (Vec::new(), BTreeSet::new());
+    for (index, rule) in config.guards.loops.iter().enumerate() {
+        let path = |key: &str| format!("guards.loops[{index}].{key}");
+        let name = rule.name.as_str();
+        if !names.insert(name) {
+            let problem = format!("another loop is named `{name}` too");
+            problems.push(Problem::error(path("name"), problem).help("give this one another"));
+        }
+        if rule.slow_by > LONGEST_WAIT {
+            let longest = show_duration(LONGEST_WAIT);
+            let problem = format!("no call is kept waiting longer than {longest}");
+            problems.push(
+                Problem::error(path("slow_by"), problem)
+                    .help("lower it, or stop the loop with the rung `refuse`"),
+            );
         }
     }
     problems
@@ -123,9 +145,10 @@ mod tests {
     fn guards_that_cannot_be_meant_are_errors_at_their_places() {
         let guards = r#"{"models": {"rules": [{"match": {"agent": "a"}}, {"deny": "b"}]},
             "retry_storm": {"minimum": 0, "longest_pause": "1s"},
-            "loops": [{"name": "a"}, {"name": "a"}],
+            "loops": [{"name": "a", "slow_by": "1m"}, {"name": "a", "slow_by": "61s"}],
             "breakers": [{"name": "a", "errors": 0.5}, {"name": "a", "minimum": 0},
-                {"name": "b", "errors": 1, "half_open": 0, "window": "1ms", "open": "0s"}]}"#;
+                {"name": "b", "errors": 1, "half_open": 0, "window": "1ms", "open": "0s"},
+                {"name": "retry-storm", "errors": 1}]}"#;
         let config = Config {
             guards: serde_json::from_str(guards).unwrap(),
             ..Config::default()
@@ -139,12 +162,14 @@ mod tests {
                 "guards.retry_storm.minimum",
                 "guards.retry_storm.longest_pause",
                 "guards.loops[1].name",
+                "guards.loops[1].slow_by",
                 "guards.breakers[1].name",
                 "guards.breakers[1]",
                 "guards.breakers[1].minimum",
                 "guards.breakers[2].half_open",
                 "guards.breakers[2].window",
                 "guards.breakers[2].open",
+                "guards.breakers[3].name",
             ]
         );
     }

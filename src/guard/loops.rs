@@ -15,7 +15,7 @@ use crate::{
         refusal::{Reason, Refusal},
         steps::Step,
     },
-    policy::{Matcher, Patterns},
+    policy::{Matcher, globs},
 };
 
 /// The longest series of calls in turn that is noticed.
@@ -42,7 +42,7 @@ impl Loops {
         let rule = |config: &Loop| Rule {
             by: format!("loop.{}", config.name.as_str()),
             matcher: Matcher::new(&config.matches),
-            except: globs(config.except.as_ref()),
+            except: config.except.as_ref().map(globs).unwrap_or_default(),
             config: config.clone(),
         };
         Self {
@@ -63,11 +63,6 @@ impl Loops {
     }
 }
 
-fn globs(patterns: Option<&Patterns>) -> Vec<Glob> {
-    let patterns = patterns.into_iter().flat_map(|patterns| &patterns.0);
-    patterns.map(|text| Glob::new(text)).collect()
-}
-
 impl Guard for Loops {
     fn ask(&self, call: &Asked<'_>, now: Now, answer: &mut Answer) {
         for rule in &self.rules {
@@ -81,12 +76,8 @@ impl Guard for Loops {
                 .filter(|step| rule.looks_at(step))
                 .collect();
             if let Some(found) = circle(&steps) {
-                rule.climb(
-                    found.ladder(&rule.config),
-                    found.rounds,
-                    &found.words(),
-                    answer,
-                );
+                let ladder = found.ladder(&rule.config);
+                rule.climb(ladder, found.rounds, || found.words(), answer);
             }
             let alike = call.again.alike.filter(|_| call.spends != Spends::Nothing);
             if let Some(alike) = alike
@@ -100,11 +91,13 @@ impl Guard for Loops {
                 } else {
                     self.repeats.known(what, within, now.mono)
                 };
-                let words = format!(
-                    "the same request was sent {count} times within {}",
-                    show_duration(within)
-                );
-                rule.climb(ladder, count, &words, answer);
+                let words = || {
+                    format!(
+                        "the same request was sent {count} times within {}",
+                        show_duration(within)
+                    )
+                };
+                rule.climb(ladder, count, words, answer);
             }
             if answer.is_refusal() {
                 return;
@@ -119,8 +112,15 @@ impl Rule {
         !tool.is_some_and(|tool| self.except.iter().any(|glob| glob.matches(tool)))
     }
 
-    /// Does what the highest rung says that `count` has reached.
-    fn climb(&self, ladder: &Ladder, count: u32, words: &str, answer: &mut Answer) {
+    /// Does what the highest rung says that `count` has reached; most calls reach none, and need no
+    /// words.
+    fn climb(
+        &self,
+        ladder: &Ladder,
+        count: u32,
+        words: impl FnOnce() -> String,
+        answer: &mut Answer,
+    ) {
         let reached = |rung: Option<super::Times>| rung.is_some_and(|times| count >= times.0);
         let action = if reached(ladder.refuse) {
             let message = format!(
@@ -128,6 +128,7 @@ impl Rule {
                  help. Use the result that you have, change the arguments, try something else, or \
                  say what is missing; a conversation that goes on differently is let through.",
                 self.by.replacen("loop.", "loops ", 1),
+                words = words(),
             );
             return answer.refuse(Refusal::new(Reason::Denied, self.by.clone(), message));
         } else if reached(ladder.slow) {
@@ -139,7 +140,7 @@ impl Rule {
         } else {
             return;
         };
-        answer.say(&self.by, words, action);
+        answer.say(&self.by, words(), action);
     }
 }
 

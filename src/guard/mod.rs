@@ -33,7 +33,10 @@ pub use config::{
 };
 pub use kill::{BY as KILL, InvalidSelector, Kill, Kills, Selector, TooManyKills, in_words};
 pub use repeats::MAX_REPEATS;
-pub use retries::MAX_STORMS;
+pub use retries::{BY as RETRY_STORM, MAX_STORMS};
+
+/// The longest that guards keep a call waiting, whatever they say.
+pub const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What looks at calls before they go ahead.
 pub trait Guard: fmt::Debug + Send + Sync {
@@ -141,8 +144,6 @@ pub struct Ended {
     pub outcome: Outcome,
     /// From when it was sent to the first byte of the answer's body, or to the end if none came.
     pub waited: Duration,
-    /// Whether bytes of the answer's body came.
-    pub began: bool,
 }
 
 /// What became of a call.

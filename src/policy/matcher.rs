@@ -93,7 +93,8 @@ pub(super) const UNKNOWN: &str = "unknown";
 /// The values of a rule's counter for all that have none of their own, since there are too many.
 pub(super) const OVERFLOW: &str = "overflow";
 
-fn globs(patterns: &Patterns) -> Vec<Glob> {
+/// The patterns, ready to be matched.
+pub fn globs(patterns: &Patterns) -> Vec<Glob> {
     patterns.0.iter().map(|text| Glob::new(text)).collect()
 }
 

@@ -67,7 +67,7 @@ pub use journal::{
     Lines, Order, Ordered, Position, Recalling,
 };
 pub use listing::{Budget, Reach};
-pub use matcher::{Matcher, values_of};
+pub use matcher::{Matcher, globs, values_of};
 pub use purse::Purse;
 pub use queue::Place;
 pub use refused::{Refused, Wait};

@@ -11,12 +11,9 @@ use crate::{
         refusal::{Reason, Refusal},
         span::{Event, GUARDS, Value},
     },
-    guard::{Action, Asked, Ended, Finding, Now, Outcome, Watch},
+    guard::{Action, Asked, Ended, Finding, LONGEST_WAIT, Now, Outcome, Watch},
     policy::Subject,
 };
-
-/// The longest that guards keep a call waiting, whatever they say.
-const LONGEST: Duration = Duration::from_mins(1);
 
 /// What guards have said of a call, and what they left with it to be told how it ends.
 #[derive(Default)]
@@ -41,7 +38,7 @@ pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
         note(exchange, &finding);
         match finding.action {
             Action::Tag | Action::Alert => {},
-            Action::Slow(longer) => wait = wait.max(longer.min(LONGEST)),
+            Action::Slow(longer) => wait = wait.max(longer.min(LONGEST_WAIT)),
             Action::Refuse(refusal) => return Err(*refusal),
         }
     }
@@ -158,6 +155,5 @@ fn ended(exchange: &Exchange, end: End, facts: &ResponseFacts) -> Ended {
     Ended {
         outcome,
         waited: since_sent,
-        began: exchange.first_chunk.is_some(),
     }
 }
