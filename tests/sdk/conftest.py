@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 import sidecar
+from nodes import Node
 from sidecar import HERE, Mock, Tollgate
 
 _numbers = itertools.count(1)
@@ -22,6 +23,12 @@ def tollgate(tmp_path_factory, mock):
     with Tollgate(directory, mock, HERE / "tollgate.yaml") as running:
         yield running
         assert running.end() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory):
+    with Node(tmp_path_factory.mktemp("node")) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +52,8 @@ class Calls:
     """One test's calls: told apart from all others by their session at Tollgate, and by `x-test` at
     the mock."""
 
-    def __init__(self, tollgate, mock):
-        self.tollgate, self.mock = tollgate, mock
+    def __init__(self, tollgate, mock, node=None):
+        self.tollgate, self.mock, self.node = tollgate, mock, node
         self.session = f"test-{next(_numbers)}"
 
     def headers(self, agent="tester", **settings):
@@ -55,13 +62,13 @@ class Calls:
         asked = {f"x-mock-{name.replace('_', '-')}": str(value) for name, value in settings.items()}
         return labels | {"x-test": self.session} | asked
 
-    def by_hand(self, agent, **settings):
+    def by_hand(self, agent, headers=None):
         """Status and headers of a chat call that no SDK makes."""
         messages = [{"role": "user", "content": "Hi"}]
         status, answered, _ = sidecar.request(
             f"{self.tollgate.url}/v1/chat/completions",
             {"model": "gpt-4o", "max_tokens": 10, "messages": messages},
-            self.headers(agent, **settings),
+            headers or self.headers(agent),
         )
         return status, answered
 

@@ -66,11 +66,11 @@ def request(url, body=None, headers=None, method=None):
 class Process:
     """A program that runs until the `with` block ends. What it prints goes to `log`."""
 
-    def __init__(self, arguments, log, environment=None):
+    def __init__(self, arguments, log, environment=None, program=PROGRAM):
         self.log = pathlib.Path(log)
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [PROGRAM, *arguments],
+                [program, *arguments],
                 env=ENVIRONMENT | (environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

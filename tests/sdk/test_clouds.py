@@ -1,48 +1,17 @@
 """The clouds through their own clients: Gemini and Claude on Vertex AI, OpenAI's models on Azure."""
 
-import anthropic
 import openai
 import pytest
 from google import genai
-from google.genai import errors, types
-from google.oauth2.credentials import Credentials
+from google.genai import types
 
+from sdks import anthropic_vertex_client as claude, azure_client as azure, vertex_client as vertex
 from sidecar import part
 
 GEMINI = "gemini-2.5-flash"
 CLAUDE = "claude-haiku-4-5"
 QUESTION = "Say something."
 MESSAGES = [{"role": "user", "content": QUESTION}]
-
-
-def vertex(calls, headers):
-    options = types.HttpOptions(base_url=calls.tollgate.url, headers=headers)
-    return genai.Client(
-        vertexai=True,
-        project="p",
-        location="us-central1",
-        credentials=Credentials(token="ya29.test"),
-        http_options=options,
-    )
-
-
-def claude(calls, headers):
-    return anthropic.AnthropicVertex(
-        project_id="p",
-        region="us-east5",
-        access_token="ya29.test",
-        base_url=f"{calls.tollgate.url}/v1",
-        default_headers=headers,
-    )
-
-
-def azure(calls, headers):
-    return openai.AzureOpenAI(
-        azure_endpoint=calls.tollgate.url,
-        api_key="azure-test",
-        api_version="2024-10-21",
-        default_headers=headers,
-    )
 
 
 def metered(calls, provider, model, cost, stream=None):
@@ -162,35 +131,3 @@ def test_azure_s_newer_paths_need_its_name(calls):
     )
     assert client.chat.completions.create(model="my-gpt", messages=MESSAGES).choices
     metered(calls, "azure", "my-gpt", "0.004500000")
-
-
-def gemini(calls, headers):
-    with vertex(calls, headers) as client:
-        return client.models.generate_content(model=GEMINI, contents=QUESTION)
-
-
-REFUSED = {
-    "vertex": (
-        errors.ClientError,
-        gemini,
-    ),
-    "claude": (
-        anthropic.RateLimitError,
-        lambda calls, headers: claude(calls, headers).messages.create(
-            model=CLAUDE, max_tokens=500, messages=MESSAGES
-        ),
-    ),
-    "azure": (
-        openai.RateLimitError,
-        lambda calls, headers: azure(calls, headers).chat.completions.create(
-            model="my-gpt", messages=MESSAGES
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize(("error", "call"), REFUSED.values(), ids=REFUSED)
-def test_an_exhausted_budget_is_the_usual_exception_of_each_client(calls, error, call):
-    with pytest.raises(error, match="nothing"):
-        call(calls, calls.headers("broke"))
-    assert calls.received() == []

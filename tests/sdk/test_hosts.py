@@ -1,12 +1,10 @@
-"""Mistral's, Cohere's, Groq's and Ollama's own clients, with their retries as they come."""
+"""Mistral's, Cohere's, Groq's and Ollama's own clients."""
 
 import json
 
 import cohere
-import cohere.errors
 import groq
 import mistralai.client
-import mistralai.client.errors
 import ollama
 import pytest
 
@@ -30,8 +28,7 @@ WEATHER_V1 = {
 
 
 class Mistral:
-    name, model, status = "mistral", "mistral-large-latest", 429
-    error = mistralai.client.errors.SDKError
+    name, model = "mistral", "mistral-large-latest"
 
     def __init__(self, calls, headers):
         url = f"{calls.tollgate.url}/mistral"
@@ -56,14 +53,9 @@ class Mistral:
                 called += [call.function for call in choice.delta.tool_calls or []]
         return text, joined((call.name, call.arguments) for call in called)
 
-    @staticmethod
-    def answered(error):
-        return error.status_code, error.headers, error.body
-
 
 class Cohere:
-    name, model, status = "cohere", "command-a-03-2025", 403
-    error = cohere.errors.ForbiddenError
+    name, model = "cohere", "command-a-03-2025"
 
     def __init__(self, calls, headers):
         url = f"{calls.tollgate.url}/cohere"
@@ -90,10 +82,6 @@ class Cohere:
             elif event.type == "tool-call-delta":
                 called.append((None, event.delta.message.tool_calls.function.arguments))
         return text, joined(called)
-
-    @staticmethod
-    def answered(error):
-        return error.status_code, error.headers, json.dumps(error.body)
 
 
 class CohereV1(Cohere):
@@ -127,8 +115,7 @@ class CohereV1(Cohere):
 
 
 class Groq:
-    name, model, status = "groq", "llama-3.3-70b-versatile", 429
-    error = groq.RateLimitError
+    name, model = "groq", "llama-3.3-70b-versatile"
 
     def __init__(self, calls, headers):
         url = f"{calls.tollgate.url}/groq"
@@ -151,14 +138,9 @@ class Groq:
             called += [call.function for call in choice.delta.tool_calls or []]
         return text, joined((call.name, call.arguments) for call in called)
 
-    @staticmethod
-    def answered(error):
-        return error.status_code, error.response.headers, error.response.text
-
 
 class Ollama:
-    name, model, status = "ollama", "llama3.2", 429
-    error = ollama.ResponseError
+    name, model = "ollama", "llama3.2"
 
     def __init__(self, calls, headers):
         self.client = ollama.Client(host=f"{calls.tollgate.url}/ollama", headers=headers)
@@ -177,10 +159,6 @@ class Ollama:
             calls = [call.function for call in message.tool_calls or []]
             called += [(call.name, json.dumps(dict(call.arguments))) for call in calls]
         return text, called
-
-    @staticmethod
-    def answered(error):
-        return error.status_code, None, error.error
 
 
 def joined(parts):
@@ -225,39 +203,6 @@ def test_a_tool_is_called(calls, host, form):
     assert (text or "", name, json.loads(arguments)) == ("", "weather", {"city": "mock"})
     [called] = calls.span()["attributes"]["tollgate.tool_calls"]
     assert called["name"] == "weather"
-
-
-@hosts
-@forms
-def test_an_exhausted_budget_costs_one_attempt_and_the_usual_exception(calls, host, form):
-    with pytest.raises(host.error) as raised:
-        getattr(host(calls, calls.headers("broke")), form)()
-    status, headers, body = host.answered(raised.value)
-    assert status == host.status and "nothing" in body
-    assert headers is None or headers["x-tollgate-blocked-by"] == "budget.nothing"
-    span = calls.span()
-    assert span["status"] == "blocked"
-    assert span["attributes"]["http.response.status_code"] == host.status
-    assert len(calls.received()) == 1, "the provider saw the marker only"
-
-
-@pytest.mark.parametrize("host", [Cohere, CohereV1, Groq], ids=lambda host: host.__name__)
-def test_a_rate_limit_that_clears_is_waited_for(calls, host):
-    allowed, _ = calls.until_refused("hurried")
-    text, _ = host(calls, calls.headers("hurried")).plain()
-    assert text
-    refused, done = calls.spans(allowed + 3)[-2:]
-    assert (refused["status"], done["status"]) == ("blocked", "ok")
-
-
-@pytest.mark.parametrize("host", [Mistral, Ollama], ids=lambda host: host.__name__)
-def test_an_sdk_that_does_not_retry_says_that_the_rate_is_limited(calls, host):
-    calls.until_refused("hurried")
-    with pytest.raises(host.error) as raised:
-        host(calls, calls.headers("hurried")).plain()
-    status, headers, body = host.answered(raised.value)
-    assert status == 429 and "unhurried" in body
-    assert headers is None or headers["x-tollgate-blocked-by"] == "rate.unhurried"
 
 
 def test_texts_are_embedded_and_ranked_by_cohere(calls):
