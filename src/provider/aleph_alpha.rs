@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::json;
 
 use super::{
-    dialect::{Dialect, Event},
+    dialect::{Dialect, Event, other_than_post},
     splice::Splice,
     state::StreamState,
     wire::{
@@ -65,12 +65,7 @@ impl Dialect for AlephAlpha {
 
     fn operation(&self, method: &Method, path: &str) -> &'static Operation {
         if *method != Method::POST {
-            let reads = method.is_safe() || *method == Method::DELETE;
-            return if reads {
-                &Operation::READ
-            } else {
-                &Operation::OTHER
-            };
+            return other_than_post(method);
         }
         let mut segments = path.trim_end_matches('/').rsplit('/');
         let last = segments.next().unwrap_or_default();

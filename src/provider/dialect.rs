@@ -20,6 +20,15 @@ use crate::{
     },
 };
 
+/// What a request is that is no POST, of a dialect in which only those make a model work.
+pub(super) fn other_than_post(method: &Method) -> &'static Operation {
+    if method.is_safe() || *method == Method::DELETE {
+        &Operation::READ
+    } else {
+        &Operation::OTHER
+    }
+}
+
 /// A wire format. Pure: bytes in, facts out. Whatever it cannot read leaves the facts as they are.
 pub trait Dialect: Send + Sync {
     /// Its name in the configuration.

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    dialect::{Cut, CutStyle, Dialect, Event},
+    dialect::{Cut, CutStyle, Dialect, Event, other_than_post},
     splice::Splice,
     state::StreamState,
     wire::{
@@ -64,12 +64,7 @@ impl Dialect for Watsonx {
 
     fn operation(&self, method: &Method, path: &str) -> &'static Operation {
         if *method != Method::POST {
-            let reads = method.is_safe() || *method == Method::DELETE;
-            return if reads {
-                &Operation::READ
-            } else {
-                &Operation::OTHER
-            };
+            return other_than_post(method);
         }
         let mut segments = path.trim_end_matches('/').rsplit('/');
         let last = segments.next().unwrap_or_default();

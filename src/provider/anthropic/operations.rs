@@ -7,7 +7,7 @@ use crate::{
         facts::{Operation, Spends},
         outcome::Kind,
     },
-    provider::vertex,
+    provider::{dialect::other_than_post, vertex},
 };
 
 /// Messages.
@@ -47,12 +47,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         return &RESULTS;
     }
     if *method != Method::POST {
-        let reads = method.is_safe() || *method == Method::DELETE;
-        return if reads {
-            &Operation::READ
-        } else {
-            &Operation::OTHER
-        };
+        return other_than_post(method);
     }
     if let Some(raw) = vertex::raw(path).filter(|raw| raw.publisher == "anthropic") {
         let counts = *raw.model == *"count-tokens";

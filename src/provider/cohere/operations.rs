@@ -2,9 +2,12 @@
 
 use http::Method;
 
-use crate::call::{
-    facts::{Operation, Spends},
-    outcome::Kind,
+use crate::{
+    call::{
+        facts::{Operation, Spends},
+        outcome::Kind,
+    },
+    provider::dialect::other_than_post,
 };
 
 /// An answer, as version 2 gives it: a stream is server-sent events.
@@ -49,12 +52,7 @@ const TOKENIZE: Operation = Operation {
 /// What a request to `path` is.
 pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
     if *method != Method::POST {
-        let reads = method.is_safe() || *method == Method::DELETE;
-        return if reads {
-            &Operation::READ
-        } else {
-            &Operation::OTHER
-        };
+        return other_than_post(method);
     }
     let mut segments = path.trim_end_matches('/').rsplit('/');
     let last = segments.next().unwrap_or_default();

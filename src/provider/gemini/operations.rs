@@ -7,7 +7,7 @@ use crate::{
         facts::{Operation, Spends},
         outcome::Kind,
     },
-    provider::wire::percent,
+    provider::{dialect::other_than_post, wire::percent},
 };
 
 /// An answer in one piece.
@@ -81,12 +81,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         };
     }
     if *method != Method::POST {
-        let reads = method.is_safe() || *method == Method::DELETE;
-        return if reads {
-            &Operation::READ
-        } else {
-            &Operation::OTHER
-        };
+        return other_than_post(method);
     }
     match split(path) {
         Some((_, "generateContent")) => &GENERATE,
