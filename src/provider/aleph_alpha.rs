@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     dialect::{Dialect, Event, other_than_post},
+    limit::Limit,
     splice::Splice,
     state::StreamState,
     wire::{
@@ -83,6 +84,7 @@ impl Dialect for AlephAlpha {
         body: &[u8],
         facts: &mut RequestFacts,
     ) -> Result<(), Unreadable> {
+        let mut bound = Limit::default();
         let read = Json::document(body).measure(|key, value| {
             if key == b"prompt" && value.is_array() {
                 value.items(|item| prompt(item, &mut facts.input));
@@ -92,7 +94,7 @@ impl Dialect for AlephAlpha {
             facts.input.text_bytes += value.text();
             match key {
                 b"model" => facts.model = value.name(),
-                b"maximum_tokens" => facts.output_limit = value.u64(),
+                b"maximum_tokens" => bound.add(value.u64()),
                 b"n" | b"best_of" => {
                     let count = u32::try_from(value.u64().unwrap_or(0)).unwrap_or(u32::MAX);
                     facts.choices = facts.choices.max(count);
@@ -103,6 +105,7 @@ impl Dialect for AlephAlpha {
                 _ => {},
             }
         });
+        facts.output_limit = bound.tokens();
         if op.gen_ai.is_some() { read } else { Ok(()) }
     }
 
@@ -244,6 +247,20 @@ mod tests {
             .collect();
         assert_eq!(reasons, ["maximum_tokens", "end_of_text"]);
         assert_eq!(facts.usage, Usage::text(9, 4));
+    }
+
+    #[test]
+    fn of_a_limit_that_is_set_twice_the_looser_holds() {
+        for (body, expected) in [
+            (r#"{"maximum_tokens":9,"maximum_tokens":5}"#, Some(9)),
+            (r#"{"maximum_tokens":null,"maximum_tokens":5}"#, None),
+        ] {
+            let mut facts = RequestFacts::default();
+            AlephAlpha
+                .read_request(&COMPLETE, "", body.as_bytes(), &mut facts)
+                .unwrap();
+            assert_eq!(facts.output_limit, expected, "{body}");
+        }
     }
 
     #[test]

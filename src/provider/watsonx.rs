@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     dialect::{Cut, CutStyle, Dialect, Event, other_than_post},
+    limit::Limit,
     splice::Splice,
     state::StreamState,
     wire::{
@@ -86,17 +87,20 @@ impl Dialect for Watsonx {
         facts: &mut RequestFacts,
     ) -> Result<(), Unreadable> {
         facts.stream = *op == STREAM;
+        let mut bound = Limit::default();
         let read = Json::document(body).measure(|key, value| {
             if key == b"parameters" {
+                let mut within = Limit::default();
                 value.object(|key, value| {
                     let value = value.take();
                     match key {
-                        b"max_new_tokens" => facts.output_limit = value.u64(),
+                        b"max_new_tokens" => within.add(value.u64()),
                         b"temperature" => facts.temperature = value.f64(),
                         b"top_p" => facts.top_p = value.f64(),
                         _ => {},
                     }
                 });
+                bound.add(within.tokens());
                 return;
             }
             let value = value.take();
@@ -105,9 +109,11 @@ impl Dialect for Watsonx {
                 facts.model = value.name();
             }
         });
-        if *op == EMBEDDINGS {
-            facts.output_limit = Some(0);
-        }
+        facts.output_limit = if *op == EMBEDDINGS {
+            Some(0)
+        } else {
+            bound.tokens()
+        };
         if op.gen_ai.is_some() { read } else { Ok(()) }
     }
 
@@ -255,6 +261,31 @@ mod tests {
         );
         assert_eq!(name("/ml/v1/text/embeddings"), "embeddings");
         assert_eq!(name("/ml/v1/text/chat"), "http");
+    }
+
+    #[test]
+    fn of_a_limit_that_is_set_twice_the_looser_holds() {
+        for (body, expected) in [
+            (r#"{"parameters":{"max_new_tokens":9}}"#, Some(9)),
+            (
+                r#"{"parameters":{"max_new_tokens":9,"max_new_tokens":5}}"#,
+                Some(9),
+            ),
+            (
+                r#"{"parameters":{"max_new_tokens":null,"max_new_tokens":5}}"#,
+                None,
+            ),
+            (
+                r#"{"parameters":{},"parameters":{"max_new_tokens":5}}"#,
+                None,
+            ),
+        ] {
+            let mut facts = RequestFacts::default();
+            Watsonx
+                .read_request(&GENERATION, "", body.as_bytes(), &mut facts)
+                .unwrap();
+            assert_eq!(facts.output_limit, expected, "{body}");
+        }
     }
 
     #[test]

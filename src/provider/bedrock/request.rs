@@ -10,6 +10,7 @@ use crate::{
         anthropic::Anthropic,
         body_labels::BodyLabels,
         dialect::Dialect,
+        limit::Limit,
         openai::OpenAi,
         splice::Splice,
         wire::{
@@ -158,16 +159,21 @@ fn read_invoke(path: &str, body: &[u8], facts: &mut RequestFacts) -> Result<(), 
 }
 
 fn read_plain(document: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
-    document.measure(|key, value| match key {
+    let mut bound = Limit::default();
+    let read = document.measure(|key, value| match key {
         b"inputImage" => facts.input.images = facts.input.images.saturating_add(1),
         b"images" if value.is_array() => {
             value.items(|_| facts.input.images = facts.input.images.saturating_add(1));
         },
         b"textGenerationConfig" => {
-            let config = value.take();
-            limit(config.get("maxTokenCount"), facts);
-            facts.temperature = config.get("temperature").and_then(Json::f64);
-            facts.top_p = config.get("topP").and_then(Json::f64);
+            let mut within = Limit::default();
+            value.object(|key, value| match key {
+                b"maxTokenCount" => within.add(value.take().u64()),
+                b"temperature" => facts.temperature = value.take().f64(),
+                b"topP" => facts.top_p = value.take().f64(),
+                _ => {},
+            });
+            bound.add(within.tokens());
         },
         b"num_generations" | b"numResults" | b"n" => {
             let choices = value.take().u64().unwrap_or(0);
@@ -175,18 +181,17 @@ fn read_plain(document: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unread
         },
         b"temperature" => facts.temperature = value.take().f64(),
         b"top_p" | b"p" | b"topP" => facts.top_p = value.take().f64(),
-        _ if LIMITS.iter().any(|name| name.as_bytes() == key) => limit(Some(value.take()), facts),
+        // Of several names the looser holds, too: which of them counts is up to the model.
+        _ if LIMITS.iter().any(|name| name.as_bytes() == key) => bound.add(value.take().u64()),
         _ => facts.input.text_bytes += value.take().text(),
-    })
-}
-
-/// Of several limits the highest holds: which of them counts is up to the model.
-fn limit(value: Option<Json<'_>>, facts: &mut RequestFacts) {
-    facts.output_limit = facts.output_limit.max(value.and_then(Json::u64));
+    });
+    facts.output_limit = bound.tokens();
+    read
 }
 
 fn read_converse(document: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
+    let mut bound = Limit::default();
     document.measure(|key, value| match key {
         b"messages" if value.is_array() => {
             value.items(|message| {
@@ -202,12 +207,14 @@ fn read_converse(document: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unr
             value.items(|part| block(part, &mut facts.input));
         },
         b"inferenceConfig" => {
+            let mut within = Limit::default();
             value.object(|key, value| match key {
-                b"maxTokens" | b"max_new_tokens" => limit(Some(value.take()), facts),
+                b"maxTokens" | b"max_new_tokens" => within.add(value.take().u64()),
                 b"temperature" => facts.temperature = value.take().f64(),
                 b"topP" | b"top_p" => facts.top_p = value.take().f64(),
                 _ => {},
             });
+            bound.add(within.tokens());
         },
         b"toolConfig" => {
             let config = value.object(|key, value| {
@@ -223,6 +230,7 @@ fn read_converse(document: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unr
         b"guardrailConfig" | b"performanceConfig" | b"schemaVersion" => {},
         _ => facts.input.text_bytes += value.take().text(),
     })?;
+    facts.output_limit = bound.tokens();
     labels.give(facts);
     Ok(())
 }
@@ -332,6 +340,41 @@ mod tests {
         } = facts.input;
         assert_eq!((images, media_bytes, linked, writes_cache), (2, 6, 1, true));
         assert!((20..120).contains(&text_bytes.bytes), "{text_bytes:?}");
+    }
+
+    #[test]
+    fn of_a_limit_that_is_set_twice_the_looser_holds() {
+        let limit = |op, body| facts(op, body).output_limit;
+        for (body, expected) in [
+            (
+                r#"{"inferenceConfig":{"maxTokens":9},"inferenceConfig":{"maxTokens":5}}"#,
+                Some(9),
+            ),
+            (
+                r#"{"inferenceConfig":{"maxTokens":9,"maxTokens":null}}"#,
+                None,
+            ),
+            (
+                r#"{"inferenceConfig":{"maxTokens":9},"inferenceConfig":{}}"#,
+                None,
+            ),
+        ] {
+            assert_eq!(limit(&CONVERSE, body), expected, "{body}");
+        }
+        for (body, expected) in [
+            (
+                r#"{"textGenerationConfig":{"maxTokenCount":9},"textGenerationConfig":{}}"#,
+                None,
+            ),
+            (
+                r#"{"textGenerationConfig":{"maxTokenCount":9,"maxTokenCount":5}}"#,
+                Some(9),
+            ),
+            (r#"{"prompt":"","max_gen_len":9,"max_gen_len":"x"}"#, None),
+            (r#"{"prompt":"","max_gen_len":9,"maxTokens":5}"#, Some(9)),
+        ] {
+            assert_eq!(limit(&INVOKE, body), expected, "{body}");
+        }
     }
 
     #[test]

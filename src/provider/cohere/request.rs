@@ -9,6 +9,7 @@ use crate::{
     },
     provider::{
         body_labels::{BodyLabels, Rank},
+        limit::Limit,
         openai::input,
         wire::json::{Ahead, Json, Unreadable},
     },
@@ -41,6 +42,7 @@ pub(super) fn read(
 
 fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let mut labels = BodyLabels::default();
+    let mut bound = Limit::default();
     body.measure(|key, value| {
         let value = match key {
             b"messages" | b"inputs" if value.is_array() => {
@@ -59,7 +61,7 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
         match key {
             b"model" => facts.model = value.name(),
             b"stream" => facts.stream = value.is_true(),
-            b"max_tokens" if operations::writes(op) => facts.output_limit = value.u64(),
+            b"max_tokens" if operations::writes(op) => bound.add(value.u64()),
             b"num_generations" => {
                 facts.choices = u32::try_from(value.u64().unwrap_or(0)).unwrap_or(u32::MAX);
             },
@@ -73,6 +75,7 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
             _ => {},
         }
     })?;
+    facts.output_limit = bound.tokens();
     labels.give(facts);
     Ok(())
 }
@@ -163,6 +166,10 @@ mod tests {
         assert_eq!(limit(&operations::EMBED, r#"{"max_tokens":5}"#), Some(0));
         assert_eq!(limit(&operations::RERANK, r#"{"query":"q"}"#), Some(0));
         assert_eq!(limit(&operations::GENERATE, r#"{"prompt":"q"}"#), None);
+        let twice = r#"{"max_tokens":9,"max_tokens":5}"#;
+        assert_eq!(limit(&operations::CHAT, twice), Some(9));
+        let loose = r#"{"max_tokens":null,"max_tokens":5}"#;
+        assert_eq!(limit(&operations::CHAT, loose), None);
         let several = facts(&operations::GENERATE, r#"{"num_generations":3}"#);
         assert_eq!(several.choices(), 3);
     }

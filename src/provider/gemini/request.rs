@@ -46,7 +46,7 @@ pub(super) fn read_body(body: Json<'_>, facts: &mut RequestFacts) -> Result<(), 
     let mut labels = BodyLabels::default();
     let mut bound = Limit::default();
     body.measure(|key, value| match &*spelled(key) {
-        "generationConfig" => limits(value, &mut bound, facts),
+        "generationConfig" => bound.add(limits(value, facts)),
         "serviceTier" => facts.service_tier = value.take().name(),
         "labels" => drop(labels.add_metadata(value)),
         "cachedContent" => facts.input.stored |= value.take().name().is_some(),
@@ -88,7 +88,9 @@ pub(super) fn spelled(name: &[u8]) -> Cow<'_, str> {
     Cow::Owned(first)
 }
 
-fn limits(config: Ahead<'_, '_>, bound: &mut Limit, facts: &mut RequestFacts) {
+/// Reads a configuration. Returns the most tokens that it lets the model make.
+fn limits(config: Ahead<'_, '_>, facts: &mut RequestFacts) -> Option<u64> {
+    let mut bound = Limit::default();
     config.object(|key, value| {
         let value = value.take();
         match &*spelled(key) {
@@ -103,6 +105,7 @@ fn limits(config: Ahead<'_, '_>, bound: &mut Limit, facts: &mut RequestFacts) {
             _ => facts.input.text_bytes += value.text(),
         }
     });
+    bound.tokens()
 }
 
 /// Adds the names of a tool's functions; for those that the provider runs, what it is.
@@ -247,6 +250,27 @@ mod tests {
             (size.images, size.media_bytes, size.linked, size.stored),
             (1, 6, 1, true)
         );
+    }
+
+    #[test]
+    fn of_a_limit_that_is_set_twice_the_looser_holds() {
+        for (body, expected) in [
+            (
+                r#"{"generationConfig":{"maxOutputTokens":9},"generation_config":{"maxOutputTokens":5}}"#,
+                Some(9),
+            ),
+            (
+                r#"{"generationConfig":{"maxOutputTokens":9,"max_output_tokens":null}}"#,
+                None,
+            ),
+            (
+                r#"{"generationConfig":{"maxOutputTokens":9},"generationConfig":{"topP":1}}"#,
+                None,
+            ),
+        ] {
+            let read = facts(&operations::GENERATE, body);
+            assert_eq!(read.output_limit, expected, "{body}");
+        }
     }
 
     #[test]

@@ -6,7 +6,10 @@ use crate::{
         facts::{InputSize, Operation, RequestFacts},
         text::Text,
     },
-    provider::wire::json::{Ahead, Json, Unreadable},
+    provider::{
+        limit::Limit,
+        wire::json::{Ahead, Json, Unreadable},
+    },
 };
 
 /// The most tools that are named.
@@ -21,15 +24,13 @@ pub(super) fn read(
     let writes = operations::writes(op);
     // A text is streamed unless the request says that it shall not be.
     facts.stream = writes;
-    if op.gen_ai.is_some() && !writes {
-        facts.output_limit = Some(0);
-    }
+    let mut bound = Limit::default();
     let read = Json::document(body).measure(|key, value| match key {
         b"messages" if value.is_array() => {
             value.items(|item| message(item, &mut facts.input));
         },
         b"images" if value.is_array() => images(value, &mut facts.input),
-        b"options" => options(value, writes, facts),
+        b"options" => bound.add(options(value, writes, facts)),
         b"tools" if value.is_array() => {
             let tools = tools(value, &mut facts.tools);
             facts.input.text_bytes += tools.text();
@@ -44,6 +45,11 @@ pub(super) fn read(
             }
         },
     });
+    facts.output_limit = if op.gen_ai.is_some() && !writes {
+        Some(0)
+    } else {
+        bound.tokens()
+    };
     // What need not be JSON is not missed where nothing depends on it.
     if op.gen_ai.is_some() { read } else { Ok(()) }
 }
@@ -67,19 +73,20 @@ fn images(list: Ahead<'_, '_>, size: &mut InputSize) {
     list.items(|_| size.images = size.images.saturating_add(1));
 }
 
-/// A limit of zero, or below, is none.
-fn options(options: Ahead<'_, '_>, writes: bool, facts: &mut RequestFacts) {
+/// Reads options. Returns the most tokens that they let the model make: a limit of zero, or below,
+/// is none.
+fn options(options: Ahead<'_, '_>, writes: bool, facts: &mut RequestFacts) -> Option<u64> {
+    let mut bound = Limit::default();
     options.object(|key, value| {
         let value = value.take();
         match key {
-            b"num_predict" if writes => {
-                facts.output_limit = value.u64().filter(|most| *most > 0);
-            },
+            b"num_predict" if writes => bound.add(value.u64().filter(|most| *most > 0)),
             b"temperature" => facts.temperature = value.f64(),
             b"top_p" => facts.top_p = value.f64(),
             _ => {},
         }
     });
+    bound.tokens()
 }
 
 fn tools<'a>(tools: Ahead<'_, 'a>, names: &mut Vec<Box<str>>) -> Json<'a> {
@@ -134,6 +141,10 @@ mod tests {
         assert_eq!(facts(&operations::GENERATE, endless).output_limit, None);
         let zero = r#"{"options":{"num_predict":0}}"#;
         assert_eq!(facts(&operations::GENERATE, zero).output_limit, None);
+        let twice = r#"{"options":{"num_predict":9},"options":{"num_predict":5}}"#;
+        assert_eq!(facts(&operations::GENERATE, twice).output_limit, Some(9));
+        let loose = r#"{"options":{"num_predict":-1,"num_predict":5}}"#;
+        assert_eq!(facts(&operations::GENERATE, loose).output_limit, None);
         let embedding = facts(&operations::EMBED, endless);
         assert_eq!((embedding.output_limit, embedding.stream), (Some(0), false));
     }
