@@ -110,9 +110,11 @@ pub(super) fn stored_id(path: &str) -> Option<&str> {
     (!id.is_empty()).then_some(id)
 }
 
-/// The model in a path.
+/// The model in a path. What is done with a batch or a file names none.
 pub(super) fn model(path: &str) -> Option<Box<str>> {
-    let (model, _) = split(path).filter(|_| stored_id(path).is_none())?;
+    let parent = path.trim_end_matches('/').rsplit('/').nth(1);
+    let is_stored = matches!(parent, Some("batches" | "files"));
+    let (model, _) = split(path).filter(|_| !is_stored)?;
     percent::name(model)
 }
 
@@ -141,13 +143,10 @@ mod tests {
             (Method::GET, "/v1beta/files/f1", "http", None),
             (Method::GET, "/v1beta/batches", "http", None),
             (Method::POST, "/v1beta/batches/b1:cancel", "http", None),
+            (Method::POST, "/v1beta/batches/b1:cancel/", "http", None),
         ] {
             assert_eq!(of(&method, path).name, name, "{path}");
-            assert_eq!(
-                (stored_id(path), model(path).is_some()),
-                (id, id.is_none() && path.contains(':')),
-                "{path}"
-            );
+            assert_eq!((stored_id(path), model(path)), (id, None), "{path}");
             assert_ne!(of(&method, path).spends, Spends::Unknown, "{path}");
         }
     }
