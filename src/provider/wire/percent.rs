@@ -15,6 +15,11 @@ pub fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }
+    String::from_utf8(bytes(text)).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+/// All valid codes resolved: what they stand for need not be text.
+fn bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, behind @ ..] = rest {
@@ -26,7 +31,14 @@ pub fn decoded(text: &str) -> Cow<'_, str> {
             behind
         };
     }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned)
+    bytes
+}
+
+/// The names in a path, with everything resolved that some server resolves but `.` and `..`. One
+/// code that is no text must not hide the others.
+fn names(resolved: &str) -> impl Iterator<Item = &str> {
+    let segments = resolved.split(['/', '\\']);
+    segments.map(|segment| segment.split(';').next().unwrap_or_default())
 }
 
 /// A path as a server sees it that resolves all there is to resolve: percent codes (of slashes, too),
@@ -40,9 +52,9 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
         return Cow::Borrowed(path);
     }
     let mut plain: Vec<&str> = Vec::new();
-    let whole = decoded(path);
-    for segment in whole.split(['/', '\\']) {
-        let name = segment.split(';').next().unwrap_or_default();
+    let whole = bytes(path);
+    let whole = String::from_utf8_lossy(&whole);
+    for name in names(&whole) {
         match name {
             ".." => drop(plain.pop()),
             name if odd(name) => {},
@@ -56,20 +68,18 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
 pub fn leads_out(path: &str) -> bool {
     let mut depth = 0_usize;
     (path.contains("..") || path.contains('%'))
-        && decoded(path)
-            .split(['/', '\\'])
-            .any(|segment| match segment {
-                ".." if depth == 0 => true,
-                ".." => {
-                    depth -= 1;
-                    false
-                },
-                "" | "." => false,
-                _ => {
-                    depth += 1;
-                    false
-                },
-            })
+        && names(&String::from_utf8_lossy(&bytes(path))).any(|name| match name {
+            ".." if depth == 0 => true,
+            ".." => {
+                depth -= 1;
+                false
+            },
+            "" | "." => false,
+            _ => {
+                depth += 1;
+                false
+            },
+        })
 }
 
 /// The byte that two hexadecimal digits stand for.
@@ -114,6 +124,10 @@ mod tests {
             ("/v1\\chat%5Ccompletions", "/v1/chat/completions"),
             ("/../../x", "/x"),
             ("/model/a%2Fb/converse", "/model/a/b/converse"),
+            // One code that is no text turns nothing off.
+            ("/v1/chat/completions/%ff/%2e%2e", "/v1/chat/completions"),
+            ("/%ff/%2e%2e/%63", "/c"),
+            ("/a/..;/b", "/b"),
         ] {
             assert_eq!(plain_path(path), plain, "{path}");
         }
@@ -128,9 +142,15 @@ mod tests {
             ("/v1%2f..%2F..", true),
             ("/v1\\..\\..", true),
             ("/v1/./../..", true),
+            ("/%ff/%2e%2e/%2e%2e/anthropic/v1/messages", true),
+            ("/..;/..;/x", true),
+            ("/v1/..;a=b/%2e%2e%3b/x", true),
+            ("/v1/;/../..", true),
             ("/v1/../x", false),
             ("/v1/a..b/...", false),
             ("/v1/a%2Fb/..", false),
+            ("/v1/%ff/..;/..", false),
+            ("/v1/a;..", false),
         ] {
             assert_eq!(leads_out(path), leads, "{path}");
         }
