@@ -165,7 +165,8 @@ fn in_small_letters(method: &Method, written: &str, path: &str) -> &'static Oper
 
 /// Whether the path says that the answer is a stream.
 pub(super) fn is_stream(path: &str) -> bool {
-    path.trim_end_matches('/').ends_with("/chat_stream")
+    let last = path.trim_end_matches('/').rsplit('/').next();
+    last.is_some_and(|name| name.eq_ignore_ascii_case("chat_stream"))
 }
 
 /// Whether a conversation is made.
@@ -195,7 +196,7 @@ pub(super) fn stored_id<'a>(op: &Operation, path: &'a str) -> Option<&'a str> {
         _ => return None,
     };
     let mut segments = path.trim_end_matches('/').split('/');
-    segments.find(|segment| *segment == parent)?;
+    segments.find(|segment| segment.eq_ignore_ascii_case(parent))?;
     segments.next().filter(|id| !id.is_empty())
 }
 
@@ -314,10 +315,16 @@ mod tests {
             (&CANCEL, "/v1/responses/resp_1/cancel", Some("resp_1")),
             (&RUN, "/v1/threads/t/runs/run_1", Some("run_1")),
             (&FILE_CONTENT, "/v1/files/file-1/content", Some("file-1")),
+            (
+                &FILE_CONTENT,
+                "/openai/Files/File-1/content",
+                Some("File-1"),
+            ),
             (&RESPONSES, "/v1/responses", None),
         ] {
             assert_eq!(stored_id(op, path), id, "{path}");
         }
+        assert!(is_stream("/ml/v1/Text/Chat_Stream/") && !is_stream("/ml/v1/text/chat"));
         assert_eq!(
             deployment("/openai/deployments/my-gpt/embeddings").as_deref(),
             Some("my-gpt")
