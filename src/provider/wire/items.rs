@@ -1,8 +1,6 @@
 //! Takes the items of a list out of a JSON document while it passes, so that the document need not
 //! be held.
 
-use std::mem;
-
 /// The document so far.
 #[derive(Debug)]
 pub struct Items {
@@ -95,10 +93,13 @@ impl Items {
     }
 
     fn keep(&mut self, byte: u8) {
-        let Some(item) = &mut self.item else { return };
+        let Some(item) = self.item.as_mut().filter(|_| !self.skips) else {
+            return;
+        };
         if item.len() < self.most {
             item.push(byte);
-        } else if !mem::replace(&mut self.skips, true) {
+        } else {
+            self.skips = true;
             self.too_large += 1;
             *item = Vec::new();
         }
@@ -183,6 +184,9 @@ mod tests {
         let document = format!(r#"{{"answers":[{{"a":"{}"}},{{"b":1}}]}}"#, "x".repeat(100));
         let found = items(&document, 7, 50);
         assert_eq!(found, (vec![r#"{"b":1}"#.to_owned()], 1));
+        let mut items = Items::new("answers", 50);
+        items.take(&document.as_bytes()[..100], |_| {});
+        assert_eq!(items.item.map(|kept| kept.capacity()), Some(0));
     }
 
     proptest! {
