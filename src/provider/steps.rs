@@ -15,12 +15,21 @@ use crate::call::steps::{Step, Steps};
 /// Reads the steps of the conversation in a request's body. What is broken ends them.
 pub fn steps(body: &[u8]) -> Steps {
     let mut steps = Steps::default();
+    // Cohere's first version has the message that comes last, or results instead, beside the history.
+    let (mut last, mut has_results) = (None, false);
     let _broken = Json::document(body).object(|key, value| match key {
+        b"message" => last = Some(value.take()),
+        b"tool_results" => {
+            value.items(|_| has_results = true);
+        },
         b"messages" | b"input" | b"inputs" | b"contents" | b"chat_history" => {
             list(value, &mut steps);
         },
         _ => {},
     });
+    if let Some(last) = last.filter(|last| !has_results && last.name().is_some()) {
+        steps.push(said(hash(last)));
+    }
     steps
 }
 
@@ -108,7 +117,7 @@ fn message(message: Ahead<'_, '_>, steps: &mut Steps) {
     let mut found = Found::default();
     message.object(|key, value| match key {
         b"role" => role = Some(value.take()),
-        b"content" | b"parts" => {
+        b"content" | b"parts" | b"message" => {
             let content = content.insert(value.items(|part| has_tools |= block(part, steps)));
             found.result = Some(*content);
         },
@@ -202,7 +211,7 @@ mod tests {
                 |_| json!({"function": {"name": "say", "arguments": {"a": "x", "b": 1}}}),
                 json!({"role": "assistant", "content": "well"}),
             ),
-            json!({"message": "Go", "chat_history": [{"role": "USER", "message": "Go"},
+            json!({"message": "", "tool_results": [{"outputs": []}], "chat_history": [{"role": "USER", "message": "Go"},
                 {"role": "CHATBOT", "tool_calls": [{"name": "say", "parameters": {"a": "x", "b": 1}}]},
                 {"role": "CHATBOT", "tool_calls": [{"name": "say", "parameters": {"a": "x", "b": 1}}]}]}),
             json!({"messages": [asked,
@@ -255,8 +264,7 @@ mod tests {
             let answered = text.contains("done");
             assert_eq!(results, [None, answered.then_some(done)], "{text}");
             let said = steps.iter().filter(|step| step.tool.is_none()).count();
-            let is_in_list = !text.contains("chat_history");
-            assert_eq!(said, usize::from(is_in_list), "{text}");
+            assert_eq!(said, 1, "{text}");
         }
     }
 
@@ -283,6 +291,21 @@ mod tests {
                 ("local_shell", false)
             ]
         );
+    }
+
+    #[test]
+    fn what_the_user_says_beside_a_history_comes_after_it() {
+        let with = |results: Value| {
+            json!({"message": "Go", "tool_results": results, "chat_history": [
+                {"role": "CHATBOT", "tool_calls": [{"name": "say", "parameters": {}}]}]})
+        };
+        let tools = |body: Value| -> Vec<bool> {
+            let steps = steps(body.to_string().as_bytes());
+            steps.iter().map(|step| step.tool.is_some()).collect()
+        };
+        assert_eq!(tools(with(json!([]))), [true, false]);
+        // With results it is what was asked before.
+        assert_eq!(tools(with(json!([{"outputs": []}]))), [true]);
     }
 
     #[test]
