@@ -4,6 +4,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::id::hex_text;
+
 /// A question that a call answers about itself. Budgets count per label, reports group by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -197,17 +199,8 @@ pub fn shortened(value: &str) -> Cow<'_, str> {
         return Cow::Borrowed(value);
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
-    let hex = digest
-        .as_ref()
-        .iter()
-        .take(16)
-        .fold(String::from("sha256:"), |mut text, byte| {
-            use std::fmt::Write as _;
-            // Writing to a String cannot fail.
-            let _ok = write!(text, "{byte:02x}");
-            text
-        });
-    Cow::Owned(hex)
+    let first = digest.as_ref().get(..16).unwrap_or_default();
+    Cow::Owned(format!("sha256:{}", hex_text(first)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use ring::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::base::secret::{Secret, same};
+use crate::base::{
+    id::hex_text,
+    secret::{Secret, same},
+};
 
 /// What every key begins with.
 const PREFIX: &str = "tg_";
@@ -110,7 +113,7 @@ impl Digest {
 /// 64 hexadecimal digits.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex_text(&self.0))
     }
 }
 

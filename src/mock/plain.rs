@@ -10,6 +10,7 @@ use super::{
     problem::Dialect,
     recorder::{End, Received},
 };
+use crate::base::id::hex_text;
 
 const OPENAI: &[&str] = &[
     "gpt-4o",
@@ -113,8 +114,7 @@ pub(super) fn record(count: u64, dropped: u64, requests: &[Received]) -> Json {
 /// Lower-case hexadecimal.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    let hex = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
-    hex.collect()
+    hex_text(digest.as_ref())
 }
 
 fn pairs(headers: &HeaderMap) -> Vec<Json> {
