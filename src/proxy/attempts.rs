@@ -24,7 +24,7 @@ use foldhash::quality::RandomState;
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
 
-use super::{exchange::Exchange, headers::CREDENTIALS};
+use super::{credential::secret, exchange::Exchange, headers::CREDENTIALS};
 use crate::{
     base::{clock::Instant, id::RequestId},
     call::{
@@ -62,6 +62,8 @@ struct Link {
     attempt: u32,
     /// The first attempt that was seen, if this is not it.
     first: Option<RequestId>,
+    /// What its body is known by, if it is known by that.
+    alike: Option<u64>,
 }
 
 /// The attempts that are known.
@@ -101,12 +103,14 @@ impl Attempts {
             attempt: signs.earlier.saturating_add(1),
             at: now,
         };
-        let by_body = || body.map(|body| self.alike(signs, body));
-        let Some(key) = signs.key.or_else(by_body) else {
+        let known_by_body = body.filter(|_| signs.key.is_none());
+        let alike = known_by_body.map(|body| self.alike(signs, body));
+        let Some(key) = signs.key.or(alike) else {
             return Link {
                 place: None,
                 attempt: new.attempt,
                 first: None,
+                alike,
             };
         };
         let claim = if signs.key.is_some() || signs.earlier > 0 {
@@ -121,6 +125,7 @@ impl Attempts {
             place: Some(place),
             attempt: begun.attempt,
             first: (begun.first != call).then_some(begun.first),
+            alike,
         }
     }
 
@@ -145,11 +150,9 @@ impl Attempts {
     }
 }
 
-/// The part of credentials that is the same in each attempt: of AWS's signature, who signed.
+/// The part of credentials that is the same in each attempt.
 fn lasting(value: &[u8]) -> &[u8] {
-    let is_signature = value.starts_with(b"AWS4-");
-    let signer = value.split(|byte| *byte == b',').next();
-    signer.filter(|_| is_signature).unwrap_or(value)
+    std::str::from_utf8(value).map_or(value, |text| secret(text).as_bytes())
 }
 
 /// How many attempts the client says that it made before this one.
@@ -174,7 +177,7 @@ impl Exchange {
         let wanted = body.filter(|body| !body.is_empty() && self.live.guards.want_conversations());
         self.again = Again {
             attempt: link.attempt,
-            alike: wanted.map(|body| attempts.alike(signs, body)),
+            alike: wanted.map(|body| link.alike.unwrap_or_else(|| attempts.alike(signs, body))),
         };
         if link.attempt > 1 {
             let number = Value::Int(link.attempt.into());
@@ -428,10 +431,14 @@ mod tests {
 
     #[test]
     fn a_signature_is_another_in_each_attempt_and_its_signer_the_same() {
-        let signed = b"AWS4-HMAC-SHA256 Credential=AK/1/eu/bedrock/aws4_request, Signature=1";
-        let by_whom = b"AWS4-HMAC-SHA256 Credential=AK/1/eu/bedrock/aws4_request";
-        assert_eq!(lasting(signed), by_whom);
-        assert_eq!(lasting(b"Bearer a,b"), b"Bearer a,b");
+        for signed in [
+            "AWS4-HMAC-SHA256 Credential=AK/20261125/eu/bedrock/aws4_request, Signature=1",
+            "AWS4-HMAC-SHA256 Credential=AK/20261126/eu/bedrock/aws4_request, Signature=2",
+        ] {
+            assert_eq!(lasting(signed.as_bytes()), b"AK", "{signed}");
+        }
+        assert_eq!(lasting(b"Bearer a,b"), b"a,b");
+        assert_eq!(lasting(b"\xff a"), b"\xff a");
     }
 
     proptest! {

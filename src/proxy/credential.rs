@@ -1,7 +1,7 @@
 //! What callers without a client key are told apart by: a hash of the credential that the provider is
 //! shown, never the credential. Where that is Tollgate's own, they are all one.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::borrow::Cow;
 
 use http::{
     HeaderMap, HeaderName,
@@ -16,6 +16,7 @@ use super::{
     route::Route,
 };
 use crate::{
+    base::id::hex_text,
     call::span::{KEY, Value},
     provider::wire::percent::decoded,
 };
@@ -55,12 +56,8 @@ fn name(route: &Route, headers: &HeaderMap) -> Option<Box<str>> {
     let first = provider.api_key_header.as_ref().unwrap_or(&usual);
     let shown = shown(headers, route.target.query(), [first, &usual])?;
     let digest = ring::digest::digest(&ring::digest::SHA256, shown.as_bytes());
-    let mut text = String::from("sha256:");
-    for byte in digest.as_ref().iter().take(LENGTH) {
-        // Writing to a String cannot fail.
-        let _ok = write!(text, "{byte:02x}");
-    }
-    Some(text.into_boxed_str())
+    let first = digest.as_ref().get(..LENGTH)?;
+    Some(format!("sha256:{}", hex_text(first)).into_boxed_str())
 }
 
 /// The credential that a provider with keys in these headers (its own, and its dialect's) looks at
@@ -98,9 +95,9 @@ fn in_protocols(headers: &HeaderMap) -> Option<&str> {
 
 /// What stays the same from one request to the next: without the scheme's name, and of a signature
 /// (AWS) the id of the key that it was made with.
-fn secret(value: &str) -> &str {
+pub(super) fn secret(value: &str) -> &str {
     let value = value.trim();
-    let (scheme, rest) = value.split_once(' ').unwrap_or(("", value));
+    let (scheme, rest) = value.split_once(char::is_whitespace).unwrap_or(("", value));
     if !scheme.starts_with("AWS4-") {
         return rest.trim();
     }
@@ -152,6 +149,7 @@ mod tests {
         for (own, header, value) in [
             (OPENAI, "authorization", "Bearer sk-1"),
             (OPENAI, "authorization", "bearer  sk-1 "),
+            (OPENAI, "authorization", "Bearer\tsk-1"),
             (OPENAI, "authorization", "sk-1"),
             (OPENAI, "sec-websocket-protocol", PROTOCOLS),
             (AZURE, "api-key", "sk-1"),
