@@ -9,7 +9,10 @@ use std::{
 };
 
 use serde_json::json;
-use tollgate::{call::labels::Label, policy::Engine};
+use tollgate::{
+    call::{labels::Label, workload::Workload},
+    policy::Engine,
+};
 
 use super::*;
 
@@ -24,7 +27,7 @@ fn admitted(engine: &Engine, user: impl Fn(usize) -> String + Sync) -> usize {
         for number in 0..THREADS {
             let (barrier, done, admitted, user) = (&barrier, &done, &admitted, &user);
             scope.spawn(move || {
-                let labels = labels(&[
+                let mut labels = labels(&[
                     (Label::User, &user(number)),
                     (Label::Agent, "a"),
                     (Label::Session, "s"),
@@ -32,8 +35,21 @@ fn admitted(engine: &Engine, user: impl Fn(usize) -> String + Sync) -> usize {
                     (Label::Environment, "e"),
                     (Label::Workflow, "w"),
                 ]);
+                labels.tag("team", "core", Source::Header);
+                let workload = Workload {
+                    pod: Some("agents-0".into()),
+                    namespace: Some("research".into()),
+                    service_account: Some("runner".into()),
+                };
+                let call = Subject {
+                    key: Some("ci"),
+                    route: "responses",
+                    workload: Some(&workload),
+                    ..subject(&labels)
+                };
                 barrier.wait();
-                let hold = ask(engine, &labels, "1", NOW);
+                let matched = engine.matched(&call, NOW).unwrap();
+                let hold = engine.admit(matched, amounts("1", 1_000), &call, NOW);
                 admitted.fetch_add(usize::from(hold.is_ok()), Relaxed);
                 done.wait();
                 hold.ok().map(|hold| hold.settle(charge("1", 1_000)));
@@ -55,7 +71,14 @@ fn sixty_four_clients_at_a_barrier_never_get_more_than_there_is_in_any_scope() {
         r#"["workflow"]"#,
         r#"["model"]"#,
         r#"["provider"]"#,
+        r#"["key"]"#,
+        r#"["route"]"#,
+        r#"["pod"]"#,
+        r#"["namespace"]"#,
+        r#"["service_account"]"#,
+        r#"["tags.team"]"#,
         r#"["user", "model"]"#,
+        r#"["key", "pod", "tags.team", "session"]"#,
     ];
     for window in ["minute", "day", "month", "total", "6h"] {
         for scope in scopes {
@@ -65,7 +88,7 @@ fn sixty_four_clients_at_a_barrier_never_get_more_than_there_is_in_any_scope() {
                 json!({"requests": 7}),
             ] {
                 let per: serde_json::Value = serde_json::from_str(scope).unwrap();
-                let engine = engine(json!({"max_wait": 0, "rules": [
+                let engine = engine(json!({"max_wait": 0, "missing": "deny", "rules": [
                     {"name": "k", "per": per, "window": window, "limit": limit}]}));
                 assert_eq!(admitted(&engine, |_| "u".to_owned()), 7, "{window} {scope}");
                 assert_eq!(admitted(&engine, |_| "u".to_owned()), 0, "{window} {scope}");
