@@ -6,6 +6,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 
 use super::{keyrings, keys, shelf::Shelf};
 use crate::{
+    base::stamp::may_pass,
     config::Config,
     guard::Guards,
     net::{
@@ -22,8 +23,22 @@ use crate::{
 
 /// What the configuration says cannot be done.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Impossible(pub(super) String);
+#[error("{why}")]
+pub struct Impossible {
+    why: String,
+    /// It may be possible later, though nothing is edited: a file could not be read just now.
+    pub(super) may_pass: bool,
+}
+
+impl Impossible {
+    /// As it is written.
+    pub(super) const fn new(why: String) -> Self {
+        Self {
+            why,
+            may_pass: false,
+        }
+    }
+}
 
 /// The proxy's snapshot. `before`: the one it replaces, whose rates go on. `fetched`: the price book
 /// from `pricing.url`, if it has come.
@@ -50,7 +65,7 @@ pub(super) fn live(
         purse,
         before,
     )
-    .map_err(|error| Impossible(error.to_string()))?;
+    .map_err(|error| Impossible::new(error.to_string()))?;
     Ok(Live::new(LiveParts {
         providers,
         pricing,
@@ -85,7 +100,7 @@ pub fn price_trouble(config: &Config) -> Option<String> {
 fn providers(config: &Config) -> Result<Providers, Impossible> {
     Providers::build(&config.providers).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Impossible(errors.join("\n"))
+        Impossible::new(errors.join("\n"))
     })
 }
 
@@ -116,9 +131,12 @@ fn book(config: &Config, fetched: Option<Arc<Book>>) -> Result<Arc<Book>, Imposs
         return Ok(fetched.unwrap_or_else(|| Arc::new(Book::built_in())));
     };
     let wrong = |error: &dyn std::fmt::Display| {
-        Impossible(format!("pricing.file: {}: {error}", path.display()))
+        Impossible::new(format!("pricing.file: {}: {error}", path.display()))
     };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Impossible {
+        may_pass: may_pass(&error),
+        ..wrong(&error)
+    })?;
     let book = Book::parse(&text).map_err(|error| wrong(&error))?;
     Ok(Arc::new(book))
 }

@@ -33,8 +33,9 @@ pub(super) fn open(
         let Some(sign) = &provider.sign else {
             continue;
         };
-        let wrong =
-            |problem: String| Impossible(format!("providers.{}.sign: {problem}", provider.name));
+        let wrong = |problem: String| {
+            Impossible::new(format!("providers.{}.sign: {problem}", provider.name))
+        };
         let source = source(sign, &environment).map_err(wrong)?;
         let mut known = before.iter().flat_map(|live| live.keyrings());
         let kept =

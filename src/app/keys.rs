@@ -31,7 +31,7 @@ pub(super) fn open(
         return Ok(Some(Arc::clone(same)));
     }
     let file = KeysFile::open(path);
-    let file = file.map_err(|error| Impossible(format!("identity.keys_file: {error}")))?;
+    let file = file.map_err(|error| Impossible::new(format!("identity.keys_file: {error}")))?;
     Ok(Some(Arc::new(file)))
 }
 

@@ -1,16 +1,13 @@
 //! The price book in force: read again when its file was edited, fetched again when that is due.
 //! What cannot be used is refused, said and counted, and the old book stays.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use super::{
-    App, build,
+    App,
+    build::{self, Impossible},
     fetch::fetch,
     shelf::{Fetched, Shelf},
 };
@@ -18,6 +15,7 @@ use crate::{
     base::{
         clock::{Instant, Timestamp},
         secret::Secret,
+        stamp::Stamp,
     },
     config::Config,
     pricing::Book,
@@ -37,8 +35,10 @@ pub(super) struct Prices {
 
 #[derive(Debug)]
 struct State {
-    /// When the file that was looked at last had been written.
-    written: Option<SystemTime>,
+    /// The file as it was when it was looked at last.
+    seen: Option<Stamp>,
+    /// It could not be read then, for a reason that may pass without a change of the file.
+    unread: bool,
     /// The last good book that was fetched.
     fetched: Option<Arc<Fetched>>,
     /// When the server last said that this is its book.
@@ -87,7 +87,8 @@ impl Prices {
         let fetched = url.zip(shelf.as_ref());
         let fetched = fetched.and_then(|(url, shelf)| shelf.book(url));
         let state = Mutex::new(State {
-            written: written(config),
+            seen: seen(config),
+            unread: false,
             fetched: fetched.map(Arc::new),
             confirmed: None,
             due: None,
@@ -121,12 +122,12 @@ impl Prices {
         self.state.lock().confirmed
     }
 
-    /// The book whose file was written then is in force, or the one that was fetched.
-    pub(super) fn read(&self, written: Option<SystemTime>, config: &Config) {
+    /// The book whose file was seen so is in force, or the one that was fetched.
+    pub(super) fn read(&self, seen: Option<Stamp>, config: &Config) {
         let url = config.pricing.url.as_ref();
         let none_is_here = url.is_none_or(|url| self.last(url).is_none());
         let mut state = self.state.lock();
-        state.written = written;
+        (state.seen, state.unread) = (seen, false);
         state.counts.used = state.counts.used.saturating_add(1);
         if none_is_here {
             (state.fetched, state.confirmed, state.due) = (None, None, None);
@@ -134,10 +135,17 @@ impl Prices {
         }
     }
 
-    /// Whether the file was written since this was asked last.
-    fn were_edited(&self, config: &Config) -> bool {
-        let now = written(config);
-        std::mem::replace(&mut self.state.lock().written, now) != now
+    /// Whether the file was changed since this was asked last, or could not be read then.
+    fn are_to_be_read(&self, config: &Config) -> bool {
+        let now = seen(config);
+        let mut state = self.state.lock();
+        let was_unread = std::mem::take(&mut state.unread);
+        std::mem::replace(&mut state.seen, now) != now || was_unread
+    }
+
+    /// The file is to be read at the next look too, though it stays as it is.
+    fn could_not_be_read(&self) {
+        self.state.lock().unread = true;
     }
 
     /// The last good book from `url`.
@@ -202,15 +210,23 @@ impl App {
     /// ones stay if they cannot be used. [`App::keep_house`] has it looked at every minute.
     pub fn refresh_prices(&self) {
         let prices = self.control.prices();
-        if !prices.were_edited(&self.config) {
+        if !prices.are_to_be_read(&self.config) {
             return;
         }
         match self.put_book_in_force(None) {
             Ok(()) => prices.used(None, self.clock.wall()),
-            Err(why) => {
-                let at = self.clock.wall();
-                let what = What::Refused;
-                prices.came_to_nothing(&Trouble { at, what, why });
+            Err(error) => {
+                if error.may_pass {
+                    prices.could_not_be_read();
+                }
+                let trouble = Trouble {
+                    at: self.clock.wall(),
+                    what: What::Refused,
+                    why: error.to_string(),
+                };
+                if prices.came_to_nothing(&trouble) {
+                    tracing::error!("{trouble}");
+                }
             },
         }
     }
@@ -267,7 +283,7 @@ impl App {
         let refused = |why| (What::Refused, why);
         let good = Fetched::read(&text, url, version).map_err(refused)?;
         self.put_book_in_force(Some(Arc::clone(&good.book)))
-            .map_err(refused)?;
+            .map_err(|error| refused(error.to_string()))?;
         let kept = prices.shelf.as_ref().map(|shelf| shelf.put(&text, &good));
         if let Some(Err(error)) = kept {
             tracing::warn!(%error, "The price book that was fetched cannot be kept for the next start");
@@ -277,13 +293,9 @@ impl App {
     }
 
     /// Of the book that was `fetched`, else the one that is configured.
-    fn put_book_in_force(&self, fetched: Option<Arc<Book>>) -> Result<(), String> {
+    fn put_book_in_force(&self, fetched: Option<Arc<Book>>) -> Result<(), Impossible> {
         let before = self.proxy.live();
-        let live = build::live(&self.config, &self.purse, Some(&before), fetched);
-        let live = live.map_err(|error| {
-            tracing::error!(%error, "A price book cannot be used; the one before stays");
-            error.to_string()
-        })?;
+        let live = build::live(&self.config, &self.purse, Some(&before), fetched)?;
         let book = live.pricing().book();
         tracing::info!(book, "Another price book is in force");
         self.proxy.reload(live);
@@ -307,9 +319,30 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// When the price file was last written, if there is one.
-pub(super) fn written(config: &Config) -> Option<SystemTime> {
-    let path = config.pricing.file.as_deref()?;
-    let found = std::fs::metadata(path).and_then(|file| file.modified());
-    found.ok()
+/// The price file as it is now, if one is configured.
+pub(super) fn seen(config: &Config) -> Option<Stamp> {
+    config.pricing.file.as_deref().map(Stamp::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_to_be_read_though_it_stays_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("prices.jsonl");
+        std::fs::write(&path, "").unwrap();
+        let mut config = Config::default();
+        config.pricing.file = Some(path);
+        let prices = Prices::new(&config, false);
+        assert!(!prices.are_to_be_read(&config));
+        prices.could_not_be_read();
+        let looks = [0; 2].map(|_| prices.are_to_be_read(&config));
+        assert_eq!(looks, [true, false]);
+        // An edit of the configuration has read it meanwhile.
+        prices.could_not_be_read();
+        prices.read(seen(&config), &config);
+        assert!(!prices.are_to_be_read(&config));
+    }
 }

@@ -41,7 +41,7 @@ impl App {
         }
         let before = self.proxy.live();
         // Before the file is read, so that no edit of it is missed.
-        let written = prices::written(&config);
+        let seen = prices::seen(&config);
         let fetched = self.control.prices().fetched(&config);
         let live = build::live(&config, &self.purse, Some(&before), fetched)?;
         for rule in live.engine().afresh(before.engine()) {
@@ -60,7 +60,7 @@ impl App {
         // A call that is signed again must find its credentials.
         keyrings::renew(&live, self.clock.wall(), &self.upstream).await;
         self.proxy.reload(live);
-        self.control.prices().read(written, &config);
+        self.control.prices().read(seen, &config);
         for key in self.config.needs_restart(&config) {
             tracing::warn!(key, "This change takes effect with the next start");
         }

@@ -1,7 +1,7 @@
 //! A price book that changes while calls go on.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write as _,
     path::Path,
     time::{Duration, SystemTime},
@@ -93,4 +93,41 @@ async fn an_edited_price_file_is_read_again_and_a_wrong_one_is_refused_in_its_ow
     sandbox.app.refresh_prices();
     assert_eq!(price(&sandbox).await, costs(5_000, "5"));
     assert!((count(&sandbox, "used") - 4.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn a_price_file_that_cannot_be_read_for_a_while_is_read_when_it_can() {
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("prices.jsonl");
+    write(&path, "1", 1);
+    let sandbox = Sandbox::new(&format!("pricing: {{file: {}}}", path.display()));
+    let costs = |nanos, version: &str| (nanos, format!("own {version}"));
+
+    // It is gone, and comes back as it was; a directory has its name, and is one no more.
+    let aside = files.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
+    sandbox.app.refresh_prices();
+    assert!(page(&sandbox).await.contains("No such file"));
+    assert_eq!(price(&sandbox).await, costs(1_000, "1"));
+    fs::rename(&aside, &path).unwrap();
+    sandbox.app.refresh_prices();
+    assert!(!page(&sandbox).await.contains("was refused"));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    sandbox.app.refresh_prices();
+    sandbox.app.refresh_prices();
+    let refused = "tollgate_price_books_total{event=\"refused\"}";
+    // What may pass without a change of the file is tried each time.
+    assert!((sandbox.metric(refused) - 3.0).abs() < f64::EPSILON);
+    fs::remove_dir(&path).unwrap();
+    write(&path, "3", 2);
+    sandbox.app.refresh_prices();
+    assert_eq!(price(&sandbox).await, costs(3_000, "2"));
+
+    // Another file takes its name that says it is as old: `cp -p` and image layers do so.
+    write(&aside, "4", 2);
+    fs::rename(&aside, &path).unwrap();
+    sandbox.app.refresh_prices();
+    assert_eq!(price(&sandbox).await, costs(4_000, "2"));
+    assert!(!page(&sandbox).await.contains("was refused"));
 }
