@@ -20,6 +20,7 @@ use crate::{
     call::refusal::{Reason, Refusal},
     identity::{ClientKey, Keys, KeysFile, Unfit, is_like_one},
     net::Cidr,
+    provider::wire::percent::decoded,
 };
 
 /// What refused, on spans and in answers.
@@ -30,6 +31,10 @@ const KEY: HeaderName = HeaderName::from_static("x-tollgate-key");
 
 /// The query parameter in which clients show Google their keys.
 pub(super) const GOOGLE_KEY: &str = "key";
+
+/// The query parameters in which clients show keys: Google's, what others call it, and that of
+/// Azure's sockets.
+const IN_QUERY: [&str; 3] = [GOOGLE_KEY, "api_key", "api-key"];
 
 /// What browsers, which can set no header, show OpenAI's sockets their keys by.
 pub(super) const INSECURE: &str = "openai-insecure-api-key.";
@@ -207,7 +212,7 @@ fn shown(head: &Parts) -> Option<Cow<'_, str>> {
     segment
         .and_then(identify::key_in_path)
         .or_else(|| in_headers(&head.headers))
-        .or_else(|| in_query(head.uri.query()).map(Cow::Borrowed))
+        .or_else(|| in_query(head.uri.query()))
 }
 
 /// The client key in a header where a provider's or a proxy's belongs.
@@ -255,11 +260,11 @@ fn in_credentials(value: &HeaderValue) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(key.to_owned()))
 }
 
-/// The client key in the query, where Google's belongs.
-pub(super) fn in_query(query: Option<&str>) -> Option<&str> {
-    let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-    let key = pairs.find(|(name, value)| *name == GOOGLE_KEY && is_like_one(value));
-    key.map(|(_, key)| key)
+/// The client key in the query, where a provider's belongs, however it is encoded.
+pub(super) fn in_query(query: Option<&str>) -> Option<Cow<'_, str>> {
+    let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    let mut shown = pairs.filter(|(name, _)| IN_QUERY.contains(&&*decoded(name)));
+    shown.find_map(|(_, value)| Some(decoded(value)).filter(|key| is_like_one(key)))
 }
 
 #[cfg(test)]
@@ -305,6 +310,15 @@ mod tests {
             "/~agent=a;key=tg%5F1;user=u/v1/models",
             "http://api.openai.com/~key=tg_1/v1/models",
             "/v1beta/models?alt=sse&key=tg_1",
+            "/v1beta/models?key=tg%5F1",
+            "/v1beta/models?key=%74%67%5f%31&alt=sse",
+            "/v1beta/models?k%65y=tg_1",
+            "/v1/models?key=AIza&api_key=tg_1",
+            "/v1/models?api%5Fkey=tg%5F1",
+            "/v1/realtime?api-key=tg_1",
+            "/%7Ekey=tg_1/v1/models",
+            "/%7eagent=a;k%65y=t%67_1/v1/models",
+            "/~key%3Dtg_1/v1/models",
         ] {
             assert_eq!(key_in(target, &[]).as_deref(), Some("tg_1"), "{target}");
         }

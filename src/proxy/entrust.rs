@@ -18,7 +18,7 @@ use super::{
 use crate::{
     call::refusal::{Reason, Refusal},
     identity::is_in,
-    provider::{Dialect, Provider},
+    provider::{Dialect, Provider, wire::percent::decoded},
 };
 
 /// Where Google takes keys besides the query.
@@ -137,8 +137,8 @@ fn without_protocol(value: &HeaderValue) -> Option<HeaderValue> {
 fn without_key(target: &PathAndQuery, is_google: bool) -> Option<PathAndQuery> {
     let query = target.query()?;
     let is_key = |pair: &&str| {
-        let is_any = pair.split('=').next() == Some(GOOGLE_KEY);
-        is_any && (is_google || in_query(Some(pair)).is_some())
+        let name = pair.split('=').next().unwrap_or_default();
+        (is_google && decoded(name) == GOOGLE_KEY) || in_query(Some(pair)).is_some()
     };
     query.split('&').find(is_key)?;
     let rest: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
@@ -151,9 +151,10 @@ fn without_key(target: &PathAndQuery, is_google: bool) -> Option<PathAndQuery> {
 
 /// Refuses what would tell the provider a client key in a place that is no place for one.
 fn unleaked(exchange: &Exchange, parts: &Parts) -> Result<(), Refusal> {
-    if exchange.caller.key.is_none() {
+    if !exchange.caller.is_known() {
         return Ok(());
     }
+    let target = exchange.route.target.as_str();
     let mut headers = parts.headers.iter().filter(|(name, value)| {
         let stays = name.as_str().starts_with(OURS) || **name == PROXY_AUTHORIZATION;
         // The provider may be a Tollgate, and ours for it a client key there.
@@ -161,7 +162,7 @@ fn unleaked(exchange: &Exchange, parts: &Parts) -> Result<(), Refusal> {
     });
     let place = match headers.find(|(_, value)| is_in(value.as_bytes())) {
         Some((name, _)) => format!("the header {name}"),
-        None if is_in(exchange.route.target.as_str().as_bytes()) => "its path or query".to_owned(),
+        None if is_in(decoded(target).as_bytes()) => "its path or query".to_owned(),
         None => return Ok(()),
     };
     let message = format!(
@@ -202,12 +203,15 @@ mod tests {
     proptest! {
         #[test]
         fn of_any_query_all_but_the_keys_stays_in_its_order(
-            pairs in prop::collection::vec("(key|keys|alt)(=(tg_1|AIza|sse)?)?", 0..6),
+            pairs in prop::collection::vec("(key|k%65y|api_key|keys|alt)(=(tg_1|tg%5F1|AIza|sse)?)?", 0..6),
             is_google: bool,
         ) {
             let target = PathAndQuery::try_from(format!("/m?{}", pairs.join("&"))).unwrap();
             let is_key = |pair: &&String| {
-                *pair == "key=tg_1" || (is_google && (*pair == "key" || pair.starts_with("key=")))
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                let is_place = ["key", "k%65y", "api_key"].contains(&name);
+                let is_googles = is_google && ["key", "k%65y"].contains(&name);
+                is_googles || (is_place && ["tg_1", "tg%5F1"].contains(&value))
             };
             let rest: Vec<&str> = pairs.iter().filter(|pair| !is_key(pair)).map(|pair| &**pair).collect();
             let left = without_key(&target, is_google).unwrap_or(target);

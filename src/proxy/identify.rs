@@ -106,8 +106,14 @@ fn from_baggage(labels: &mut Labels, text: &str) {
 /// `key=value` pairs, percent-decoded; what is not a pair is left out.
 fn pairs(text: &str, separator: char) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     text.split(separator).filter_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        Some((decoded(key.trim()), decoded(value.trim())))
+        if let Some((key, value)) = pair.split_once('=') {
+            return Some((decoded(key.trim()), decoded(value.trim())));
+        }
+        // The sign itself may be encoded.
+        let whole = decoded(pair);
+        let (key, value) = whole.split_once('=')?;
+        let part = |text: &str| Cow::Owned(text.trim().to_owned());
+        Some((part(key), part(value)))
     })
 }
 

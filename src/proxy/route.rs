@@ -68,9 +68,10 @@ pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
     })
 }
 
-/// Takes `/~agent=a;user=u` off the front of a path.
+/// Takes `/~agent=a;user=u` off the front of a path; some clients encode the tilde.
 pub(super) fn identity(path: &str) -> (Option<&str>, &str) {
-    let Some(rest) = path.strip_prefix("/~") else {
+    let marks = ["/~", "/%7E", "/%7e"];
+    let Some(rest) = marks.iter().find_map(|mark| path.strip_prefix(mark)) else {
         return (None, path);
     };
     let end = rest.find('/').unwrap_or(rest.len());

@@ -21,6 +21,7 @@ use super::chat;
 use crate::support::{Answer, Sandbox, client};
 
 mod following;
+mod places;
 
 /// A file with client keys.
 pub(super) struct Keys(TempDir);
@@ -97,106 +98,6 @@ fn refused(answer: &Answer, sandbox: &Sandbox, says: &str) {
     assert_eq!(answer.header("x-should-retry"), "false");
     assert!(answer.text().contains(says), "{says}: {}", answer.text());
     assert!(!answer.text().contains("tg_1") && sandbox.mock.requests().is_empty());
-}
-
-/// A way to show a client key.
-struct Way {
-    target: String,
-    headers: Vec<(&'static str, String)>,
-    body: Value,
-    /// The line in which the provider gets its key.
-    line: &'static str,
-}
-
-/// Every place where a client can put a key: the header and the path of ours, and where providers
-/// have theirs.
-fn ways(secret: &str) -> Vec<Way> {
-    const BEARER: &str = "authorization: Bearer sk-ours";
-    const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=AK/20260101/us-east-1/bedrock/aws4_request, \
-         SignedHeaders=host, Signature=0";
-    let bearer = || format!("Bearer {secret}");
-    let basic = || format!("Basic {}", STANDARD.encode(format!("{secret}:")));
-    let own = || ("x-tollgate-key", secret.to_owned());
-    let auth = |value: &str| ("authorization", value.to_owned());
-    let in_path = format!("/~agent=a;key={secret}{CHAT}");
-    let converse = json!({"messages": [{"role": "user", "content": [{"text": "hello"}]}]});
-    let way = |target: &str, headers: &[(&'static str, String)], body: Value, line| Way {
-        target: target.to_owned(),
-        headers: headers.to_vec(),
-        body,
-        line,
-    };
-    let google = "x-goog-api-key: sk-ours";
-    let in_query = format!("{FLASH}?key={secret}&alt=json");
-    let theirs = format!("{FLASH}?key=AIza-mine");
-    let token = ("x-amz-security-token", "sk-mine".to_owned());
-    vec![
-        way(CHAT, &[auth(&bearer())], chat(), BEARER),
-        way(CHAT, &[auth(&basic())], chat(), BEARER),
-        way(CHAT, &[own(), auth("Bearer sk-mine")], chat(), BEARER),
-        way(&in_path, &[auth("Bearer unused")], chat(), BEARER),
-        way(&in_path, &[], chat(), BEARER),
-        way(
-            AZURE,
-            &[("api-key", secret.to_owned())],
-            chat(),
-            "api-key: sk-ours",
-        ),
-        way(
-            "/v1/messages",
-            &[("x-api-key", secret.to_owned())],
-            claude(),
-            "x-api-key: sk-ours",
-        ),
-        way(
-            "/v1/messages",
-            &[auth(&bearer())],
-            claude(),
-            "x-api-key: sk-ours",
-        ),
-        way(
-            FLASH,
-            &[("x-goog-api-key", secret.to_owned())],
-            gemini(),
-            google,
-        ),
-        way(&in_query, &[], gemini(), google),
-        way(&theirs, &[own()], gemini(), google),
-        way(HAIKU, &[own(), auth(SIGNED), token], converse, BEARER),
-    ]
-}
-
-#[tokio::test]
-async fn a_key_lets_in_from_every_place_and_goes_nowhere_else() {
-    let keys = Keys::new();
-    let secret = keys.add("ci", |_| {});
-    for way in ways(secret.expose()) {
-        let Way {
-            target,
-            headers,
-            body,
-            line,
-        } = way;
-        let headers: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        let sandbox = Sandbox::new(&keys.yaml("", OURS));
-        let answer = sandbox.post_with(&target, &headers, &body).await;
-        assert_eq!(answer.status, 200, "{target} {headers:?} {answer:?}");
-        let sent = seen(&sandbox.mock);
-        let lower = sent.to_ascii_lowercase().replace("bearer", "Bearer");
-        assert_eq!(lower.matches("sk-ours").count(), 1, "{sent}");
-        assert!(lower.contains(&format!("\r\n{line}\r\n")), "{line}: {sent}");
-        let span = sandbox.span(&answer).await;
-        let all = format!("{sent}{:?}{:#}", answer.headers, span.0);
-        for gone in ["tg_", "-mine", "unused", "AWS4", "key="] {
-            assert!(!all.contains(gone), "{gone}: {all}");
-        }
-        assert_eq!(span.get("tollgate.key"), "ci");
-        assert_eq!(span.get("tollgate.user"), "42");
-        assert_eq!(*span.get("tollgate.edits"), json!(["request.credential"]));
-    }
 }
 
 #[tokio::test]
