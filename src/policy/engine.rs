@@ -244,6 +244,9 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Hold, Box<Refused>> {
         matched.ask(amounts);
+        if matched.place.is_some() {
+            matched.move_on(now);
+        }
         let ticket = matched.place.as_ref().map(Place::ticket);
         let elapsed = match self.purse.admit(&mut matched.claims, ticket, now) {
             Ok(elapsed) => elapsed,
@@ -353,14 +356,17 @@ impl Matched {
         }
     }
 
+    /// A call that waited counts in the window that it is let in, not in the one it first asked in.
+    fn move_on(&mut self, now: Timestamp) {
+        for claim in &mut self.claims {
+            claim.window = claim.rule.window_of(claim.unit, now);
+            claim.cell = claim.window;
+        }
+    }
+
     /// Whether a rule counts this call in US dollars, so that it must have a price.
     pub fn counts_usd(&self) -> bool {
         self.claims.iter().any(|claim| claim.unit == Unit::Usd)
-    }
-
-    /// Whether a rule counts this call in tokens.
-    pub fn counts_tokens(&self) -> bool {
-        self.claims.iter().any(|claim| claim.unit == Unit::Tokens)
     }
 
     /// Whether a budget counts this call.

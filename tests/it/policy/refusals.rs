@@ -165,7 +165,7 @@ fn room_says_what_is_left_and_whether_clamping_may_help() {
     let nobody = Labels::default();
     let subject = subject(&nobody);
     let mut matched = engine.matched(&subject, NOW).unwrap();
-    assert!(matched.counts_usd() && !matched.counts_tokens());
+    assert!(matched.counts_usd());
     let room = engine.room(&mut matched, amounts("3", 9), NOW).unwrap();
     assert!(!room.fits && room.may_clamp);
     assert_eq!(room.left.usd, Some(usd("1")));

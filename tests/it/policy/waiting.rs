@@ -146,3 +146,22 @@ fn nobody_waits_where_max_wait_is_zero_or_the_budget_is_spent() {
     );
     assert_eq!(engine.purse().counts().waiting, 0);
 }
+
+#[test]
+fn one_who_waited_over_a_window_s_edge_is_charged_to_the_window_it_is_let_in() {
+    let engine = engine(json!({"rules": [
+        {"name": "r", "window": "minute", "limit": {"usd": 1}}]}));
+    let nobody = Labels::default();
+    let first = ask(&engine, &nobody, "0.9", NOW).unwrap();
+    let second = Caller::queue(&engine, &nobody, "0.5");
+    first.settle(charge("0.8", 1));
+    let next = NOW + Duration::from_mins(1);
+    let matched = second.refused.unwrap().again().unwrap();
+    let subject = subject(&nobody);
+    let second = engine.admit(matched, amounts("0.5", 1), &subject, next);
+    let second = second.expect("the next minute has room");
+    assert_eq!(stands(&engine, "", next), (0, 500_000_000));
+    second.settle(charge("0.4", 1));
+    assert_eq!(stands(&engine, "", next), (400_000_000, 0));
+    assert_eq!(engine.purse().counts().waiting, 0);
+}
