@@ -171,7 +171,8 @@ impl Requests {
         if self.asked.fetch_add(1, Relaxed).is_multiple_of(256) {
             self.full.store(self.limiter.len() >= self.bound, Relaxed);
         }
-        let values = if self.full.load(Relaxed) {
+        let shares = self.full.load(Relaxed) && !self.states.0.contains_key(values);
+        let values = if shares {
             Arc::from(OVERFLOW)
         } else {
             Arc::clone(values)
@@ -259,6 +260,12 @@ mod tests {
             let _granted = took(&requests, &format!("user={value}"), 0);
         }
         assert!(requests.limiter.len() <= 257);
+        // Those with a state of their own keep it; others find what they share used up.
+        for _ in 1..60 {
+            assert_eq!(took(&requests, "user=0", 0), Ok(()));
+        }
+        assert_eq!(took(&requests, "user=0", 0), Err(SECOND));
+        assert_eq!(took(&requests, "user=999", 0), Err(SECOND));
         requests.clock.0.store(3_600_000_000_000, Relaxed);
         requests.tidy();
         assert_eq!(requests.limiter.len(), 0);
