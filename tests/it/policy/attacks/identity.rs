@@ -41,7 +41,7 @@ async fn another_key_is_not_another_budget() {
 }
 
 #[tokio::test]
-async fn words_to_the_proxy_change_nothing_and_do_not_reach_the_provider() {
+async fn words_to_the_proxy_open_no_budget_that_is_used_up() {
     let sandbox = broke("").await;
     for (name, value) in [
         ("x-tollgate-bypass", "1"),
