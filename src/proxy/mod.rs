@@ -82,7 +82,6 @@ use crate::{
 };
 use attempts::Attempts;
 use authenticate::Strangers;
-use crossed::Crossings;
 use exchange::Exchange;
 use flight::Flights;
 use interrupt::Interrupts;
@@ -107,7 +106,6 @@ pub struct Proxy {
     interrupts: Arc<Interrupts>,
     room: Arc<Room>,
     later: Later,
-    crossings: Crossings,
     attempts: Attempts,
     /// How many tokens texts of each model have.
     estimator: Estimator,
@@ -145,7 +143,6 @@ impl Proxy {
             interrupts: Arc::new(Interrupts::new(kills)),
             room: Arc::default(),
             later,
-            crossings: Crossings::default(),
             attempts: Attempts::default(),
             estimator: Estimator::default(),
             shy: DashSet::new(),
