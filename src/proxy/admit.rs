@@ -12,8 +12,9 @@ use bytes::Bytes;
 use super::{
     cap::{self, Cap},
     exchange::{Exchange, known_as},
-    guard, kill,
+    guard,
     reserve::{LEAST, STEP, Worth},
+    turn::ask_in_turn,
 };
 use crate::{
     base::{clock::Instant, money::Usd},
@@ -23,7 +24,7 @@ use crate::{
         refusal::{Reason, Refusal},
         span::{OUTPUT_LIMIT, RATE_LIMITS, Value},
     },
-    policy::{Amounts, Engine, Hold, Matched, Subject, Unbounded, Unmetered},
+    policy::{Amounts, Matched, Subject, Unbounded, Unmetered},
     pricing::{Context, InputBound, Limits, Query, Rate, UnknownModel},
     provider::{Abandoned, Splice},
 };
@@ -109,7 +110,8 @@ pub(super) async fn admit(
         let rates = Value::Texts(rates);
         exchange.attributes.push((RATE_LIMITS, rates));
     }
-    let hold = asked?;
+    let (hold, waited) = asked?;
+    exchange.waited += waited;
     shadowed.extend(hold.shadowed().map(Box::from));
     note_shadows(exchange, shadowed);
     if spends == Spends::Inside {
@@ -441,49 +443,6 @@ fn tokens(
         });
     }
     Ok(whole)
-}
-
-/// Asks, and waits in order for a budget that is only busy. `rates` are the counters of rate limits
-/// that were looked at, in words.
-async fn ask_in_turn(
-    exchange: &Exchange,
-    engine: &Engine,
-    mut matched: Matched,
-    amounts: Amounts,
-    rates: &mut Vec<Box<str>>,
-) -> Result<Hold, Refusal> {
-    let subject = subject(exchange);
-    let clock = &exchange.proxy.clock;
-    let began = clock.mono();
-    loop {
-        let mut refused = match engine.admit(matched, amounts, &subject, clock.wall()) {
-            Ok(hold) => {
-                *rates = hold.rates();
-                return Ok(hold);
-            },
-            Err(refused) => refused,
-        };
-        let waited = match refused.wait() {
-            Some(wait) => {
-                let end = began + wait.longest;
-                let again = wait.again.map(|again| (clock.mono() + again).min(end));
-                let waiting = tokio::time::timeout_at(again.unwrap_or(end), wait.place);
-                let woken = kill::unless(&exchange.proxy, &subject, waiting).await?;
-                woken.is_ok() || clock.mono() < end
-            },
-            None => false,
-        };
-        if !waited {
-            *rates = refused.rates();
-            let (refusal, crossings) = engine.refuse(*refused, &subject, clock.wall());
-            exchange.proxy.crossed(&crossings);
-            return Err(refusal);
-        }
-        matched = match refused.again() {
-            Some(matched) => matched,
-            None => engine.matched(&subject, clock.wall())?,
-        };
-    }
 }
 
 /// Rules in shadow mode stop nothing; the span says which would have.

@@ -71,6 +71,8 @@ pub(super) struct Exchange {
     /// Why it was refused, failed or cut.
     pub(super) refusal: Option<Refusal>,
     pub(super) http_status: Option<u16>,
+    /// How long it was kept waiting, by guards and for its turn.
+    pub(super) waited: Duration,
     /// When the request was handed to a connection.
     pub(super) sent: Option<Instant>,
     /// Whether any byte of a response has come.
@@ -153,6 +155,7 @@ impl Exchange {
             decision: Decision::Admitted,
             refusal: None,
             http_status: None,
+            waited: Duration::ZERO,
             sent: None,
             answered: false,
             first_chunk: None,

@@ -45,8 +45,12 @@ pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
     if wait.is_zero() {
         return Ok(());
     }
+    let began = exchange.proxy.clock.mono();
     let slept = tokio::time::sleep(wait);
-    kill::unless(&exchange.proxy, &admit::subject(exchange), slept).await
+    kill::unless(&exchange.proxy, &admit::subject(exchange), slept).await?;
+    let woke = exchange.proxy.clock.mono();
+    exchange.waited += woke.saturating_duration_since(began);
+    Ok(())
 }
 
 /// A socket turns out to be one that cannot be read.

@@ -184,7 +184,7 @@ impl Metrics {
             overhead: Histogram::with_opts(
                 HistogramOpts::new(
                     "tollgate_overhead_seconds",
-                    "What Tollgate added before a request was sent, waiting for budgets excluded.",
+                    "What Tollgate added before a request was sent, without waits for limits and guards.",
                 )
                 .buckets(OVERHEAD.to_vec()),
             )?,

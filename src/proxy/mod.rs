@@ -1,6 +1,6 @@
 //! The data plane: its files are verbs, in the order a call meets them.
 //!
-//! `serve` → `begin`: `authenticate` → `route` → `identify` → `entrust` → `sign` → `peek` → `guard` → `admit` (what is set aside: `reserve`) → `forward` →
+//! `serve` → `begin`: `authenticate` → `route` → `identify` → `entrust` → `sign` → `peek` → `guard` → `admit` (in `turn`; what is set aside: `reserve`) → `forward` →
 //! `tap`, in which `observe` reads what passes (`events`), until its end or an `interrupt` →
 //! `finish` (`account`: what it is charged). One [`Exchange`] goes along the whole way; `reply`
 //! words every refusal.
@@ -44,6 +44,7 @@ mod sign;
 mod socket;
 mod tap;
 mod trace;
+mod turn;
 mod upgrade;
 
 use std::{
@@ -264,6 +265,7 @@ impl Worker {
         body: Bytes,
         trailers: Option<http::HeaderMap>,
     ) -> Result<forward::Outbound, Refusal> {
+        let began = self.proxy.clock.mono();
         let plain = forward::plain(&parts.headers, &body);
         let readable = plain.as_deref().unwrap_or_default();
         let mut scanner = forward::scanner(&parts.headers, exchange.route.dialect);
@@ -279,7 +281,6 @@ impl Worker {
         // What is encoded or signed is never edited.
         let signed = forward::is_signed(&parts.headers);
         let editable = (!signed && !parts.headers.contains_key(CONTENT_ENCODING)).then_some(&body);
-        let began = self.proxy.clock.mono();
         let limit = admit::admit(exchange, editable).await?;
         let mut body = body.clone();
         let mut edited = false;
@@ -293,7 +294,8 @@ impl Worker {
             body = Bytes::from(ask);
             edited = true;
         }
-        let added = self.proxy.clock.mono().saturating_duration_since(began);
+        let took = self.proxy.clock.mono().saturating_duration_since(began);
+        let added = took.saturating_sub(exchange.waited);
         self.proxy.metrics.overhead(added);
         let length = edited.then_some(body.len());
         if let Some(signing) = &mut exchange.signing {

@@ -19,20 +19,20 @@ use crate::support::{Answer, Sandbox, client, sandbox::until};
 const CHAT: &str = "/v1/chat/completions";
 
 /// A clock that can be moved forwards.
-struct Ahead {
+pub(super) struct Ahead {
     began: Instant,
     millis: AtomicU64,
 }
 
 impl Ahead {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             began: SystemClock.mono(),
             millis: AtomicU64::new(0),
         })
     }
 
-    fn by(&self, length: Duration) {
+    pub(super) fn by(&self, length: Duration) {
         let millis = u64::try_from(length.as_millis()).unwrap();
         self.millis.fetch_add(millis, SeqCst);
     }

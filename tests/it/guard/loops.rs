@@ -20,7 +20,7 @@ fn chat(calls: &[(&str, Value, &str)]) -> Value {
     json!({"model": "gpt-4o", "messages": messages})
 }
 
-fn again(times: usize) -> Value {
+pub(super) fn again(times: usize) -> Value {
     chat(&vec![
         ("look_up", json!({"secret-query": 1}), "none");
         times

@@ -5,4 +5,5 @@ mod caps;
 mod kill;
 mod loops;
 mod models;
+mod overhead;
 mod retries;
