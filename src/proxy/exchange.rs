@@ -278,6 +278,8 @@ impl Exchange {
         self.refusal = Some(refusal);
         let end = match self.sent {
             _ if self.client_left => End::Client,
+            // We left before there was an answer, or left the answer.
+            Some(_) if self.decision == Decision::Refused => End::Cut,
             Some(_) => End::Upstream,
             None => End::Complete,
         };

@@ -263,6 +263,7 @@ async fn calls_that_wait_for_an_answer_or_in_a_line_end_at_once() {
     // The provider was at work: it is charged for what it can have made, as always.
     let charged = spans[1]["attributes"]["tollgate.usage.source"].as_str();
     assert_eq!(charged, Some("ceiling"));
+    assert_eq!(spans[1]["attributes"]["tollgate.end"], "cut");
     assert_eq!(sandbox.budget("daily").reserved, 0);
     assert_eq!(sandbox.mock.count(), 1);
 }
