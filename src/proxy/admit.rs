@@ -97,10 +97,12 @@ pub(super) async fn admit(
             exchange.reservation.worth = worth(exchange, &matched, &limits)?;
             exchange.reservation.margin = live.cut_margin;
             let ask = tokens(exchange, &mut matched, &limits, body)?;
-            let rates = exchange.rates();
-            let input = InputBound::learned(&exchange.request, &limits, None, &rates.input);
-            shadowed.extend(cap::check(live.guards.call(), ask.amounts, input.tokens())?);
-            exchange.reservation.cap = Cap::of(live.guards.call(), &exchange.reservation.worth);
+            if is_capped {
+                let (caps, rates) = (live.guards.call(), exchange.rates());
+                let input = InputBound::learned(&exchange.request, &limits, None, &rates.input);
+                shadowed.extend(cap::check(caps, ask.amounts, input.tokens())?);
+                exchange.reservation.cap = Cap::of(caps, &exchange.reservation.worth);
+            }
             ask
         },
     };
@@ -305,7 +307,8 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
     let (request, pricing) = (&exchange.request, &exchange.live.pricing);
     let query = query(exchange);
     let (input, output) = read_by(exchange, limits);
-    if !matched.counts_usd() && exchange.live.guards.call().max_usd.is_none() {
+    let caps = exchange.live.guards.call();
+    if !matched.counts_usd() && caps.max_usd.is_none() {
         return Ok(Worth {
             input,
             output,
@@ -313,16 +316,18 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
         });
     }
     let tariff = pricing.highest(&query);
+    // A cap that only watches can do without.
+    let needs_price = matched.counts_usd() || cap::stops(caps) && caps.max_usd.is_some();
     let stand_in = match (&tariff, pricing.unknown_model()) {
-        (None, UnknownModel::Deny) => {
+        (None, UnknownModel::Deny) if needs_price => {
             let message = match request.answering() {
                 Some(model) => format!(
-                    "Tollgate knows no price for the model {model} of {}, and a budget in dollars \
+                    "Tollgate knows no price for the model {model} of {}, and a limit in dollars \
                      counts this call. Add it under `pricing:`, or set pricing.unknown_model.",
                     query.provider
                 ),
                 None => {
-                    "This call names no model, so Tollgate knows no price for it, and a budget in \
+                    "This call names no model, so Tollgate knows no price for it, and a limit in \
                          dollars counts it. Name the model in the request, or set \
                          pricing.unknown_model."
                         .to_owned()
@@ -403,6 +408,11 @@ fn tokens(
     let whole = whole(exchange, limits);
     let (in_steps, most) = (whole.in_steps, whole.most);
     let room = live.engine.room(matched, whole.amounts, now)?;
+    // What bounds a request without a limit is the caps, where budgets buy what these allow.
+    let over = cap::over(live.guards.call(), whole.amounts, worth);
+    let by_cap = over
+        .as_ref()
+        .is_some_and(|cap| cap.output <= worth.affordable(room.left));
     let room = cap::within(live.guards.call(), whole.amounts, room);
     if room.fits {
         return Ok(whole);
@@ -421,7 +431,7 @@ fn tokens(
     } else {
         Decision::Capped
     };
-    let may_lower = room.may_clamp || (!bounded && live.unbounded == Unbounded::Cap);
+    let may_lower = room.may_clamp || (!bounded && (by_cap || live.unbounded == Unbounded::Cap));
     let each = left / choices;
     if may_lower && each >= LEAST {
         let dialect = exchange.route.dialect;
@@ -436,7 +446,7 @@ fn tokens(
             });
         }
     }
-    if !bounded && live.unbounded == Unbounded::Allow && left > 0 {
+    if !bounded && live.unbounded == Unbounded::Allow && over.is_none() && left > 0 {
         return Ok(Ask {
             soft: true,
             ..ask(left.min(most))

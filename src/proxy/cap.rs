@@ -50,8 +50,15 @@ const INPUT: &str = "max_input_tokens";
 const USD: &str = "max_usd";
 
 /// Whether they stop calls, and do not only watch.
-fn stops(caps: &Call) -> bool {
+pub(super) fn stops(caps: &Call) -> bool {
     !caps.is_empty() && caps.on_exhausted != OnExhausted::Shadow
+}
+
+/// The caps that a call which is worth so much and asks for `whole` is over; `None`: it is within them,
+/// or they only watch.
+pub(super) fn over(caps: &Call, whole: Amounts, worth: &Worth) -> Option<Cap> {
+    exceeded(caps, whole)?;
+    Cap::of(caps, worth)
 }
 
 /// What is left for a call that asks for `whole`, with the caps besides what budgets have left.

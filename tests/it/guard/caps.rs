@@ -84,6 +84,39 @@ async fn a_cap_that_clamps_lowers_the_limit_and_one_that_watches_says_so() {
 }
 
 #[tokio::test]
+async fn a_cap_is_the_same_whatever_budgets_say_of_requests_without_a_limit() {
+    for unbounded in ["cap", "refuse", "allow"] {
+        // The budget buys what the model can make, and only what the cap lets it make.
+        for daily in ["", "daily: 5.00, ", "daily: 0.05, "] {
+            let sandbox = Sandbox::new(&format!(
+                "{PRICES}\nguards: {{call: {{max_output_tokens: 100}}}}\n\
+                 budgets: {{{daily}unbounded: {unbounded}}}"
+            ));
+            let capped = sandbox.post(CHAT, &ask(None, false)).await;
+            assert_eq!(capped.status, 200, "{unbounded}, {daily}: {capped:?}");
+            assert_eq!(sent_limit(&sandbox), 100, "{unbounded}, {daily}");
+            let span = sandbox.span(&capped).await;
+            assert_eq!(span.get("tollgate.decision"), "capped");
+            assert!(span.get("tollgate.bound").is_null());
+        }
+    }
+    // Where the budget buys less than the cap, what it says of such requests stands.
+    for (unbounded, passes) in [("cap", true), ("refuse", false), ("allow", false)] {
+        let sandbox = Sandbox::new(&format!(
+            "{PRICES}\nguards: {{call: {{max_output_tokens: 1000}}}}\n\
+             budgets: {{daily: 0.005, unbounded: {unbounded}}}"
+        ));
+        let answer = sandbox.post(CHAT, &ask(None, false)).await;
+        assert_eq!(answer.status == 200, passes, "{unbounded}: {answer:?}");
+        if passes {
+            assert!(sent_limit(&sandbox).as_u64().unwrap() < 500);
+        } else {
+            assert_eq!(by(&answer), "call.max_output_tokens", "{unbounded}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_without_a_limit_is_cut_at_the_cap() {
     for (caps, by) in [
         ("max_output_tokens: 200", "call.max_output_tokens"),
@@ -127,6 +160,10 @@ async fn money_and_input_of_a_call_are_capped_as_well() {
     unknown["model"] = "no-such-model".into();
     let refused = sandbox.post(CHAT, &unknown).await;
     assert_eq!(by(&refused), "model.unknown_price");
+    assert!(refused.text().contains("a limit in dollars"));
+    // A cap that only watches has nothing to say of it.
+    let sandbox = Sandbox::new("guards: {call: {max_usd: 0.01, on_exhausted: shadow}}");
+    assert_eq!(sandbox.post(CHAT, &unknown).await.status, 200);
 }
 
 #[tokio::test]
