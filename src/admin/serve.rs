@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
@@ -27,7 +27,7 @@ use super::{
     kills, page, probes,
     route::Route,
 };
-use crate::net::listen;
+use crate::{guard::Kill, net::listen};
 
 /// Connections open at a time on one listener; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 64;
@@ -127,7 +127,7 @@ struct Places {
 }
 
 impl Desk {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Result<Answer, Problem> {
         let (request, body) = request.into_parts();
         if self.face == Face::Admin {
             self.door().admit(&request)?;
@@ -158,9 +158,7 @@ impl Desk {
                 let body = whole(body).await?;
                 // At once: what is to be stopped waits neither for the disk nor for questions.
                 let kill = kills::order(&self.state, &body)?;
-                let held = Arc::clone(&kill);
-                let entered = self.enter(move |state| kills::enter(state, &held)).await;
-                entered.map_err(|why| kills::not_entered(&kill, &why))
+                self.enter_kill(kill).await
             },
             Route::Lift(id) => {
                 let body = whole(body).await?;
@@ -204,6 +202,23 @@ impl Desk {
         self.block(&self.places.entries, change).await
     }
 
+    /// Enters a kill that holds, or says that it is not entered: also when its client, who is
+    /// dropped with all that it asked for, does not wait for that.
+    async fn enter_kill(self: &Arc<Self>, kill: Arc<Kill>) -> Result<Answer, Problem> {
+        let desk = Arc::clone(self);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "waits `READ_PATIENCE` at most, for one of a bounded number of kills, and ends \
+                      with the listener's runtime"
+        )]
+        let entering = tokio::spawn(async move {
+            let held = Arc::clone(&kill);
+            let entered = desk.enter(move |state| kills::enter(state, &held)).await;
+            entered.map_err(|why| kills::not_entered(&kill, &why))
+        });
+        entering.await.unwrap_or_else(|error| Err(failed(&error)))
+    }
+
     /// Works on a thread that may block, once there is a place.
     async fn block<T: Send + 'static>(
         &self,
@@ -223,11 +238,7 @@ impl Desk {
             drop(place);
             answer
         });
-        answered.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "A question to the admin listener has panicked");
-            let message = "Tollgate failed to answer: see its log";
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, message))
-        })
+        answered.await.unwrap_or_else(|error| Err(failed(&error)))
     }
 
     fn door(&self) -> Door<'_> {
@@ -240,6 +251,12 @@ impl Desk {
             },
         }
     }
+}
+
+fn failed(error: &JoinError) -> Problem {
+    tracing::error!(%error, "A question to the admin listener has panicked");
+    let message = "Tollgate failed to answer: see its log";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, message)
 }
 
 /// The body of a change.
@@ -256,5 +273,120 @@ async fn whole(body: Incoming) -> Result<Bytes, Problem> {
             StatusCode::REQUEST_TIMEOUT,
             "the body did not come in time",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+    use tokio::{io::AsyncWriteExt as _, sync::mpsc};
+
+    use super::*;
+    use crate::{
+        admin::{Adjust, Archive, LiftError, Program},
+        base::clock::{Clock, SystemClock},
+        guard::TooManyKills,
+        ledger,
+        pipeline::Pipeline,
+        policy::{AdjustError, Budget, JournalDown, Reach, Standing},
+        store,
+    };
+
+    /// Tells of kills that are ordered and entered, and knows nothing else.
+    struct Teller(mpsc::Sender<&'static str>);
+
+    impl Program for Teller {
+        fn troubles(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn warnings(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn about(&self) -> Vec<(&'static str, String)> {
+            Vec::new()
+        }
+
+        fn budgets(&self, _: &[Standing]) -> Vec<Budget> {
+            Vec::new()
+        }
+
+        fn reach(&self) -> Reach {
+            Reach::Process
+        }
+
+        fn adjust(&self, _: &str, _: Adjust, _: &str) -> Result<(), AdjustError> {
+            Err(JournalDown.into())
+        }
+
+        fn kills(&self) -> Vec<Arc<Kill>> {
+            Vec::new()
+        }
+
+        fn kill(&self, _: Arc<Kill>) -> Result<(), TooManyKills> {
+            self.0.try_send("ordered").unwrap();
+            Ok(())
+        }
+
+        fn enter(&self, _: &Kill) -> Result<(), JournalDown> {
+            self.0.try_send("entered").unwrap();
+            Ok(())
+        }
+
+        fn lift(&self, id: &str, _: &str) -> Result<Arc<Kill>, LiftError> {
+            Err(LiftError::NoSuchKill(id.to_owned()))
+        }
+    }
+
+    fn desk(program: Teller) -> Desk {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let pipeline = Pipeline::start(Vec::new(), Vec::new(), Arc::clone(&clock)).unwrap();
+        let state = State {
+            clock,
+            program: Arc::new(program),
+            pipeline: Arc::new(pipeline),
+            archive: Archive::new(&store::Config::default(), &ledger::Config::default()),
+            registry: Registry::new(),
+            hosts: Vec::new(),
+            token: None,
+        };
+        Desk {
+            state: Arc::new(state),
+            face: Face::Admin,
+            loopback: true,
+            places: Places {
+                readers: Arc::new(Semaphore::new(READERS)),
+                entries: Arc::new(Semaphore::new(ENTRIES)),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kill_is_entered_though_its_client_left_while_it_waited_for_that() {
+        let (teller, mut told) = mpsc::channel(2);
+        let desk = Arc::new(desk(Teller(teller)));
+        let entries = Arc::clone(&desk.places.entries);
+        let another = entries.acquire_owned().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let mut client = client.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut serving = JoinSet::new();
+        serving.spawn(connection(desk, socket));
+
+        let body = r#"{"match": {"agent": "a"}}"#;
+        let request = format!(
+            "POST /api/v1/kills HTTP/1.1\r\nhost: localhost\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(told.recv().await, Some("ordered"));
+        drop(client);
+        serving.join_all().await;
+        drop(another);
+        let entered = timeout(Duration::from_secs(30), told.recv()).await;
+        assert_eq!(entered, Ok(Some("entered")));
     }
 }

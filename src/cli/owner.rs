@@ -20,8 +20,9 @@ use tokio::net::TcpStream;
 use super::Failure;
 use crate::{config::Config, ledger};
 
-/// How long the sidecar may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the sidecar may take: longer than it lets a change wait for its turn, so that it is
+/// heard what became of that.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The longest answer that is read, in bytes.
 const ANSWER: usize = 16 << 20;
