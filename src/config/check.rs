@@ -156,6 +156,17 @@ fn doors(config: &Config, sources: &Sources<'_>, problems: &mut Vec<Problem>) {
             ),
         },
     }
+    let trusts_others = !sources_trusted.is_empty() && !sources_trusted.contains(&Source::Key);
+    if identity.keys_file.is_some() && trusts_others {
+        problems.push(
+            Problem::warning(
+                "identity.trusted",
+                "the labels of client keys do not count for limits, and those from the sources \
+                 named here win over them",
+            )
+            .help("add `key`, or leave the labels of keys to spans"),
+        );
+    }
     if identity.keys_file.is_some() || !identity.addresses().is_empty() {
         return;
     }

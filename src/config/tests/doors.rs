@@ -24,6 +24,14 @@ fn doors_that_nobody_can_pass_are_told() {
         "t.yaml:1:22: identity.trusted[0]: ",
         "`head` is neither a source",
     );
+    let of_keys = |trusted: &str| format!("identity: {{keys_file: /k, trusted: {trusted}}}");
+    let begins = "t.yaml:1:27: warning: identity.trusted: ";
+    assert_problem(&of_keys("[header, '::1']"), begins, "do not count");
+    for trusted in ["[]", "['::1']", "[header, key]"] {
+        let problems = problems(&of_keys(trusted));
+        let is_told = problems.iter().any(|line| line.contains("trusted"));
+        assert!(!is_told, "{trusted}: {problems:#?}");
+    }
     // Addresses alone say nothing of labels.
     assert_problem(
         "budgets: {per_user: 1}\nidentity: {trusted: ['::1']}",
