@@ -271,10 +271,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::{
-        super::{
-            record::State,
-            token::{Digest, mint},
-        },
+        super::{record::State, token::Digest},
         *,
     };
     use crate::base::secret::Secret;
@@ -282,17 +279,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_795_618_800);
 
     fn key(name: &str) -> (Secret, ClientKey) {
-        let secret = mint().unwrap();
-        let key = ClientKey {
-            name: name.parse().unwrap(),
-            sha256: Digest::of(secret.expose()),
-            created: NOW,
-            expires: None,
-            revoked: None,
-            labels: [(crate::call::labels::Label::User, "42".to_owned())].into(),
-            tags: [("team".to_owned(), "a \"b\"".to_owned())].into(),
-        };
-        (secret, key)
+        ClientKey::sample(name, NOW)
     }
 
     fn mode(path: &Path) -> u32 {

@@ -61,6 +61,24 @@ impl ClientKey {
     }
 }
 
+#[cfg(test)]
+impl ClientKey {
+    /// A key for tests, with labels and tags, and its secret.
+    pub(super) fn sample(name: &str, created: Timestamp) -> (crate::base::secret::Secret, Self) {
+        let secret = super::token::mint().unwrap();
+        let key = Self {
+            name: name.parse().unwrap(),
+            sha256: Digest::of(secret.expose()),
+            created,
+            expires: None,
+            revoked: None,
+            labels: [(Label::User, "42".to_owned())].into(),
+            tags: [("team".to_owned(), "a \"b\"".to_owned())].into(),
+        };
+        (secret, key)
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

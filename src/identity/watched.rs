@@ -126,7 +126,6 @@ mod tests {
         super::{
             file::{create, revoke},
             record::ClientKey,
-            token::{Digest, mint},
         },
         *,
     };
@@ -135,17 +134,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_795_618_800);
 
     fn key(name: &str) -> (Secret, ClientKey) {
-        let secret = mint().unwrap();
-        let key = ClientKey {
-            name: name.parse().unwrap(),
-            sha256: Digest::of(secret.expose()),
-            created: NOW,
-            expires: None,
-            revoked: None,
-            labels: [].into(),
-            tags: [].into(),
-        };
-        (secret, key)
+        ClientKey::sample(name, NOW)
     }
 
     #[test]
