@@ -13,7 +13,7 @@
 //! | 2 | [`pricing`] | tokens to money, and the most that a request can cost |
 //! | 2 | [`policy`] | may this call go ahead, may it go on: rules, counters, the purse |
 //! | 2 | [`analysis`] | spans in, reports out |
-//! | 3 | [`guard`] | what a call must pass besides limits: models, breakers |
+//! | 3 | [`guard`] | what a call must pass besides: kills, models, caps, loops, storms, breakers |
 //! | 3 | [`net`] | sockets, TLS, connections to providers; knows nothing of LLMs |
 //! | 3 | [`ledger`] | what was reserved and spent, kept across crashes: journal and books |
 //! | 3 | [`identity`] | client keys: made, kept in a file, recognised |
@@ -27,12 +27,14 @@
 //! | 6 | [`cli`] | the command line, one file a subcommand |
 //!
 //! # The way of a call
-//! [`net`] accepts → `proxy/serve` takes the request → `proxy/route` finds provider, operation and
-//! labels → `proxy/peek` reads the body → `proxy/guard` asks [`guard`] → `proxy/admit` estimates,
-//! asks [`policy`], writes the [`ledger`]'s journal → `proxy/forward` sends it through [`net`] →
-//! `proxy/tap` passes each frame on while `proxy/observe` reads the same bytes with [`provider`] →
-//! `proxy/finish` prices with [`pricing`], settles with [`policy`], and offers the span to
-//! [`pipeline`].
+//! [`net`] accepts → `proxy/serve` takes the request → `proxy/begin` learns from its head who calls
+//! (`authenticate`), where it goes (`route`) and for whom it is (`identify`) → `proxy/entrust` puts
+//! Tollgate's own key in place of the client's, `proxy/sign` sees to a new signature →
+//! `proxy/peek` reads the body → `proxy/attempts` tells what is sent again → `proxy/admit` has
+//! `proxy/guard` ask [`guard`], estimates, asks [`policy`], writes the [`ledger`]'s journal →
+//! `proxy/forward` sends it through [`net`] → `proxy/tap` passes each frame on while
+//! `proxy/observe` reads the same bytes with [`provider`] → `proxy/finish` prices with [`pricing`],
+//! settles with [`policy`], and offers the span to [`pipeline`].
 //!
 //! # Glossary
 //! - **call**: one HTTP request through Tollgate and what came of it.

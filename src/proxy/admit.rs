@@ -3,7 +3,7 @@
 //! | the request | is reserved | and kept within it by |
 //! |---|---|---|
 //! | has an output limit | limit × choices | the provider |
-//! | has none; a stream that a cut stops, of a model that cannot think unseen | a step, then the next | our cut |
+//! | has none; a stream that a cut stops; no thinking unseen | a step, then the next | our cut |
 //! | has none; anything else, while budgets cover the model's maximum | that | the provider |
 //! | the same, when they do not | what is left, by `budgets.unbounded` | the provider |
 

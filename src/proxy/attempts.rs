@@ -8,10 +8,10 @@
 //! 3. the same body, sent again soon after an attempt that failed, was refused, or broke off. Who
 //!    asks the same again after an answer wants another one.
 //!
-//! One client is one client key, set of labels and credentials, at one method, provider and target. Of bodies
-//! and keys, hashes are kept that mean nothing in another process. A body that is not held whole is
-//! not compared. Each failure is followed by at most one attempt, so that calls alike that run side
-//! by side have each their own.
+//! One client is one client key, set of labels and credentials, at one method, provider and target.
+//! Of bodies and keys, hashes are kept that mean nothing in another process. A body that is not
+//! held whole is not compared. Each failure is followed by at most one attempt, so that calls alike
+//! that run side by side have each their own.
 
 mod book;
 

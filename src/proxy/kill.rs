@@ -2,7 +2,8 @@
 //! sockets. New ones are refused by the guard of that name.
 //!
 //! Each call looks for itself whether a kill is for it, woken when one was ordered: nobody has to
-//! know which calls there are, and a call costs nothing for it as long as there is no kill.
+//! know which calls there are. As long as none is ordered, a call compares one count a frame, and
+//! subscribes to the news while it waits for anything but frames.
 
 use std::{pin::pin, sync::Arc};
 

@@ -1,9 +1,10 @@
 //! The data plane: its files are verbs, in the order a call meets them.
 //!
-//! `serve` → `begin`: `authenticate` → `route` → `identify` → `entrust` → `sign` → `peek` → `guard` → `admit` (in `turn`; what is set aside: `reserve`) → `forward` →
-//! `tap`, in which `observe` reads what passes (`events`), until its end or an `interrupt` →
-//! `finish` (`account`: what it is charged). One [`Exchange`] goes along the whole way; `reply`
-//! words every refusal.
+//! `serve` → `begin`: `authenticate`, `route`, `identify` → `entrust` → `sign` → `peek` →
+//! `attempts` → `admit`: first `guard`, then the rules (in `turn`; what is set aside: `reserve`) →
+//! `forward` → `tap`, in which `observe` reads what passes (`events`), until its end or an
+//! `interrupt` → `finish` (`account`: what it is charged). One [`Exchange`] goes along the whole
+//! way; `reply` words every refusal.
 
 mod account;
 mod admit;

@@ -1,10 +1,11 @@
 //! Sockets whose messages are read: bytes pass both ways as they came and in their order, while each
 //! response in them is admitted, metered and settled as a call of its own.
 //!
-//! `relay` passes the bytes; `turns` knows the responses, and `turn` each of them. What a client sends is held back to the end
-//! of a message, and longer only where the message asks for a response that is not admitted yet. What
-//! the provider sends is held back to the end of a message as well, so that one of ours can be put in
-//! before it; messages too large for that pass in pieces.
+//! `relay` passes the bytes; `turns` knows the responses, and `turn` each of them. What a client
+//! sends is held back to the end of a message, and longer only where the message asks for a
+//! response that is not admitted yet. What the provider sends is held back to the end of a message
+//! as well, so that one of ours can be put in before it; messages too large for that pass in
+//! pieces.
 
 mod kill;
 mod relay;
