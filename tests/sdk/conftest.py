@@ -43,24 +43,33 @@ def environment(request, monkeypatch):
 
 
 @pytest.fixture
-def calls(tollgate, mock):
+def calls(tollgate, mock, node):
     """The calls of one test."""
-    return Calls(tollgate, mock)
+    return Calls(tollgate, mock, node)
 
 
 class Calls:
     """One test's calls: told apart from all others by their session at Tollgate, and by `x-test` at
     the mock."""
 
-    def __init__(self, tollgate, mock, node=None):
+    def __init__(self, tollgate, mock, node):
         self.tollgate, self.mock, self.node = tollgate, mock, node
         self.session = f"test-{next(_numbers)}"
+        #: What is sent where once a stream has begun: its `url` and `body`.
+        self.then = None
 
     def headers(self, agent="tester", **settings):
         """What the SDK is to send along: who it is, and how the mock shall answer."""
         labels = {"x-tollgate-session": self.session, "x-tollgate-agent": agent}
         asked = {f"x-mock-{name.replace('_', '-')}": str(value) for name, value in settings.items()}
         return labels | {"x-test": self.session} | asked
+
+    def begun(self, pieces):
+        """Passes the pieces of a stream on, and does then what is to be done once it has begun."""
+        for number, piece in enumerate(pieces):
+            if number == 0 and self.then:
+                assert sidecar.request(**self.then)[0] == 200
+            yield piece
 
     def by_hand(self, agent, headers=None):
         """Status and headers of a chat call that no SDK makes."""

@@ -15,12 +15,13 @@ class Node(Process):
         self.until(lambda: self.log.read_text().endswith("\n"))
         self.url = f"http://{self.log.read_text().strip()}"
 
-    def client(self, url, headers, **options):
+    def client(self, url, headers, then=None, **options):
         """Asks in a way, by its name, with clients of these options: gives what the SDK answers, or
-        raises its exception as a `NodeError`."""
+        raises its exception as a `NodeError`. `then`: what is done when a stream has begun."""
 
         def ask(way):
             body = {"way": way, "url": url, "headers": headers, "options": options}
+            body |= {"then": then} if then else {}
             status, _, came = request(self.url, body)
             assert status == 200, self.log.read_text()
             came = json.loads(came)

@@ -127,8 +127,9 @@ def ollama_client(calls, headers):
     return ollama.Client(host=f"{calls.tollgate.url}/ollama", headers=headers)
 
 
-def node_client(calls, headers, **options):
-    return calls.node.client(calls.tollgate.url, headers, **options)
+def node_client(calls, headers, max_retries=2):
+    client = calls.node.client
+    return client(calls.tollgate.url, headers, calls.then, maxRetries=max_retries)
 
 
 def by_node(*ways):

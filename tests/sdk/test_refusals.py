@@ -69,7 +69,7 @@ def poor(tollgate, mock, node):
         for trial in trials.values():
             trial.answer = pool.submit(trial.ask)
     # Spans are written in order: with that of a last call, all are there.
-    last = Calls(tollgate, mock)
+    last = Calls(tollgate, mock, node)
     last.by_hand("last")
     last.span()
     return trials

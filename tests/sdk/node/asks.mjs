@@ -1,6 +1,7 @@
-// The Node SDKs, asked by the tests in Python: `POST /` with `{way, url, headers, options}` asks once,
-// with the SDK's retries as they come, and says what came of it: `{answer}`, or the SDK's exception
-// as `{error: {names, message}}`. The first line of the output is the address.
+// The Node SDKs, asked by the tests in Python: `POST /` with `{way, url, headers, options, then}` asks
+// once, with the SDK's retries as they come, and says what came of it: `{answer}`, or the SDK's
+// exception as `{error: {names, message}}`. When the first piece of a stream has come, `then.body` is
+// sent to `then.url`. The first line of the output is the address.
 
 import { createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
@@ -18,32 +19,38 @@ const property = { type: 'string', enum: ['x'.repeat(1_400)] };
 const parameters = { type: 'object', properties: { text: property }, required: ['text'] };
 
 /** Of a stream of chunks: how many have text, and why it ended. */
-async function ofChoices(stream) {
+async function ofChoices(stream, begun) {
   const came = { pieces: 0, reasons: [] };
   for await (const { choices } of stream) {
     for (const { delta, finish_reason } of choices) {
-      if (delta.content) came.pieces += 1;
+      if (delta.content) {
+        came.pieces += 1;
+        await begun();
+      }
       if (finish_reason) came.reasons.push(finish_reason);
     }
   }
   return came;
 }
 
-/** The same of a stream of events, once the SDK's own helper took it to its end. */
-async function ofEvents(stream, isPiece, reason) {
+/** The same of a stream of events, by the SDK's own helper. */
+async function ofEvents(stream, isPiece, reason, begun) {
   let pieces = 0;
-  for await (const event of stream) if (isPiece(event)) pieces += 1;
-  return { pieces, reasons: [await reason(stream)] };
+  for await (const event of stream) {
+    if (isPiece(event)) {
+      pieces += 1;
+      await begun();
+    }
+  }
+  return { pieces, reasons: [await reason()] };
 }
 
-const isText = ({ type, delta }) => type === 'content_block_delta' && delta.type === 'text_delta';
-
-/** Has a helper that calls tools by itself go on for as long as it wants; `ran`: what it called. */
+/** Has a helper go on that runs tools by itself: `ran` is what it ran. */
 async function running(start) {
   const ran = [];
-  const write = (text) => {
+  const write = ({ text }) => {
     ran.push(text);
-    return 'written';
+    return 'Written.';
   };
   try {
     return { ran, reason: await start(write) };
@@ -54,66 +61,90 @@ async function running(start) {
 
 const ways = {
   'chat': ({ openai }) => openai.chat.completions.create({ ...gpt, max_tokens: 200 }),
-  'chat stream': async ({ openai }) =>
-    ofChoices(await openai.chat.completions.create({ ...gpt, stream: true })),
+  'chat stream': async ({ openai, begun }) =>
+    ofChoices(await openai.chat.completions.create({ ...gpt, stream: true }), begun),
   'responses': ({ openai }) =>
     openai.responses.create({ model: 'gpt-4o', max_output_tokens: 200, input }),
-  'responses stream': ({ openai }) =>
-    ofEvents(
-      openai.responses.stream({ model: 'gpt-4o', input }),
-      ({ type }) => type === 'response.output_text.delta',
-      async (stream) => (await stream.finalResponse()).incomplete_details?.reason,
-    ),
+  'responses stream': ({ openai, begun }) => {
+    const stream = openai.responses.stream({ model: 'gpt-4o', input });
+    const isPiece = ({ type }) => type === 'response.output_text.delta';
+    const reason = async () => (await stream.finalResponse()).incomplete_details?.reason;
+    return ofEvents(stream, isPiece, reason, begun);
+  },
+  'responses call': async ({ openai, begun }) => {
+    const tools = [{ type: 'function', name: 'write', parameters, strict: false }];
+    const stream = openai.responses.stream({ model: 'gpt-4o', input, tools });
+    for await (const { type } of stream) {
+      if (type === 'response.function_call_arguments.delta') await begun();
+    }
+    const { output, incomplete_details } = await stream.finalResponse();
+    return { ...output[0], reason: incomplete_details?.reason };
+  },
   'embeddings': ({ openai }) =>
     openai.embeddings.create({ model: 'text-embedding-3-small', input }),
   'messages': ({ anthropic }) => anthropic.messages.create(claude),
-  'messages stream': ({ anthropic }) =>
-    ofEvents(
-      anthropic.messages.stream(claude),
-      isText,
-      async (stream) => (await stream.finalMessage()).stop_reason,
-    ),
-  'run tools': ({ openai }) =>
+  'messages stream': ({ anthropic, begun }) => {
+    const stream = anthropic.messages.stream(claude);
+    const isPiece = ({ type }) => type === 'content_block_delta';
+    const reason = async () => (await stream.finalMessage()).stop_reason;
+    return ofEvents(stream, isPiece, reason, begun);
+  },
+  'run tools': ({ openai, begun }) =>
     running(async (write) => {
       const tool = { name: 'write', parse: JSON.parse, function: write, parameters };
       const runner = openai.chat.completions.runTools({
         ...gpt,
-        model: 'gpt-4o-mini',
         stream: true,
         tools: [{ type: 'function', function: tool }],
       });
+      for await (const { choices } of runner) if (choices[0]?.delta.tool_calls) await begun();
       return (await runner.finalChatCompletion()).choices[0].finish_reason;
     }),
-  'tool runner': ({ anthropic }) =>
+  'tool runner': ({ anthropic, begun }) =>
     running(async (write) => {
       const described = { name: 'write', description: 'Writes.', inputSchema: parameters };
       const runner = anthropic.beta.messages.toolRunner({
         ...claude,
         stream: true,
+        runToolsEagerly: true,
         tools: [betaTool({ ...described, run: write })],
       });
-      return (await runner.runUntilDone()).stop_reason;
+      for await (const stream of runner) {
+        for await (const { type } of stream) if (type === 'content_block_delta') await begun();
+      }
+      return (await runner.done()).stop_reason;
     }),
 };
 
-/** An exception by its names, from its class to the first, and its message. */
+/** What is thrown, by the names of its classes, and its message. Some throw an event of a stream. */
 function named(error) {
-  const names = [];
-  for (let at = error; at?.constructor?.name !== 'Object' && at; at = Object.getPrototypeOf(at)) {
-    names.push(at.constructor.name);
+  const names = error instanceof Error ? [] : [error.type];
+  for (let at = error; at instanceof Error; at = Object.getPrototypeOf(at)) {
+    if (!names.includes(at.constructor.name)) names.push(at.constructor.name);
   }
-  return { names: [...new Set(names)], message: String(error.message) };
+  return { names, message: String(error.message) };
 }
 
-async function ask({ way, url, headers, options }) {
+async function ask({ way, url, headers, options, then }) {
   const settings = { apiKey: 'sk-test', defaultHeaders: headers, ...options };
   const openai = new OpenAI({ ...settings, baseURL: `${url}/v1` });
   const anthropic = new Anthropic({ ...settings, baseURL: url });
+  const begun = once(() => then && post(then));
   try {
-    return { answer: await ways[way]({ openai, anthropic }) };
+    return { answer: await ways[way]({ openai, anthropic, begun }) };
   } catch (error) {
     return { error: named(error) };
   }
+}
+
+const once = (what) => {
+  let done;
+  return () => (done ??= Promise.resolve(what()));
+};
+
+async function post({ url, body }) {
+  const headers = { 'content-type': 'application/json' };
+  await fetch(url, { method: 'POST', headers, body: JSON.stringify(body) });
 }
 
 const server = createServer(async (request, response) => {
