@@ -12,7 +12,7 @@ use crate::{
     },
     provider::{
         Dialect,
-        wire::percent::{leads_out, plain_path},
+        wire::percent::{leads_astray, plain_path},
     },
 };
 
@@ -46,9 +46,10 @@ impl Route {
 pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
     let (segment, path) = identity(head.uri.path());
     let (to, rest) = destination(live, head, path)?;
-    if leads_out(rest) {
+    if leads_astray(rest) {
         // It could lead out of a base URL's path, to what is another provider there.
-        let message = "The request's path leads above its root.";
+        let message = "The request's path leads above its root, or has `..` beside a name \
+                       with an encoded slash or a backslash: send it without `..`.";
         return Err(Refusal::new(Reason::BadRequest, "", message));
     }
     let query = head.uri.query();

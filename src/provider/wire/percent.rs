@@ -64,22 +64,31 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(format!("/{}", plain.join("/")))
 }
 
-/// Whether a path leads above its root, however its `..` are written.
-pub fn leads_out(path: &str) -> bool {
-    let mut depth = 0_usize;
-    (path.contains("..") || path.contains('%'))
-        && names(&String::from_utf8_lossy(&bytes(path))).any(|name| match name {
-            ".." if depth == 0 => true,
-            ".." => {
-                depth -= 1;
-                false
-            },
-            "" | "." => false,
-            _ => {
-                depth += 1;
-                false
-            },
-        })
+/// Whether a path leads above its root however its `..` are written, or somewhere that servers do not
+/// agree on: an encoded slash or a backslash divides names to some, and is a part of one to others,
+/// so that a `..` in or behind such names takes away more or less.
+pub fn leads_astray(path: &str) -> bool {
+    if !path.contains("..") && !path.contains('%') {
+        return false;
+    }
+    // Of each name that one is within: whether it is one name to every server.
+    let mut within = Vec::new();
+    path.split('/').any(|segment| {
+        let resolved = bytes(segment);
+        let resolved = String::from_utf8_lossy(&resolved);
+        let is_one = !resolved.contains(['/', '\\']);
+        let mut names = names(&resolved);
+        if !is_one {
+            within.push(false);
+            return names.any(|name| name == "..");
+        }
+        match names.next() {
+            Some("..") => return within.pop() != Some(true),
+            None | Some("" | ".") => {},
+            Some(_) => within.push(true),
+        }
+        false
+    })
 }
 
 /// The byte that two hexadecimal digits stand for.
@@ -134,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_out_of_its_root_is_found() {
+    fn what_leads_out_of_its_root_or_to_nobody_knows_where_is_found() {
         for (path, leads) in [
             ("/../x", true),
             ("/v1/../../x", true),
@@ -146,13 +155,76 @@ mod tests {
             ("/..;/..;/x", true),
             ("/v1/..;a=b/%2e%2e%3b/x", true),
             ("/v1/;/../..", true),
+            // What divides names to some servers is a part of one to others.
+            ("/a%2Fb/../../anthropic/v1/messages", true),
+            ("/a\\b/../..", true),
+            ("/a%5cb/%2e%2e/..", true),
+            ("/a\\b/..%2F../x", true),
+            ("/;a%2Fb/..", true),
+            ("/v1/chat/threads%2Fx/../completions", true),
             ("/v1/../x", false),
             ("/v1/a..b/...", false),
-            ("/v1/a%2Fb/..", false),
+            ("/v1/a%2Fb/./...", false),
+            ("/a\\b", false),
+            ("/v1/at%2fall//x/../y", false),
+            ("/a%2Fb/x/../..", true),
             ("/v1/%ff/..;/..", false),
             ("/v1/a;..", false),
         ] {
-            assert_eq!(leads_out(path), leads, "{path}");
+            assert_eq!(leads_astray(path), leads, "{path}");
+        }
+    }
+
+    /// How deep a server gets that takes `divides` for slashes, and cuts parameters off before that,
+    /// after it or never; `None`: above the root.
+    fn depth(path: &str, divides: &[&str], parameters: Parameters) -> Option<usize> {
+        let mut path = path.to_owned();
+        let cut = |name: &str| name.split(';').next().unwrap_or_default().to_owned();
+        if parameters == Parameters::First {
+            path = path.split('/').map(cut).collect::<Vec<_>>().join("/");
+        }
+        for mark in divides {
+            path = path.replace(mark, "/");
+        }
+        let mut depth = 0_usize;
+        for name in path.split('/') {
+            let mut name = name.replace("%2e", ".").replace("%3b", ";");
+            if parameters == Parameters::Last {
+                name = cut(&name);
+            }
+            match &*name {
+                "" | "." => {},
+                ".." => depth = depth.checked_sub(1)?,
+                _ => depth += 1,
+            }
+        }
+        Some(depth)
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Parameters {
+        None,
+        First,
+        Last,
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_path_that_leads_out_for_any_server_is_found(
+            path in "(/|a|\\.\\.|\\.|%2e|%2f|\\\\|%5c|;|%3b){0,12}",
+        ) {
+            let marks = ["%2f", "\\", "%5c"];
+            for set in 0..8_usize {
+                let divides: Vec<&str> = marks.iter().enumerate()
+                    .filter(|(place, _)| set >> place & 1 == 1)
+                    .map(|(_, mark)| *mark)
+                    .collect();
+                for parameters in [Parameters::None, Parameters::First, Parameters::Last] {
+                    if depth(&path, &divides, parameters).is_none() {
+                        proptest::prop_assert!(leads_astray(&path), "{path} {divides:?}");
+                    }
+                }
+            }
         }
     }
 

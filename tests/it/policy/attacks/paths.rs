@@ -113,6 +113,11 @@ async fn a_path_that_leads_out_of_a_free_provider_goes_nowhere() {
         "/own/%2e%2e/openai/v1/chat/completions",
         "/own/x/../../openai/v1/chat/completions",
         "/own/..%2Fopenai/v1/chat/completions",
+        // To a server that takes `%2F` or a backslash for a part of a name.
+        "/own/a%2Fb/../../openai/v1/chat/completions",
+        "/own/a%5Cb/%2e%2e/../openai/v1/chat/completions",
+        // To others, the end of it is what costs nothing: `threads/completions`.
+        "/openai/v1/chat/threads%2Fx/../completions",
         "/~agent=a/own/../openai/v1/chat/completions",
     ] {
         let answer = sandbox.post(path, &chat()).await;
