@@ -89,7 +89,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static Operation {
         Some((_, "embedContent" | "batchEmbedContents")) => &EMBED,
         Some((_, "countTokens" | "computeTokens")) => &COUNT_TOKENS,
         Some((_, "batchGenerateContent")) => &BATCH,
-        Some((_, "cancel")) if path.contains("/batches/") => &Operation::READ,
+        Some((_, "cancel")) if parent(path).is_some_and(is_job) => &Operation::READ,
         Some((model, "predict")) if model.contains("embed") || model.contains("gecko") => &PREDICT,
         Some((model, "predict")) if model.starts_with("imag") => &IMAGES,
         None if path.ends_with("/cachedContents") => &CACHE,
@@ -110,12 +110,28 @@ pub(super) fn stored_id(path: &str) -> Option<&str> {
     (!id.is_empty()).then_some(id)
 }
 
-/// The model in a path. What is done with a batch or a file names none.
-pub(super) fn model(path: &str) -> Option<Box<str>> {
-    let parent = path.trim_end_matches('/').rsplit('/').nth(1);
-    let is_stored = matches!(parent, Some("batches" | "files"));
-    let (model, _) = split(path).filter(|_| !is_stored)?;
-    percent::name(model)
+/// The model in a path: what only models do names one wherever it lies; anything else that is done
+/// (`:cancel`, `:importFile`) does so if what it is done to lies where models do.
+pub(super) fn model(op: &Operation, path: &str) -> Option<Box<str>> {
+    let (model, _) = split(path)?;
+    let is_one = op.gen_ai.is_some() || parent(path).is_some_and(holds_models);
+    is_one.then(|| percent::name(model)).flatten()
+}
+
+/// Whether what lies there is called as a model.
+fn holds_models(parent: &str) -> bool {
+    let places = ["models", "tunedModels", "dynamic", "endpoints"];
+    places.iter().any(|name| parent.eq_ignore_ascii_case(name))
+}
+
+/// Whether what lies there is work that goes on behind the answer, which can be cancelled.
+fn is_job(parent: &str) -> bool {
+    ["batches", "batchPredictionJobs", "tuningJobs", "operations"].contains(&parent)
+}
+
+/// The segment before the last.
+fn parent(path: &str) -> Option<&str> {
+    path.trim_end_matches('/').rsplit('/').nth(1)
 }
 
 /// The model and the method that a path ends in: `gemini-2.5-flash:generateContent`.
@@ -146,8 +162,73 @@ mod tests {
             (Method::POST, "/v1beta/batches/b1:cancel/", "http", None),
         ] {
             assert_eq!(of(&method, path).name, name, "{path}");
-            assert_eq!((stored_id(path), model(path)), (id, None), "{path}");
-            assert_ne!(of(&method, path).spends, Spends::Unknown, "{path}");
+            let op = of(&method, path);
+            assert_eq!((stored_id(path), model(op, path)), (id, None), "{path}");
+            assert_ne!(op.spends, Spends::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_what_lies_where_models_do_or_does_what_they_do_is_a_model() {
+        let vertex = "/v1/projects/p/locations/l";
+        for (path, found, spends) in [
+            (
+                "/v1beta/fileSearchStores/s:importFile",
+                None,
+                Spends::Unknown,
+            ),
+            ("/v1beta/files:register", None, Spends::Unknown),
+            ("{vertex}/reasoningEngines/1:query", None, Spends::Unknown),
+            (
+                "{vertex}/batchPredictionJobs/1:cancel",
+                None,
+                Spends::Nothing,
+            ),
+            ("{vertex}/tuningJobs/1:cancel", None, Spends::Nothing),
+            (
+                "/v1beta/models/g/operations/1:cancel",
+                None,
+                Spends::Nothing,
+            ),
+            // No job: it may be anything.
+            (
+                "/batches/v1/chat/completions/1:cancel",
+                None,
+                Spends::Unknown,
+            ),
+            ("/v1beta/models/g:cancel", Some("g"), Spends::Unknown),
+            (
+                "/v1beta/tunedModels/t:generateContent",
+                Some("t"),
+                Spends::Tokens,
+            ),
+            (
+                "/v1beta/tunedModels/t:batchGenerateContent",
+                Some("t"),
+                Spends::Unknown,
+            ),
+            (
+                "/v1beta/dynamic/d:generateContent",
+                Some("d"),
+                Spends::Tokens,
+            ),
+            ("/v1beta/Models/g:countTokens", Some("g"), Spends::Nothing),
+            (
+                "{vertex}/endpoints/1:rawPredict",
+                Some("1"),
+                Spends::Unknown,
+            ),
+            (
+                "{vertex}/endpoints/1:generateContent",
+                Some("1"),
+                Spends::Tokens,
+            ),
+            ("/gateway/g:generateContent", Some("g"), Spends::Tokens),
+        ] {
+            let path = path.replace("{vertex}", vertex);
+            let op = of(&Method::POST, &path);
+            assert_eq!(model(op, &path).as_deref(), found, "{path}");
+            assert_eq!(op.spends, spends, "{path}");
         }
     }
 
@@ -200,8 +281,9 @@ mod tests {
             ("/v1beta/fileSearchStores", "http", None),
             ("/upload/v1beta/files", "http", None),
         ] {
-            assert_eq!(of(&Method::POST, path).name, name, "{path}");
-            assert_eq!(model(path).as_deref(), found, "{path}");
+            let op = of(&Method::POST, path);
+            assert_eq!(op.name, name, "{path}");
+            assert_eq!(model(op, path).as_deref(), found, "{path}");
         }
         assert_eq!(
             of(&Method::POST, "/v1beta/cachedContents").spends,

@@ -27,7 +27,7 @@ pub(super) fn read(
     body: &[u8],
     facts: &mut RequestFacts,
 ) -> Result<(), Unreadable> {
-    facts.model = operations::model(path);
+    facts.model = operations::model(op, path);
     facts.response_id = operations::stored_id(path).map(Box::from);
     facts.stream = *op == operations::STREAM;
     if [operations::EMBED, operations::PREDICT].contains(op) {

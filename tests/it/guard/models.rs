@@ -137,6 +137,20 @@ async fn a_model_in_the_path_is_denied_whatever_the_body_says_and_however_it_is_
 }
 
 #[tokio::test]
+async fn a_job_that_is_cancelled_is_no_model_that_must_be_on_a_list() {
+    let sandbox = Sandbox::new("guards: {models: {allow: gemini-x, deny: j1}}");
+    let jobs = "/v1/projects/p/locations/us-east5/batchPredictionJobs/j1:cancel";
+    for path in [jobs, "/v1beta/batches/j1:cancel"] {
+        let answer = sandbox.post(path, &json!({})).await;
+        assert!(!is_denied(&answer), "{path}");
+        let span = sandbox.span(&answer).await;
+        assert_eq!(span.get("gen_ai.request.model"), &Value::Null, "{path}");
+    }
+    let path = "/v1beta/models/j1:countTokens";
+    assert!(is_denied(&sandbox.post(path, &json!({})).await));
+}
+
+#[tokio::test]
 async fn lists_for_some_calls_hold_besides_those_for_all() {
     let sandbox = Sandbox::new(
         "guards: {models: {deny: o1, rules: [{match: {agent: 'support-*'}, allow: gpt-4o-mini}]}}",
