@@ -64,7 +64,7 @@ impl Guard for Access {
         let hides = is_hidden(call.subject);
         let Some(asked) = call.subject.model.filter(|_| !hides) else {
             let is_closed = hides || rules.any(|rule| rule.allow.is_some());
-            if is_closed && names_a_model(call.spends) {
+            if is_closed && (call.subject.hides_model || names_a_model(call.spends)) {
                 let message = format!(
                     "Tollgate lets calls go to some models only (guards.models), and cannot see \
                      which one this call to {provider} is for."

@@ -96,6 +96,8 @@ pub enum Said {
 pub struct Session {
     /// What every response is asked for with, unless it says otherwise.
     pub(super) defaults: RequestFacts,
+    /// The model is what the client has said, and the provider has not.
+    claimed: bool,
     /// The model that transcribes what is heard.
     pub(super) transcriber: Option<Box<str>>,
     /// The conversation as far as some response has had it.
@@ -110,6 +112,27 @@ impl Session {
     /// The model that is asked for, where the socket says so.
     pub fn model(&self) -> Option<&str> {
         self.defaults.model.as_deref()
+    }
+
+    /// Whether more than one model is named, so that it may be for any.
+    pub const fn hides_model(&self) -> bool {
+        self.defaults.hides_model
+    }
+
+    /// The client names the model in a message: another than before may or may not be taken.
+    pub(super) fn claim(&mut self, model: Box<str>) {
+        match &self.defaults.model {
+            Some(before) => self.defaults.hides_model |= *before != model,
+            None => (self.defaults.model, self.claimed) = (Some(model), true),
+        }
+    }
+
+    /// The provider says which model it is. What the socket was opened with is the name that rules
+    /// know, be it an alias; what was only claimed is none.
+    pub(super) fn confirm(&mut self, model: Box<str>) {
+        if std::mem::take(&mut self.claimed) || self.defaults.model.is_none() {
+            self.defaults.model = Some(model);
+        }
     }
 
     /// Adds to the conversation.

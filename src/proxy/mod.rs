@@ -225,9 +225,7 @@ impl Worker {
             exchange.link(&signs, body.is_end_stream().then_some(b""));
             exchange.take_off()?;
             read_request(exchange, b"", false);
-            if operation.spends == Spends::Inside {
-                exchange.request.model = socket::model(&exchange.route);
-            }
+            socket::read_model(&exchange.route, &mut exchange.request);
             admit::admit(exchange, None).await?;
             let body = Paced::new(body, exchange.live.bounds.wait);
             let body = Outgoing::Stream(Box::pin(body.map_err(Into::into)));

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use super::{exchange::Exchange, route::Route};
 use crate::{
     call::{
+        facts::RequestFacts,
         outcome::End,
         refusal::{Reason, Refusal},
     },
@@ -36,11 +37,18 @@ pub(super) fn kind(route: &Route) -> Option<&'static dyn Socket> {
     route.dialect.socket(route.path())
 }
 
-/// The model that the route names.
-pub(super) fn model(route: &Route) -> Option<Box<str>> {
-    let mut session = Session::default();
-    kind(route)?.open(route.path(), route.target.query(), &mut session);
-    session.model().map(Box::from)
+/// Reads which model path and query of a socket name; whatever comes of it, answers may be paid for
+/// that Tollgate does not see.
+pub(super) fn read_model(route: &Route, request: &mut RequestFacts) {
+    if let Some(socket) = kind(route) {
+        let mut session = Session::default();
+        socket.open(route.path(), route.target.query(), &mut session);
+        request.model = session
+            .model()
+            .map(Box::from)
+            .or_else(|| request.model.take());
+        request.hides_model |= session.hides_model();
+    }
 }
 
 /// How a socket that the provider has agreed to is read.

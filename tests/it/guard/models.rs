@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Line, Sandbox, Upstream, client};
+use crate::support::{Answer, Line, Sandbox, Upstream, client, socket::Socket};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -191,5 +191,58 @@ async fn a_socket_that_cannot_be_read_is_closed_where_models_are_listed() {
             ))
             .await;
         assert_eq!(client.head().await.status(), status, "{guards}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_names_two_models_is_for_any_of_them() {
+    let azure = "providers: {azure: {base_url: '{mock}'}}";
+    let spent = "budgets: {rules: [{name: spent, match: {model: o1}, window: total, \
+         limit: {requests: 1}}]}";
+    let kill = json!({"match": {"model": "o1"}}).to_string();
+    for (limit, by) in [
+        ("guards: {models: {allow: gpt-realtime}}", "model.denied"),
+        ("guards: {models: {deny: o1}}", "model.denied"),
+        (spent, "budget.spent"),
+        ("", "kill"),
+    ] {
+        let sandbox = Sandbox::new(&format!("{azure}\n{limit}"));
+        if by == "budget.spent" {
+            assert_eq!(sandbox.post(CHAT, &ask("o1")).await.status, 200);
+        } else if by == "kill" {
+            let headers = [("content-type", "application/json")];
+            let (admin, path) = (sandbox.app.admin_address(), "/api/v1/kills");
+            let answer =
+                client::call(admin, http::Method::POST, path, &headers, kill.clone()).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        for (target, is_open) in [
+            ("/v1/realtime?model=gpt-realtime", true),
+            ("/v1/realtime?model=gpt-realtime&model=o1", false),
+            ("/v1/realtime?model=gpt-realtime&depl%6fyment=o1", false),
+            (
+                "/openai/realtime?api-version=1&deployment=gpt-realtime",
+                true,
+            ),
+            (
+                "/openai/realtime?api-version=1&deployment=gpt-realtime&model=o1",
+                false,
+            ),
+        ] {
+            let asked = Socket::ask(sandbox.addr(), target, &[]).await;
+            let blocked = asked.err().map(|head| {
+                assert!([403, 429].contains(&head.status()), "{head:?}");
+                head.header("x-tollgate-blocked-by").unwrap().to_owned()
+            });
+            let expected = (!is_open).then(|| by.to_owned());
+            assert_eq!(blocked, expected, "{target} {limit}");
+        }
+        // The same names for what is no socket: nothing of it can be read.
+        let sent = sandbox.mock.count();
+        let answer = sandbox
+            .post("/v1/realtime?model=gpt-realtime&model=o1", &json!({}))
+            .await;
+        assert_eq!(answer.header("x-tollgate-blocked-by"), by, "{limit}");
+        assert_eq!(sandbox.mock.count(), sent);
     }
 }

@@ -1,0 +1,210 @@
+//! Sessions of the Realtime API, and what is said in them.
+
+use super::*;
+use crate::{call::usage::Usage, provider::wire::scan::Scanner};
+
+fn session() -> Session {
+    let mut session = Session::default();
+    let query = Some("foo=1&model=gpt%2Drealtime");
+    Realtime.open("/v1/realtime", query, &mut session);
+    session
+}
+
+fn begun(message: &str, session: &mut Session) -> (RequestFacts, Option<Box<str>>) {
+    match Realtime.hear(message.as_bytes(), session) {
+        Heard::Begins(request, tag) => (*request, tag),
+        Heard::Nothing => panic!("{message}"),
+    }
+}
+
+#[test]
+fn a_response_is_asked_for_with_the_session_and_all_that_was_said() {
+    let mut session = session();
+    for message in [
+        r#"{"type":"session.update","session":{"type":"realtime","instructions":"Be brief.",
+            "max_output_tokens":500,"tools":[{"type":"function","name":"f"}],
+            "audio":{"input":{"transcription":{"model":"gpt-4o-transcribe"}}}}}"#,
+        r#"{"type":"conversation.item.create","item":{"type":"message","role":"user",
+            "content":[{"type":"input_text","text":"Hello"},
+            {"type":"input_image","image_url":"data:image/png;base64,AAAA"}]}}"#,
+        &format!(
+            r#"{{"type":"input_audio_buffer.append","audio":"{}"}}"#,
+            "A".repeat(4_000)
+        ),
+        "not JSON",
+    ] {
+        let heard = Realtime.hear(message.as_bytes(), &mut session);
+        assert_eq!(heard, Heard::Nothing);
+    }
+    let (request, tag) = begun(
+        r#"{"type":"response.create","event_id":"e1","response":{"metadata":{"user_id":"u"}}}"#,
+        &mut session,
+    );
+    assert_eq!(tag.as_deref(), Some("e1"));
+    assert_eq!(request.model.as_deref(), Some("gpt-realtime"));
+    assert_eq!((request.stream, request.output_limit), (true, Some(500)));
+    assert_eq!(request.tools, [Box::from("f")]);
+    let input = request.input;
+    assert_eq!((input.images, input.media_bytes), (1, 8));
+    assert!((60..300).contains(&input.text_bytes.bytes), "{input:?}");
+    let own = r#"{"type":"response.create","response":{"max_output_tokens":20}}"#;
+    assert_eq!(begun(own, &mut session).0.output_limit, Some(20));
+    for unlimited in [
+        r#"{"max_output_tokens":"inf"}"#,
+        r#"{"max_output_tokens":20,"max_response_output_tokens":"inf"}"#,
+    ] {
+        let own = format!(r#"{{"type":"response.create","response":{unlimited}}}"#);
+        let mut scanner = Scanner::new(WANTED);
+        scanner.feed(own.as_bytes());
+        let reduced = String::from_utf8(scanner.finish().document).unwrap();
+        for own in [own, reduced] {
+            assert_eq!(begun(&own, &mut session).0.output_limit, None, "{own}");
+        }
+    }
+    let inf = r#"{"type":"session.update","session":{"max_output_tokens":"inf"}}"#;
+    Realtime.hear(inf.as_bytes(), &mut session);
+    let next = begun(r#"{"type":"response.create"}"#, &mut session);
+    assert_eq!(next, (session.request(), None));
+    assert_eq!(next.0.output_limit, None);
+    assert_eq!(session.transcriber.as_deref(), Some("gpt-4o-transcribe"));
+}
+
+const DONE: &str = r#"{"type":"response.done","event_id":"e","response":{"object":"realtime.response",
+    "id":"resp_1","status":"incomplete","status_details":{"type":"incomplete","reason":"max_output_tokens"},
+    "output":[{"id":"i","type":"function_call","call_id":"c","name":"f","arguments":"{}"}],
+    "usage":{"total_tokens":370,"input_tokens":250,"output_tokens":120,
+    "input_token_details":{"text_tokens":50,"audio_tokens":200,"image_tokens":0,"cached_tokens":64,
+        "cached_tokens_details":{"text_tokens":14,"audio_tokens":50,"image_tokens":0}},
+    "output_token_details":{"text_tokens":20,"audio_tokens":100}}}}"#;
+
+#[test]
+fn of_several_models_none_is_taken_for_the_one_that_answers() {
+    let opened = |path: &str, query: &str| {
+        let mut session = Session::default();
+        Realtime.open(path, Some(query), &mut session);
+        let model = session.model().map(str::to_owned);
+        (model.unwrap_or_default(), session.hides_model())
+    };
+    let (plain, deployed) = ("/v1/realtime", "/openai/deployments/d/realtime");
+    for (path, query, model, hides) in [
+        (plain, "model=a", "a", false),
+        (plain, "x=1&deployment=a&y", "a", false),
+        (plain, "model=a&deployment=%61", "a", false),
+        (plain, "model=&deployment=a", "a", false),
+        (plain, "model=a&deployment=b", "a", true),
+        (plain, "model=a&model=b", "a", true),
+        (plain, "model=a&Model=b", "a", true),
+        (plain, "model=a&depl%6Fyment=b", "a", true),
+        (deployed, "api-version=1", "d", false),
+        (deployed, "deployment=d", "d", false),
+        (deployed, "model=a", "a", true),
+    ] {
+        let found = opened(path, query);
+        assert_eq!(found, (model.to_owned(), hides), "{path} {query}");
+    }
+}
+
+#[test]
+fn what_a_client_claims_is_no_model_before_the_provider_says_so() {
+    let update = |model: &str, session: &mut Session| {
+        let update = format!(r#"{{"type":"session.update","session":{{"model":"{model}"}}}}"#);
+        Realtime.hear(update.as_bytes(), session);
+    };
+    let created = br#"{"type":"session.created","session":{"model":"real"}}"#;
+    let mut unnamed = Session::default();
+    Realtime.open("/v1/realtime", None, &mut unnamed);
+    update("cheap", &mut unnamed);
+    assert_eq!(unnamed.model(), Some("cheap"));
+    Realtime.said(created, &mut unnamed);
+    assert_eq!(
+        (unnamed.model(), unnamed.hides_model()),
+        (Some("real"), false)
+    );
+    update("real", &mut unnamed);
+    assert!(!unnamed.hides_model());
+    update("cheap", &mut unnamed);
+    assert!(unnamed.request().hides_model);
+    // What it was opened with stays the name.
+    let mut named = session();
+    Realtime.said(created, &mut named);
+    assert_eq!(
+        (named.model(), named.hides_model()),
+        (Some("gpt-realtime"), false)
+    );
+}
+
+#[test]
+fn a_response_s_messages_are_told_apart_and_read() {
+    let mut session = session();
+    let created = br#"{"type":"response.created","response":{"id":"resp_1","status":"in_progress","output":[],"usage":null}}"#;
+    let delta = br#"{"type":"response.output_audio_transcript.delta","response_id":"resp_1","delta":"Hello"}"#;
+    let sound = br#"{"type":"response.output_audio.delta","response_id":"resp_1","delta":"AAAA"}"#;
+    let id = || Some(Box::from("resp_1"));
+    let part = || Said::Part {
+        id: id(),
+        begins: false,
+    };
+    let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
+    for (message, said) in [
+        (&created[..], Said::Begins(id())),
+        (delta, part()),
+        (sound, part()),
+    ] {
+        assert_eq!(Realtime.said(message, &mut session), said);
+        Realtime.read(message, &mut facts, &mut state).unwrap();
+    }
+    assert_eq!((facts.output_bytes.bytes, facts.complete), (5, false));
+    assert!(facts.finish_reasons.is_empty());
+    assert_eq!(
+        Realtime.said(DONE.as_bytes(), &mut session),
+        Said::Ends(id())
+    );
+    Realtime
+        .read(DONE.as_bytes(), &mut facts, &mut state)
+        .unwrap();
+    let expected = Usage {
+        cache_read: Some(64),
+        cache_audio_read: Some(50),
+        cache_image_read: Some(0),
+        input_audio: Some(200),
+        input_image: Some(0),
+        output_audio: Some(100),
+        ..Usage::text(250, 120)
+    };
+    assert_eq!(facts.usage, expected);
+    assert_eq!(facts.id.as_deref(), Some("resp_1"));
+    assert_eq!(facts.finish_reasons, [Box::from("incomplete")]);
+    assert_eq!(facts.stop_detail.as_deref(), Some("max_output_tokens"));
+    assert_eq!(&*facts.tool_calls[0].name, "f");
+    assert!(facts.complete);
+}
+
+#[test]
+fn an_error_names_the_event_that_it_is_about() {
+    let error = br#"{"type":"error","event_id":"x","error":{"type":"invalid_request_error","code":"c","event_id":"e9"}}"#;
+    let said = Realtime.said(error, &mut session());
+    let expected = Said::Fails {
+        tag: Some(Box::from("e9")),
+        status: None,
+        ends: false,
+    };
+    assert_eq!(said, expected);
+    assert_eq!(Realtime.said(b"{", &mut session()), Said::Nothing);
+}
+
+#[test]
+fn a_transcript_is_a_work_of_its_own_model() {
+    let mut session = session();
+    session.transcriber = Some(Box::from("gpt-4o-transcribe"));
+    let message =
+        br#"{"type":"conversation.item.input_audio_transcription.completed","item_id":"i",
+        "transcript":"Hello","usage":{"type":"tokens","total_tokens":22,"input_tokens":13,
+        "input_token_details":{"text_tokens":0,"audio_tokens":13},"output_tokens":9}}"#;
+    let Said::Apart(request) = Realtime.said(message, &mut session) else {
+        panic!();
+    };
+    assert_eq!(request.model.as_deref(), Some("gpt-4o-transcribe"));
+    let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
+    Realtime.read(message, &mut facts, &mut state).unwrap();
+    assert_eq!((facts.usage.total(), facts.complete), (22, true));
+}
