@@ -330,6 +330,7 @@ impl App {
             }
         });
         drop(joined.await);
+        self.proxy.tell_all_left_out();
         self.pipeline.close(build::FLUSH).await;
         drop(self.admin);
         // The ledger moves what it has into its books before the directory is let go.

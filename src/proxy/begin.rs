@@ -34,6 +34,7 @@ impl Worker {
         };
         let (mut route, in_flight) = routed.map_err(|refusal| {
             proxy.metrics.turned_away(&refusal);
+            proxy.tell_refused("A call was refused", &refusal, request_id, None);
             let response = reply::turned_away(&refusal, start, request_id);
             Box::new(response.map(ResponseBody::ours))
         })?;

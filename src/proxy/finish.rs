@@ -63,6 +63,7 @@ impl Exchange {
         };
         self.end_attempt(ending.status, ending.duration);
         self.settle(&account.charge, &ending, &facts, is_unkept);
+        self.tell_if_refused();
         let span = self.span(ending, account.source, &mut facts);
         let told = (span.usage, span.cost);
         self.proxy.metrics.record(&span);

@@ -36,6 +36,7 @@ mod live;
 mod metrics;
 mod observe;
 mod peek;
+mod refused;
 mod reply;
 mod reserve;
 mod results;
@@ -90,6 +91,7 @@ use interrupt::Interrupts;
 use later::Later;
 use observe::Observer;
 use peek::{Guarded, Peeked, Room, read_reduced, read_request, read_scanned};
+use refused::Refusals;
 use tap::Tap;
 
 pub use body::ResponseBody;
@@ -114,6 +116,7 @@ pub struct Proxy {
     /// Providers that refused `stream_options`: they are not asked for usage again.
     shy: DashSet<Arc<str>>,
     strangers: Strangers,
+    refusals: Refusals,
     /// The process is about to end: calls that end now are cut by us.
     leaving: AtomicBool,
 }
@@ -149,6 +152,7 @@ impl Proxy {
             estimator: Estimator::default(),
             shy: DashSet::new(),
             strangers: Strangers::default(),
+            refusals: Refusals::default(),
             leaving: AtomicBool::new(false),
         }
     }
@@ -185,6 +189,7 @@ impl Proxy {
     /// Lets go of what nobody will ask for any more. To be called every minute or so.
     pub fn tidy(&self, now: Timestamp) {
         self.crossed(&self.later.sweep(now));
+        self.tell_left_out();
         self.live.load().engine.tidy(now);
     }
 }

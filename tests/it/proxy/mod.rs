@@ -23,6 +23,7 @@ mod limits;
 mod process;
 mod processors;
 mod rates;
+mod refused;
 mod restarts;
 mod routes;
 mod scopes;
