@@ -121,9 +121,10 @@ impl Session {
 
     /// The client names the model in a message: another than before may or may not be taken.
     pub(super) fn claim(&mut self, model: Box<str>) {
-        match &self.defaults.model {
-            Some(before) => self.defaults.hides_model |= *before != model,
-            None => (self.defaults.model, self.claimed) = (Some(model), true),
+        if let Some(before) = &self.defaults.model {
+            self.defaults.hides_model |= *before != model;
+        } else {
+            (self.defaults.model, self.claimed) = (Some(model), true);
         }
     }
 

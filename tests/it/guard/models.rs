@@ -238,11 +238,11 @@ async fn a_socket_that_names_two_models_is_for_any_of_them() {
             assert_eq!(blocked, expected, "{target} {limit}");
         }
         // The same names for what is no socket: nothing of it can be read.
-        let sent = sandbox.mock.count();
+        let before = sandbox.mock.count();
         let answer = sandbox
             .post("/v1/realtime?model=gpt-realtime&model=o1", &json!({}))
             .await;
         assert_eq!(answer.header("x-tollgate-blocked-by"), by, "{limit}");
-        assert_eq!(sandbox.mock.count(), sent);
+        assert_eq!(sandbox.mock.count(), before);
     }
 }
