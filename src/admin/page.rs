@@ -277,15 +277,23 @@ fn processors(state: &State) -> String {
     let rows = state.pipeline.stats().into_iter().map(|(name, stats)| {
         let counts = [
             stats.delivered,
-            stats.queued + stats.in_hand,
+            stats.queued + stats.in_hand + stats.buffered,
             stats.failed,
             stats.dropped,
+            stats.filtered + stats.sampled_out,
         ];
         let counts = counts.map(grouped);
         std::iter::once(name.to_string()).chain(counts).collect()
     });
     let table = Table {
-        titles: &["processor", "#delivered", "#waiting", "#failed", "#dropped"],
+        titles: &[
+            "processor",
+            "#delivered",
+            "#waiting",
+            "#failed",
+            "#dropped",
+            "#left out",
+        ],
         rows: rows.collect(),
         none: "Nowhere.",
     };

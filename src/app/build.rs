@@ -1,20 +1,18 @@
 //! From what was written to what it means: a snapshot for the proxy, connections, processors.
 
-use std::{io, sync::Arc, time::Duration};
-
-use hyper_util::client::proxy::matcher::Matcher;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{keyrings, keys, shelf::Shelf};
 use crate::{
-    base::stamp::may_pass,
-    config::Config,
+    base::{clock::Clock, stamp::may_pass},
+    config::{Config, Sources},
     guard::Guards,
     net::{
-        config::{Egress, Upstream as UpstreamConfig},
-        connect::{Connector, egress_from_env},
-        tls,
+        config::Upstream as UpstreamConfig,
+        connect::Connector,
         upstream::{Patience, Upstream},
     },
+    pipeline::BuildContext,
     policy::{Engine, Purse},
     pricing::{Book, Pricing},
     provider::Providers,
@@ -141,29 +139,13 @@ fn book(config: &Config, fetched: Option<Arc<Book>>) -> Result<Arc<Book>, Imposs
     Ok(Arc::new(book))
 }
 
-/// What opens connections to providers. One for all workers: it holds the system's certificates,
-/// which take milliseconds to read. `own_ports`: those that an egress proxy must not be.
+/// What opens connections to providers. One for all workers: it holds the system's certificates.
+/// `own_ports`: those that an egress proxy must not be.
 ///
 /// # Errors
 /// A certificate or key cannot be used.
 pub(super) fn connector(config: &UpstreamConfig, own_ports: &[u16]) -> io::Result<Connector> {
-    let tls = tls::client(tls::Files {
-        ca_file: config.ca_file.as_deref(),
-        client_cert: config.client_cert.as_deref(),
-        client_key: config.client_key.as_deref(),
-    })?;
-    let egress = match &config.proxy {
-        Egress::None => None,
-        Egress::Env => egress_from_env(own_ports),
-        Egress::Url(url) => Some(Matcher::builder().all(url.expose()).build()),
-    };
-    let keepalive = Some(config.tcp_keepalive).filter(|every| !every.is_zero());
-    Ok(Connector::new(
-        tls,
-        config.connect_timeout,
-        keepalive,
-        egress,
-    ))
+    Ok(Connector::configured("upstream", config, own_ports)?)
 }
 
 /// A worker's connections to providers.
@@ -173,6 +155,20 @@ pub(super) fn upstream(config: &UpstreamConfig, connector: Connector) -> Upstrea
         idle: config.idle_timeout,
     };
     Upstream::new(connector, patience, config.pool_idle)
+}
+
+/// What processors may need that `tracing:` does not say. `listening`: where we listen.
+pub(super) fn surroundings(
+    config: &Config,
+    listening: &[SocketAddr],
+    clock: &Arc<dyn Clock>,
+) -> BuildContext {
+    BuildContext {
+        upstream: config.upstream.clone(),
+        own_ports: listening.iter().map(SocketAddr::port).collect(),
+        variable: Sources::SYSTEM.variable,
+        ..BuildContext::new(Arc::clone(clock))
+    }
 }
 
 /// How many workers: one a core, as far as this process may use them.

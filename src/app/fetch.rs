@@ -2,27 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
-    header::{ETAG, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, USER_AGENT},
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode,
+    header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED},
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
 use crate::{
-    base::secret::Secret,
+    base::{secret::Secret, units::ByteSize},
     net::{
-        body::Outgoing,
-        connect::Origin,
-        upstream::{Upstream, UpstreamError},
+        post::{Address, Bounds, ExchangeError, NoAddress, exchange},
+        upstream::Upstream,
     },
 };
 
-/// The largest book that is read, in bytes: thirty times the built-in one.
-const MOST_BYTES: usize = 16 << 20;
-/// How long fetching may take, from the connection to the last byte.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// What fetching may take. The largest book is thirty times the built-in one.
+const BOUNDS: Bounds = Bounds {
+    time: Duration::from_mins(1),
+    answer: ByteSize::mib(16),
+};
 /// The longest mark of a version that is kept, in bytes; a longer one is as none.
 const LONGEST_MARK: usize = 1024;
 
@@ -39,18 +38,12 @@ pub(super) struct Version {
 /// Why no book came. Never names the address, which may hold a token.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("it is no http:// or https:// address")]
-    Address,
-    #[error("{0}")]
-    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Address(#[from] NoAddress),
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     #[error("it answered with status {0}; redirections are not followed")]
     Status(StatusCode),
-    #[error("it took longer than {} s", PATIENCE.as_secs())]
-    Late,
-    #[error("the answer is larger than {} MiB", MOST_BYTES >> 20)]
-    Large,
-    #[error("the answer broke off: {0}")]
-    Broken(String),
     #[error("the answer is not text")]
     Text,
 }
@@ -61,46 +54,17 @@ pub(super) async fn fetch(
     url: &Secret,
     known: &Version,
 ) -> Result<Option<(String, Version)>, FetchError> {
-    timeout(PATIENCE, ask(upstream, url, known))
-        .await
-        .map_err(|_elapsed| FetchError::Late)?
-}
-
-async fn ask(
-    upstream: &Arc<Upstream>,
-    url: &Secret,
-    known: &Version,
-) -> Result<Option<(String, Version)>, FetchError> {
-    let url: Uri = url
-        .expose()
-        .parse()
-        .map_err(|_invalid| FetchError::Address)?;
-    let origin = Origin::of(&url).ok_or(FetchError::Address)?;
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::get(path)
-        .header(HOST, origin.host_header())
-        .header(USER_AGENT, concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-        .body(Outgoing::Whole(None))
-        .map_err(|_invalid| FetchError::Address)?;
+    let address = Address::parse(url)?;
+    let mut request = Request::new(Bytes::new());
     known.ask_by(request.headers_mut());
-    let response = upstream.send(&origin, request, || {}).await?;
-    match response.status() {
+    let answer = exchange(upstream, &address, request, BOUNDS).await?;
+    match answer.status {
         StatusCode::OK => {},
         StatusCode::NOT_MODIFIED if *known != Version::default() => return Ok(None),
         other => return Err(FetchError::Status(other)),
     }
-    let version = Version::of(response.headers());
-    let body = Limited::new(response.into_body(), MOST_BYTES)
-        .collect()
-        .await;
-    let body = body.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            FetchError::Large
-        } else {
-            FetchError::Broken(error.to_string())
-        }
-    })?;
-    let text = String::from_utf8(body.to_bytes().into()).map_err(|_invalid| FetchError::Text)?;
+    let version = Version::of(&answer.headers);
+    let text = String::from_utf8(answer.body.into()).map_err(|_invalid| FetchError::Text)?;
     Ok(Some((text, version)))
 }
 

@@ -11,7 +11,7 @@ use prometheus::{
 };
 use tokio::sync::Semaphore;
 
-use super::control::Control;
+use super::{control::Control, span_gauges::SpanMetrics};
 use crate::{
     admin::Program as _,
     guard::{Kills, MAX_REPEATS, MAX_STORMS},
@@ -44,9 +44,7 @@ struct Metrics {
     /// Limit, spent, reserved, remaining.
     budgets: [GaugeVec; 4],
     overrun: Gauge,
-    spans: IntCounterVec,
-    queued: IntGaugeVec,
-    trouble: IntCounterVec,
+    spans: SpanMetrics,
     ledger: IntCounterVec,
     held: IntGaugeVec,
     bound: IntGaugeVec,
@@ -105,32 +103,6 @@ impl Gauges {
         let overrun = self.control.purse().counts().overrun_nanos;
         let overrun = i64::try_from(overrun).unwrap_or(i64::MAX);
         metrics.overrun.set(dollars(overrun));
-    }
-
-    fn spans(&self, metrics: &Metrics) {
-        for (name, stats) in self.pipeline.stats() {
-            let outcomes = [
-                ("delivered", stats.delivered),
-                ("failed", stats.failed),
-                ("dropped", stats.dropped),
-            ];
-            for (outcome, count) in outcomes {
-                let counter = metrics.spans.with_label_values(&[&*name, outcome]);
-                counter.inc_by(count);
-            }
-            let queued = metrics.queued.with_label_values(&[&*name]);
-            queued.set(whole(stats.queued.saturating_add(stats.in_hand)));
-            let events = [
-                ("retried", stats.retried),
-                ("panicked", stats.panicked),
-                ("torn_line", stats.torn),
-                ("expired", stats.expired),
-            ];
-            for (event, count) in events {
-                let counter = metrics.trouble.with_label_values(&[&*name, event]);
-                counter.inc_by(count);
-            }
-        }
     }
 
     fn ledger(&self, metrics: &Metrics) {
@@ -313,17 +285,7 @@ impl Metrics {
                 "tollgate_budget_overrun_usd",
                 "What calls cost above what was set aside for them, since the start.",
             )?,
-            spans: counter(
-                "tollgate_spans_total",
-                "Spans, by what became of them.",
-                &["processor", "outcome"],
-            )?,
-            queued: gauge("tollgate_spans_queued", "Spans that wait.", "processor")?,
-            trouble: counter(
-                "tollgate_processor_events_total",
-                "What happened to processors.",
-                &["processor", "event"],
-            )?,
+            spans: SpanMetrics::new()?,
             ledger: counter(
                 "tollgate_ledger_events_total",
                 "What should not happen to the ledger, and does.",
@@ -373,11 +335,9 @@ impl Metrics {
     /// Everything, in the order in which it is told.
     fn all(&self) -> Vec<&dyn Collector> {
         let budgets = self.budgets.iter().map(|gauge| -> &dyn Collector { gauge });
-        let others: [&dyn Collector; 16] = [
+        let spans = self.spans.all();
+        let others: [&dyn Collector; 13] = [
             &self.overrun,
-            &self.spans,
-            &self.queued,
-            &self.trouble,
             &self.ledger,
             &self.held,
             &self.bound,
@@ -391,17 +351,15 @@ impl Metrics {
             &self.configured,
             &self.refused,
         ];
-        budgets.chain(others).collect()
+        budgets.chain(spans).chain(others).collect()
     }
 
     /// Forgets the last scrape: what is gone is not told any more.
     fn empty(&self) {
         self.budgets.iter().for_each(GaugeVec::reset);
-        let gauges = [&self.queued, &self.held, &self.bound, &self.tripped];
+        let gauges = [&self.held, &self.bound, &self.tripped];
         gauges.into_iter().for_each(IntGaugeVec::reset);
         let counters = [
-            &self.spans,
-            &self.trouble,
             &self.ledger,
             &self.over,
             &self.upstream,
@@ -435,7 +393,7 @@ impl Collector for Collected {
         let asked = asking.lock();
         metrics.empty();
         gauges.budgets(metrics);
-        gauges.spans(metrics);
+        metrics.spans.fill(&gauges.pipeline);
         gauges.ledger(metrics);
         gauges.bounded(metrics);
         gauges.guards(metrics);

@@ -12,6 +12,7 @@ mod keys;
 mod prices;
 mod reload;
 mod shelf;
+mod span_gauges;
 mod worker;
 
 use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
@@ -121,7 +122,14 @@ impl App {
         let purse = Purse::new(kept.journal(), config.limits.counters);
         let prices = Prices::new(&config, kept.owner.is_some());
         let live = build::live(&config, &purse, None, prices.fetched(&config))?;
-        let pipeline = start_pipeline(&config, &mut kept, &clock, further)?;
+        let count = build::workers();
+        let Bound { addresses, sockets } = bind(
+            "listen.proxy",
+            Listen::with_counterpart(config.listen.proxy),
+            count,
+        )?;
+        let surroundings = build::surroundings(&config, &addresses, &clock);
+        let pipeline = start_pipeline(&config, &mut kept, &surroundings, further)?;
         let proxy = Arc::new(Proxy::new(
             live,
             Arc::clone(&clock),
@@ -129,13 +137,6 @@ impl App {
             metrics,
         ));
         kept.hand_over(&proxy).map_err(io::Error::other)?;
-        let count = build::workers();
-        let Bound { addresses, sockets } = bind(
-            "listen.proxy",
-            Listen::with_counterpart(config.listen.proxy),
-            count,
-        )?;
-        let ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
         let (phase, told) = watch::channel(Phase::Running);
         let common = Common {
             proxy: Arc::clone(&proxy),
@@ -144,7 +145,7 @@ impl App {
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             phase: told,
         };
-        let connector = build::connector(&config.upstream, &ports)?;
+        let connector = build::connector(&config.upstream, &surroundings.own_ports)?;
         let upstream = || Arc::new(build::upstream(&config.upstream, connector.clone()));
         let upstreams: Vec<_> = std::iter::repeat_with(upstream).take(count).collect();
         let workers = sockets
@@ -343,12 +344,11 @@ impl App {
 fn start_pipeline(
     config: &Config,
     kept: &mut Kept,
-    clock: &Arc<dyn Clock>,
+    surroundings: &BuildContext,
     further: Vec<Outlet>,
 ) -> Result<Arc<Pipeline>, StartError> {
-    let mut outlets = config.tracing.build(&BuildContext {
-        clock: Arc::clone(clock),
-    })?;
+    let clock = &surroundings.clock;
+    let mut outlets = config.tracing.build(surroundings)?;
     outlets.extend(further);
     let settled = kept.ledger.as_ref().map(Ledger::writing_down);
     let store = kept.store.take().map(|writer| {

@@ -1,10 +1,10 @@
 //! An edited configuration: what can change while calls are under way, changes; the rest says that
 //! it needs a restart.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{fmt::Display, time::Duration};
 
 use super::{App, StartError, build, keyrings, prices};
-use crate::{config::Config, pipeline::BuildContext};
+use crate::config::Config;
 
 /// How long the processors of the old configuration may take to deliver what they have.
 const GRACE: Duration = Duration::from_secs(5);
@@ -51,10 +51,10 @@ impl App {
             );
         }
         if config.tracing != self.config.tracing {
-            let context = BuildContext {
-                clock: Arc::clone(&self.clock),
-            };
-            let outlets = config.tracing.build(&context)?;
+            // Connections go out as at the start: `upstream` needs a restart.
+            let listening = &self.proxy_addresses;
+            let surroundings = build::surroundings(&self.config, listening, &self.clock);
+            let outlets = config.tracing.build(&surroundings)?;
             self.pipeline.replace(outlets, GRACE).await?;
         }
         // A call that is signed again must find its credentials.

@@ -133,7 +133,7 @@ fn prepared(mut config: Config, budget: Option<Usd>) -> Result<Config, Failure> 
         };
     }
     let processors = &mut config.tracing.processors;
-    processors.retain(|processor| !matches!(processor, ProcessorConfig::Console(_)));
+    processors.retain(|processor| !matches!(processor.config, ProcessorConfig::Console(_)));
     if let Some(limit) = budget {
         config.budgets.rules.push(rule(limit)?);
     }

@@ -83,6 +83,7 @@ impl de::Error for Error {
             "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => {
                 "a whole number".to_owned()
             },
+            "a nonzero u32" | "a nonzero usize" => "a whole number above zero".to_owned(),
             "f32" | "f64" => "a number".to_owned(),
             "a boolean" => "true or false".to_owned(),
             "a string" => "text".to_owned(),

@@ -7,6 +7,7 @@ use super::{
     problem::{Problem, suggestion},
     tree::{Node, Value},
 };
+use crate::pipeline::Options;
 
 /// The most problems that are reported at once.
 const MAX_PROBLEMS: usize = 20;
@@ -135,8 +136,21 @@ fn explained(root: &Node, error: &Error) -> Problem {
     match &error.kind {
         Kind::Message(_) | Kind::MissingKey(_) => problem,
         Kind::Advised(_, advice) => problem.help(advice),
-        Kind::UnknownKey(written, known) => with_known(problem, written, known, "keys"),
+        Kind::UnknownKey(written, known) => {
+            let known = [known, further_keys(&problem.path)].concat();
+            with_known(problem, written, &known, "keys")
+        },
         Kind::UnknownWord(written, known) => with_known(problem, written, known, "values"),
+    }
+}
+
+/// Keys that are known at `path` besides those of the type that is read there.
+fn further_keys(path: &str) -> &'static [&'static str] {
+    let item = path.strip_prefix("tracing.processors[");
+    let key = item.and_then(|item| item.split_once("]."));
+    match key {
+        Some((_, key)) if !key.contains(['.', '[']) => Options::KEYS,
+        _ => &[],
     }
 }
 

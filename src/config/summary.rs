@@ -6,7 +6,7 @@ use super::Config;
 use crate::{
     base::{money::Usd, units::show_duration},
     net::config::Listen,
-    pipeline::processor::ProcessorConfig,
+    pipeline::{Destination, ProcessorConfig},
     policy::{
         Count, LimitConfig, Match, OnExhausted, Patterns, Per, RateLimit, Reach, RuleConfig, Window,
     },
@@ -207,12 +207,13 @@ fn matching(matches: &Match) -> String {
     }
 }
 
-fn processor(config: &ProcessorConfig) -> String {
-    if let ProcessorConfig::File(file) = config {
-        format!("file {}", file.directory.display())
-    } else {
-        config.name().to_owned()
+fn processor(destination: &Destination) -> String {
+    if let ProcessorConfig::File(file) = &destination.config {
+        return format!("file {}", file.directory.display());
     }
+    let name = destination.options.name.as_ref();
+    name.map_or_else(|| destination.config.name(), |name| name.as_str())
+        .to_owned()
 }
 
 #[cfg(test)]

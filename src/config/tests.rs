@@ -1,6 +1,7 @@
 //! Tests of the whole: the shipped files, and what a mistake anywhere looks like.
 
 mod doors;
+mod processors;
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 

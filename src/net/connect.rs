@@ -15,7 +15,11 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
-use super::BoxError;
+use super::{
+    BoxError,
+    config::{self, Egress},
+    tls::{self, TlsError},
+};
 
 /// A connection's socket, with or without TLS.
 pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -137,6 +141,31 @@ impl Connector {
             egress: egress.map(Arc::new),
             timeout,
         }
+    }
+
+    /// As a section like `upstream:` says, which errors call `section`. Reads the system's
+    /// certificates, which takes milliseconds. `own_ports`: those that an egress proxy must not be.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be used.
+    pub fn configured(
+        section: &'static str,
+        config: &config::Upstream,
+        own_ports: &[u16],
+    ) -> Result<Self, TlsError> {
+        let tls = tls::client(tls::Files {
+            section,
+            ca_file: config.ca_file.as_deref(),
+            client_cert: config.client_cert.as_deref(),
+            client_key: config.client_key.as_deref(),
+        })?;
+        let egress = match &config.proxy {
+            Egress::None => None,
+            Egress::Env => egress_from_env(own_ports),
+            Egress::Url(url) => Some(Matcher::builder().all(url.expose()).build()),
+        };
+        let keepalive = Some(config.tcp_keepalive).filter(|every| !every.is_zero());
+        Ok(Self::new(tls, config.connect_timeout, keepalive, egress))
     }
 
     /// A new connection to `origin`. The name is resolved again each time.

@@ -10,6 +10,7 @@ mod muted;
 pub mod pace;
 pub mod patience;
 mod pool;
+pub mod post;
 pub mod tls;
 pub mod upstream;
 

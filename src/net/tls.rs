@@ -15,7 +15,7 @@ pub enum TlsError {
     #[error("{key}: cannot read {path}: {source}")]
     Unreadable {
         /// The key of the configuration.
-        key: &'static str,
+        key: String,
         /// The file.
         path: String,
         /// What the reader said.
@@ -25,20 +25,22 @@ pub enum TlsError {
     #[error("{key}: {path} cannot be used: {source}")]
     Unusable {
         /// The key of the configuration.
-        key: &'static str,
+        key: String,
         /// The file.
         path: String,
         /// What rustls said.
         source: rustls::Error,
     },
     /// One of certificate and key is missing.
-    #[error("upstream.client_cert and upstream.client_key go together; only one of them is set")]
-    HalfAPair,
+    #[error("{0}.client_cert and {0}.client_key go together; only one of them is set")]
+    HalfAPair(&'static str),
 }
 
-/// Files of PEM text, by the keys of `upstream:`.
+/// Files of PEM text, by the keys of a section like `upstream:`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Files<'a> {
+    /// The section, as errors name it.
+    pub section: &'static str,
     /// Further roots, beside the system's.
     pub ca_file: Option<&'a Path>,
     /// Our certificate, for providers that ask for one.
@@ -59,32 +61,32 @@ pub fn client(files: Files<'_>) -> Result<ClientConfig, TlsError> {
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    let named = |key: &str| format!("{}.{key}", files.section);
     if let Some(path) = files.ca_file {
-        for certificate in certificates("upstream.ca_file", path)? {
-            roots
-                .add(certificate)
-                .map_err(unusable("upstream.ca_file", path))?;
+        let key = named("ca_file");
+        for certificate in certificates(&key, path)? {
+            roots.add(certificate).map_err(unusable(&key, path))?;
         }
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(unusable("upstream", Path::new("TLS")))?
+        .map_err(unusable(files.section, Path::new("TLS")))?
         .with_root_certificates(roots);
     match (files.client_cert, files.client_key) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate), Some(key)) => {
-            let chain = certificates("upstream.client_cert", certificate)?;
+            let chain = certificates(&named("client_cert"), certificate)?;
             let key_der = PrivateKeyDer::from_pem_file(key)
-                .map_err(|source| unreadable("upstream.client_key", key, source))?;
+                .map_err(|source| unreadable(&named("client_key"), key, source))?;
             builder
                 .with_client_auth_cert(chain, key_der)
-                .map_err(unusable("upstream.client_cert", certificate))
+                .map_err(unusable(&named("client_cert"), certificate))
         },
-        _ => Err(TlsError::HalfAPair),
+        _ => Err(TlsError::HalfAPair(files.section)),
     }
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let unreadable = |source| unreadable(key, path, source);
     let found: Vec<_> = CertificateDer::pem_file_iter(path)
         .map_err(unreadable)?
@@ -96,16 +98,16 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
     Ok(found)
 }
 
-fn unreadable(key: &'static str, path: &Path, source: rustls::pki_types::pem::Error) -> TlsError {
+fn unreadable(key: &str, path: &Path, source: rustls::pki_types::pem::Error) -> TlsError {
     TlsError::Unreadable {
-        key,
+        key: key.to_owned(),
         path: path.display().to_string(),
         source,
     }
 }
 
-fn unusable(key: &'static str, path: &Path) -> impl FnOnce(rustls::Error) -> TlsError + use<> {
-    let path = path.display().to_string();
+fn unusable(key: &str, path: &Path) -> impl FnOnce(rustls::Error) -> TlsError + use<> {
+    let (key, path) = (key.to_owned(), path.display().to_string());
     move |source| TlsError::Unusable { key, path, source }
 }
 
@@ -123,6 +125,7 @@ mod tests {
     fn a_missing_file_is_named_with_its_key() {
         let path = Path::new("no/such/ca.pem");
         let error = client(Files {
+            section: "upstream",
             ca_file: Some(path),
             ..Files::default()
         })
@@ -142,6 +145,6 @@ mod tests {
             ..Files::default()
         })
         .unwrap_err();
-        assert!(matches!(error, TlsError::HalfAPair));
+        assert!(matches!(error, TlsError::HalfAPair(_)));
     }
 }

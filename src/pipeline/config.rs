@@ -5,8 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    Delivery, Outlet,
-    processor::{BuildContext, BuildError, ConsoleConfig, ProcessorConfig},
+    BuildContext, Delivery, Outlet,
+    options::{CircuitBreaker, Destination},
+    processor::{BuildError, ConsoleConfig, ProcessorConfig},
     propagation::Propagation,
 };
 use crate::base::units;
@@ -27,7 +28,9 @@ pub struct Config {
     pub secrets_dir: PathBuf,
     /// The destinations; the store is one besides.
     #[serde(deserialize_with = "processors")]
-    pub processors: Vec<ProcessorConfig>,
+    pub processors: Vec<Destination>,
+    /// When a processor that keeps failing is left alone, where it does not say so itself.
+    pub circuit_breaker: CircuitBreaker,
     /// Which traces go to destinations elsewhere.
     pub sampling: Sampling,
     /// What waits for destinations elsewhere.
@@ -85,7 +88,8 @@ impl Default for Config {
             content: Content::None,
             propagation: Propagation::default(),
             secrets_dir: PathBuf::from("/run/secrets"),
-            processors: vec![ProcessorConfig::Console(ConsoleConfig::default())],
+            processors: vec![ProcessorConfig::Console(ConsoleConfig::default()).into()],
+            circuit_breaker: CircuitBreaker::default(),
             sampling: Sampling::default(),
             buffering: Buffering::default(),
         }
@@ -113,23 +117,52 @@ impl Default for Buffering {
 }
 
 impl Config {
-    /// Makes the processors. A type that occurs again is named `file-2` in metrics and logs.
+    /// Makes the processors. `surroundings`: what is not said here. A name that occurs again is
+    /// `file-2` in metrics and logs.
     ///
     /// # Errors
     /// The first processor that cannot be made as it is configured.
-    pub fn build(&self, context: &BuildContext) -> Result<Vec<Outlet>, BuildError> {
+    pub fn build(&self, surroundings: &BuildContext) -> Result<Vec<Outlet>, BuildError> {
+        let context = self.context(surroundings);
         let mut outlets: Vec<Outlet> = Vec::with_capacity(self.processors.len());
-        for (place, config) in self.processors.iter().enumerate() {
-            let same = self.processors.iter().take(place);
-            let before = same.filter(|other| other.name() == config.name()).count();
-            let mut outlet = config.build(context)?;
-            outlet.delivery.queue = self.buffering.max_buffer_size;
-            if before > 0 {
-                outlet.name = format!("{}-{}", config.name(), before + 1).into();
+        for Destination { config, options } in &self.processors {
+            let mut outlet = config.build(&context)?;
+            options.apply(&mut outlet.delivery);
+            outlet.filter = outlet.filter.narrowed(options);
+            let name = options
+                .name
+                .as_ref()
+                .map_or_else(|| config.name(), |it| it.as_str());
+            // The store has its name already.
+            let taken = |name: &str| name == "store" || outlets.iter().any(|it| &*it.name == name);
+            let mut further = (2..).map(|number| format!("{name}-{number}"));
+            let mut unique = name.to_owned();
+            while taken(&unique) {
+                unique = further.next().unwrap_or(unique);
             }
+            outlet.name = unique.into();
             outlets.push(outlet);
         }
         Ok(outlets)
+    }
+
+    /// With what the section says of all processors.
+    fn context(&self, surroundings: &BuildContext) -> BuildContext {
+        let told = |mut delivery: Delivery| {
+            delivery.queue = self.buffering.max_buffer_size;
+            self.circuit_breaker.apply(&mut delivery);
+            delivery
+        };
+        let mut remote = told(Delivery::REMOTE);
+        remote.max_age = self.buffering.flush_interval;
+        BuildContext {
+            service_name: self.service_name.clone(),
+            environment: self.environment.clone(),
+            secrets_dir: self.secrets_dir.clone(),
+            local: told(Delivery::LOCAL),
+            remote,
+            ..surroundings.clone()
+        }
     }
 }
 
@@ -175,9 +208,7 @@ fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
 }
 
 /// At most 64: each has a thread.
-fn processors<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<ProcessorConfig>, D::Error> {
+fn processors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Destination>, D::Error> {
     let processors = Vec::deserialize(deserializer)?;
     if processors.len() > 64 {
         return Err(D::Error::custom("at most 64 processors"));
@@ -187,7 +218,10 @@ fn processors<'de, D: Deserializer<'de>>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::base::clock::SystemClock;
 
     fn read(yaml: &str) -> Result<Config, String> {
         serde_saphyr::from_str(yaml).map_err(|error| error.to_string())
@@ -209,6 +243,33 @@ buffering: {max_buffer_size: 10000, flush_interval: 30s, persist_buffer: true, b
         );
         assert_eq!(config, Ok(Config::default()));
         assert_eq!(read("{}"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn what_all_processors_are_told_is_told_each_unless_it_knows_better() {
+        let config = read(
+            "circuit_breaker: {failure_threshold: 9, recovery_timeout: 1m}
+buffering: {max_buffer_size: 77}
+processors:
+  - {type: console}
+  - {type: console, name: loud, max_buffer_size: 5, circuit_breaker: {recovery_timeout: 2m}}
+  - {type: console}
+  - {type: console, name: loud, min_duration_ms: 100}
+",
+        )
+        .unwrap();
+        let outlets = config.build(&BuildContext::new(Arc::new(SystemClock)));
+        let outlets = outlets.unwrap();
+        let names: Vec<&str> = outlets.iter().map(|outlet| &*outlet.name).collect();
+        assert_eq!(names, ["console", "loud", "console-2", "loud-2"]);
+        let of = |at: usize| {
+            let told = outlets[at].delivery;
+            (told.queue, told.failure_threshold, told.recovery_timeout)
+        };
+        assert_eq!(of(0), (77, 9, Duration::from_mins(1)));
+        assert_eq!(of(1), (5, 9, Duration::from_mins(2)));
+        assert_eq!(outlets[0].delivery.batch, Delivery::LOCAL.batch);
+        assert_eq!(outlets[3].filter.min_duration, Duration::from_millis(100));
     }
 
     #[test]

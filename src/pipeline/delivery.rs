@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::base::clock::Instant;
 
 /// How the worker treats one processor.
@@ -9,8 +11,14 @@ use crate::base::clock::Instant;
 pub struct Delivery {
     /// The most spans that wait; the oldest is dropped for a new one.
     pub queue: usize,
+    /// The most bytes that waiting spans take; the oldest are dropped for a new one.
+    pub memory: usize,
     /// The most spans in one batch; so many waiting are delivered at once.
     pub batch: usize,
+    /// The most bytes of JSON in one batch; a larger span is a batch by itself.
+    pub batch_bytes: usize,
+    /// The longest text on a span, in bytes; longer ones are cut. None: all are as they came.
+    pub attribute_bytes: Option<usize>,
     /// The longest that a span waits for its batch to fill. Zero: delivered at every tick.
     pub max_age: Duration,
     /// The longest that one attempt may take. A processor that blocks its thread is not cut short,
@@ -18,8 +26,12 @@ pub struct Delivery {
     pub timeout: Duration,
     /// The most attempts for one batch, the first included.
     pub attempts: u32,
-    /// The wait before the second attempt; doubled before each later one.
+    /// The wait before the second attempt.
     pub backoff: Duration,
+    /// How the wait grows from there.
+    pub growth: Growth,
+    /// Whether chance adds up to a tenth to each wait, so that a fleet does not come back as one.
+    pub jitter: bool,
     /// The longest wait between attempts. A destination that asks for more gets it, up to
     /// `recovery_timeout`.
     pub max_backoff: Duration,
@@ -29,15 +41,33 @@ pub struct Delivery {
     pub recovery_timeout: Duration,
 }
 
+/// How the wait between attempts grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Growth {
+    /// Doubled each time.
+    #[default]
+    Exponential,
+    /// Once more as long each time.
+    Linear,
+    /// Not at all.
+    Constant,
+}
+
 impl Delivery {
     /// For destinations on this machine: within two ticks, patient with a full disk.
     pub const LOCAL: Self = Self {
         queue: 10_000,
+        memory: 64 << 20,
         batch: 4_096,
+        batch_bytes: 16 << 20,
+        attribute_bytes: None,
         max_age: Duration::ZERO,
         timeout: Duration::from_secs(30),
         attempts: 8,
         backoff: Duration::from_millis(100),
+        growth: Growth::Exponential,
+        jitter: true,
         max_backoff: Duration::from_secs(5),
         failure_threshold: 5,
         recovery_timeout: Duration::from_secs(5),
@@ -46,28 +76,54 @@ impl Delivery {
     /// For destinations elsewhere.
     pub const REMOTE: Self = Self {
         queue: 10_000,
+        memory: 64 << 20,
         batch: 100,
+        batch_bytes: 4 << 20,
+        attribute_bytes: None,
         max_age: Duration::from_secs(30),
         timeout: Duration::from_secs(30),
         attempts: 3,
         backoff: Duration::from_secs(1),
+        growth: Growth::Exponential,
+        jitter: true,
         max_backoff: Duration::from_secs(30),
         failure_threshold: 5,
         recovery_timeout: Duration::from_mins(5),
     };
 
     /// The wait after the failed attempt number `attempt` (from 1): what the destination asked for,
-    /// else exponential; up to a tenth more by chance, so that a fleet does not come back as one.
+    /// else as configured.
     pub(super) fn wait(&self, attempt: u32, asked: Option<Duration>) -> Duration {
-        let doubled = 1_u32
-            .checked_shl(attempt.saturating_sub(1))
-            .unwrap_or(u32::MAX);
+        let times = match self.growth {
+            Growth::Exponential => 1_u32
+                .checked_shl(attempt.saturating_sub(1))
+                .unwrap_or(u32::MAX),
+            Growth::Linear => attempt,
+            Growth::Constant => 1,
+        };
         let wait = asked.map_or_else(
-            || self.backoff.saturating_mul(doubled).min(self.max_backoff),
+            || self.backoff.saturating_mul(times).min(self.max_backoff),
             |asked| asked.min(self.recovery_timeout),
         );
-        wait + wait / 10 * fastrand::u32(0..=100) / 100
+        let chance = if self.jitter {
+            fastrand::u32(0..=100)
+        } else {
+            0
+        };
+        wait + wait / 10 * chance / 100
     }
+}
+
+/// What a breaker does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Circuit {
+    /// Lets every attempt through.
+    #[default]
+    Closed,
+    /// Lets none through.
+    Open,
+    /// Lets one through, to see.
+    HalfOpen,
 }
 
 /// Stops trying a destination that keeps failing, and probes it from time to time.
@@ -92,6 +148,15 @@ impl Breaker {
     /// When the next attempt may be made, if not now.
     pub(super) fn closed_at(&self, now: Instant) -> Option<Instant> {
         self.open_until.filter(|until| now < *until)
+    }
+
+    /// What it does now.
+    pub(super) fn circuit(&self, now: Instant) -> Circuit {
+        match self.open_until {
+            None => Circuit::Closed,
+            Some(until) if now < until => Circuit::Open,
+            Some(_) => Circuit::HalfOpen,
+        }
     }
 
     /// Books an attempt that succeeded; true if that closed the breaker.
@@ -126,6 +191,21 @@ mod tests {
     }
 
     #[test]
+    fn waits_grow_as_they_are_told_to() {
+        let waits = |growth| {
+            let delivery = Delivery {
+                growth,
+                jitter: false,
+                ..Delivery::REMOTE
+            };
+            [1, 2, 3, 4].map(|attempt| delivery.wait(attempt, None).as_secs())
+        };
+        assert_eq!(waits(Growth::Exponential), [1, 2, 4, 8]);
+        assert_eq!(waits(Growth::Linear), [1, 2, 3, 4]);
+        assert_eq!(waits(Growth::Constant), [1, 1, 1, 1]);
+    }
+
+    #[test]
     fn a_destination_that_asks_for_a_wait_gets_it_within_reason() {
         let wait = |seconds| Delivery::REMOTE.wait(1, Some(Duration::from_secs(seconds)));
         assert!(wait(7) >= Duration::from_secs(7));
@@ -140,11 +220,14 @@ mod tests {
         let opened: Vec<_> = (0..5).map(|_| breaker.failed(now)).collect();
         assert_eq!(opened, [false, false, false, false, true]);
         let until = breaker.closed_at(now).unwrap();
+        assert_eq!(breaker.circuit(now), Circuit::Open);
+        assert_eq!(breaker.circuit(until), Circuit::HalfOpen);
         assert_eq!(until, now + Delivery::REMOTE.recovery_timeout);
         assert_eq!(breaker.closed_at(until), None);
         assert!(!breaker.failed(until), "it was open already");
         assert!(breaker.closed_at(until).is_some());
         assert!(breaker.succeeded());
         assert_eq!(breaker.closed_at(now), None);
+        assert_eq!(breaker.circuit(now), Circuit::Closed);
     }
 }

@@ -65,6 +65,9 @@ impl Processor for Keep {
         if expired == 0 {
             self.next_look = now + EXPIRE_EVERY;
         }
-        Upkeep { torn: 0, expired }
+        Upkeep {
+            expired,
+            ..Upkeep::default()
+        }
     }
 }

@@ -14,8 +14,12 @@ use crate::{
 };
 
 mod config;
+mod context;
+mod cut;
 mod delivery;
+mod filter;
 mod keep;
+pub mod options;
 pub mod processor;
 mod propagation;
 mod queue;
@@ -28,9 +32,12 @@ use queue::Queue;
 use worker::{Orders, Worker};
 
 pub use config::{Buffering, Config, Content, Sampling};
-pub use delivery::Delivery;
+pub use context::{BuildContext, NoSecret, Variables};
+pub use delivery::{Circuit, Delivery, Growth};
+pub use filter::{Filter, Match, Patterns};
+pub use options::{Destination, Options};
 pub use processor::{
-    BoxError, BoxFuture, BuildContext, BuildError, DeliverError, Processor, ProcessorConfig, Upkeep,
+    BoxError, BoxFuture, BuildError, DeliverError, Processor, ProcessorConfig, Upkeep,
 };
 pub use propagation::{Propagation, Send, TraceFormat};
 pub use queue::Stats;
@@ -42,6 +49,8 @@ pub struct Outlet {
     pub name: Arc<str>,
     /// How its worker treats it.
     pub delivery: Delivery,
+    /// Which spans are for it.
+    pub filter: Filter,
     /// The processor.
     pub processor: Box<dyn Processor>,
 }
@@ -52,6 +61,7 @@ impl Outlet {
         Self {
             name: Arc::from(name),
             delivery: Delivery::LOCAL,
+            filter: Filter::default(),
             processor: Box::new(processor),
         }
     }
@@ -76,6 +86,8 @@ pub struct Pipeline {
 struct Line {
     name: Arc<str>,
     queue: Arc<Queue>,
+    /// None: every span is for it.
+    filter: Option<Filter>,
     keeps: Keeps,
     orders: watch::Sender<Orders>,
     flushed: watch::Receiver<u64>,
@@ -134,9 +146,9 @@ impl Pipeline {
         };
         let record = Arc::new(Record::new(span));
         for line in others {
-            line.queue.push(Arc::clone(&record));
+            line.offer(Arc::clone(&record));
         }
-        last.queue.push(record);
+        last.offer(record);
     }
 
     /// Puts other processors in the place of the present ones. Spans offered meanwhile wait for
@@ -199,9 +211,19 @@ impl Pipeline {
     }
 }
 
+impl Line {
+    fn offer(&self, record: Arc<Record>) {
+        if self.filter.as_ref().is_none_or(|it| it.passes(&record)) {
+            self.queue.push(record);
+        } else {
+            self.queue.leave_out();
+        }
+    }
+}
+
 /// A line and its worker, with the worker not running yet.
 fn idle(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> Idle {
-    let queue = Arc::new(Queue::new(outlet.delivery.queue));
+    let queue = Arc::new(Queue::new(outlet.delivery.queue, outlet.delivery.memory));
     let (orders, told) = watch::channel(Orders::default());
     let (flushed, seen) = watch::channel(0);
     let worker = Worker {
@@ -216,6 +238,7 @@ fn idle(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> Idle {
     let line = Line {
         name: outlet.name,
         queue,
+        filter: Some(outlet.filter).filter(|filter| *filter != Filter::default()),
         keeps,
         orders,
         flushed: seen,

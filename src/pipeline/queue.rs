@@ -4,10 +4,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::record::Record;
+use super::{delivery::Circuit, record::Record};
 
-/// What became of the spans offered to one processor. At any moment the offered ones are those
-/// delivered, failed, dropped, queued and in hand.
+/// What became of the spans offered to one processor. At any moment every one of them is in exactly
+/// one of the counts that [`accounted`](Self::accounted) sums up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Spans that came.
@@ -18,10 +18,26 @@ pub struct Stats {
     pub failed: u64,
     /// Spans that were thrown away unseen: the queue was full, or time was up at the end.
     pub dropped: u64,
+    /// Spans that are not for the processor.
+    pub filtered: u64,
+    /// Spans of traces that sampling left out.
+    pub sampled_out: u64,
+    /// Spans that wait on disk.
+    pub buffered: u64,
     /// Spans that wait.
     pub queued: u64,
     /// Spans of the batch that is being delivered.
     pub in_hand: u64,
+    /// Bytes that the waiting spans take, about.
+    pub queued_bytes: u64,
+    /// Whether the processor is being tried.
+    pub circuit: Circuit,
+    /// Batches that were halved because they were too large for the destination.
+    pub halved: u64,
+    /// Spans that were too large for it by themselves, of the failed ones.
+    pub too_large: u64,
+    /// Texts on spans that were cut.
+    pub cut_texts: u64,
     /// Attempts beyond a batch's first.
     pub retried: u64,
     /// Times that the processor panicked.
@@ -30,69 +46,112 @@ pub struct Stats {
     pub torn: u64,
     /// Spans that were deleted because of their age.
     pub expired: u64,
+    /// Delivered spans that were only counted in a later message, so as not to send too many.
+    pub suppressed: u64,
 }
 
-/// The queue of one processor. Full, it drops its oldest span for the new one.
+impl Stats {
+    /// The spans of which it is known where they are or what became of them: all that were offered.
+    pub const fn accounted(&self) -> u64 {
+        let ended = self.delivered + self.failed + self.dropped;
+        let left_out = self.filtered + self.sampled_out;
+        ended + left_out + self.buffered + self.queued + self.in_hand
+    }
+}
+
+/// The queue of one processor, bounded in spans and in bytes. Full, it drops its oldest spans for the
+/// new one.
 #[derive(Debug)]
 pub(super) struct Queue {
     bound: usize,
+    memory: usize,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<Arc<Record>>,
+    /// What they take.
+    bytes: usize,
     closed: bool,
     stats: Stats,
 }
 
 impl Queue {
-    /// An empty queue of at most `bound` spans (at least one).
-    pub(super) fn new(bound: usize) -> Self {
+    /// An empty queue of at most `bound` spans (at least one), which take at most `memory` bytes.
+    pub(super) fn new(bound: usize, memory: usize) -> Self {
         Self {
             bound: bound.max(1),
+            memory,
             inner: Mutex::default(),
         }
     }
 
     /// Adds a span. Never waits for more than the lock, which is held for a few instructions.
     pub(super) fn push(&self, record: Arc<Record>) {
+        let size = record.size();
         let mut inner = self.inner.lock();
         inner.stats.offered += 1;
-        let dropped = if inner.closed {
-            Some(record)
-        } else {
-            let oldest = (inner.waiting.len() >= self.bound)
-                .then(|| inner.waiting.pop_front())
-                .flatten();
-            inner.waiting.push_back(record);
-            oldest
-        };
-        inner.stats.dropped += u64::from(dropped.is_some());
+        if inner.closed || size > self.memory {
+            inner.stats.dropped += 1;
+            return;
+        }
+        let mut dropped = Vec::new();
+        while inner.waiting.len() >= self.bound || inner.bytes.saturating_add(size) > self.memory {
+            let Some(oldest) = inner.pop() else {
+                break;
+            };
+            inner.stats.dropped += 1;
+            dropped.push(oldest);
+        }
+        inner.bytes = inner.bytes.saturating_add(size);
+        inner.waiting.push_back(record);
         // What was dropped is freed after the lock.
         drop(inner);
     }
 
-    /// How many spans wait.
-    pub(super) fn len(&self) -> usize {
-        self.inner.lock().waiting.len()
-    }
-
-    /// Takes the oldest spans, at most `most`, into `batch`, which the caller settles before it
-    /// takes more.
-    pub(super) fn take(&self, most: usize, batch: &mut Vec<Arc<Record>>) {
-        let mut inner = self.inner.lock();
-        let count = most.min(inner.waiting.len());
-        batch.extend(inner.waiting.drain(..count));
-        inner.stats.in_hand = count_of(batch.len());
-    }
-
-    /// Books how the batch in hand ended.
-    pub(super) fn settle(&self, outcome: Outcome) {
+    /// Counts a span that is not for the processor.
+    pub(super) fn leave_out(&self) {
         self.note(|stats| {
-            let count = std::mem::take(&mut stats.in_hand);
+            stats.offered += 1;
+            stats.filtered += 1;
+        });
+    }
+
+    /// How many spans wait, and how many bytes they take.
+    pub(super) fn len(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.waiting.len(), inner.bytes)
+    }
+
+    /// Takes the oldest spans: at most `most`, and `bytes` of JSON but for one span that has more.
+    /// The caller settles them before it takes more.
+    pub(super) fn take(&self, most: usize, bytes: usize) -> Vec<Arc<Record>> {
+        let mut inner = self.inner.lock();
+        let mut left = bytes;
+        let lengths = inner.waiting.iter().take(most).map(|it| it.line.len());
+        let fitting = lengths.take_while(|length| {
+            let fits = left.checked_sub(*length);
+            left = fits.unwrap_or(0);
+            fits.is_some()
+        });
+        let count = fitting.count().max(1).min(inner.waiting.len());
+        let batch: Vec<_> = std::iter::from_fn(|| inner.pop()).take(count).collect();
+        inner.stats.in_hand = count_of(batch.len());
+        batch
+    }
+
+    /// Books how so many of the spans in hand ended.
+    pub(super) fn settle(&self, count: usize, outcome: Outcome) {
+        let count = count_of(count);
+        self.note(|stats| {
+            stats.in_hand = stats.in_hand.saturating_sub(count);
             match outcome {
-                Outcome::Delivered => stats.delivered += count,
+                Outcome::Delivered { refused } => {
+                    let refused = count_of(refused).min(count);
+                    stats.delivered += count - refused;
+                    stats.failed += refused;
+                },
                 Outcome::Failed => stats.failed += count,
                 Outcome::Dropped => stats.dropped += count,
             }
@@ -109,6 +168,7 @@ impl Queue {
         let mut inner = self.inner.lock();
         inner.closed = true;
         let waiting = std::mem::take(&mut inner.waiting);
+        inner.bytes = 0;
         inner.stats.dropped += count_of(waiting.len());
         drop(inner);
         drop(waiting);
@@ -119,15 +179,27 @@ impl Queue {
         let inner = self.inner.lock();
         Stats {
             queued: count_of(inner.waiting.len()),
+            queued_bytes: count_of(inner.bytes),
             ..inner.stats
         }
+    }
+}
+
+impl Inner {
+    fn pop(&mut self) -> Option<Arc<Record>> {
+        let oldest = self.waiting.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(oldest.size());
+        Some(oldest)
     }
 }
 
 /// How a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Delivered,
+    /// The destination took it, but for so many of its spans.
+    Delivered {
+        refused: usize,
+    },
     Failed,
     Dropped,
 }
@@ -140,12 +212,13 @@ fn count_of(length: usize) -> u64 {
 mod tests {
     use super::{super::testing::record, *};
 
+    const PLENTY: usize = usize::MAX;
+
     #[test]
     fn a_full_queue_drops_its_oldest_and_counts_it() {
-        let queue = Queue::new(2);
+        let queue = Queue::new(2, PLENTY);
         (1..=3).for_each(|n| queue.push(record(n)));
-        let mut batch = Vec::new();
-        queue.take(10, &mut batch);
+        let batch = queue.take(10, PLENTY);
         let kept: Vec<_> = batch.iter().map(|record| record.span.span_id).collect();
         assert_eq!(kept, [record(2).span.span_id, record(3).span.span_id]);
         assert_eq!(queue.stats().dropped, 1);
@@ -153,19 +226,51 @@ mod tests {
     }
 
     #[test]
-    fn every_span_is_in_exactly_one_count() {
-        let queue = Queue::new(3);
+    fn a_queue_holds_no_more_bytes_than_it_may() {
+        let size = record(1).size();
+        let queue = Queue::new(PLENTY, 3 * size);
         (1..=5).for_each(|n| queue.push(record(n)));
-        let mut batch = Vec::new();
-        queue.take(1, &mut batch);
-        queue.settle(Outcome::Delivered);
-        batch.clear();
-        queue.take(1, &mut batch);
-        queue.settle(Outcome::Failed);
-        queue.close();
-        queue.push(record(6));
         let stats = queue.stats();
-        assert_eq!((stats.offered, stats.delivered, stats.failed), (6, 1, 1));
+        assert_eq!((stats.queued, stats.dropped), (3, 2));
+        assert_eq!(stats.queued_bytes, 3 * size as u64);
+        queue.take(2, PLENTY);
+        assert_eq!(queue.len(), (1, size));
+        let tiny = Queue::new(PLENTY, size - 1);
+        tiny.push(record(1));
+        assert_eq!((tiny.stats().queued, tiny.stats().dropped), (0, 1));
+    }
+
+    #[test]
+    fn a_batch_has_no_more_bytes_than_it_may_but_at_least_one_span() {
+        let length = record(1).line.len();
+        let queue = Queue::new(PLENTY, PLENTY);
+        (1..=6).for_each(|n| queue.push(record(n)));
+        let sizes = [
+            (10, 2 * length),
+            (10, length - 1),
+            (1, PLENTY),
+            (10, PLENTY),
+        ];
+        let taken = sizes.map(|(most, bytes)| queue.take(most, bytes).len());
+        assert_eq!(taken, [2, 1, 1, 2]);
+        assert!(queue.take(10, PLENTY).is_empty());
+    }
+
+    #[test]
+    fn every_span_is_in_exactly_one_count() {
+        let queue = Queue::new(4, PLENTY);
+        (1..=6).for_each(|n| queue.push(record(n)));
+        queue.take(2, PLENTY);
+        queue.settle(2, Outcome::Delivered { refused: 1 });
+        queue.take(1, PLENTY);
+        queue.settle(1, Outcome::Failed);
+        queue.leave_out();
+        assert_eq!(queue.stats().accounted(), 7);
+        queue.close();
+        queue.push(record(8));
+        let stats = queue.stats();
+        assert_eq!((stats.offered, stats.delivered, stats.failed), (8, 1, 2));
         assert_eq!((stats.dropped, stats.queued, stats.in_hand), (4, 0, 0));
+        assert_eq!((stats.filtered, stats.accounted()), (1, 8));
     }
 }

@@ -43,6 +43,10 @@ pub(super) enum Does {
     Hangs,
     /// Says that it is gone.
     Leaves,
+    /// Takes the batch, but for so many of its spans.
+    TakesAllBut(usize),
+    /// Takes the batch if it has no more spans; else it is too large.
+    HoldsOnly(usize),
 }
 
 /// A processor that does what it is told, attempt by attempt, and then takes everything.
@@ -79,9 +83,17 @@ impl Processor for Scripted {
             after,
             source: "scripted".into(),
         };
+        let count = batch.len();
         Box::pin(async move {
             match does {
-                Does::Takes => Ok(()),
+                Does::TakesAllBut(refused) => Err(DeliverError::Partly {
+                    refused,
+                    source: "scripted".into(),
+                }),
+                Does::HoldsOnly(most) if count > most => {
+                    Err(DeliverError::TooLarge("scripted".into()))
+                },
+                Does::Takes | Does::HoldsOnly(_) => Ok(()),
                 Does::Fails => Err(error(None)),
                 Does::Asks(wait) => Err(error(Some(wait))),
                 Does::Refuses => Err(DeliverError::Reject("scripted".into())),

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    cut::cut,
     delivery::{Breaker, Delivery},
     processor::{BoxError, BoxFuture, DeliverError, Processor},
     queue::{Outcome, Queue},
@@ -56,7 +57,6 @@ pub(super) struct Worker {
 /// What a worker remembers between ticks.
 struct State {
     breaker: Breaker,
-    batch: Vec<Arc<Record>>,
     /// Since when spans have been waiting for their batch to fill.
     waiting_since: Option<Instant>,
     drops_logged: (u64, Option<Instant>),
@@ -67,6 +67,7 @@ struct State {
 enum Verdict {
     Ended(Outcome),
     Again { after: Option<Duration> },
+    Halve,
 }
 
 impl Worker {
@@ -74,7 +75,6 @@ impl Worker {
     pub(super) async fn run(mut self) {
         let mut state = State {
             breaker: Breaker::new(&self.delivery),
-            batch: Vec::new(),
             waiting_since: None,
             drops_logged: (0, None),
             failure_logged: None,
@@ -104,44 +104,80 @@ impl Worker {
 
     /// Delivers what is due of the spans that wait now.
     async fn round(&mut self, state: &mut State, forced: bool) {
-        let mut left = self.queue.len();
-        while left > 0 && (forced || self.is_due(state, left)) {
+        let (mut left, _bytes) = self.queue.len();
+        while left > 0 && (forced || self.is_due(state)) {
             let most = self.delivery.batch.max(1).min(left);
-            self.queue.take(most, &mut state.batch);
-            left = left.saturating_sub(most);
-            if state.batch.is_empty() {
+            let batch = self.queue.take(most, self.delivery.batch_bytes);
+            if batch.is_empty() {
                 break; // The queue was shorter by then: drops are not ours alone.
             }
-            let outcome = self.deliver(state).await;
-            self.queue.settle(outcome);
-            state.batch.clear();
+            left = left.saturating_sub(batch.len());
+            self.deliver(self.trimmed(batch), state).await;
             state.waiting_since = None;
         }
     }
 
-    fn is_due(&self, state: &mut State, waiting: usize) -> bool {
+    fn is_due(&self, state: &mut State) -> bool {
         let now = self.clock.mono();
         let since = *state.waiting_since.get_or_insert(now);
-        waiting >= self.delivery.batch || now.duration_since(since) >= self.delivery.max_age
+        let (waiting, bytes) = self.queue.len();
+        waiting >= self.delivery.batch
+            // A span takes at least twice its line.
+            || bytes / 2 >= self.delivery.batch_bytes
+            || now.duration_since(since) >= self.delivery.max_age
     }
 
-    /// Tries the batch in hand until it is delivered, refused, or out of attempts. At the end of
-    /// the pipeline it is tried once more at most, whatever the breaker says.
-    async fn deliver(&mut self, state: &mut State) -> Outcome {
+    /// The batch with its long texts cut, if the destination takes only short ones.
+    fn trimmed(&self, mut batch: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+        let Some(most) = self.delivery.attribute_bytes else {
+            return batch;
+        };
+        let mut cuts = 0;
+        for record in &mut batch {
+            if let Some((short, count)) = cut(record, most) {
+                *record = Arc::new(short);
+                cuts += count;
+            }
+        }
+        self.queue.note(|stats| stats.cut_texts += cuts);
+        batch
+    }
+
+    /// Delivers the batch in hand, whole or, where that is too large for the destination, in parts.
+    async fn deliver(&mut self, batch: Vec<Arc<Record>>, state: &mut State) {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            let Some(outcome) = self.try_part(&part, state).await else {
+                self.queue.note(|stats| stats.halved += 1);
+                let later = part.split_off(part.len().div_ceil(2));
+                parts.extend([later, part]);
+                continue;
+            };
+            self.queue.settle(part.len(), outcome);
+        }
+    }
+
+    /// Tries until the part is delivered, refused, or out of attempts; none if it must be halved. At
+    /// the end of the pipeline it is tried once more at most, whatever the breaker says.
+    async fn try_part(&mut self, part: &[Arc<Record>], state: &mut State) -> Option<Outcome> {
         for attempt in 1..=self.delivery.attempts.max(1) {
             if let Some(until) = state.breaker.closed_at(self.clock.mono()) {
                 self.pause(until).await;
             }
             let closing = self.orders.borrow().close_by;
             if closing.is_some_and(|by| self.clock.mono() >= by) {
-                return Outcome::Dropped;
+                return Some(Outcome::Dropped);
             }
             if attempt > 1 {
                 self.queue.note(|stats| stats.retried += 1);
             }
-            let result = self.attempt(&state.batch, closing).await;
-            let after = match self.judge(result, state) {
-                Verdict::Ended(outcome) => return outcome,
+            self.show(state);
+            let result = self.attempt(part, closing).await;
+            let verdict = self.judge(result, part.len(), state);
+            self.show(state);
+            let after = match verdict {
+                Verdict::Ended(outcome) => return Some(outcome),
+                Verdict::Halve => return None,
                 Verdict::Again { after } => after,
             };
             if closing.is_some() || attempt == self.delivery.attempts {
@@ -150,40 +186,67 @@ impl Worker {
             let wait = self.delivery.wait(attempt, after);
             self.pause(self.clock.mono() + wait).await;
         }
-        Outcome::Failed
+        Some(Outcome::Failed)
     }
 
-    /// What an attempt's result means, for the breaker and for the batch.
-    fn judge(&self, result: Result<(), DeliverError>, state: &mut State) -> Verdict {
-        let refused = match result {
+    /// Shows what the breaker does.
+    fn show(&self, state: &State) {
+        let circuit = state.breaker.circuit(self.clock.mono());
+        self.queue.note(|stats| stats.circuit = circuit);
+    }
+
+    /// What an attempt's result means, for the breaker and for the part of `count` spans.
+    fn judge(&self, result: Result<(), DeliverError>, count: usize, state: &mut State) -> Verdict {
+        let (verdict, error) = match result {
+            Ok(()) => (Outcome::Delivered { refused: 0 }, None),
             Err(DeliverError::Retry { after, source }) => {
-                if state.breaker.failed(self.clock.mono()) {
-                    tracing::warn!(
-                        processor = &*self.name,
-                        error = %source,
-                        pause = ?self.delivery.recovery_timeout,
-                        "Span processor keeps failing: it is tried again after a pause"
-                    );
-                } else {
-                    self.log_failure(&source, "Spans could not be delivered", state);
-                }
+                self.fail(&source, count, state);
                 return Verdict::Again { after };
             },
             Err(DeliverError::Gone) => {
                 self.queue.close();
                 return Verdict::Ended(Outcome::Failed);
             },
-            Err(DeliverError::Reject(error)) => Some(error),
-            Ok(()) => None,
+            Err(DeliverError::Reject(error)) => (Outcome::Failed, Some(error)),
+            Err(DeliverError::Partly { refused, source }) => {
+                (Outcome::Delivered { refused }, Some(source))
+            },
+            Err(DeliverError::TooLarge(error)) => {
+                self.recover(state);
+                if count > 1 {
+                    return Verdict::Halve;
+                }
+                self.queue.note(|stats| stats.too_large += 1);
+                (Outcome::Failed, Some(error))
+            },
         };
+        self.recover(state);
+        if let Some(error) = error {
+            let message = "Spans were refused by their processor";
+            self.log_failure(&error, message, count, state);
+        }
+        Verdict::Ended(verdict)
+    }
+
+    /// Books an attempt that failed, and may do better later.
+    fn fail(&self, error: &BoxError, count: usize, state: &mut State) {
+        if state.breaker.failed(self.clock.mono()) {
+            tracing::warn!(
+                processor = &*self.name,
+                %error,
+                pause = ?self.delivery.recovery_timeout,
+                "Span processor keeps failing: it is tried again after a pause"
+            );
+        } else {
+            self.log_failure(error, "Spans could not be delivered", count, state);
+        }
+    }
+
+    /// Books that the destination answers.
+    fn recover(&self, state: &mut State) {
         if state.breaker.succeeded() {
             tracing::info!(processor = &*self.name, "Span processor works again");
         }
-        let Some(error) = refused else {
-            return Verdict::Ended(Outcome::Delivered);
-        };
-        self.log_failure(&error, "Spans were refused by their processor", state);
-        Verdict::Ended(Outcome::Failed)
     }
 
     /// Waits until `until`, or until the pipeline ends.
@@ -229,9 +292,11 @@ impl Worker {
             Ok(upkeep) => {
                 stats.torn += upkeep.torn;
                 stats.expired += upkeep.expired;
+                stats.suppressed += upkeep.suppressed;
             },
             Err(_panic) => stats.panicked += 1,
         });
+        self.show(state);
         self.log_drops(state, false);
     }
 
@@ -253,7 +318,13 @@ impl Worker {
     }
 
     /// Logs a failed attempt, unless another one was logged just before.
-    fn log_failure(&self, error: &BoxError, message: &'static str, state: &mut State) {
+    fn log_failure(
+        &self,
+        error: &BoxError,
+        message: &'static str,
+        spans: usize,
+        state: &mut State,
+    ) {
         let now = self.clock.mono();
         let quiet = |at: Instant| now.duration_since(at) < FAILURES_LOGGED_EVERY;
         if state.failure_logged.is_some_and(quiet) {
@@ -262,7 +333,7 @@ impl Worker {
         state.failure_logged = Some(now);
         tracing::warn!(
             processor = &*self.name,
-            spans = state.batch.len(),
+            spans,
             %error,
             "{message}"
         );

@@ -84,7 +84,7 @@ impl Default for Config {
 
 /// Makes the processor, on standard output.
 #[expect(clippy::unnecessary_wraps, reason = "as every processor's")]
-pub(super) fn build(config: &Config, _context: &BuildContext) -> Result<Outlet, BuildError> {
+pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, BuildError> {
     let plain = anstream::AutoStream::choice(&io::stdout()) == anstream::ColorChoice::Never;
     let look = Look {
         zone: TimeZone::system(),
@@ -99,7 +99,7 @@ pub(super) fn build(config: &Config, _context: &BuildContext) -> Result<Outlet, 
             .filter(|columns| *columns > 0),
     };
     let console = Console::new(config, look, io::stdout());
-    Ok(Outlet::local("console", console))
+    Ok(context.local("console", console))
 }
 
 struct Console<W> {

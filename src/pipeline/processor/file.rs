@@ -80,7 +80,7 @@ impl Default for Config {
 #[expect(clippy::unnecessary_wraps, reason = "as every processor's")]
 pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, BuildError> {
     let file = File::new(config.clone(), Arc::clone(&context.clock));
-    Ok(Outlet::local("file", file))
+    Ok(context.local("file", file))
 }
 
 struct File {
@@ -180,7 +180,7 @@ impl Processor for File {
         self.archive.tidy(self.log.as_ref().map(Log::path));
         Upkeep {
             torn: std::mem::take(&mut self.torn),
-            expired: 0,
+            ..Upkeep::default()
         }
     }
 }

@@ -5,8 +5,8 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Outlet, record::Record};
-use crate::base::clock::Clock;
+use super::{BuildContext, Outlet, record::Record};
+use crate::net::post::{PostError, Remedy};
 
 mod console;
 mod file;
@@ -48,6 +48,8 @@ pub struct Upkeep {
     pub torn: u64,
     /// Spans that were deleted because of their age.
     pub expired: u64,
+    /// Delivered spans that were only counted in a later message, so as not to send too many.
+    pub suppressed: u64,
 }
 
 /// Why a batch was not delivered.
@@ -64,6 +66,17 @@ pub enum DeliverError {
     /// It never will: the batch is given up.
     #[error("refused: {0}")]
     Reject(#[source] BoxError),
+    /// All were delivered but for some spans, which never will be.
+    #[error("{refused} spans refused: {source}")]
+    Partly {
+        /// How many, at most as many as were in the batch.
+        refused: usize,
+        /// Why.
+        source: BoxError,
+    },
+    /// It is too large at once: it comes again in halves, and a span by itself is given up.
+    #[error("too large: {0}")]
+    TooLarge(#[source] BoxError),
     /// The destination is gone for good, and that is nobody's fault (the reader of a pipe left).
     #[error("the destination is gone")]
     Gone,
@@ -79,6 +92,19 @@ impl DeliverError {
     }
 }
 
+impl From<PostError> for DeliverError {
+    fn from(error: PostError) -> Self {
+        match error.remedy() {
+            Remedy::Later(after) => Self::Retry {
+                after,
+                source: error.into(),
+            },
+            Remedy::Smaller => Self::TooLarge(error.into()),
+            Remedy::Nothing => Self::Reject(error.into()),
+        }
+    }
+}
+
 /// A processor cannot be made as it is configured.
 #[derive(Debug, thiserror::Error)]
 #[error("tracing.processors: {processor}: {reason}")]
@@ -89,16 +115,13 @@ pub struct BuildError {
     pub reason: String,
 }
 
-/// What a processor may need when it is made.
-#[derive(Clone)]
-pub struct BuildContext {
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl fmt::Debug for BuildContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BuildContext").finish_non_exhaustive()
+impl BuildError {
+    /// For `map_err`: an error of the processor of that type.
+    pub fn of<E: fmt::Display>(processor: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self {
+            processor,
+            reason: error.to_string(),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        delivery::Circuit,
         queue::Stats,
         testing::{Attempts, Does, Scripted, record, span},
     },
@@ -20,7 +21,7 @@ struct Bench {
 impl Bench {
     fn new(delivery: Delivery, script: &[Does]) -> Self {
         let (processor, attempts) = Scripted::new(script);
-        let queue = Arc::new(Queue::new(delivery.queue));
+        let queue = Arc::new(Queue::new(delivery.queue, delivery.memory));
         let (orders, told) = watch::channel(Orders::default());
         let worker = Worker {
             name: Arc::from("scripted"),
@@ -53,8 +54,8 @@ impl Bench {
         };
         tokio::join!(worker.run(), script);
         let stats = self.queue.stats();
-        let ended = stats.delivered + stats.failed + stats.dropped;
-        assert_eq!(stats.offered, ended, "every span ended somehow: {stats:?}");
+        assert_eq!((stats.queued, stats.in_hand), (0, 0), "{stats:?}");
+        assert_eq!(stats.offered, stats.accounted(), "{stats:?}");
         stats
     }
 
@@ -172,6 +173,89 @@ async fn a_destination_that_keeps_failing_is_left_alone_and_probed() {
     let gaps = bench.gaps();
     assert!(gaps[0] <= 11, "the breaker is still closed: {gaps:?}");
     assert!(gaps[1] >= 3_000, "it opened: {gaps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_breaker_does_is_shown() {
+    let delivery = Delivery {
+        failure_threshold: 2,
+        ..Delivery::REMOTE
+    };
+    let script = [Does::Fails, Does::Fails, Does::Hangs, Does::Takes];
+    let mut bench = Bench::new(delivery, &script);
+    bench.push(1..=1);
+    bench.orders.send_modify(|orders| orders.flush = 1);
+    let queue = Arc::clone(&bench.queue);
+    let seen = async {
+        let mut seen = Vec::new();
+        for wait in [TICK * 5, SECOND, delivery.recovery_timeout] {
+            sleep(wait).await;
+            seen.push(queue.stats().circuit);
+        }
+        seen
+    };
+    let (stats, seen) = tokio::join!(bench.work(3_000 * SECOND, SECOND), seen);
+    assert_eq!(seen, [Circuit::Closed, Circuit::Open, Circuit::HalfOpen]);
+    assert_eq!((stats.failed, stats.circuit), (1, Circuit::HalfOpen));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_too_large_is_halved_until_it_fits() {
+    let mut bench = Bench::new(Delivery::REMOTE, &[Does::HoldsOnly(2); 8]);
+    bench.push(1..=5);
+    let stats = bench.work(60 * SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.halved), (5, 2));
+    assert_eq!(bench.sizes(), [5, 3, 2, 1, 2]);
+    let order: Vec<_> = bench.attempts.lock()[2..]
+        .iter()
+        .flat_map(|(_, ids)| ids.clone())
+        .collect();
+    assert_eq!(order, [1, 2, 3, 4, 5].map(|n| span(n).span_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_that_is_too_large_by_itself_is_refused_and_counted() {
+    let mut bench = Bench::new(Delivery::REMOTE, &[Does::HoldsOnly(0); 3]);
+    bench.push(1..=2);
+    let stats = bench.work(60 * SECOND, SECOND).await;
+    assert_eq!((stats.failed, stats.too_large, stats.halved), (2, 2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_taken_in_part_is_counted_in_part() {
+    let mut bench = Bench::new(Delivery::REMOTE, &[Does::TakesAllBut(2)]);
+    bench.push(1..=5);
+    let stats = bench.work(60 * SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.failed, stats.retried), (3, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_no_more_when_it_has_bytes_enough() {
+    let delivery = Delivery {
+        batch_bytes: 2 * record(1).line.len(),
+        ..Delivery::REMOTE
+    };
+    let mut bench = Bench::new(delivery, &[]);
+    bench.push(1..=5);
+    let began = SystemClock.mono();
+    bench.work(60 * SECOND, SECOND).await;
+    assert_eq!(bench.sizes(), [2, 2, 1]);
+    let second = bench.attempts.lock()[1].0.duration_since(began);
+    assert!(second <= 2 * TICK, "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_texts_are_cut_and_counted() {
+    let delivery = Delivery {
+        attribute_bytes: Some(64),
+        ..Delivery::LOCAL
+    };
+    let mut bench = Bench::new(delivery, &[]);
+    let mut long = span(1);
+    long.path = "/x".repeat(500).into();
+    bench.queue.push(Arc::new(Record::new(long)));
+    let stats = bench.work(SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.cut_texts), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,9 +11,7 @@ use tollgate::{
 fn start(yaml: &str) -> Pipeline {
     let config: Config = serde_saphyr::from_str(yaml).unwrap();
     let clock = Arc::new(SystemClock);
-    let context = BuildContext {
-        clock: Arc::<SystemClock>::clone(&clock),
-    };
+    let context = BuildContext::new(Arc::<SystemClock>::clone(&clock));
     Pipeline::start(Vec::new(), config.build(&context).unwrap(), clock).unwrap()
 }
 

@@ -1,4 +1,7 @@
 //! Spans on their way out, with real threads.
 
+mod counts;
 mod files;
 mod isolation;
+mod sink;
+mod sinks;

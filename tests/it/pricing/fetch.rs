@@ -191,7 +191,7 @@ async fn half_a_book_one_without_end_and_one_that_does_not_come_are_left() {
     let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     endless.resize(endless.len() + (16 << 20) + 1, b' ');
     tokio::join!(sandbox.app.fetch_prices(), shop.answers(endless));
-    assert!(page(&sandbox).await.contains("larger than 16 MiB"));
+    assert!(page(&sandbox).await.contains("larger than 16MiB"));
 
     // One whose end is waited for.
     let slow = async {

@@ -1,0 +1,42 @@
+//! Processors in the configuration: the keys that all of them have, and mistakes in those.
+
+use super::{super::pipeline, assert_problem, shipped};
+
+#[test]
+fn the_reference_has_every_option_of_processors() {
+    let text = shipped("tollgate.yaml");
+    for key in pipeline::Options::KEYS {
+        let key_or_alias = [format!("#      {key}: "), format!("; also {key}\n")];
+        let named = key_or_alias.iter().any(|line| text.contains(line));
+        assert!(named, "config/tollgate.yaml lacks {key}");
+    }
+}
+
+#[test]
+fn a_wrong_option_of_a_processor_has_its_place_and_the_right_one() {
+    assert_problem(
+        "tracing: {processors: [{type: console, batch_sise: 1}]}",
+        "t.yaml:1:40: tracing.processors[0].batch_sise: ",
+        "did you mean `batch_size`?",
+    );
+    assert_problem(
+        "tracing: {processors: [{batch_size: 0, type: console}]}",
+        "t.yaml:1:37: tracing.processors[0].batch_size: ",
+        "a whole number above zero",
+    );
+    assert_problem(
+        "tracing: {processors: [{type: console, retry_backoff: exponental}]}",
+        "t.yaml:1:55: tracing.processors[0].retry_backoff: ",
+        "did you mean `exponential`?",
+    );
+    assert_problem(
+        "tracing: {processors: [{type: consol, batch_size: 1}]}",
+        "t.yaml:1:31: tracing.processors[0].type: ",
+        "did you mean `console`?",
+    );
+    assert_problem(
+        "tracing: {processors: [{type: console, circuit_breaker: {timeuot: 1s}}]}",
+        "t.yaml:1:58: tracing.processors[0].circuit_breaker.timeuot: ",
+        "did you mean `timeout`?",
+    );
+}

@@ -1,0 +1,229 @@
+//! Which spans are for a processor: those that went well, those that failed, those that took long,
+//! those of which something else holds.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{options::Options, record::Record};
+use crate::{base::glob::Glob, call::outcome::Status};
+
+/// What must hold of a span.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Whether calls that went well pass.
+    pub successful: bool,
+    /// Whether all others do.
+    pub failed: bool,
+    /// Calls that went well must have taken as long; all others pass.
+    pub min_duration: Duration,
+    /// What must hold besides.
+    pub matches: Match,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            successful: true,
+            failed: true,
+            min_duration: Duration::ZERO,
+            matches: Match::default(),
+        }
+    }
+}
+
+impl Filter {
+    /// What the options ask for, beside what the type asks for already.
+    pub(super) fn narrowed(mut self, options: &Options) -> Self {
+        self.successful &= options.include_successful_traces.unwrap_or(true);
+        self.failed &= options.include_error_traces.unwrap_or(true);
+        if let Some(least) = options.min_duration_ms {
+            self.min_duration = Duration::from_millis(least);
+        }
+        if let Some(matches) = &options.matches {
+            self.matches.0.extend(matches.0.iter().cloned());
+        }
+        self
+    }
+
+    /// Whether the span is for the processor.
+    pub fn passes(&self, record: &Record) -> bool {
+        let span = &record.span;
+        let passes = match span.status {
+            Status::Ok => self.successful && span.duration >= self.min_duration,
+            Status::Error | Status::Blocked | Status::Cancelled => self.failed,
+        };
+        passes && self.matches.holds(record)
+    }
+}
+
+/// `match: {agent: "research-*", environment: [prod, staging]}` — each name (a label, a tag, a
+/// member or an attribute of the span) must have a value that is as one of its patterns says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match(Vec<(Box<str>, Patterns)>);
+
+impl Match {
+    /// Whether all of it holds. A span that lacks a name does not match it.
+    pub fn holds(&self, record: &Record) -> bool {
+        let matches = |(name, patterns): &(Box<str>, Patterns)| {
+            record.texts(name).iter().any(|text| patterns.matches(text))
+        };
+        self.0.iter().all(matches)
+    }
+}
+
+/// One or several patterns in which `*` stands for any run of characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns(Vec<Glob>);
+
+impl Patterns {
+    fn matches(&self, text: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for Match {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> de::Visitor<'de> for Entries {
+            type Value = Match;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("labels or attributes with patterns, like {agent: \"support-*\"}")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Match, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Match(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl<'de> Deserialize<'de> for Patterns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> de::Visitor<'de> for OneOrMore {
+            type Value = Patterns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a pattern like \"research-*\", or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Patterns, E> {
+                Ok(Patterns(vec![Glob::new(text)]))
+            }
+
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Patterns, E> {
+                self.visit_str(if flag { "true" } else { "false" })
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Patterns, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Patterns, A::Error> {
+                let mut patterns = Vec::new();
+                while let Some(mut more) = list.next_element::<Patterns>()? {
+                    patterns.append(&mut more.0);
+                }
+                Ok(Patterns(patterns))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMore)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::span, *};
+    use crate::call::{
+        labels::{Label, Source},
+        span::{Span, Value},
+    };
+
+    fn matches(yaml: &str) -> Filter {
+        Filter {
+            matches: serde_saphyr::from_str(yaml).unwrap(),
+            ..Filter::default()
+        }
+    }
+
+    fn record(status: Status, millis: u64) -> Record {
+        Record::new(Span {
+            status,
+            duration: Duration::from_millis(millis),
+            ..span(1)
+        })
+    }
+
+    #[test]
+    fn short_calls_are_left_out_unless_they_failed() {
+        let filter = Filter {
+            min_duration: Duration::from_millis(100),
+            ..Filter::default()
+        };
+        for (status, millis, passes) in [
+            (Status::Ok, 99, false),
+            (Status::Ok, 100, true),
+            (Status::Error, 1, true),
+            (Status::Blocked, 1, true),
+            (Status::Cancelled, 1, true),
+        ] {
+            assert_eq!(filter.passes(&record(status, millis)), passes, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn successes_and_failures_can_each_be_left_out() {
+        let options = |successful, failed| Options {
+            include_successful_traces: successful,
+            include_error_traces: failed,
+            ..Options::default()
+        };
+        let passes = |options: &Options, status| {
+            let filter = Filter::default().narrowed(options);
+            filter.passes(&record(status, 1))
+        };
+        let failures = options(Some(false), None);
+        assert!(!passes(&failures, Status::Ok) && passes(&failures, Status::Error));
+        let successes = options(None, Some(false));
+        assert!(passes(&successes, Status::Ok) && !passes(&successes, Status::Error));
+    }
+
+    #[test]
+    fn labels_tags_members_and_attributes_can_be_matched() {
+        let mut span = span(1);
+        span.labels.set(Label::Agent, "support-eu", Source::Header);
+        span.labels.tag("team", "a\"b", Source::Header);
+        span.http_status = Some(429);
+        span.finish_reasons = vec!["stop".into(), "length".into()];
+        span.path = "/v1/\",\"error.type\":\"fake\"".into();
+        span.attributes = vec![("tollgate.attempt", Value::Int(2))];
+        let record = Record::new(span);
+        for (yaml, holds) in [
+            ("{}", true),
+            ("{agent: 'support-*'}", true),
+            ("{agent: [research, 'support-*'], team: 'a\"b'}", true),
+            ("{agent: research}", false),
+            ("{user: '*'}", false),
+            ("{status: ok, kind: [http, llm]}", true),
+            ("{http.response.status_code: 429}", true),
+            ("{http.response.status_code: '4*'}", true),
+            ("{gen_ai.response.finish_reasons: length}", true),
+            ("{tollgate.attempt: 2}", true),
+            ("{tollgate.attempt: 3}", false),
+            ("{error.type: fake}", false),
+        ] {
+            assert_eq!(matches(yaml).passes(&record), holds, "{yaml}");
+        }
+    }
+}
