@@ -208,6 +208,9 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Room, Refusal> {
         matched.ask(amounts);
+        if matched.place.is_some() {
+            matched.move_on(now);
+        }
         self.purse
             .look(&mut matched.claims, now)
             .map_err(wording::down)?;

@@ -46,6 +46,8 @@ struct Ask {
     lowered_to: Option<u64>,
     /// Only part of what the call can cost: `unbounded: allow`.
     soft: bool,
+    /// The cap of a single call that only watches, and would have stopped it.
+    shadowed: Option<Box<str>>,
 }
 
 impl Ask {
@@ -58,6 +60,7 @@ impl Ask {
             edit: None,
             lowered_to: None,
             soft: false,
+            shadowed: None,
         }
     }
 }
@@ -87,34 +90,26 @@ pub(super) async fn admit(
     if let Some(recalling) = live.engine.recalling(&mut matched, now) {
         recalling.await?;
     }
-    let mut shadowed = Vec::new();
-    let ask = match spends {
-        Spends::Nothing | Spends::Once | Spends::Lines => Ask::of(Amounts::default()),
-        // Stopped by a limit that is used up, else free to go.
-        Spends::Unknown | Spends::Inside => Ask::of(USED_UP),
-        Spends::Tokens => {
-            let limits = live.pricing.limits(&query(exchange));
-            exchange.reservation.worth = worth(exchange, &matched, &limits)?;
-            exchange.reservation.margin = live.cut_margin;
-            let ask = tokens(exchange, &mut matched, &limits, body)?;
-            if is_capped {
-                let (caps, rates) = (live.guards.call(), exchange.rates());
-                let input = InputBound::learned(&exchange.request, &limits, None, &rates.input);
-                shadowed.extend(cap::check(caps, ask.amounts, input.tokens())?);
-                exchange.reservation.cap = Cap::of(caps, &exchange.reservation.worth);
-            }
-            ask
-        },
-    };
+    let limits = (spends == Spends::Tokens).then(|| live.pricing.limits(&query(exchange)));
+    if let Some(limits) = &limits {
+        exchange.reservation.worth = worth(exchange, &matched, limits)?;
+        exchange.reservation.margin = live.cut_margin;
+        exchange.reservation.cap = Cap::of(live.guards.call(), &exchange.reservation.worth);
+    }
     let mut rates = Vec::new();
-    let asked = ask_in_turn(exchange, &live.engine, matched, ask.amounts, &mut rates).await;
+    let size = |matched: &mut Matched| {
+        let ask = size(exchange, matched, limits.as_ref(), body)?;
+        Ok((ask.amounts, ask))
+    };
+    let asked = ask_in_turn(exchange, &live.engine, matched, size, &mut rates).await;
     if !rates.is_empty() {
         let rates = Value::Texts(rates);
         exchange.attributes.push((RATE_LIMITS, rates));
     }
-    let (hold, waited) = asked?;
+    let (hold, ask, waited) = asked?;
     exchange.waited += waited;
-    shadowed.extend(hold.shadowed().map(Box::from));
+    let shadowed = ask.shadowed.into_iter();
+    let shadowed = shadowed.chain(hold.shadowed().map(Box::from)).collect();
     note_shadows(exchange, shadowed);
     if spends == Spends::Inside {
         // What is in it asks for itself, and may be all that a rule lets be under way.
@@ -387,6 +382,30 @@ fn whole(exchange: &Exchange, limits: &Limits) -> Ask {
     }
 }
 
+/// What the call asks for, by what is left now; `limits` are those of a call that makes tokens.
+fn size(
+    exchange: &Exchange,
+    matched: &mut Matched,
+    limits: Option<&Limits>,
+    body: Option<&Bytes>,
+) -> Result<Ask, Refusal> {
+    let Some(limits) = limits else {
+        return Ok(Ask::of(match exchange.route.operation.spends {
+            // Stopped by a limit that is used up, else free to go.
+            Spends::Unknown | Spends::Inside => USED_UP,
+            _ => Amounts::default(),
+        }));
+    };
+    let mut ask = tokens(exchange, matched, limits, body)?;
+    let caps = exchange.live.guards.call();
+    if !caps.is_empty() {
+        let rates = exchange.rates();
+        let input = InputBound::learned(&exchange.request, limits, None, &rates.input);
+        ask.shadowed = cap::check(caps, ask.amounts, input.tokens())?;
+    }
+    Ok(ask)
+}
+
 /// What a call that makes tokens asks for.
 fn tokens(
     exchange: &Exchange,
@@ -432,19 +451,21 @@ fn tokens(
         Decision::Capped
     };
     let may_lower = room.may_clamp || (!bounded && (by_cap || live.unbounded == Unbounded::Cap));
+    let lower = |each: u64| {
+        let (dialect, operation) = (exchange.route.dialect, exchange.route.operation);
+        let splice = dialect.bound_output(operation, body?, each)?;
+        Some(Ask {
+            edit: Some((splice, lowered)),
+            lowered_to: Some(each),
+            ..ask(each.saturating_mul(choices))
+        })
+    };
     let each = left / choices;
-    if may_lower && each >= LEAST {
-        let dialect = exchange.route.dialect;
-        let splice =
-            body.and_then(|body| dialect.bound_output(exchange.route.operation, body, each));
-        if let Some(splice) = splice {
-            let edit = Some((splice, lowered));
-            return Ok(Ask {
-                edit,
-                lowered_to: Some(each),
-                ..ask(each.saturating_mul(choices))
-            });
-        }
+    if may_lower
+        && each >= LEAST
+        && let Some(ask) = lower(each)
+    {
+        return Ok(ask);
     }
     if !bounded && live.unbounded == Unbounded::Allow && over.is_none() && left > 0 {
         return Ok(Ask {
@@ -452,7 +473,11 @@ fn tokens(
             ..ask(left.min(most))
         });
     }
-    Ok(whole)
+    // Not even the least is left. If calls in flight hold it, this one waits for them, and is sized
+    // again.
+    let may_wait = may_lower && most > LEAST.saturating_mul(choices);
+    let least = may_wait.then(|| lower(LEAST)).flatten();
+    Ok(least.unwrap_or(whole))
 }
 
 /// Rules in shadow mode stop nothing; the span says which would have.

@@ -8,27 +8,29 @@ use crate::{
     policy::{Amounts, Engine, Hold, Matched},
 };
 
-/// Asks, and waits in order for a budget that is only busy; says how long. `rates` are the counters
-/// of rate limits that were looked at, in words.
+/// Asks for what `size` says, each time anew, and waits in order for a budget that is only busy; gives
+/// what else `size` said at last, and how long it waited. `rates` are the counters of rate limits that
+/// were looked at, in words.
 ///
 /// # Errors
-/// A rule refuses, it waited in vain, or it was stopped meanwhile.
-pub(super) async fn ask_in_turn(
+/// A rule or `size` refuses, it waited in vain, or it was stopped meanwhile.
+pub(super) async fn ask_in_turn<T>(
     exchange: &Exchange,
     engine: &Engine,
     mut matched: Matched,
-    amounts: Amounts,
+    size: impl Fn(&mut Matched) -> Result<(Amounts, T), Refusal>,
     rates: &mut Vec<Box<str>>,
-) -> Result<(Hold, Duration), Refusal> {
+) -> Result<(Hold, T, Duration), Refusal> {
     let subject = admit::subject(exchange);
     let clock = &exchange.proxy.clock;
     let began = clock.mono();
     let mut all = Duration::ZERO;
     loop {
+        let (amounts, sized) = size(&mut matched)?;
         let mut refused = match engine.admit(matched, amounts, &subject, clock.wall()) {
             Ok(hold) => {
                 *rates = hold.rates();
-                return Ok((hold, all));
+                return Ok((hold, sized, all));
             },
             Err(refused) => refused,
         };

@@ -23,21 +23,16 @@ from test_bedrock import client_at
 
 QUESTION = "Say something."
 MESSAGES = [{"role": "user", "content": QUESTION}]
-GPT = {"model": "gpt-4o", "max_tokens": 200, "messages": MESSAGES}
+GPT = {"model": "gpt-4o", "messages": MESSAGES}
 CLAUDE = {"model": "claude-haiku-4-5", "max_tokens": 200, "messages": MESSAGES}
-GEMINI = {
-    "model": "gemini-2.5-flash",
-    "contents": QUESTION,
-    "config": {"max_output_tokens": 200},
-}
+GEMINI = {"model": "gemini-2.5-flash", "contents": QUESTION}
 CONVERSE = {
     "modelId": "anthropic.claude-3-haiku-20240307-v1:0",
     "messages": [{"role": "user", "content": [{"text": QUESTION}]}],
-    "inferenceConfig": {"maxTokens": 200},
 }
 TITAN = {
     "modelId": "amazon.titan-text-express-v1",
-    "body": json.dumps({"inputText": QUESTION, "textGenerationConfig": {"maxTokenCount": 200}}),
+    "body": json.dumps({"inputText": QUESTION}),
 }
 
 
@@ -143,11 +138,11 @@ def mistral_stream(client, headers):
 
 MISTRAL = GPT | {"model": "mistral-large-latest"}
 COHERE = GPT | {"model": "command-a-03-2025"}
-COHERE_V1 = {"model": "command-a-03-2025", "max_tokens": 200, "message": QUESTION}
+COHERE_V1 = {"model": "command-a-03-2025", "message": QUESTION}
 GROQ = GPT | {"model": "llama-3.3-70b-versatile"}
-OLLAMA = {"model": "llama3.2", "messages": MESSAGES, "options": {"num_predict": 200}}
+OLLAMA = GPT | {"model": "llama3.2"}
 ON_AZURE = GPT | {"model": "my-gpt"}
-RESPONSE = {"model": "gpt-4o", "max_output_tokens": 200, "input": QUESTION}
+RESPONSE = {"model": "gpt-4o", "input": QUESTION}
 IMAGE = {"model": "gpt-image-1", "prompt": QUESTION}
 EMBED = {"model": "text-embedding-3-small", "input": QUESTION}
 SPEECH = {"model": "tts-1", "voice": "coral", "input": QUESTION}

@@ -81,6 +81,67 @@ async fn a_budget_that_stays_busy_refuses_as_a_rate_limit_does() {
 }
 
 #[tokio::test]
+async fn a_call_that_may_be_given_a_lower_limit_waits_for_calls_in_flight_and_gets_what_they_leave()
+{
+    let body = |limit: Option<u64>| {
+        let mut body = chat();
+        body["max_tokens"] = json!(limit);
+        body
+    };
+    // No limit, one that is too high, and one below the least, which is not raised to that.
+    let cases = [
+        (None, "block", "capped", 65..600),
+        (Some(5_000), "clamp", "clamped", 65..600),
+        (Some(20), "clamp", "admitted", 20..21),
+    ];
+    for (asked, on_exhausted, decision, sent) in cases {
+        let sandbox = |max_wait: &str| {
+            Sandbox::new(&priced(&format!(
+                "providers: {{openai: {{max_tokens_per_second: 1}}}}\nbudgets: {{max_wait: {max_wait}, \
+                 rules: [{{name: small, window: total, limit: {{usd: 0.006}}, \
+                 on_exhausted: {on_exhausted}}}]}}"
+            )))
+        };
+        // Besides this there is not room for the least output.
+        let first = |sandbox: &Sandbox| {
+            let (addr, body) = (sandbox.addr(), body(Some(550)));
+            let settings = [("x-mock", "hang=head")];
+            tokio::spawn(async move { client::post(addr, PATH, &settings, &body).await })
+        };
+
+        let quick = sandbox("50ms");
+        let held = first(&quick);
+        quick.mock.until(|all| all.len() == 1).await;
+        let answer = quick.post(PATH, &body(asked)).await;
+        assert_eq!(answer.status, 429);
+        assert_eq!(answer.header("x-tollgate-blocked-by"), "busy.small");
+        held.abort();
+
+        let patient = sandbox("15s");
+        let held = first(&patient);
+        patient.mock.until(|all| all.len() == 1).await;
+        let (addr, body) = (patient.addr(), body(asked));
+        let second = tokio::spawn(async move { client::post(addr, PATH, &[], &body).await });
+        until("the second to wait", || {
+            patient.app.holdings().in_flight == 2
+        })
+        .await;
+        held.abort();
+        let answer = second.await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let span = patient.span(&answer).await;
+        assert_eq!(span.get("tollgate.decision"), decision);
+        let body: Value = serde_json::from_slice(&patient.mock.requests()[1].body).unwrap();
+        let limits = ["max_completion_tokens", "max_tokens"].map(|name| body[name].as_u64());
+        let limit = limits.into_iter().flatten().min().unwrap();
+        assert!(sent.contains(&limit), "what the first one left: {body}");
+        patient.settled().await;
+        let budget = patient.budget("small");
+        assert!(budget.spent <= budget.limit && budget.reserved == 0);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
     let sandbox = Sandbox::new(&priced(&format!(
         "budgets: {{daily: {ONE}, max_wait: 15s}}"

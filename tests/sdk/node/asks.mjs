@@ -60,11 +60,10 @@ async function running(start) {
 }
 
 const ways = {
-  'chat': ({ openai }) => openai.chat.completions.create({ ...gpt, max_tokens: 200 }),
+  'chat': ({ openai }) => openai.chat.completions.create(gpt),
   'chat stream': async ({ openai, begun }) =>
     ofChoices(await openai.chat.completions.create({ ...gpt, stream: true }), begun),
-  'responses': ({ openai }) =>
-    openai.responses.create({ model: 'gpt-4o', max_output_tokens: 200, input }),
+  'responses': ({ openai }) => openai.responses.create({ model: 'gpt-4o', input }),
   'responses stream': ({ openai, begun }) => {
     const stream = openai.responses.stream({ model: 'gpt-4o', input });
     const isPiece = ({ type }) => type === 'response.output_text.delta';
