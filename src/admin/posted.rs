@@ -156,7 +156,8 @@ impl Posted {
                 Record::Refused { .. }
                 | Record::Ordered(_)
                 | Record::Awaited { .. }
-                | Record::Billed(_) => {},
+                | Record::Billed(_)
+                | Record::Crossed(_) => {},
             }
         }
         held

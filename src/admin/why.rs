@@ -122,7 +122,8 @@ impl Why {
                 Record::Adjusted(_)
                 | Record::Ordered(_)
                 | Record::Awaited { .. }
-                | Record::Billed(_) => {},
+                | Record::Billed(_)
+                | Record::Crossed(_) => {},
             }
         }
         decisions.sort_by_key(|decision| decision.at);

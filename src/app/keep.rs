@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     guard::Kill,
     ledger::{Awaited, ClaimError, Crashed, Ledger, Memory, Owner},
-    policy::{Journal, JournalDown, Order},
+    policy::{CounterName, Journal, JournalDown, Order},
     proxy::Proxy,
     store::Writer,
 };
@@ -28,6 +28,8 @@ pub(super) struct Kept {
     pub(super) billed: Vec<u64>,
     /// Calls that people have ordered to be stopped.
     pub(super) kills: Vec<Order>,
+    /// Counters of which thresholds may be untold.
+    pub(super) charged: Vec<(CounterName, Timestamp)>,
 }
 
 /// Takes the data directory and opens what is in it.
@@ -47,6 +49,7 @@ pub(super) fn open(
         awaited: Vec::new(),
         billed: Vec::new(),
         kills: Vec::new(),
+        charged: Vec::new(),
     };
     let needed = has_budgets || Ledger::may_exist(&config.ledger);
     match Owner::claim(&config.store.path, &config.listen.admin.to_string()) {
@@ -71,6 +74,7 @@ pub(super) fn open(
             kept.awaited = recovery.awaited;
             kept.billed = recovery.billed;
             kept.kills = recovery.kills;
+            kept.charged = recovery.charged.into_iter().collect();
             kept.kills.retain(|order| order.holds(clock.wall()));
             kept.ledger = Some(ledger);
         },
@@ -148,7 +152,8 @@ impl Kept {
         for order in std::mem::take(&mut self.kills) {
             stop_again(proxy, &order);
         }
-        proxy.recall(&awaited, &billed)
+        proxy.recall(&awaited, &billed)?;
+        proxy.tell_untold(&std::mem::take(&mut self.charged))
     }
 
     /// The journal for the purse.

@@ -21,11 +21,12 @@ use super::{
     later::{self, Parked},
     orders,
     posting::{Item, Posting},
+    told,
     verify::{chain, link},
 };
 use crate::{
-    base::{clock::Timestamp, id::RequestId},
-    policy::{CounterName, HoldId, Raise, Recalled, Standing},
+    base::clock::Timestamp,
+    policy::{CounterName, Raise, Recalled, Standing},
 };
 
 const SCHEMA: &str = "
@@ -151,6 +152,7 @@ impl Books {
         books.db.execute_batch(later::SCHEMA)?;
         books.db.execute_batch(ended::SCHEMA)?;
         books.db.execute_batch(orders::SCHEMA)?;
+        books.db.execute_batch(told::SCHEMA)?;
         Ok(books)
     }
 
@@ -204,6 +206,7 @@ impl Books {
                     awaited = true;
                 },
                 Item::Billed(response) => later::bill(&batch, *response)?,
+                Item::Told(told) => told::take(&batch, told)?,
             }
         }
         drop(entries);
@@ -242,28 +245,6 @@ impl Books {
         Ok(head(&self.db)?.0)
     }
 
-    /// Whether the call's end is in the books, and as what body.
-    pub(super) fn body(
-        &self,
-        request: RequestId,
-        hold: HoldId,
-    ) -> Result<Option<Vec<u8>>, BooksError> {
-        let mut find = self
-            .db
-            .prepare_cached("SELECT body FROM entries WHERE request = ? AND hold = ?")?;
-        let key = params![request.bytes(), hold.0.cast_signed()];
-        Ok(find.query_row(key, |row| row.get(0)).optional()?)
-    }
-
-    /// The bodies of all entries of one call.
-    pub(super) fn bodies(&self, request: RequestId) -> Result<Vec<Vec<u8>>, BooksError> {
-        let mut find = self
-            .db
-            .prepare_cached("SELECT body FROM entries WHERE request = ? ORDER BY seq")?;
-        let found = find.query_map(params![request.bytes()], |row| row.get(0))?;
-        Ok(found.collect::<Result<_, _>>()?)
-    }
-
     /// The counters that have something in windows which are not over by `now`; at most `most`.
     pub(super) fn known(&self, now: Timestamp, most: usize) -> Result<Known, BooksError> {
         Known::load(&self.db, now, most)
@@ -297,6 +278,7 @@ impl Books {
         Ok(Recalled {
             spent: spent.collect::<Result<_, _>>()?,
             raises: raises.collect::<Result<_, _>>()?,
+            told: told::recall(&self.db, id, *cells.start())?,
         })
     }
 
@@ -352,6 +334,7 @@ impl Books {
     /// them, and what they summed up to is kept as each counter's opening.
     pub(super) fn prune(&mut self, oldest: Timestamp) -> Result<(), BooksError> {
         orders::prune(&self.db, oldest)?;
+        told::prune(&self.db, oldest)?;
         let prune = self.db.transaction()?;
         let last: Option<(i64, Vec<u8>)> = prune
             .query_row(
@@ -462,7 +445,7 @@ fn add(batch: &Transaction<'_>, postings: &[&Posting]) -> Result<(), BooksError>
     Ok(())
 }
 
-fn counter_id(db: &Connection, counter: &CounterName) -> Result<i64, BooksError> {
+pub(super) fn counter_id(db: &Connection, counter: &CounterName) -> Result<i64, BooksError> {
     let name = params![counter.identity, counter.values, unit_number(counter.unit)];
     db.prepare_cached("INSERT OR IGNORE INTO counters(identity, vals, unit) VALUES (?, ?, ?)")?
         .execute(name)?;

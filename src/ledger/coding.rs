@@ -16,8 +16,8 @@ use crate::{
         usage::{Usage, UsageSource},
     },
     policy::{
-        Adjustment, Change, CounterName, Ending, HoldId, Lines, Order, Ordered, Raise, Seen,
-        Subject, Unit, Verdict,
+        Adjustment, Change, CounterName, Ending, HoldId, Level, Lines, Order, Ordered, Raise, Seen,
+        Subject, Told, Unit, Verdict,
     },
 };
 
@@ -39,6 +39,7 @@ const UNITS: [Unit; 6] = [
     Unit::InputTokens,
     Unit::OutputTokens,
 ];
+const LEVELS: [Level; 4] = [Level::Below, Level::Warning, Level::Critical, Level::Cutoff];
 const VERDICTS: [Verdict; 3] = [Verdict::Fits, Verdict::Busy, Verdict::Exhausted];
 const SOURCES: [Source; 6] = [
     Source::Header,
@@ -76,6 +77,16 @@ pub(super) fn unit_number(unit: Unit) -> u8 {
 /// The unit of a number in records and books.
 pub(super) fn unit_numbered(number: u8) -> Option<Unit> {
     UNITS.get(usize::from(number)).copied()
+}
+
+/// The number of a threshold in records and books.
+pub(super) fn level_number(level: Level) -> u8 {
+    number_in(&LEVELS, level)
+}
+
+/// The threshold of a number in records and books.
+pub(super) fn level_numbered(number: u8) -> Option<Level> {
+    LEVELS.get(usize::from(number)).copied()
 }
 
 pub(super) fn number_in<T: Copy + PartialEq>(all: &[T], one: T) -> u8 {
@@ -205,6 +216,17 @@ impl Encoder<'_> {
                 to.option(raise.until, Self::time);
             });
         }
+    }
+
+    /// With the byte of its kind in front.
+    pub(super) fn told(&mut self, kind: u8, told: &Told) {
+        self.byte(kind);
+        self.text(&told.counter.identity);
+        self.text(&told.counter.values);
+        self.byte(unit_number(told.counter.unit));
+        self.time(told.window);
+        self.byte(level_number(told.level));
+        self.time(told.at);
     }
 
     pub(super) fn order(&mut self, order: &Order) {
@@ -425,6 +447,15 @@ impl<'a> Decoder<'a> {
                     })?,
                 })
             })?,
+        })
+    }
+
+    pub(super) fn told(&mut self) -> Option<Told> {
+        Some(Told {
+            counter: self.counter()?,
+            window: self.time()?,
+            level: level_numbered(self.byte()?)?,
+            at: self.time()?,
         })
     }
 

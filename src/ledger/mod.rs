@@ -24,6 +24,7 @@ mod posting;
 mod record;
 mod repair;
 mod segment;
+mod told;
 mod verify;
 mod view;
 
@@ -31,7 +32,7 @@ mod view;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
     sync::{
@@ -117,6 +118,9 @@ pub struct Recovery {
     pub billed: Vec<u64>,
     /// Kills that were not lifted, the oldest first; some may be over.
     pub kills: Vec<Order>,
+    /// Counters that were charged since the last run had moved its journal into the books, each with
+    /// the cell: thresholds may have been crossed that nobody was told of. The first 100,000.
+    pub charged: BTreeSet<(CounterName, Timestamp)>,
     /// Bytes of a torn end of the journal, which was cut off: nothing had gone on by them.
     pub torn: u64,
     /// Records of a kind that this version does not know.
@@ -345,6 +349,7 @@ fn recover(
             recovery.torn = frames.damaged;
         }
         books.post(&items, now)?;
+        recovery.note_charged(&items);
     }
     let parked = books.parked()?;
     let mut ceilings = Vec::new();
@@ -366,12 +371,26 @@ fn recover(
         ceilings.push(Item::Over(open.at_ceiling(*key)));
     }
     books.post(&ceilings, now)?;
+    recovery.note_charged(&ceilings);
     recovery.unknown = reader.unknown;
     recovery.awaited = parked.into_iter().filter_map(Parked::awaited).collect();
     recovery.billed = books.billed()?;
     recovery.kills = books.kills()?;
     recovery.crashed.sort_by_key(|crashed| crashed.admitted);
     Ok(recovery)
+}
+
+impl Recovery {
+    fn note_charged(&mut self, items: &[Item]) {
+        const MOST: usize = 100_000;
+        let totals = items.iter().flat_map(|item| match item {
+            Item::Over(posting) => posting.totals.as_slice(),
+            Item::Parked(_) | Item::Billed(_) | Item::Told(_) => &[],
+        });
+        let room = MOST.saturating_sub(self.charged.len());
+        let charged = totals.map(|(counter, cell, _)| (counter.clone(), *cell));
+        self.charged.extend(charged.take(room));
+    }
 }
 
 fn is_settled(body: &[u8]) -> bool {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     base::{clock::Timestamp, id::RequestId},
-    policy::{Adjustment, CounterName, HoldId, Raise},
+    policy::{Adjustment, CounterName, HoldId, Raise, Told},
 };
 
 /// What tells postings apart.
@@ -48,6 +48,8 @@ pub(super) enum Item {
     Parked(Parked),
     /// A response was billed.
     Billed(u64),
+    /// A threshold was told of.
+    Told(Told),
 }
 
 /// A call that was admitted and is not over, as far as the journal says.
@@ -130,6 +132,7 @@ impl Reader {
                 }))
             },
             Record::Billed(response) => Some(Item::Billed(response)),
+            Record::Crossed(told) => Some(Item::Told(told)),
             Record::Refused { call, at, .. } => {
                 let posting = Posting {
                     key: (call.request_id, REFUSAL),
@@ -240,7 +243,7 @@ impl Posting {
                 Record::Settled { lines, .. } => return Some(totals(&lines)),
                 Record::Refused { .. } | Record::Ordered(_) => return Some(Vec::new()),
                 Record::Adjusted(adjustment) => return Some(changed(&adjustment)),
-                Record::Awaited { .. } | Record::Billed(_) => {},
+                Record::Awaited { .. } | Record::Billed(_) | Record::Crossed(_) => {},
             }
         }
         Some(totals(&held))

@@ -13,7 +13,7 @@ use crate::{
         money::Usd,
     },
     call::{labels::Labels, outcome::Kind},
-    policy::{Adjustment, Charge, Classes, CounterName, Ending, Entry, HoldId, Order, Seen},
+    policy::{Adjustment, Charge, Classes, CounterName, Ending, Entry, HoldId, Order, Seen, Told},
 };
 
 /// An entry, read back.
@@ -83,6 +83,8 @@ pub enum Record {
     Adjusted(Adjustment),
     /// Somebody ordered that calls are stopped, or lifted such an order.
     Ordered(Order),
+    /// A counter reached a threshold, and that was told.
+    Crossed(Told),
 }
 
 /// A call, as far as it was journalled: enough for its span.
@@ -131,6 +133,7 @@ const ADJUSTED: u8 = 5;
 const AWAITED: u8 = 6;
 const BILLED: u8 = 7;
 const ORDERED: u8 = 8;
+const CROSSED: u8 = 9;
 
 /// Appends `entry` to `out`.
 pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
@@ -211,6 +214,7 @@ pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
             to.adjustment(adjustment);
         },
         Entry::Ordered(order) => to.fixed(&ordered(order)),
+        Entry::Crossed(told) => to.told(CROSSED, told),
     }
 }
 
@@ -330,6 +334,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
         },
         ADJUSTED => Record::Adjusted(from.adjustment()?),
         ORDERED => Record::Ordered(from.order()?),
+        CROSSED => Record::Crossed(from.told()?),
         _ => return None,
     };
     from.0.is_empty().then_some(record)

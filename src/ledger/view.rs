@@ -66,7 +66,7 @@ impl View {
                     Some(Item::Parked(call)) => {
                         view.parked.insert(call.key, call);
                     },
-                    Some(Item::Billed(_)) | None => {},
+                    Some(Item::Billed(_) | Item::Told(_)) | None => {},
                 }
             }
             let last = numbers.last() == Some(&number);

@@ -74,6 +74,8 @@ pub struct Recalled {
     pub spent: Vec<(Timestamp, i64)>,
     /// Raises of its limit.
     pub raises: Vec<Raise>,
+    /// The last threshold that was told of, and when.
+    pub told: Option<(Level, Timestamp)>,
 }
 
 /// How a counter stood when it was looked at.
@@ -144,7 +146,7 @@ struct Extras {
 }
 
 impl Counter {
-    pub(super) fn new(claim: &Claim, recalled: &Recalled, now: Timestamp) -> Self {
+    pub(super) fn new(claim: &Claim, recalled: &Recalled) -> Self {
         let rule = Arc::clone(&claim.rule);
         let mut balance = match rule.calendar.window() {
             Window::Rolling(length) if claim.unit != Unit::Concurrent => {
@@ -158,25 +160,20 @@ impl Counter {
         for (cell, spent) in &recalled.spent {
             balance.recall(*cell, *spent);
         }
+        let (reported, reported_at) = recalled.told.unwrap_or((Level::Below, claim.window));
         let mut counter = Self {
             rule,
             values: Arc::clone(&claim.values),
             unit: claim.unit,
             window: claim.window,
             balance,
-            reported: Level::Below,
-            reported_at: claim.window,
+            reported,
+            reported_at,
             holds: 0,
             touched: 0,
             extras: None,
         };
         counter.raise(&recalled.raises);
-        // What was crossed before we started was reported then.
-        let limit = counter.raised_limit(now);
-        counter.reported = counter
-            .rule
-            .thresholds
-            .level(counter.balance.spent(), limit);
         counter
     }
 
@@ -359,12 +356,14 @@ impl Counter {
         self.reported_at = now;
         Some(Crossing {
             rule: Arc::clone(&self.rule.name),
+            identity: Arc::clone(&self.rule.identity),
             values: Arc::clone(&self.values),
             unit: self.unit,
             level,
             spent,
             limit,
             window: self.window,
+            at: now,
         })
     }
 }

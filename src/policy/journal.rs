@@ -7,6 +7,7 @@ use super::{
     counter::{Raise, Recalled, Seen, Unit},
     subject::{Charge, Ending, Subject},
     table::Claim,
+    told::Told,
 };
 use crate::base::{clock::Timestamp, id::RequestId};
 
@@ -170,6 +171,8 @@ pub enum Entry<'a> {
     Adjusted(&'a Adjustment),
     /// Somebody ordered that calls are stopped, or lifted such an order.
     Ordered(&'a Order),
+    /// A counter reached a threshold, and that was told.
+    Crossed(&'a Told),
 }
 
 /// What a call of an earlier run still holds.

@@ -51,6 +51,7 @@ mod subject;
 mod table;
 mod tally;
 mod threshold;
+mod told;
 mod window;
 mod wording;
 
@@ -76,5 +77,6 @@ pub use scope::Per;
 pub use subject::{Amounts, Charge, Classes, Ending, Subject};
 pub use tally::Counts;
 pub use threshold::{Crossing, Fraction, Level, Thresholds};
+pub use told::Told;
 pub use window::Window;
 pub use wording::amount_text;

@@ -131,8 +131,7 @@ impl Table {
         if self.find(claim) {
             return;
         }
-        let now = self.clock.of(&claim.rule);
-        if let Some(place) = self.counters.put(Counter::new(claim, recalled, now)) {
+        if let Some(place) = self.counters.put(Counter::new(claim, recalled)) {
             claim.place = place;
             self.index.insert(place, &self.counters);
         }

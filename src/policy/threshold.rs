@@ -122,6 +122,8 @@ impl Thresholds {
 pub struct Crossing {
     /// The rule's name.
     pub rule: Arc<str>,
+    /// The rule's identity, by which its counters are named.
+    pub identity: Arc<str>,
     /// Whose counter: `user=42`, or empty.
     pub values: Arc<str>,
     /// What it counts.
@@ -134,6 +136,8 @@ pub struct Crossing {
     pub limit: i64,
     /// When the window began; zero for a window without end.
     pub window: Timestamp,
+    /// When it was found.
+    pub at: Timestamp,
 }
 
 impl<'de> Deserialize<'de> for Fraction {

@@ -7,6 +7,7 @@ mod ended;
 mod proof;
 mod recalled;
 mod schedule;
+mod told;
 mod trouble;
 
 use std::{fs, path::Path};

@@ -275,6 +275,9 @@ fn a_raise_before_a_restart_does_not_swallow_what_is_crossed_after_it() {
     let spend = |engine: &Engine, dollars: &str| -> Vec<Level> {
         let hold = ask(engine, &nobody, dollars, NOW).unwrap();
         let crossings = hold.settle(charge(dollars, 1));
+        for crossing in &crossings {
+            engine.purse().told(crossing);
+        }
         crossings.iter().map(|crossing| crossing.level).collect()
     };
     let (ledger, engine) = run();

@@ -137,6 +137,60 @@ async fn calls_in_flight_and_calls_that_ended_make_one_sum_after_a_kill() {
     kill(program).await;
 }
 
+#[tokio::test]
+async fn a_threshold_is_told_once_though_the_program_is_killed_before_it_could_be() {
+    let mock = Mock::start(Options::default()).unwrap();
+    let directory = TempDir::new().unwrap();
+    let rules = "budgets: {rules: [{name: four, window: total, limit: {requests: 4}}]}\n";
+    let yaml = format!("{}{rules}", upstream(&mock.url()));
+    // Each run has a log of its own.
+    let told = || -> Vec<String> {
+        let log = std::fs::read_to_string(directory.path().join("log")).unwrap();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("crossed a threshold"));
+        let line = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        lines
+            .map(|text| line(text)["level"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let ask = async |program: &Process| {
+        let answer = client::post(program.addr, "/v1/chat/completions", &[], &chat()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let program = Process::start(directory.path(), &yaml);
+    ask(&program).await;
+    ask(&program).await;
+    let mut line = Line::connect(program.addr).await;
+    let body = chat().to_string();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-mock: hang=head\r\n";
+    let length = body.len();
+    line.send(format!("{head}content-length: {length}\r\n\r\n{body}"))
+        .await;
+    until("a call to be in flight", || {
+        ledger(directory.path(), Unit::Requests) == (2, 1)
+    })
+    .await;
+    assert_eq!(told(), [""; 0]);
+    kill(program).await;
+
+    // The start charges what was in flight, and that is the third of four: nine tenths, rounded
+    // down.
+    let program = Process::start(directory.path(), &yaml);
+    assert_eq!(told(), ["critical"]);
+    kill(program).await;
+    let program = Process::start(directory.path(), &yaml);
+    ask(&program).await;
+    until("the last to be told", || !told().is_empty()).await;
+    assert_eq!(told(), ["cutoff"]);
+    kill(program).await;
+    let program = Process::start(directory.path(), &yaml);
+    let answer = client::post(program.addr, "/v1/chat/completions", &[], &chat()).await;
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert_eq!(told(), [""; 0]);
+    kill(program).await;
+}
+
 /// Refused calls, and calls that no budget counts, are in the store and not among what the ledger
 /// settled: however many they are, what was stored before them is not missing.
 #[tokio::test]

@@ -1,0 +1,136 @@
+//! Thresholds are told of once a window, though the process is killed between any two steps.
+
+use super::*;
+use crate::policy::{Crossing, Level};
+
+fn levels(crossings: &[Crossing]) -> Vec<Level> {
+    crossings.iter().map(|crossing| crossing.level).collect()
+}
+
+/// What a start tells of that finds what `rig` leaves behind when it is killed now; and the start.
+fn killed(rig: &Rig) -> (Rig, Vec<Level>) {
+    let (next, recovery) = super::rig(rig.files());
+    let charged: Vec<_> = recovery.charged.into_iter().collect();
+    let untold = next.engine.untold(&charged, NOW).unwrap();
+    for crossing in &untold {
+        next.engine.purse().told(crossing);
+    }
+    (next, levels(&untold))
+}
+
+/// Its books, beside the keeper.
+fn books(rig: &Rig) -> Books {
+    Books::open(&books_in(rig.dir.path())).unwrap()
+}
+
+/// Each of the rig's three rules.
+fn three(level: Level) -> Vec<Level> {
+    vec![level; 3]
+}
+
+#[test]
+fn a_crossing_is_told_once_wherever_the_process_is_killed() {
+    // Whether the keeper moves the journal into the books before each step, or never does.
+    for posts in [false, true] {
+        let fresh = || rig(TempDir::new().unwrap()).0;
+        let step = |rig: &mut Rig| {
+            if posts {
+                rig.post(0);
+            }
+        };
+        let once = |rig: &Rig, level| {
+            let (next, told) = killed(rig);
+            assert_eq!(told, three(level), "{posts}");
+            // It is told, and a further kill changes nothing.
+            let (mut next, told) = killed(&next);
+            assert_eq!(told, [], "{posts}");
+            step(&mut next);
+            let (next, told) = killed(&next);
+            assert_eq!(told, [], "{posts}");
+            // The next threshold is another.
+            let crossings = next.admit(95 - next.stands().0).unwrap().charge_in_full();
+            assert_eq!(levels(&crossings), three(Level::Critical), "{posts}");
+        };
+        // In flight: a start charges what it held.
+        let mut rig = fresh();
+        let hold = rig.admit(80).unwrap();
+        step(&mut rig);
+        once(&rig, Level::Warning);
+        // Settled, the settlement lost, or written, and nobody told.
+        let crossings = hold.settle(cost(78));
+        assert_eq!(levels(&crossings), three(Level::Warning));
+        once(&rig, Level::Warning);
+        rig.journal.flush(u64::MAX);
+        once(&rig, Level::Warning);
+        // Told, and written so.
+        let crossings: Vec<Crossing> = crossings;
+        for crossing in &crossings {
+            rig.engine.purse().told(crossing);
+        }
+        for _step in 0..3 {
+            let (next, told) = killed(&rig);
+            assert_eq!(told, [], "{posts}");
+            assert_eq!(next.stands().0, 78);
+            let crossings = next.admit(1).unwrap().charge_in_full();
+            assert_eq!(levels(&crossings), [], "{posts}");
+            rig.post(0);
+        }
+        // A reset and what is spent after it cross nothing that was told.
+        let (next, _) = killed(&rig);
+        next.engine.reset("day", "ada", NOW).unwrap();
+        let (next, told) = killed(&next);
+        assert_eq!(told, []);
+        next.admit(20).unwrap().release();
+        assert_eq!(books(&rig).verify().unwrap().entries, 1);
+    }
+}
+
+#[test]
+fn what_was_moved_into_the_books_untold_is_told_by_the_next_call() {
+    let mut rig = rig(TempDir::new().unwrap()).0;
+    // Nobody is told of what a call crossed that was dropped.
+    drop(rig.admit(80));
+    rig.post(0);
+    rig.keeper.remove();
+    let (next, told) = killed(&rig);
+    let settled = next.admit(1).unwrap().charge_in_full();
+    let told: Vec<Level> = told.into_iter().chain(levels(&settled)).collect();
+    assert_eq!(told, three(Level::Warning));
+}
+
+#[test]
+fn it_is_told_anew_in_a_new_window_and_forgotten_with_old_ones() {
+    let mut rig = rig(TempDir::new().unwrap()).0;
+    let crossings = rig.admit(80).unwrap().charge_in_full();
+    for crossing in &crossings {
+        rig.engine.purse().told(crossing);
+    }
+    rig.post(0);
+    let count = |rig: &Rig| -> i64 {
+        let count = books(rig)
+            .db
+            .query_row("SELECT count(*) FROM told", (), |row| row.get(0));
+        count.unwrap()
+    };
+    assert_eq!(count(&rig), 3);
+    let charged: Vec<_> = crossings
+        .iter()
+        .map(|crossing| {
+            let (identity, values) = (Arc::clone(&crossing.identity), Arc::clone(&crossing.values));
+            let unit = crossing.unit;
+            (
+                CounterName {
+                    identity,
+                    values,
+                    unit,
+                },
+                crossing.window,
+            )
+        })
+        .collect();
+    let tomorrow = NOW + std::time::Duration::from_hours(24);
+    let untold = rig.engine.untold(&charged, tomorrow).unwrap();
+    assert_eq!(levels(&untold), [], "its window is over");
+    books(&rig).prune(tomorrow).unwrap();
+    assert_eq!(count(&rig), 2, "only calendar windows end");
+}
