@@ -7,10 +7,10 @@ use std::{
 };
 
 use anstyle::Style;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Settings, terminal};
+use super::{Failure, Settings, format::TextFormat, terminal};
 use crate::{
     analysis::table::{Column, table},
     app,
@@ -45,14 +45,8 @@ pub(super) struct Command {
     #[command(flatten)]
     settings: Settings,
     /// Text for people, or JSON
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    #[arg(long, value_enum, default_value_t = TextFormat::Text)]
+    format: TextFormat,
 }
 
 /// The price of a model at one provider.
@@ -117,7 +111,7 @@ impl Command {
             )));
         }
         let mut out = anstream::stdout().lock();
-        if self.format == Format::Json {
+        if self.format == TextFormat::Json {
             let json = serde_json::to_string_pretty(&offers).map_err(Failure::failed)?;
             writeln!(out, "{json}")?;
             return Ok(());

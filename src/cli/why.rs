@@ -2,11 +2,11 @@
 
 use std::io::{Write as _, stdout};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{Failure, Settings, terminal};
+use super::{Failure, Settings, format::TextFormat, terminal};
 use crate::{
     admin::{Amount, Archive, ArchiveError, Charged, Decision, Why},
     analysis::table::{Column, table},
@@ -26,14 +26,8 @@ pub(super) struct Command {
     #[command(flatten)]
     settings: Settings,
     /// Words for people, or JSON
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    #[arg(long, value_enum, default_value_t = TextFormat::Text)]
+    format: TextFormat,
 }
 
 impl Command {
@@ -42,8 +36,8 @@ impl Command {
         let archive = Archive::new(&config.store, &config.ledger);
         let why = archive.why(archive.request_id(&self.id)?)?;
         let text = match self.format {
-            Format::Text => text(&why),
-            Format::Json => format!(
+            TextFormat::Text => text(&why),
+            TextFormat::Json => format!(
                 "{}\n",
                 serde_json::to_string_pretty(&why).map_err(Failure::failed)?
             ),

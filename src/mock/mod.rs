@@ -136,10 +136,7 @@ impl Mock {
         let addr = listener.local_addr()?;
         let state = Arc::new(State::new(options));
         let serving = Arc::clone(&state);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ended by `Drop`; the mock has no `Tasks`"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "ended by `Drop`")]
         let server = tokio::spawn(async move { match server::serve(listener, serving).await {} });
         Ok(Self {
             addr,
