@@ -40,6 +40,7 @@ pub use budgets::Row as BudgetRow;
 pub use change::{Raise as RaiseRequest, Reset as ResetRequest};
 pub use kills::{KillRequest, KillRow, LiftError, LiftRequest};
 pub use posted::{Posted, What};
+pub use serve::LONGEST_WAIT;
 pub use why::{Charged, Counter, Decision, Why};
 
 /// What the listener asks of the running program.
@@ -123,7 +124,7 @@ pub enum Face {
     Health,
 }
 
-/// A running admin listener; dropped, it ends with its connections.
+/// A running admin listener; dropped, it ends with its connections, once what was ordered is entered.
 #[derive(Debug)]
 pub struct Admin {
     stop: Option<oneshot::Sender<()>>,
@@ -144,12 +145,7 @@ impl Admin {
         let thread = thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        () = serve::serve(Arc::new(state), sockets) => {},
-                        _ended = stopped => {},
-                    }
-                });
+                runtime.block_on(serve::serve(Arc::new(state), sockets, stopped));
                 // A reader that is in the middle of a long query is not waited for.
                 runtime.shutdown_background();
             })?;

@@ -14,7 +14,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     task::{JoinError, JoinSet},
     time::timeout,
 };
@@ -45,13 +45,35 @@ const BODY_BYTES: usize = 16 << 10;
 /// How long a question waits for others to be answered.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves on all sockets, until it is dropped.
-pub(super) async fn serve(state: Arc<State>, sockets: Vec<(Face, StdListener)>) {
-    let mut accepting = JoinSet::new();
+/// How long a request waits for its turn at most: a change to be entered, and then to be shown.
+pub const LONGEST_WAIT: Duration = READ_PATIENCE.saturating_mul(2);
+
+/// Serves on all sockets until `stopped`, and then waits until every kill that holds is entered.
+pub(super) async fn serve(
+    state: Arc<State>,
+    sockets: Vec<(Face, StdListener)>,
+    stopped: impl Future,
+) {
+    let (needed, mut unneeded) = mpsc::channel(1);
     let places = Places {
         readers: Arc::new(Semaphore::new(READERS)),
         entries: Arc::new(Semaphore::new(ENTRIES)),
+        _needed: needed,
     };
+    tokio::select! {
+        () = accept_all(state, sockets, places) => {},
+        _ended = stopped => {},
+    }
+    // Each of them says itself what became of it, but for one that the ledger keeps longer than that.
+    if timeout(LONGEST_WAIT, unneeded.recv()).await.is_err() {
+        tracing::error!(
+            "A kill is still being entered while Tollgate ends: the next start may not know of it"
+        );
+    }
+}
+
+async fn accept_all(state: Arc<State>, sockets: Vec<(Face, StdListener)>, places: Places) {
+    let mut accepting = JoinSet::new();
     for (face, socket) in sockets {
         match TcpListener::from_std(socket) {
             Ok(listener) => {
@@ -124,6 +146,9 @@ struct Places {
     readers: Arc<Semaphore>,
     /// Of those who enter a change in the ledger.
     entries: Arc<Semaphore>,
+    /// Gone with the last who needs a place: kills that hold are entered though their clients are
+    /// dropped.
+    _needed: mpsc::Sender<Infallible>,
 }
 
 impl Desk {
@@ -208,8 +233,8 @@ impl Desk {
         let desk = Arc::clone(self);
         #[expect(
             clippy::disallowed_methods,
-            reason = "waits `READ_PATIENCE` at most, for one of a bounded number of kills, and ends \
-                      with the listener's runtime"
+            reason = "waits `READ_PATIENCE` at most, for one of a bounded number of kills, and \
+                      `serve` waits for it"
         )]
         let entering = tokio::spawn(async move {
             let held = Arc::clone(&kill);
@@ -279,11 +304,11 @@ async fn whole(body: Incoming) -> Result<Bytes, Problem> {
 #[cfg(test)]
 mod tests {
     use prometheus::Registry;
-    use tokio::{io::AsyncWriteExt as _, sync::mpsc};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::{
-        admin::{Adjust, Archive, LiftError, Program},
+        admin::{Adjust, Admin, Archive, LiftError, Program},
         base::clock::{Clock, SystemClock},
         guard::TooManyKills,
         ledger,
@@ -292,8 +317,11 @@ mod tests {
         store,
     };
 
-    /// Tells of kills that are ordered and entered, and knows nothing else.
-    struct Teller(mpsc::Sender<&'static str>);
+    /// Tells of kills that are ordered and entered, and knows nothing else. A change of a budget is
+    /// made once somebody says so.
+    struct Teller(mpsc::Sender<&'static str>, std::sync::Mutex<Said>);
+
+    type Said = std::sync::mpsc::Receiver<()>;
 
     impl Program for Teller {
         fn troubles(&self) -> Vec<String> {
@@ -317,6 +345,8 @@ mod tests {
         }
 
         fn adjust(&self, _: &str, _: Adjust, _: &str) -> Result<(), AdjustError> {
+            self.0.try_send("adjusting").unwrap();
+            self.1.lock().unwrap().recv().unwrap();
             Err(JournalDown.into())
         }
 
@@ -339,33 +369,52 @@ mod tests {
         }
     }
 
-    fn desk(program: Teller) -> Desk {
+    /// The listener's state; what it tells, and where to say that a change may be made.
+    fn state() -> (
+        State,
+        mpsc::Receiver<&'static str>,
+        std::sync::mpsc::SyncSender<()>,
+    ) {
+        let (teller, told) = mpsc::channel(4);
+        let (say, said) = std::sync::mpsc::sync_channel(1);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let pipeline = Pipeline::start(Vec::new(), Vec::new(), Arc::clone(&clock)).unwrap();
         let state = State {
             clock,
-            program: Arc::new(program),
+            program: Arc::new(Teller(teller, std::sync::Mutex::new(said))),
             pipeline: Arc::new(pipeline),
             archive: Archive::new(&store::Config::default(), &ledger::Config::default()),
             registry: Registry::new(),
             hosts: Vec::new(),
             token: None,
         };
-        Desk {
+        (state, told, say)
+    }
+
+    fn post(path: &str, body: &str) -> Vec<u8> {
+        let length = body.len();
+        let request = format!(
+            "POST /api/v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        request.into_bytes()
+    }
+
+    const KILL: &str = r#"{"match": {"agent": "a"}}"#;
+
+    #[tokio::test]
+    async fn a_kill_is_entered_though_its_client_left_while_it_waited_for_that() {
+        let (state, mut told, _say) = state();
+        let desk = Arc::new(Desk {
             state: Arc::new(state),
             face: Face::Admin,
             loopback: true,
             places: Places {
                 readers: Arc::new(Semaphore::new(READERS)),
                 entries: Arc::new(Semaphore::new(ENTRIES)),
+                _needed: mpsc::channel(1).0,
             },
-        }
-    }
-
-    #[tokio::test]
-    async fn a_kill_is_entered_though_its_client_left_while_it_waited_for_that() {
-        let (teller, mut told) = mpsc::channel(2);
-        let desk = Arc::new(desk(Teller(teller)));
+        });
         let entries = Arc::clone(&desk.places.entries);
         let another = entries.acquire_owned().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -375,18 +424,41 @@ mod tests {
         let mut serving = JoinSet::new();
         serving.spawn(connection(desk, socket));
 
-        let body = r#"{"match": {"agent": "a"}}"#;
-        let request = format!(
-            "POST /api/v1/kills HTTP/1.1\r\nhost: localhost\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        client.write_all(request.as_bytes()).await.unwrap();
+        client.write_all(&post("kills", KILL)).await.unwrap();
         assert_eq!(told.recv().await, Some("ordered"));
         drop(client);
         serving.join_all().await;
         drop(another);
         let entered = timeout(Duration::from_secs(30), told.recv()).await;
         assert_eq!(entered, Ok(Some("entered")));
+    }
+
+    #[tokio::test]
+    async fn a_kill_that_waits_for_its_turn_is_entered_before_the_listener_ends() {
+        let (state, mut told, say) = state();
+        let socket = StdListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let admin = Admin::start(state, vec![(Face::Admin, socket)]).unwrap();
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first
+            .write_all(&post("budgets/daily/reset", ""))
+            .await
+            .unwrap();
+        assert_eq!(told.recv().await, Some("adjusting"));
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(&post("kills", KILL)).await.unwrap();
+        assert_eq!(told.recv().await, Some("ordered"));
+
+        let ending = tokio::task::spawn_blocking(|| drop(admin));
+        // It serves nobody any more.
+        let mut answer = Vec::new();
+        assert!(matches!(
+            second.read_to_end(&mut answer).await,
+            Ok(0) | Err(_)
+        ));
+        say.send(()).unwrap();
+        ending.await.unwrap();
+        assert_eq!(told.try_recv(), Ok("entered"));
     }
 }

@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 use super::Failure;
-use crate::{config::Config, ledger};
+use crate::{admin::LONGEST_WAIT, config::Config, ledger};
 
-/// How long the sidecar may take: longer than it lets a change wait for its turn, so that it is
-/// heard what became of that.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the sidecar may take: longer than it lets a change wait, so that it is heard what became
+/// of that.
+const PATIENCE: Duration = LONGEST_WAIT.saturating_add(Duration::from_secs(5));
 
 /// The longest answer that is read, in bytes.
 const ANSWER: usize = 16 << 20;
