@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ring::digest;
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::{
     books::{BooksError, Hash, Verified, counter_name, time, timestamp},
@@ -14,7 +14,8 @@ use crate::{
     policy::{CounterName, HoldId},
 };
 
-/// Proves the books that `db` shows, which must be one state throughout.
+/// Proves the books that `db` shows, which must be one state throughout. Batches rise as entries do,
+/// so that each table is read once.
 pub(super) fn verify(db: &Connection) -> Result<Verified, BooksError> {
     let mut verified = Verified {
         entries: 0,
@@ -22,21 +23,67 @@ pub(super) fn verify(db: &Connection) -> Result<Verified, BooksError> {
         head: anchor(db)?,
     };
     let mut sums: HashMap<(CounterName, i64), i64> = HashMap::new();
+    let mut entries =
+        db.prepare("SELECT batch, seq, request, hold, at, body FROM entries ORDER BY seq")?;
+    let mut entries = entries.query_map((), entry)?.peekable();
     let mut batches = db.prepare("SELECT batch, hash FROM batches ORDER BY batch")?;
     let mut batches = batches.query(())?;
     while let Some(row) = batches.next()? {
         let (batch, hash): (i64, Hash) = (row.get(0)?, row.get(1)?);
-        if batch_is_pruned(db, batch)? {
+        // One that cannot be read is taken, and ends the proof.
+        let is_its = move |entry: &rusqlite::Result<Entry>| {
+            entry.as_ref().map_or(true, |entry| entry.batch == batch)
+        };
+        let is_empty = entries.peek().is_none_or(|entry| !is_its(entry));
+        if is_empty && is_anchor(db, batch)? {
             continue;
         }
-        verified.head = batch_hash(db, batch, &verified.head, &mut sums, &mut verified.entries)?;
+        let mut chained = chain(&verified.head);
+        while let Some(entry) = entries.next_if(is_its) {
+            let entry = entry?;
+            link(&mut chained, entry.key, entry.at, &entry.body);
+            let totals = Posting::totals_in(&entry.body).ok_or(BooksError::Entry(entry.seq))?;
+            for (counter, cell, amount) in totals {
+                let sum = sums.entry((counter, time(cell))).or_default();
+                *sum = sum.saturating_add(amount);
+            }
+            verified.entries += 1;
+        }
+        for (place, byte) in verified.head.iter_mut().zip(chained.finish().as_ref()) {
+            *place = *byte;
+        }
         verified.batches += 1;
         if verified.head != hash {
             return Err(BooksError::Chain(batch));
         }
     }
+    if let Some(entry) = entries.next() {
+        // It is in no batch, or not in its place.
+        return Err(BooksError::Chain(entry?.batch));
+    }
     compare(db, sums)?;
     Ok(verified)
+}
+
+/// An entry, as the chain has it.
+struct Entry {
+    batch: i64,
+    seq: i64,
+    key: Key,
+    at: Timestamp,
+    body: Vec<u8>,
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let (hold, at): (i64, i64) = (row.get(3)?, row.get(4)?);
+    let request = RequestId::from_bytes(row.get(2)?);
+    Ok(Entry {
+        batch: row.get(0)?,
+        seq: row.get(1)?,
+        key: (request, HoldId(hold.cast_unsigned())),
+        at: timestamp(at),
+        body: row.get(5)?,
+    })
 }
 
 /// A hash that goes on from `before`.
@@ -62,44 +109,11 @@ fn anchor(db: &Connection) -> Result<Hash, BooksError> {
     Ok(hash.optional()?.unwrap_or([0; 32]))
 }
 
-/// Whether it is only there for its number and its hash.
-fn batch_is_pruned(db: &Connection, batch: i64) -> Result<bool, BooksError> {
-    let mut any = db.prepare_cached("SELECT 1 FROM entries WHERE batch = ? LIMIT 1")?;
+/// Whether the batch is only there for its number and its hash.
+fn is_anchor(db: &Connection, batch: i64) -> Result<bool, BooksError> {
     let mut anchored =
         db.prepare_cached("SELECT 1 FROM anchor JOIN batches USING (hash) WHERE batch = ?")?;
-    Ok(!any.exists((batch,))? && anchored.exists((batch,))?)
-}
-
-fn batch_hash(
-    db: &Connection,
-    batch: i64,
-    before: &Hash,
-    sums: &mut HashMap<(CounterName, i64), i64>,
-    entries: &mut u64,
-) -> Result<Hash, BooksError> {
-    let mut hash = chain(before);
-    let mut found = db.prepare_cached(
-        "SELECT seq, request, hold, at, body FROM entries WHERE batch = ? ORDER BY seq",
-    )?;
-    let mut rows = found.query((batch,))?;
-    while let Some(row) = rows.next()? {
-        let (hold, at): (i64, i64) = (row.get(2)?, row.get(3)?);
-        let body: Vec<u8> = row.get(4)?;
-        let request = RequestId::from_bytes(row.get(1)?);
-        let hold = HoldId(hold.cast_unsigned());
-        link(&mut hash, (request, hold), timestamp(at), &body);
-        let totals = Posting::totals_in(&body).ok_or(BooksError::Entry(row.get(0)?))?;
-        for (counter, cell, amount) in totals {
-            let sum = sums.entry((counter, time(cell))).or_default();
-            *sum = sum.saturating_add(amount);
-        }
-        *entries += 1;
-    }
-    let mut out = [0; 32];
-    for (place, byte) in out.iter_mut().zip(hash.finish().as_ref()) {
-        *place = *byte;
-    }
-    Ok(out)
+    Ok(anchored.exists((batch,))?)
 }
 
 /// Every total is its opening and its entries, and there is none beside.

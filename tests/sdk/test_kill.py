@@ -156,5 +156,5 @@ def verify(directory, mock):
         | {"LIMIT": "1000", "PROXY": free_address(), "ADMIN": free_address()}
         | {"DIRECTORY": str(directory), "MOCK": mock.url},
         check=True,
-        timeout=DEADLINE,
+        timeout=DEADLINE + KILLS,
     )

@@ -57,6 +57,10 @@ fn changed_books_do_not_prove() {
             "batch 3",
         ),
         ("DELETE FROM batches WHERE batch = 2", "batch 3"),
+        (
+            "INSERT INTO entries SELECT 4, 4, zeroblob(16), 7, at, body FROM entries WHERE seq = 3",
+            "batch 4",
+        ),
     ] {
         let error = spoilt(sql).unwrap_err();
         assert!(error.contains(says), "{sql}: {error}");
