@@ -136,6 +136,12 @@ impl Ring {
         Timestamp::from_nanos(self.newest.saturating_mul(self.width))
     }
 
+    /// How long from `now` until the next cell begins, and the oldest one leaves.
+    pub(super) fn moves_on(&self, now: Timestamp) -> Duration {
+        let next = self.newest.saturating_add(1).saturating_mul(self.width);
+        Timestamp::from_nanos(next).since(now)
+    }
+
     fn advance(&mut self, now: Timestamp) {
         let number = now.as_nanos() / self.width;
         let steps = number.saturating_sub(self.newest).min(Window::CELLS);

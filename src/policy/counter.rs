@@ -307,19 +307,41 @@ impl Counter {
         self.balance.leaves_within(needed, now)
     }
 
-    /// When a call that its rate limit has no room for shall ask again though nothing has settled;
-    /// `None`: its rule lets nobody wait so long, or time alone changes nothing.
-    pub(super) fn clears_soon(&self, ask: i64, now: Timestamp) -> Option<Duration> {
+    /// When a call that there is no room for shall ask again though nothing has settled; `None`: its
+    /// rule lets nobody wait so long, or time alone changes nothing. `ticket` is its place in the
+    /// lines, if it has waited.
+    pub(super) fn clears_soon(
+        &self,
+        ask: i64,
+        ticket: Option<Ticket>,
+        now: Timestamp,
+    ) -> Option<Duration> {
         /// What calls in flight hold leaves the window too, and wakes nobody.
         const A_SECOND: Duration = Duration::from_secs(1);
-        if self.rule.is_budget() || self.unit == Unit::Concurrent {
+        if self.unit == Unit::Concurrent || !self.rule.enforces() {
             return None;
         }
         let most = self.rule.max_wait;
+        if self.rule.is_budget() {
+            // Whoever stands in front asks first, and wakes the next.
+            let is_first = self.judge(ask, now) == Verdict::Busy && !self.is_behind(ticket);
+            return self.moves_on(now).filter(|next| is_first && *next <= most);
+        }
         match self.judge(ask, now) {
             Verdict::Fits => None,
             Verdict::Busy => (!most.is_zero()).then_some(A_SECOND),
             Verdict::Exhausted => self.clears_in(ask, now).filter(|clears| *clears <= most),
+        }
+    }
+
+    /// How long until the window ends, or the oldest cell leaves a rolling one.
+    fn moves_on(&self, now: Timestamp) -> Option<Duration> {
+        match &self.balance {
+            Balance::Rolling(ring) => Some(ring.moves_on(now)),
+            Balance::Window { .. } => {
+                let end = self.rule.calendar.at(self.window).end;
+                end.map(|end| end.since(now))
+            },
         }
     }
 

@@ -168,7 +168,8 @@ impl Engine {
             let lacking = rule.per.iter().find(|field| value(field).is_none());
             match (rule.missing, lacking) {
                 (Missing::Skip, Some(_)) => continue,
-                (Missing::Deny, Some(lacking)) => {
+                // One that only watches counts it among those that lack the label.
+                (Missing::Deny, Some(lacking)) if rule.enforces() => {
                     return Err(wording::missing(rule, lacking));
                 },
                 _ => {},
@@ -367,14 +368,21 @@ impl Matched {
         }
     }
 
-    /// Whether a rule counts this call in US dollars, so that it must have a price.
+    /// Whether a rule counts this call in US dollars.
     pub fn counts_usd(&self) -> bool {
         self.claims.iter().any(|claim| claim.unit == Unit::Usd)
     }
 
-    /// Whether a budget counts this call.
+    /// Whether a rule that stops calls counts this one in US dollars, so that it must have a price.
+    pub fn needs_price(&self) -> bool {
+        let mut enforced = self.claims.iter().filter(|claim| claim.rule.enforces());
+        enforced.any(|claim| claim.unit == Unit::Usd)
+    }
+
+    /// Whether a budget that stops calls counts this one.
     pub fn has_budget(&self) -> bool {
-        self.claims.iter().any(|claim| claim.rule.is_budget())
+        let mut enforced = self.claims.iter().filter(|claim| claim.rule.enforces());
+        enforced.any(|claim| claim.rule.is_budget())
     }
 
     /// Whether no rule counts this call at all.

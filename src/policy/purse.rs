@@ -104,7 +104,7 @@ impl Purse {
             claim.seen = counter.seen(verdict, now);
             let mut verdict = verdict;
             if verdict != Verdict::Fits
-                && let Some(clears) = counter.clears_soon(claim.held(), now)
+                && let Some(clears) = counter.clears_soon(claim.held(), ticket, now)
             {
                 verdict = Verdict::Busy;
                 again = again.max(Some(clears));

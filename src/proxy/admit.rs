@@ -311,8 +311,8 @@ fn worth(exchange: &Exchange, matched: &Matched, limits: &Limits) -> Result<Wort
         });
     }
     let tariff = pricing.highest(&query);
-    // A cap that only watches can do without.
-    let needs_price = matched.counts_usd() || cap::stops(caps) && caps.max_usd.is_some();
+    // What only watches can do without.
+    let needs_price = matched.needs_price() || cap::stops(caps) && caps.max_usd.is_some();
     let stand_in = match (&tariff, pricing.unknown_model()) {
         (None, UnknownModel::Deny) if needs_price => {
             let message = match request.answering() {

@@ -165,3 +165,36 @@ fn one_who_waited_over_a_window_s_edge_is_charged_to_the_window_it_is_let_in() {
     assert_eq!(stands(&engine, "", next), (400_000_000, 0));
     assert_eq!(engine.purse().counts().waiting, 0);
 }
+
+/// When the call shall ask again though nothing has settled.
+fn again(refused: &mut Refused) -> Option<Duration> {
+    refused.wait().expect("it may wait").again
+}
+
+#[test]
+fn the_first_in_line_asks_again_once_the_window_ends_if_that_is_before_it_gives_up() {
+    let engine = engine(json!({"max_wait": "20s", "rules": [
+        {"name": "calendar", "window": "minute", "limit": {"usd": 1}},
+        {"name": "rolling", "window": "10m", "limit": {"tokens": 3_000}}]}));
+    let nobody = Labels::default();
+    let early = NOW + Duration::from_secs(30);
+    let first = ask(&engine, &nobody, "0.9", early).unwrap();
+    let mut second = ask(&engine, &nobody, "0.5", early).unwrap_err();
+    assert_eq!(again(&mut second), None, "half a minute is too long");
+    drop(second);
+
+    let late = NOW + Duration::from_secs(45);
+    let mut second = ask(&engine, &nobody, "0.5", late).unwrap_err();
+    assert_eq!(again(&mut second), Some(Duration::from_secs(15)));
+    let mut third = ask(&engine, &nobody, "0.2", late).unwrap_err();
+    assert_eq!(again(&mut third), None, "the second wakes it");
+    drop((second, third));
+
+    // Two more of a thousand tokens fit; the next cell begins in fifteen seconds.
+    let _fill = ask(&engine, &nobody, "0.04", late).unwrap();
+    let _full = ask(&engine, &nobody, "0.04", late).unwrap();
+    let mut next = ask(&engine, &nobody, "0", late + Duration::from_secs(5)).unwrap_err();
+    assert_eq!(next.refusal().by, "busy.rolling");
+    assert_eq!(again(&mut next), Some(Duration::from_secs(10)));
+    first.release();
+}

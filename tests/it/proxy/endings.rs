@@ -318,7 +318,7 @@ async fn what_cannot_be_metered_passes_counted_unless_that_is_denied() {
 }
 
 #[tokio::test]
-async fn an_unknown_price_is_refused_only_under_a_budget_in_dollars() {
+async fn an_unknown_price_is_refused_only_under_a_budget_in_dollars_that_stops_calls() {
     let mut body = chat();
     body["model"] = "nobody-knows-me".into();
     let free = Sandbox::new("");
@@ -334,6 +334,16 @@ async fn an_unknown_price_is_refused_only_under_a_budget_in_dollars() {
         answer.header("x-tollgate-blocked-by"),
         "model.unknown_price"
     );
+
+    // A rule that only watches counts what it can, and refuses nothing.
+    let shadow = Sandbox::new(
+        "budgets: {rules: [{name: watch, window: day, limit: {usd: 5, requests: 5},\n\
+           missing: deny, per: [user], on_exhausted: shadow}]}",
+    );
+    let answer = shadow.post(PATH, &body).await;
+    assert_eq!(answer.status, 200);
+    let span = shadow.span(&answer).await;
+    assert_eq!(span.outcome(), "ok complete admitted reported -");
 
     let ceiling = Sandbox::new(
         "pricing: {unknown_model: ceiling, unknown_price: {input: 10.00, output: 50.00}}\n\
