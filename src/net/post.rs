@@ -2,12 +2,12 @@
 //! A request that is in memory, an answer within bounds, and what a failure means for a repeat.
 //! Errors never name an address beyond its host, nor a header: there are keys in them.
 
-use std::{fmt, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flate2::{Compression as Level, write::GzEncoder};
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
     header::{CONTENT_ENCODING, HOST, RETRY_AFTER, USER_AGENT},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -353,6 +353,27 @@ impl Letter {
         request
     }
 }
+
+/// Headers that a user wrote, with all values marked as sensitive.
+///
+/// # Errors
+/// A name or a value cannot be one; the error has the name alone.
+pub fn headers(written: &BTreeMap<Box<str>, Secret>) -> Result<HeaderMap, NoHeader> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in written {
+        let wrong = || NoHeader(name.to_string());
+        let parsed: HeaderName = name.parse().map_err(|_no_name| wrong())?;
+        let mut value = HeaderValue::from_str(value.expose()).map_err(|_no_value| wrong())?;
+        value.set_sensitive(true);
+        headers.insert(parsed, value);
+    }
+    Ok(headers)
+}
+
+/// A header that cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("headers.{0}: the name or the value has characters that no header can have")]
+pub struct NoHeader(String);
 
 fn gzipped(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Level::fast());

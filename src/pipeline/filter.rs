@@ -6,17 +6,22 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{options::Options, record::Record};
-use crate::{base::glob::Glob, call::outcome::Status};
+use crate::{
+    base::{glob::Glob, money::Usd},
+    call::outcome::Status,
+};
 
 /// What must hold of a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Whether calls that went well pass.
+    /// Whether calls that did not fail pass: those that went well, and those that their client left.
     pub successful: bool,
-    /// Whether all others do.
+    /// Whether calls that failed or were refused do.
     pub failed: bool,
-    /// Calls that went well must have taken as long; all others pass.
+    /// Calls that did not fail must have taken as long.
     pub min_duration: Duration,
+    /// Calls that did not fail must have cost as much; what nobody knows is not enough.
+    pub min_cost: Option<Usd>,
     /// What must hold besides.
     pub matches: Match,
 }
@@ -27,6 +32,7 @@ impl Default for Filter {
             successful: true,
             failed: true,
             min_duration: Duration::ZERO,
+            min_cost: None,
             matches: Match::default(),
         }
     }
@@ -50,8 +56,13 @@ impl Filter {
     pub fn passes(&self, record: &Record) -> bool {
         let span = &record.span;
         let passes = match span.status {
-            Status::Ok => self.successful && span.duration >= self.min_duration,
-            Status::Error | Status::Blocked | Status::Cancelled => self.failed,
+            Status::Ok | Status::Cancelled => {
+                let dear = |least| span.cost.is_some_and(|cost| cost >= least);
+                self.successful
+                    && span.duration >= self.min_duration
+                    && self.min_cost.is_none_or(dear)
+            },
+            Status::Error | Status::Blocked => self.failed,
         };
         passes && self.matches.holds(record)
     }
@@ -176,10 +187,29 @@ mod tests {
             (Status::Ok, 100, true),
             (Status::Error, 1, true),
             (Status::Blocked, 1, true),
-            (Status::Cancelled, 1, true),
+            (Status::Cancelled, 1, false),
         ] {
             assert_eq!(filter.passes(&record(status, millis)), passes, "{status:?}");
         }
+    }
+
+    #[test]
+    fn cheap_calls_are_left_out_and_so_are_those_whose_cost_nobody_knows() {
+        let filter = Filter {
+            min_cost: Some(Usd::from_nanos(100)),
+            ..Filter::default()
+        };
+        let passes = |status, cost| {
+            let cost = Option::map(cost, Usd::from_nanos);
+            let span = Span {
+                status,
+                cost,
+                ..span(1)
+            };
+            filter.passes(&Record::new(span))
+        };
+        assert!(passes(Status::Ok, Some(100)) && !passes(Status::Ok, Some(99)));
+        assert!(!passes(Status::Ok, None) && passes(Status::Error, None));
     }
 
     #[test]

@@ -133,11 +133,11 @@ options! {
     "timeout" => timeout: Lasting,
     /// When it is left alone.
     "circuit_breaker" => circuit_breaker: CircuitBreaker,
-    /// Whether calls that went well are for it.
+    /// Whether calls that did not fail are for it.
     "include_successful_traces" => include_successful_traces: bool,
-    /// Whether calls that failed, were refused or were left by their client are for it.
+    /// Whether calls that failed or were refused are for it.
     "include_error_traces" => include_error_traces: bool,
-    /// Calls that went well and took less, in milliseconds, are not for it.
+    /// Calls that did not fail and took less, in milliseconds, are not for it.
     "min_duration_ms" => min_duration_ms: u64,
     /// Calls of which this does not hold are not for it.
     "match" => matches: Match,

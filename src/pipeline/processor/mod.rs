@@ -10,9 +10,13 @@ use crate::net::post::{PostError, Remedy};
 
 mod console;
 mod file;
+mod slack;
+mod webhook;
 
 pub use console::Config as ConsoleConfig;
 pub use file::Config as FileConfig;
+pub use slack::Config as SlackConfig;
+pub use webhook::{Config as WebhookConfig, RateLimit};
 
 /// A future on the heap, for traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -167,5 +171,7 @@ registry! {
     ProcessorConfig {
         Console = console,
         File = file,
+        Webhook = webhook,
+        Slack = slack,
     }
 }

@@ -5,3 +5,4 @@ mod files;
 mod isolation;
 mod sink;
 mod sinks;
+mod webhook;

@@ -45,6 +45,8 @@ macro_rules! processors {
 
 processors! {
     courier: bare, by_id;
+    webhook: |url, context| configured(&format!("{{type: webhook, url: {url}, batch_size: 3}}"), context), by_id;
+    slack: |url, context| configured(&format!("{{type: slack, webhook_url: {url}, {UNLIMITED}}}"), context), by_model;
 }
 
 /// Whether the span's id, in hexadecimal, stands in the request.
@@ -55,8 +57,16 @@ fn by_id(seen: &Seen, span: &Span) -> bool {
         .any(|part| part == id.as_bytes())
 }
 
+/// More messages than a test has spans.
+const UNLIMITED: &str = "rate_limit: {messages: 1000, per: 1ms}";
+
+/// Whether the request names the span's model, which is its own.
+fn by_model(seen: &Seen, span: &Span) -> bool {
+    let model = span.request_model.as_deref().unwrap().as_bytes();
+    seen.body.windows(model.len()).any(|part| part == model)
+}
+
 /// The only processor of a configuration.
-#[expect(dead_code, reason = "for the processors to come")]
 fn configured(yaml: &str, context: &BuildContext) -> Outlet {
     let yaml = format!("processors: [{yaml}]");
     let config: Config = serde_saphyr::from_str(&yaml).unwrap();
@@ -107,7 +117,7 @@ fn span(n: u64) -> Span {
         operation: Some("chat"),
         duration: Duration::from_secs(10),
         provider: "openai".into(),
-        request_model: Some("gpt-4o".into()),
+        request_model: Some(format!("model-{n}").into()),
         ..Span::begun(Timestamp::from_secs(1_795_328_714))
     }
 }
@@ -242,6 +252,7 @@ async fn untrusted(subject: &Subject) {
     let context = BuildContext::new(Arc::new(SystemClock));
     let mut outlet = (subject.outlet)(&sink.url, &context);
     outlet.delivery.backoff = Duration::from_millis(1);
+    outlet.delivery.recovery_timeout = Duration::from_millis(5);
     outlet.delivery.attempts = 2;
     let stats = run(subject, outlet, &sink, Ends::Failed).await;
     assert!(stats.retried > 0, "{stats:?}");
