@@ -13,6 +13,8 @@ use tollgate::{
 
 use crate::policy::{NOW, engine_over};
 
+pub(crate) use restart::crash;
+
 pub(crate) fn open(dir: &Path) -> (Ledger, Recovery) {
     let config = Config {
         path: dir.join("journal"),

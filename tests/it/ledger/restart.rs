@@ -185,7 +185,7 @@ fn damaged_books_refuse_to_start_and_what_the_message_says_helps() {
 }
 
 /// Copies what is on disk at this moment.
-pub(super) fn crash(from: &Path, to: &Path) {
+pub(crate) fn crash(from: &Path, to: &Path) {
     let to = to.join("journal");
     fs::create_dir_all(&to).unwrap();
     // The books first: what is moved into them meanwhile is then found in the journal.
