@@ -105,7 +105,8 @@ fn summary(spans: &[Brief<'_>], look: &Look) -> String {
     let end = spans.iter().map(|span| span.start + span.duration).max();
     let took = elapsed(end.unwrap_or_default().since(begin));
     let cost: Usd = spans.iter().filter_map(|span| span.cost).sum();
-    let unpriced = |span: &Brief<'_>| span.kind == Kind::Llm && span.cost.is_none();
+    let is_call = |span: &Brief<'_>| span.kind == Kind::Llm && span.request_id.is_some();
+    let unpriced = |span: &Brief<'_>| is_call(span) && span.cost.is_none();
     let least = if spans.iter().any(unpriced) {
         "at least "
     } else {

@@ -123,6 +123,9 @@ impl SpanId {
 }
 
 impl RequestId {
+    /// Of what is no call.
+    pub const NONE: Self = Self([0; 16]);
+
     /// A new id for a call that arrived at `now`.
     pub fn new(now: Timestamp) -> Self {
         let millis = u128::from(now.as_micros() / 1_000) & 0xffff_ffff_ffff;

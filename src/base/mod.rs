@@ -5,6 +5,7 @@ pub mod glob;
 pub mod id;
 pub mod moment;
 pub mod money;
+pub mod recent;
 pub mod secret;
 pub mod stamp;
 pub mod text;

@@ -97,7 +97,7 @@ impl<'a> From<&'a Span> for Brief<'a> {
             trace_id: span.trace_id,
             span_id: span.span_id,
             parent_span_id: span.parent_span_id,
-            request_id: Some(span.request_id),
+            request_id: span.reported.is_none().then_some(span.request_id),
             name: Cow::Owned(span.operation_name()),
             kind: span.kind,
             start: span.start,

@@ -37,8 +37,17 @@ pub(super) fn line(span: &Span) -> String {
     out.thousandths(micros(span.duration));
     out.push(",\"status\":");
     out.text(span.status.name());
-    out.push(",\"attributes\":{\"gen_ai.provider.name\":");
-    out.text(&span.provider);
+    out.push(",\"attributes\":{");
+    match &span.reported {
+        None => {
+            out.push("\"gen_ai.provider.name\":");
+            out.text(&span.provider);
+        },
+        Some(reported) => {
+            out.push("\"tollgate.reported.by\":");
+            out.text(reported.by.name());
+        },
+    }
     attributes(&mut out, span);
     own_attributes(&mut out, span);
     out.push("},\"events\":");
@@ -116,7 +125,7 @@ fn attributes(out: &mut Out, span: &Span) {
         seconds,
         span.first_chunk
     );
-    put!(out, "http.request.method", text, Some(&*span.method));
+    put!(out, "http.request.method", text, known(&span.method));
     put!(
         out,
         "http.response.status_code",
@@ -130,39 +139,27 @@ fn attributes(out: &mut Out, span: &Span) {
 
 /// What the conventions have no names for.
 fn own_attributes(out: &mut Out, span: &Span) {
-    put!(out, "tollgate.request_id", shown, Some(span.request_id));
-    put!(out, "tollgate.agent", text, span.labels.get(Label::Agent));
-    put!(out, "tollgate.user", text, span.labels.get(Label::User));
+    let call = span.reported.is_none().then_some(span);
     put!(
         out,
-        "tollgate.project",
-        text,
-        span.labels.get(Label::Project)
+        "tollgate.request_id",
+        shown,
+        call.map(|call| call.request_id)
     );
-    put!(
-        out,
-        "tollgate.environment",
-        text,
-        span.labels.get(Label::Environment)
-    );
-    put!(
-        out,
-        "tollgate.session",
-        text,
-        span.labels.get(Label::Session)
-    );
-    put!(
-        out,
-        "tollgate.workflow",
-        text,
-        span.labels.get(Label::Workflow)
-    );
+    for label in Label::ALL {
+        if let Some(value) = span.labels.get(label) {
+            out.push(",\"tollgate.");
+            out.push(label.name());
+            out.push("\":");
+            out.text(value);
+        }
+    }
     put!(out, "tollgate.cost.usd", shown, span.cost);
     put!(
         out,
         "tollgate.usage.source",
         text,
-        Some(span.usage_source.name())
+        call.map(|call| call.usage_source.name())
     );
     for (name, count) in span.usage.further() {
         if let Some(count) = count {
@@ -172,9 +169,14 @@ fn own_attributes(out: &mut Out, span: &Span) {
             out.number(count);
         }
     }
-    put!(out, "tollgate.decision", text, Some(span.decision.name()));
+    put!(
+        out,
+        "tollgate.decision",
+        text,
+        call.map(|call| call.decision.name())
+    );
     put!(out, "tollgate.blocked_by", text, span.blocked_by.as_deref());
-    put!(out, "tollgate.end", text, Some(span.end.name()));
+    put!(out, "tollgate.end", text, call.map(|call| call.end.name()));
     put!(
         out,
         "tollgate.tool_calls",
@@ -185,6 +187,13 @@ fn own_attributes(out: &mut Out, span: &Span) {
     put!(out, "tollgate.partial", text, span.partial);
     put!(out, "tollgate.tags", tags, some(span.labels.tags()));
     for (name, value) in &span.attributes {
+        out.push(",");
+        out.text(name);
+        out.push(":");
+        out.value(value);
+    }
+    let reported = span.reported.iter();
+    for (name, value) in reported.flat_map(|reported| &reported.attributes) {
         out.push(",");
         out.text(name);
         out.push(":");

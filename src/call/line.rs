@@ -86,7 +86,7 @@ impl Look {
             numbers.push((PLAIN, tokens(span, layout.tokens)));
         }
         if self.tokens {
-            numbers.push((MONEY, cost(span.cost, layout.cost)));
+            numbers.push((MONEY, cost(span, layout.cost)));
         }
         if self.timing && layout.took {
             numbers.push((PLAIN, format!("{:>6}", elapsed(span.duration))));
@@ -245,11 +245,13 @@ fn tokens(span: &Brief<'_>, room: usize) -> String {
 }
 
 /// An amount whose points are below each other; nine decimals at most, and as many as it has.
-fn cost(cost: Option<Usd>, room: usize) -> String {
+fn cost(span: &Brief<'_>, room: usize) -> String {
     const DECIMALS: usize = 9;
     let before = room.saturating_sub(DECIMALS + 1);
-    let Some(cost) = cost else {
-        return format!("{:>before$}{:after$}", "?", "", after = DECIMALS + 1);
+    let Some(cost) = span.cost else {
+        // What is no call costs nothing itself.
+        let unknown = if span.request_id.is_some() { "?" } else { "" };
+        return format!("{unknown:>before$}{:after$}", "", after = DECIMALS + 1);
     };
     let text = cost.short().to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));

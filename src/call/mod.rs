@@ -10,6 +10,7 @@ pub mod line;
 pub mod model;
 pub mod outcome;
 pub mod refusal;
+pub mod reported;
 pub mod span;
 pub mod steps;
 pub mod tally;

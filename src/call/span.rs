@@ -8,6 +8,7 @@ use super::{
     json,
     labels::Labels,
     outcome::{Decision, End, Kind, Status},
+    reported::Reported,
     usage::{Usage, UsageSource},
 };
 use crate::base::{
@@ -85,6 +86,9 @@ pub struct Span {
     pub events: Vec<Event>,
     /// Further attributes, by full name.
     pub attributes: Vec<(&'static str, Value)>,
+    /// What an agent said of it: the span is its own, and no call of ours. Such a span has neither
+    /// request id nor usage nor cost: what it used is on the spans of the calls.
+    pub reported: Option<Box<Reported>>,
 }
 
 /// A moment inside a span.
@@ -185,6 +189,7 @@ impl Span {
             partial: None,
             events: Vec::new(),
             attributes: Vec::new(),
+            reported: None,
         }
     }
 
@@ -202,6 +207,9 @@ impl Span {
 
     /// `chat gpt-4o`; for plain requests `POST /v1/files`.
     pub fn operation_name(&self) -> String {
+        if let Some(reported) = &self.reported {
+            return reported.name.to_string();
+        }
         match (
             self.operation,
             self.request_model.as_deref().or_else(|| self.model()),
@@ -279,6 +287,7 @@ pub(crate) mod tests {
             partial: None,
             events: Vec::new(),
             attributes: vec![("tollgate.sdk", Value::Text(Box::from("openai-python")))],
+            reported: None,
         }
     }
 

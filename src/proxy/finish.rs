@@ -286,6 +286,7 @@ impl Exchange {
             partial: self.partial,
             events: std::mem::take(&mut self.events),
             attributes,
+            reported: None,
         }
     }
 

@@ -101,7 +101,8 @@ impl Reader {
             let first = blocks::first_since(&self.connection, since)?;
             let mut statement = self.connection.prepare_cached(
                 "SELECT DISTINCT request_id FROM spans WHERE id >= ? AND start BETWEEN ? AND ?
-                 AND request_id BETWEEN ? AND ? ORDER BY request_id LIMIT ?",
+                 AND request_id BETWEEN ? AND ? AND request_id <> zeroblob(16)
+                 ORDER BY request_id LIMIT ?",
             )?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let (from, to) = (from.bytes(), to.bytes());

@@ -49,12 +49,14 @@ fn sql(by: &[Dimension], condition: &str) -> String {
     ]
     .map(|column| format!(", coalesce(sum({column}), 0) AS all_{column}"))
     .concat();
-    // Spans of tools, agents and the like are parts of calls or hold some: only calls are counted.
+    // Spans of tools, agents and the like are parts of calls or hold some, and what agents report of
+    // their model calls is on the spans of these already: only calls are counted.
     format!(
         "SELECT {groups} count(*) AS calls, sum(status = 'error'), sum(status = 'blocked'),
             sum(usage_source IN ('estimated', 'ceiling')), sum(cost IS NULL) {sums},
             count(attempt), coalesce(sum(iif(attempt IS NULL, 0, cost)), 0)
-         FROM spans WHERE kind IN ('llm', 'embedding', 'http') AND {condition}
+         FROM spans WHERE kind IN ('llm', 'embedding', 'http')
+            AND request_id <> zeroblob(16) AND {condition}
          {grouped} ORDER BY all_cost DESC, calls DESC{order} LIMIT ?"
     )
 }

@@ -145,13 +145,15 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         let old: Option<i64> = transaction
             .prepare_cached(
-                "SELECT max(id) FROM (SELECT id, start FROM spans ORDER BY id LIMIT ?) WHERE start < ?",
+                "WITH oldest AS (SELECT id, start FROM spans ORDER BY id LIMIT ?1)
+                 SELECT max(id) FROM oldest WHERE start < ?2 AND id < coalesce(
+                    (SELECT min(id) FROM oldest WHERE start >= ?2), 9223372036854775807)",
             )?
             .query_row([EXPIRE_AT_ONCE, micros(before)], |row| row.get(0))?;
+        // Up to the first that is still kept: what agents report may be older than the calls before.
         let Some(last) = old else {
             return Ok(0);
         };
-        // By then every span up to there is about as old: they are in the order of their ends.
         let deleted = transaction
             .prepare_cached("DELETE FROM spans WHERE id <= ?")?
             .execute([last])?;
@@ -199,8 +201,15 @@ fn reach(connection: &Connection, from: i64) -> rusqlite::Result<Option<Timestam
         let nanos = |micros| u64::try_from(micros).unwrap_or(0).saturating_mul(1_000);
         Ok::<_, rusqlite::Error>(end.map(|micros| Timestamp::from_nanos(nanos(micros))))
     };
-    let before = end("SELECT start + duration FROM spans WHERE id < ? ORDER BY id DESC LIMIT 1")?;
-    let last = end("SELECT start + duration FROM spans WHERE id >= ? ORDER BY id DESC LIMIT 1")?;
+    // What agents report comes later than it ended.
+    let before = end(
+        "SELECT start + duration FROM spans WHERE id < ? AND request_id <> zeroblob(16)
+         ORDER BY id DESC LIMIT 1",
+    )?;
+    let last = end(
+        "SELECT start + duration FROM spans WHERE id >= ? AND request_id <> zeroblob(16)
+         ORDER BY id DESC LIMIT 1",
+    )?;
     // Where so many ended at once that order cannot be told, what ended after the last is sure.
     Ok(before.map(|before| last.map_or(before, |last| last.min(before + DISORDER))))
 }

@@ -10,11 +10,13 @@ use crate::net::post::{PostError, Remedy};
 
 mod console;
 mod file;
+mod openai;
 mod slack;
 mod webhook;
 
 pub use console::Config as ConsoleConfig;
 pub use file::Config as FileConfig;
+pub use openai::Config as OpenaiConfig;
 pub use slack::Config as SlackConfig;
 pub use webhook::{Config as WebhookConfig, RateLimit};
 
@@ -171,6 +173,7 @@ registry! {
     ProcessorConfig {
         Console = console,
         File = file,
+        Openai = openai,
         Webhook = webhook,
         Slack = slack,
     }

@@ -3,6 +3,7 @@
 mod counts;
 mod files;
 mod isolation;
+mod openai;
 mod sink;
 mod sinks;
 mod webhook;

@@ -45,6 +45,7 @@ macro_rules! processors {
 
 processors! {
     courier: bare, by_id;
+    openai: |url, context| configured(&format!("{{type: openai, api_key: k, endpoint: '{url}/x'}}"), context), by_id;
     webhook: |url, context| configured(&format!("{{type: webhook, url: {url}, batch_size: 3}}"), context), by_id;
     slack: |url, context| configured(&format!("{{type: slack, webhook_url: {url}, {UNLIMITED}}}"), context), by_model;
 }
@@ -67,7 +68,7 @@ fn by_model(seen: &Seen, span: &Span) -> bool {
 }
 
 /// The only processor of a configuration.
-fn configured(yaml: &str, context: &BuildContext) -> Outlet {
+pub(super) fn configured(yaml: &str, context: &BuildContext) -> Outlet {
     let yaml = format!("processors: [{yaml}]");
     let config: Config = serde_saphyr::from_str(&yaml).unwrap();
     config.build(context).unwrap().remove(0)
