@@ -144,6 +144,8 @@ impl Books {
             rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
         })?;
         let db = Connection::open(path)?;
+        // Of new books: each page costs two writes and a look-up.
+        db.pragma_update(None, "page_size", 16_384)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         // What a power cut takes from here is still in the journal.
         db.pragma_update(None, "synchronous", "NORMAL")?;
@@ -256,14 +258,7 @@ impl Books {
         counter: &CounterName,
         cells: RangeInclusive<Timestamp>,
     ) -> Result<Recalled, BooksError> {
-        let mut find = self.db.prepare_cached(
-            "SELECT id FROM counters WHERE identity = ? AND vals = ? AND unit = ?",
-        )?;
-        let name = params![counter.identity, counter.values, unit_number(counter.unit)];
-        let Some(id) = find
-            .query_row(name, |row| row.get::<_, i64>(0))
-            .optional()?
-        else {
+        let Some(id) = known_id(&self.db, counter)? else {
             return Ok(Recalled::default());
         };
         let range = params![id, time(*cells.start()), time(*cells.end())];
@@ -432,25 +427,29 @@ fn add(batch: &Transaction<'_>, postings: &[&Posting]) -> Result<(), BooksError>
             .execute(params![id, time(cell), amount])?;
     }
     for (counter, cell, raise) in postings.iter().flat_map(|posting| &posting.raises) {
-        let id = counter_id(batch, counter)?;
+        let (id, until) = (counter_id(batch, counter)?, raise.until.map(time));
         batch
             .prepare_cached("INSERT INTO raises VALUES (?, ?, ?, ?)")?
-            .execute(params![
-                id,
-                time(*cell),
-                raise.amount,
-                raise.until.map(time)
-            ])?;
+            .execute(params![id, time(*cell), raise.amount, until])?;
     }
     Ok(())
 }
 
 pub(super) fn counter_id(db: &Connection, counter: &CounterName) -> Result<i64, BooksError> {
+    if let Some(id) = known_id(db, counter)? {
+        return Ok(id);
+    }
     let name = params![counter.identity, counter.values, unit_number(counter.unit)];
-    db.prepare_cached("INSERT OR IGNORE INTO counters(identity, vals, unit) VALUES (?, ?, ?)")?
+    db.prepare_cached("INSERT INTO counters(identity, vals, unit) VALUES (?, ?, ?)")?
         .execute(name)?;
+    Ok(db.last_insert_rowid())
+}
+
+fn known_id(db: &Connection, counter: &CounterName) -> rusqlite::Result<Option<i64>> {
     let id = "SELECT id FROM counters WHERE identity = ? AND vals = ? AND unit = ?";
-    Ok(db.prepare_cached(id)?.query_row(name, |row| row.get(0))?)
+    let name = params![counter.identity, counter.values, unit_number(counter.unit)];
+    let mut find = db.prepare_cached(id)?;
+    find.query_row(name, |row| row.get(0)).optional()
 }
 
 /// The counter in columns 1 to 3; `None` if its unit is of a later version.

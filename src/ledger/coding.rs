@@ -275,10 +275,20 @@ impl<'a> Decoder<'a> {
     }
 
     pub(super) fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.text_bytes()?).ok()
+    }
+
+    fn text_bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.unsigned()?).ok()?;
         let (text, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        std::str::from_utf8(text).ok()
+        Some(text)
+    }
+
+    /// Passes over a text; `None` if it is none. Most are short, of ASCII, and come by the thousand.
+    fn skip_text(&mut self) -> Option<()> {
+        let text = self.text_bytes()?;
+        (text.is_ascii() || std::str::from_utf8(text).is_ok()).then_some(())
     }
 
     pub(super) fn time(&mut self) -> Option<Timestamp> {
@@ -332,13 +342,13 @@ impl<'a> Decoder<'a> {
         self.option(Self::fixed::<8>)?;
         self.time()?;
         KINDS.get(usize::from(self.byte()?))?;
-        self.option(Self::text)?;
-        self.text()?;
-        self.option(Self::text)?;
+        self.option(Self::skip_text)?;
+        self.skip_text()?;
+        self.option(Self::skip_text)?;
         while let Some(number) = self.byte()?.checked_sub(1) {
             Label::ALL.get(usize::from(number))?;
             SOURCES.get(usize::from(self.byte()?))?;
-            self.text()?;
+            self.skip_text()?;
         }
         Some(request_id)
     }
@@ -362,8 +372,8 @@ impl<'a> Decoder<'a> {
     /// The bytes of a counter's name.
     pub(super) fn counter_bytes(&mut self) -> Option<&'a [u8]> {
         let all = self.0;
-        self.text()?;
-        self.text()?;
+        self.skip_text()?;
+        self.skip_text()?;
         unit_numbered(self.byte()?)?;
         all.get(..all.len().checked_sub(self.0.len())?)
     }
