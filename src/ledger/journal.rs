@@ -1,8 +1,10 @@
 //! The journal: what makes an admission survive the end of the process.
 //!
 //! `write` appends to the segment before it returns, with one `write(2)` on the calling thread and
-//! no sync: from then on the kernel has it, whatever becomes of us. `note` leaves a record for the
-//! next write, or for the keeper's, within 10 ms. A write that fails is taken back, so that a
+//! no sync: from then on the kernel has it, whatever becomes of us. `begin` and `keep` do that in two
+//! steps, so that the admissions of several calls can share one write: it costs more than all else
+//! that is done for an admission. `note` leaves a record for the next write, or for the keeper's,
+//! within 10 ms. A write that fails is taken back, so that a
 //! segment holds whole records only.
 
 use std::{
@@ -165,7 +167,7 @@ impl FileJournal {
             Ok(()) => {
                 tail.pending.clear();
                 self.tallies.failing.store(false, Relaxed);
-                Ok(tail.base + tail.length)
+                Ok(tail.position())
             },
             Err(error) => {
                 tail.pending.truncate(noted);
@@ -280,6 +282,11 @@ impl FileJournal {
 }
 
 impl Tail {
+    /// How far everything is written.
+    const fn position(&self) -> u64 {
+        self.base + self.length
+    }
+
     fn mark(&self) -> Mark {
         let mut files = self.unsynced.clone();
         files.push(Arc::clone(&self.file));
@@ -287,7 +294,7 @@ impl Tail {
             files,
             number: self.number,
             length: self.length,
-            position: self.base + self.length,
+            position: self.position(),
             awaited: self.awaited,
             stop: self.stop,
         }
@@ -347,6 +354,41 @@ impl Journal for FileJournal {
         match (written, self.on_down) {
             (Ok(position), _) => Ok(Position(position)),
             (Err(_), OnLedgerDown::Allow) => Ok(Position::default()),
+            (Err(down), OnLedgerDown::Block) => Err(down),
+        }
+    }
+
+    fn begin(&self, entry: &Entry<'_>) -> Result<Position, JournalDown> {
+        // A sync needs all of it in the file; and what cannot be written shall not pile up.
+        if self.durability != Durability::Process || self.is_failing() {
+            return self.write(entry);
+        }
+        let mut tail = self.tail.lock();
+        let begun = tail.pending.len() <= NOTED
+            && segment::frame(&mut tail.pending, |out| record::encode(entry, out));
+        self.wake(&mut tail);
+        let position = tail.position() + u64::try_from(tail.pending.len()).unwrap_or(0);
+        drop(tail);
+        if begun {
+            Ok(Position(position))
+        } else {
+            self.write(entry)
+        }
+    }
+
+    fn waits(&self, position: Position) -> bool {
+        self.tail.lock().position() < position.0
+    }
+
+    fn keep(&self, position: Position) -> Result<(), JournalDown> {
+        let mut tail = self.tail.lock();
+        if tail.position() >= position.0 {
+            return Ok(());
+        }
+        let written = self.append(&mut tail, None);
+        drop(tail);
+        match (written, self.on_down) {
+            (Ok(_), _) | (Err(_), OnLedgerDown::Allow) => Ok(()),
             (Err(down), OnLedgerDown::Block) => Err(down),
         }
     }
@@ -412,7 +454,7 @@ impl Journal for FileJournal {
 
     fn caught_up(&self) -> bool {
         let tail = self.tail.lock();
-        tail.pending.is_empty() && tail.base + tail.length == self.checkpointed.load(Relaxed)
+        tail.pending.is_empty() && tail.position() == self.checkpointed.load(Relaxed)
     }
 }
 

@@ -235,7 +235,7 @@ impl Engine {
     }
 
     /// Sets `amounts` aside in every counter that matched, or in none, and journals it. Once this
-    /// returns the call may be sent (after [`Hold::durable`]).
+    /// returns the call may be sent (after [`Hold::keep`] and [`Hold::durable`]).
     ///
     /// # Errors
     /// It does not fit. If [`Refused::wait`] says so the call may wait and ask again; else it is to
@@ -297,7 +297,7 @@ impl Engine {
         self.purse.take_in(&mut matched.claims, now)?;
         let (purse, claims) = (Arc::clone(&self.purse), matched.claims);
         let mut hold = Hold::new(purse, self.wording, subject.request_id, claims, now);
-        match hold.journal(subject) {
+        match hold.journal(subject).and_then(|()| hold.keep()) {
             Ok(()) => Ok(hold),
             Err(down) => {
                 hold.cancel();

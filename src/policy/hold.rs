@@ -100,15 +100,33 @@ impl Hold {
         self.admitted
     }
 
-    /// Journals the admission.
+    /// Journals the admission, which is kept once [`keep`](Self::keep) was called.
     pub(super) fn journal(&mut self, subject: &Subject<'_>) -> Result<(), JournalDown> {
         if self.is_kept() {
-            self.position = self.purse.journal.write(&Entry::Admitted {
+            self.position = self.purse.journal.begin(&Entry::Admitted {
                 subject,
                 hold: self.id,
                 at: self.admitted,
                 lines: Lines::held(&self.claims),
             })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the admission is journalled, but would be lost if the process ended now. Others that are
+    /// let in before [`keep`](Self::keep) is called are kept in one go with it.
+    pub fn waits(&self) -> bool {
+        self.is_kept() && self.purse.journal.waits(self.position)
+    }
+
+    /// Keeps the admission, so that the end of the process cannot lose it. To be called before the
+    /// first byte goes to the provider.
+    ///
+    /// # Errors
+    /// It cannot be kept, and calls shall not pass without. The hold is to be released.
+    pub fn keep(&self) -> Result<(), JournalDown> {
+        if self.is_kept() {
+            self.purse.journal.keep(self.position)?;
         }
         Ok(())
     }

@@ -20,6 +20,28 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// It could not be kept, and calls shall not pass without (`on_ledger_down: block`).
     fn write(&self, entry: &Entry<'_>) -> Result<Position, JournalDown>;
 
+    /// Takes `entry` in, which may wait to be kept together with others until [`keep`](Self::keep) is
+    /// called: before it takes effect.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn begin(&self, entry: &Entry<'_>) -> Result<Position, JournalDown> {
+        self.write(entry)
+    }
+
+    /// Whether what is at `position` is not kept yet.
+    fn waits(&self, _position: Position) -> bool {
+        false
+    }
+
+    /// Keeps everything up to `position`, as [`write`](Self::write) does.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn keep(&self, _position: Position) -> Result<(), JournalDown> {
+        Ok(())
+    }
+
     /// Keeps `entry` soon. If it is lost, its call counts at its reservation.
     fn note(&self, entry: &Entry<'_>);
 

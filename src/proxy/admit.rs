@@ -14,7 +14,7 @@ use super::{
     exchange::{Exchange, known_as},
     guard,
     reserve::{LEAST, STEP, Worth},
-    turn::ask_in_turn,
+    turn::{self, ask_in_turn},
 };
 use crate::{
     base::{clock::Instant, money::Usd},
@@ -116,18 +116,14 @@ pub(super) async fn admit(
         hold.release();
         return Ok(None);
     }
-    let durable = hold.durable();
     // The exchange owns it from here on, so that a client who leaves now gives it all back.
     exchange.reservation.hold = is_counted.then_some(hold);
     exchange.reservation.output = ask.output;
     exchange.reservation.in_steps = ask.in_steps;
     exchange.reservation.most = ask.most;
     exchange.reservation.soft = ask.soft;
-    if let Some(durable) = durable
-        && durable.await.is_err()
-    {
-        let message = "Tollgate's ledger cannot be written; this call was not sent. See the log.";
-        return Err(Refusal::new(Reason::Ledger, "ledger", message));
+    if let Some(hold) = &exchange.reservation.hold {
+        turn::keep(hold).await?;
     }
     if ask.soft {
         exchange

@@ -1,10 +1,11 @@
-//! A call asks its rules, and waits for its turn where others under way hold what it asks for.
+//! A call asks its rules, and waits for its turn where others under way hold what it asks for; and
+//! then until what it holds is kept.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use super::{admit, exchange::Exchange, kill};
 use crate::{
-    call::refusal::Refusal,
+    call::refusal::{Reason, Refusal},
     policy::{Amounts, Engine, Hold, Matched},
 };
 
@@ -56,4 +57,37 @@ pub(super) async fn ask_in_turn<T>(
             None => engine.matched(&subject, clock.wall())?,
         };
     }
+}
+
+/// Sees to it that the end of the process cannot lose what the call holds, nor a power cut where it
+/// shall not. Before the first byte goes to the provider.
+///
+/// # Errors
+/// The ledger cannot be written.
+pub(super) async fn keep(hold: &Hold) -> Result<(), Refusal> {
+    if hold.waits() {
+        // Those that are let in meanwhile are kept with it.
+        others_first().await;
+    }
+    let mut kept = hold.keep();
+    if let (Ok(()), Some(durable)) = (kept, hold.durable()) {
+        kept = durable.await;
+    }
+    kept.map_err(|_down| {
+        let message = "Tollgate's ledger cannot be written; this call was not sent. See the log.";
+        Refusal::new(Reason::Ledger, "ledger", message)
+    })
+}
+
+/// Lets every other call go first that can get on now, once.
+async fn others_first() {
+    let mut went = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut went, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -73,6 +73,20 @@ fn expected(records: &[Vec<u8>]) -> i64 {
 }
 
 #[test]
+fn admissions_share_a_write_and_none_goes_on_before_it_is_kept() {
+    let (rig, _) = rig(TempDir::new().unwrap());
+    let [one, two] = [10, 20].map(|tokens| rig.begin(tokens).unwrap());
+    assert!(one.waits() && two.waits());
+    let (_, recovery) = self::rig(rig.files());
+    assert_eq!(recovery.crashed.len(), 0);
+    assert_eq!(two.keep(), Ok(()));
+    assert!(!one.waits() && !two.waits());
+    let (killed, recovery) = self::rig(rig.files());
+    assert_eq!(recovery.crashed.len(), 2);
+    assert_eq!(killed.stands(), (30, 0));
+}
+
+#[test]
 fn a_journal_cut_at_any_byte_counts_what_is_whole() {
     let (bytes, records) = journal();
     assert_eq!(records.len(), 8);

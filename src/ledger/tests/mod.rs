@@ -71,7 +71,8 @@ fn rig(dir: TempDir) -> (Rig, Recovery) {
 }
 
 impl Rig {
-    fn admit(&self, tokens: i64) -> Option<Hold> {
+    /// Lets a call in, but for the keeping of its admission.
+    fn begin(&self, tokens: i64) -> Option<Hold> {
         let labels = Labels::default();
         let subject = Subject {
             request_id: RequestId::new(NOW),
@@ -94,6 +95,15 @@ impl Rig {
         self.engine
             .admit(matched, asked(tokens), &subject, NOW)
             .ok()
+    }
+
+    fn admit(&self, tokens: i64) -> Option<Hold> {
+        let hold = self.begin(tokens)?;
+        if hold.keep().is_ok() {
+            return Some(hold);
+        }
+        hold.release();
+        None
     }
 
     /// (spent, reserved), which every rule must agree on.

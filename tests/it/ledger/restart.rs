@@ -95,6 +95,7 @@ fn why_tells_every_counter_that_was_looked_at() {
     let hold = engine
         .admit(matched, amounts("2", 7), &admitted, NOW)
         .unwrap();
+    hold.keep().unwrap();
     let refused = subject(&call);
     let matched = engine.matched(&refused, NOW).unwrap();
     let no = engine

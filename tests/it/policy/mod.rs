@@ -103,7 +103,9 @@ pub(crate) fn ask(
 ) -> Result<Hold, Box<Refused>> {
     let subject = subject(labels);
     let matched = engine.matched(&subject, now).unwrap();
-    engine.admit(matched, amounts(dollars, 1_000), &subject, now)
+    let hold = engine.admit(matched, amounts(dollars, 1_000), &subject, now)?;
+    assert_eq!(hold.keep(), Ok(()));
+    Ok(hold)
 }
 
 /// (spent, reserved) of the only budget, or of the one of `values`.

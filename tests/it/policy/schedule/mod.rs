@@ -199,6 +199,7 @@ impl World {
         assert_eq!(asked.is_ok(), request.is_some(), "{cost:?}");
         match asked {
             Ok(hold) => {
+                assert_eq!(hold.keep(), Ok(()));
                 assert_eq!(hold.shadowed().collect::<BTreeSet<_>>(), shadowed);
                 let first = self.model.hold(session, cost);
                 self.calls.push(Call {
