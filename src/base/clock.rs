@@ -73,9 +73,9 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC with microseconds: `2026-11-22T06:25:14.017417Z`.
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Timestamp {
+    /// The characters of the time, as it is printed.
+    pub fn digits(self) -> [u8; 27] {
         // By hand, since every span prints two: civil-from-days over 400-year eras (H. Hinnant).
         let micros = self.as_micros();
         let (secs, micros) = (micros / 1_000_000, micros % 1_000_000);
@@ -110,7 +110,14 @@ impl fmt::Display for Timestamp {
                 number /= 10;
             }
         }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        text
+    }
+}
+
+/// RFC 3339 in UTC with microseconds: `2026-11-22T06:25:14.017417Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

@@ -9,7 +9,6 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-const NANOS: i64 = 1_000_000_000;
 const MILLION: i128 = 1_000_000;
 
 /// An amount in nano-dollars: 1 is $0.000000001. Range about ±9.2 billion dollars; arithmetic
@@ -113,10 +112,19 @@ fn saturate(nanos: i128) -> i64 {
 /// Nine decimals: `0.000625000`.
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let nanos = self.0.unsigned_abs();
-        let unit = NANOS.unsigned_abs();
-        write!(f, "{sign}{}.{:09}", nanos / unit, nanos % unit)
+        // By hand, since every span prints two; the largest amount has as many digits.
+        let mut text = *b"0000000000.000000000";
+        let mut nanos = self.0.unsigned_abs();
+        for digit in text.iter_mut().rev().filter(|digit| **digit != b'.') {
+            *digit = b'0' + u8::try_from(nanos % 10).unwrap_or_default();
+            nanos /= 10;
+        }
+        let leading = text.iter().take(9).take_while(|digit| **digit == b'0');
+        let text = text.get(leading.count()..).unwrap_or_default();
+        if self.0 < 0 {
+            f.write_str("-")?;
+        }
+        f.write_str(std::str::from_utf8(text).unwrap_or_default())
     }
 }
 
@@ -335,7 +343,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_is_read_back(nanos: i64) {
-            prop_assert_eq!(Usd(nanos).to_string().parse(), Ok(Usd(nanos)));
+            const UNIT: u64 = 1_000_000_000;
+            let (sign, amount) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
+            let printed = Usd(nanos).to_string();
+            prop_assert_eq!(&printed, &format!("{sign}{}.{:09}", amount / UNIT, amount % UNIT));
+            prop_assert_eq!(printed.parse(), Ok(Usd(nanos)));
         }
 
         #[test]

@@ -260,15 +260,30 @@ fn cost(span: &Brief<'_>, room: usize) -> String {
 
 /// A number with commas between its thousands: `12,345`.
 pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
+    let mut text = String::with_capacity(16);
+    push_grouped(number, &mut text);
     text
+}
+
+/// Appends a number with commas between its thousands.
+pub fn push_grouped(number: u64, text: &mut String) {
+    if number < 1_000 {
+        push_number(number, 1, text);
+    } else {
+        push_grouped(number / 1_000, text);
+        text.push(',');
+        push_number(number % 1_000, 3, text);
+    }
+}
+
+/// Appends a number of at least so many digits. Digit by digit: the general way takes five times as
+/// long, and a span has many numbers.
+pub fn push_number(number: u64, digits: usize, text: &mut String) {
+    if number >= 10 || digits > 1 {
+        push_number(number / 10, digits.saturating_sub(1), text);
+    }
+    let digit = u8::try_from(number % 10).unwrap_or_default();
+    text.push(char::from(b'0' + digit));
 }
 
 /// A duration in at most six characters: `812ms`, `1.24s`, `2m05s`.
@@ -403,7 +418,8 @@ mod tests {
         assert_eq!(shown(125_000), "2m05s");
         assert_eq!(shown(7_260_000), "2h01m");
         assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(1_002_067), "1,002,067");
+        assert_eq!(grouped(u64::MAX), "18,446,744,073,709,551,615");
     }
 
     proptest! {

@@ -214,7 +214,7 @@ impl Span {
             self.operation,
             self.request_model.as_deref().or_else(|| self.model()),
         ) {
-            (Some(operation), Some(model)) => format!("{operation} {model}"),
+            (Some(operation), Some(model)) => [operation, " ", model].concat(),
             (Some(operation), None) => operation.to_owned(),
             (None, _) => format!("{} {}", self.method, self.path),
         }

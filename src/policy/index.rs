@@ -1,8 +1,9 @@
 //! Where a counter is: of each its place alone, found by a hash of what names it. In parts, so that
 //! a call waits for one part to grow, not for all of a million.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 use super::{
@@ -27,7 +28,7 @@ impl Default for Index {
     fn default() -> Self {
         Self {
             parts: (0..PARTS).map(|_| HashTable::new()).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
         }
     }
 }

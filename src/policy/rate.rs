@@ -11,6 +11,7 @@ use std::{
 };
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use governor::{
     Quota, RateLimiter,
     clock::Reference as _,
@@ -83,7 +84,7 @@ impl Taken {
 /// governor's state of each of the values: when the next request would come if all were evenly
 /// spaced, in nanoseconds of its clock. Each request adds one interval.
 #[derive(Clone, Debug, Default)]
-struct States(Arc<DashMap<Arc<str>, u64>>);
+struct States(Arc<DashMap<Arc<str>, u64, RandomState>>);
 
 impl StateStore for States {
     type Key = Arc<str>;

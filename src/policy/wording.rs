@@ -15,7 +15,7 @@ use super::{
 use crate::{
     base::{clock::Timestamp, money::Usd},
     call::{
-        line::grouped,
+        line::{push_grouped, push_number},
         refusal::{Rate, Reason, Refusal},
     },
 };
@@ -191,14 +191,27 @@ pub(super) fn down(down: JournalDown) -> Refusal {
 
 /// An amount with its unit.
 pub fn amount_text(unit: Unit, amount: i64) -> String {
-    let count = || u64::try_from(amount).map_or_else(|_| amount.to_string(), grouped);
-    match unit {
-        Unit::Usd => Usd::from_nanos(amount).short().to_string(),
-        Unit::Tokens => format!("{} tokens", count()),
-        Unit::InputTokens => format!("{} input tokens", count()),
-        Unit::OutputTokens => format!("{} output tokens", count()),
-        Unit::Requests | Unit::Concurrent => format!("{} calls", count()),
+    let mut text = String::new();
+    push_amount(unit, amount, &mut text);
+    text
+}
+
+fn push_amount(unit: Unit, amount: i64, text: &mut String) {
+    let counted = match unit {
+        Unit::Usd => {
+            text.push_str(&Usd::from_nanos(amount).short().to_string());
+            return;
+        },
+        Unit::Tokens => " tokens",
+        Unit::InputTokens => " input tokens",
+        Unit::OutputTokens => " output tokens",
+        Unit::Requests | Unit::Concurrent => " calls",
+    };
+    match u64::try_from(amount) {
+        Ok(count) => push_grouped(count, text),
+        Err(_negative) => text.push_str(&amount.to_string()),
     }
+    text.push_str(counted);
 }
 
 /// Calls in flight are in the way, whichever.
@@ -242,20 +255,22 @@ pub(super) fn rates(claims: &[Claim]) -> impl Iterator<Item = Box<str>> {
     let is_rate = |claim: &&Claim| !claim.rule.is_budget() && claim.seen.limit < i64::MAX;
     let rates = claims.iter().filter(is_rate);
     rates.map(|claim| {
-        let amount = |count| amount_text(claim.unit, count);
-        let verdict = match claim.seen.verdict {
-            Verdict::Fits => "fits",
-            Verdict::Busy => "busy",
-            Verdict::Exhausted => "exhausted",
-        };
-        let text = format!(
-            "{}: limit {}, spent {}, held {}, asked {}: {verdict}",
-            counted(&claim.rule, &claim.values),
-            amount(claim.seen.limit),
-            amount(claim.seen.spent),
-            amount(claim.seen.reserved),
-            amount(claim.held()),
-        );
+        let seen = &claim.seen;
+        let mut text = counted(&claim.rule, &claim.values);
+        for (what, amount) in [
+            (": limit ", seen.limit),
+            (", spent ", seen.spent),
+            (", held ", seen.reserved),
+            (", asked ", claim.held()),
+        ] {
+            text.push_str(what);
+            push_amount(claim.unit, amount, &mut text);
+        }
+        text.push_str(match seen.verdict {
+            Verdict::Fits => ": fits",
+            Verdict::Busy => ": busy",
+            Verdict::Exhausted => ": exhausted",
+        });
         text.into_boxed_str()
     })
 }
@@ -263,15 +278,23 @@ pub(super) fn rates(claims: &[Claim]) -> impl Iterator<Item = Box<str>> {
 /// A limit of requests a minute, as it was found.
 pub(super) fn spaced(rule: &Rule, values: &str, verdict: &str) -> Box<str> {
     let limit = rule.requests.as_ref().map_or(0, |one| one.per_minute());
-    let whose = counted(rule, values);
-    format!("{whose}: limit {limit} requests a minute: {verdict}").into_boxed_str()
+    let mut text = counted(rule, values);
+    text.push_str(": limit ");
+    push_number(limit.into(), 1, &mut text);
+    text.push_str(" requests a minute: ");
+    text.push_str(verdict);
+    text.into_boxed_str()
 }
 
-/// A rate limit and whose counter of it.
+/// A rate limit and whose counter of it, with room for how it stands: every call is told of all that
+/// count it, so that it is put together without a format's detours.
 fn counted(rule: &Rule, values: &str) -> String {
-    if values.is_empty() {
-        format!("rate.{}", rule.name)
-    } else {
-        format!("rate.{}/{values}", rule.name)
+    let mut text = String::with_capacity(160);
+    text.push_str("rate.");
+    text.push_str(&rule.name);
+    if !values.is_empty() {
+        text.push('/');
+        text.push_str(values);
     }
+    text
 }

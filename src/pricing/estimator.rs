@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use foldhash::quality::RandomState;
 use parking_lot::{Mutex, RwLock};
 
 use super::learned::{Learned, Rate};
@@ -20,13 +21,13 @@ use crate::call::text::Text;
 /// as if nothing were known, and counted. Reading is one look-up and a short lock of that model.
 #[derive(Debug, Default)]
 pub struct Estimator {
-    models: RwLock<HashMap<Box<str>, Models>>,
+    models: RwLock<HashMap<Box<str>, Models, RandomState>>,
     left_out: AtomicU64,
     missed: AtomicU64,
 }
 
 /// By name, those of one provider.
-type Models = HashMap<Box<str>, Arc<Mutex<Model>>>;
+type Models = HashMap<Box<str>, Arc<Mutex<Model>>, RandomState>;
 
 /// What a model's texts have in tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

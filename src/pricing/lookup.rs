@@ -4,12 +4,10 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic},
 };
 
+use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 
 use super::{
@@ -74,11 +72,11 @@ pub struct Explanation {
 #[derive(Debug, Default)]
 struct Cache {
     names: RwLock<Names>,
-    emptied: AtomicU64,
+    emptied: atomic::AtomicU64,
 }
 
 /// By provider, then by model.
-type Names = HashMap<Box<str>, HashMap<Box<str>, Match>>;
+type Names = HashMap<Box<str>, HashMap<Box<str>, Match, RandomState>, RandomState>;
 
 /// What is known of one model of one provider.
 #[derive(Clone, Debug)]
@@ -149,7 +147,7 @@ impl Pricing {
 
     /// How often the cache of names was full and was emptied.
     pub fn cache_emptied(&self) -> u64 {
-        self.cache.emptied.load(Ordering::Relaxed)
+        self.cache.emptied.load(atomic::Ordering::Relaxed)
     }
 
     /// What is known about the price of a call, for people.
@@ -244,7 +242,7 @@ impl Cache {
         let mut names = self.names.write();
         if names.values().map(HashMap::len).sum::<usize>() >= Self::MAX {
             names.clear();
-            self.emptied.fetch_add(1, Ordering::Relaxed);
+            self.emptied.fetch_add(1, atomic::Ordering::Relaxed);
         }
         let models = names.entry(Box::from(whose)).or_default();
         models.insert(Box::from(model), found);

@@ -124,7 +124,7 @@ impl Dialect for Anthropic {
     }
 
     fn rate_headers(&self, rate: &Rate, _wait: Duration, at: Timestamp) -> [(String, String); 3] {
-        let name = |what| format!("anthropic-ratelimit-{}-{what}", rate.unit);
+        let name = |what| ["anthropic-ratelimit-", rate.unit, "-", what].concat();
         [
             (name("limit"), rate.limit.to_string()),
             (name("remaining"), rate.remaining.to_string()),

@@ -137,7 +137,7 @@ pub trait Dialect: Send + Sync {
     /// The headers in which the provider tells how a rate limit stands, and that in `wait` there
     /// is room again; `at` is when that is. Most providers use `OpenAI`'s.
     fn rate_headers(&self, rate: &Rate, wait: Duration, _at: Timestamp) -> [(String, String); 3] {
-        let name = |what| format!("x-ratelimit-{what}-{}", rate.unit);
+        let name = |what| ["x-ratelimit-", what, "-", rate.unit].concat();
         [
             (name("limit"), rate.limit.to_string()),
             (name("remaining"), rate.remaining.to_string()),
@@ -158,7 +158,7 @@ fn spelled(wait: Duration) -> String {
     let millis = wait.as_micros().div_ceil(1000);
     let (minutes, seconds) = (millis / 60_000, millis % 60_000);
     if millis < 1000 {
-        return format!("{millis}ms");
+        return [&*millis.to_string(), "ms"].concat();
     }
     let text = format!("{}.{:03}", seconds / 1000, seconds % 1000);
     let text = text.trim_end_matches('0').trim_end_matches('.');

@@ -57,7 +57,7 @@ fn name(route: &Route, headers: &HeaderMap) -> Option<Box<str>> {
     let shown = shown(headers, route.target.query(), [first, &usual])?;
     let digest = ring::digest::digest(&ring::digest::SHA256, shown.as_bytes());
     let first = digest.as_ref().get(..LENGTH)?;
-    Some(format!("sha256:{}", hex_text(first)).into_boxed_str())
+    Some(["sha256:", &hex_text(first)].concat().into_boxed_str())
 }
 
 /// The credential that a provider with keys in these headers (its own, and its dialect's) looks at

@@ -77,8 +77,9 @@ pub(super) fn key_in_path(segment: &str) -> Option<Cow<'_, str>> {
 
 fn from_headers(labels: &mut Labels, headers: &HeaderMap) {
     for (name, value) in headers {
-        let label = name.as_str().strip_prefix(OURS).and_then(Label::named);
-        if let (Some(label), Ok(value)) = (label, std::str::from_utf8(value.as_bytes())) {
+        if let Some(label) = name.as_str().strip_prefix(OURS).and_then(Label::named)
+            && let Ok(value) = std::str::from_utf8(value.as_bytes())
+        {
             labels.set(label, value, Source::Header);
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, hash::BuildHasher as _, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -52,7 +53,7 @@ pub struct Metrics {
     error_types: Names,
     blockers: Names,
     /// Handles by triple: looking up labels one metric at a time costs more than all the rest.
-    series: DashMap<u64, Arc<Series>>,
+    series: DashMap<u64, Arc<Series>, RandomState>,
 }
 
 /// Further attempts of one logical call, by provider.
@@ -191,7 +192,7 @@ impl Metrics {
             in_flight: IntGauge::new("tollgate_in_flight", "Calls under way.")?,
             error_types: Names::default(),
             blockers: Names::default(),
-            series: DashMap::new(),
+            series: DashMap::default(),
         };
         let collectors: [Box<dyn prometheus::core::Collector>; 13] = [
             Box::new(metrics.requests.clone()),

@@ -61,7 +61,9 @@ pub(super) fn tell_rates(exchange: &Exchange, headers: &mut HeaderMap) {
 
 fn insert(headers: &mut HeaderMap, told: [(String, String); 3]) {
     for (name, value) in told {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        // Copied: a text that has more room than it needs would be kept with what counts its users.
+        let value = HeaderValue::from_str(&value);
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), value) {
             headers.insert(name, value);
         }
     }
