@@ -348,6 +348,7 @@ impl Out {
             Value::Float(_) => self.push("null"),
             Value::Text(text) => self.text(text),
             Value::Texts(texts) => self.texts(texts),
+            Value::Json(json) => self.push(json),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 pub mod billed;
 pub mod brief;
+pub mod content;
 pub mod facts;
 mod json;
+pub mod json_path;
 pub mod labels;
 mod layout;
 pub mod line;

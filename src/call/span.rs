@@ -113,6 +113,8 @@ pub enum Value {
     Text(Box<str>),
     /// Several texts.
     Texts(Vec<Box<str>>),
+    /// JSON, whole and valid.
+    Json(Box<str>),
 }
 
 /// Attribute: what budgets were charged, as `tollgate.cost.usd` is written; only where that is not

@@ -12,6 +12,7 @@ mod bedrock;
 mod body_labels;
 mod cohere;
 mod config;
+pub mod content;
 mod dialect;
 mod gemini;
 mod http;

@@ -17,58 +17,58 @@ use tollgate::{
 use super::reading::Read;
 
 #[derive(Deserialize)]
-struct Exchange {
-    id: String,
-    provider: String,
-    endpoint: String,
-    method: String,
-    url: String,
-    stream: bool,
-    status: u16,
-    request_body: Option<String>,
-    response_headers: BTreeMap<String, Value>,
-    response_body: String,
-    response_body_encoding: String,
-    suspect_synthetic: bool,
-    expected: Expected,
+pub(super) struct Exchange {
+    pub(super) id: String,
+    pub(super) provider: String,
+    pub(super) endpoint: String,
+    pub(super) method: String,
+    pub(super) url: String,
+    pub(super) stream: bool,
+    pub(super) status: u16,
+    pub(super) request_body: Option<String>,
+    pub(super) response_headers: BTreeMap<String, Value>,
+    pub(super) response_body: String,
+    pub(super) response_body_encoding: String,
+    pub(super) suspect_synthetic: bool,
+    pub(super) expected: Expected,
 }
 
 #[derive(Deserialize)]
-struct Expected {
-    request_model: Option<String>,
-    azure_deployment: Option<String>,
-    response_model: Option<String>,
-    response_id: Option<String>,
-    service_tier: Option<String>,
-    input_tokens: Option<Value>,
-    cached_input_tokens: Option<Value>,
-    cache_write_tokens: Option<Value>,
-    cache_write_5m_tokens: Option<Value>,
-    cache_write_1h_tokens: Option<Value>,
-    output_tokens: Option<Value>,
-    reasoning_tokens: Option<Value>,
-    input_audio_tokens: Option<Value>,
-    output_audio_tokens: Option<Value>,
-    web_search_requests: Option<Value>,
-    usage_status: Option<String>,
-    finish_reasons: Option<Vec<String>>,
-    tool_calls: Option<Vec<Call>>,
-    server_tool_calls: Option<Vec<Value>>,
-    error: Option<Fault>,
-    stream_complete: Option<bool>,
-    is_generation: Option<bool>,
+pub(super) struct Expected {
+    pub(super) request_model: Option<String>,
+    pub(super) azure_deployment: Option<String>,
+    pub(super) response_model: Option<String>,
+    pub(super) response_id: Option<String>,
+    pub(super) service_tier: Option<String>,
+    pub(super) input_tokens: Option<Value>,
+    pub(super) cached_input_tokens: Option<Value>,
+    pub(super) cache_write_tokens: Option<Value>,
+    pub(super) cache_write_5m_tokens: Option<Value>,
+    pub(super) cache_write_1h_tokens: Option<Value>,
+    pub(super) output_tokens: Option<Value>,
+    pub(super) reasoning_tokens: Option<Value>,
+    pub(super) input_audio_tokens: Option<Value>,
+    pub(super) output_audio_tokens: Option<Value>,
+    pub(super) web_search_requests: Option<Value>,
+    pub(super) usage_status: Option<String>,
+    pub(super) finish_reasons: Option<Vec<String>>,
+    pub(super) tool_calls: Option<Vec<Call>>,
+    pub(super) server_tool_calls: Option<Vec<Value>>,
+    pub(super) error: Option<Fault>,
+    pub(super) stream_complete: Option<bool>,
+    pub(super) is_generation: Option<bool>,
     #[serde(default)]
-    ambiguous: serde_json::Map<String, Value>,
+    pub(super) ambiguous: serde_json::Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Call {
-    name: Option<String>,
-    id: Option<String>,
+pub(super) struct Call {
+    pub(super) name: Option<String>,
+    pub(super) id: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Fault {
+pub(super) struct Fault {
     r#type: Option<String>,
     code: Option<Value>,
     message: Option<String>,
@@ -171,16 +171,16 @@ fn every_recorded_exchange_is_read_as_it_was_recorded() {
 }
 
 impl Exchange {
-    fn query(&self) -> Option<&str> {
+    pub(super) fn query(&self) -> Option<&str> {
         self.url.split_once('?').map(|(_, query)| query)
     }
 
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         let path = self.url.find('/').map_or("", |slash| &self.url[slash..]);
         path.split(['?', '#']).next().unwrap_or_default()
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         match &*self.response_body_encoding {
             "base64" => STANDARD.decode(&self.response_body).unwrap(),
             _ => self.response_body.clone().into_bytes(),
@@ -408,7 +408,7 @@ fn check_error(exchange: &Exchange, read: &Read, differ: &mut impl FnMut(&str, S
 }
 
 /// The corpus, or `None`, loudly, where it is not there.
-fn exchanges() -> Option<Vec<Exchange>> {
+pub(super) fn exchanges() -> Option<Vec<Exchange>> {
     let directory = std::env::var("TOLLGATE_CORPUS").map_or_else(
         |_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
         PathBuf::from,

@@ -1,6 +1,7 @@
 //! Dialects, against real exchanges and against each other's promises.
 
 mod bodies;
+mod content;
 mod contract;
 mod corpus;
 mod coverage;

@@ -1,0 +1,159 @@
+//! Whole calls, whatever becomes of their bytes.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn path(text: &str) -> JsonPath {
+    text.parse().unwrap()
+}
+
+fn sse(events: &[Value]) -> Vec<u8> {
+    let events = events.iter().map(|event| format!("data: {event}\n\n"));
+    let end = "data: [DONE]\n\n".to_owned();
+    events.chain([end]).collect::<String>().into_bytes()
+}
+
+#[test]
+fn a_stream_that_breaks_off_has_what_came() {
+    let stream = sse(&[
+        json!({"choices": [{"index": 0, "delta": {"content": "Hel"}}]}),
+        json!({"choices": [{"index": 0, "delta": {"content": "lo"}}]}),
+    ]);
+    let whole = messages(b"{}", Response::Stream(Framing::Sse, &stream), &[]);
+    assert_eq!(whole.output[0]["parts"][0]["content"], "Hello");
+    assert!(!whole.cut);
+    let at = stream.windows(2).position(|two| two == b"lo").unwrap();
+    let cut = messages(b"{}", Response::Stream(Framing::Sse, &stream[..=at]), &[]);
+    assert_eq!(cut.output[0]["parts"][0]["content"], "Hell");
+    assert!(cut.cut);
+}
+
+#[test]
+fn of_a_request_that_was_cut_there_is_what_came() {
+    let body =
+        json!({"messages": [{"role": "user", "content": "x".repeat(5_000_000)}]}).to_string();
+    let found = messages(&body.as_bytes()[..4_000_000], Response::None, &[]);
+    assert!(found.cut);
+    let said = found.input[0]["parts"][0]["content"].as_str().unwrap();
+    assert!(said.len() > 3_999_000);
+}
+
+#[test]
+fn what_no_parser_takes_is_read_all_the_same() {
+    let body = b"{\"messages\":[{\"role\":\"user\",\"content\":\"a\xff\x01\\ud83d b\"}]}";
+    let found = messages(body, Response::None, &[]);
+    let said = &found.input[0]["parts"][0]["content"];
+    assert_eq!(said, "a\u{fffd}\u{1}\u{fffd} b");
+}
+
+#[test]
+fn what_is_hidden_is_not_read() {
+    let request = json!({"metadata": {"customer": "Ann"}, "messages": [
+        {"role": "user", "content": "My name is Ann"},
+        {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f",
+            "arguments": "{\"customer\": \"Ann\", \"n\": 1}"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": "{\"customer\":\"Ann\"}"}]});
+    let answer = sse(&[
+        json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "d",
+        "function": {"name": "f", "arguments": "{\"cust"}}]}}]}),
+        json!({"choices": [{"delta": {"tool_calls": [{"index": 0,
+            "function": {"arguments": "omer\":\"Ann\"}"}}]}}]}),
+    ]);
+    let hidden = [path("$.customer"), path("$.messages[0].content")];
+    let answer = Response::Stream(Framing::Sse, &answer);
+    let found = messages(request.to_string().as_bytes(), answer, &hidden);
+    let all = json!([found.input, found.output]).to_string();
+    assert!(
+        !all.contains("Ann") && all.matches(HIDDEN).count() == 4,
+        "{all}"
+    );
+    assert_eq!(found.input[1]["parts"][0]["arguments"]["n"], 1);
+}
+
+#[test]
+fn what_cannot_be_searched_for_the_hidden_is_not_read() {
+    let body = b"{\"messages\":[{\"role\":\"user\",\"content\":\"Ann\"}],\"x\":?}";
+    assert!(!messages(body, Response::None, &[]).input.is_empty());
+    let found = messages(body, Response::None, &[path("$.messages[0].content")]);
+    assert!(found.input.is_empty() && found.cut);
+    let found = messages(b"{}", Response::Document(body), &[path("$.a")]);
+    assert!(found.output.is_empty() && found.cut);
+}
+
+/// Requests and answers in many forms.
+fn documents() -> Vec<String> {
+    let call = json!({"id": "c", "function": {"name": "f", "arguments": "{\"a\":1}"}});
+    [
+        json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "a\u{e9}"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
+            {"role": "assistant", "tool_calls": [call]}], "tools": [{"function": {"name": "f"}}]}),
+        json!({"choices": [{"message": {"content": "x", "tool_calls": [call]}}]}),
+        json!({"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use"}}),
+        json!({"type": "response.completed", "response": {"output": [{"type": "mcp_call",
+            "arguments": "{}", "output": "o"}], "status": "completed"}}),
+        json!({"candidates": [{"content": {"parts": [{"text": "a"}, {"functionCall": {"name": "f"}}]}}]}),
+        json!({"contentBlockIndex": 1, "delta": {"toolUse": {"input": "{"}}}),
+        json!({"bytes": "eyJvdXRwdXRUZXh0IjoiYSJ9"}),
+    ]
+    .map(|document| document.to_string())
+    .to_vec()
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_harm(
+        bytes in prop::collection::vec(
+            prop_oneof![any::<u8>(), prop::sample::select(&b"{}[]\",:\\u0 \n"[..])], 0..80,
+        ),
+        hides: bool,
+    ) {
+        let hidden = Vec::from_iter(hides.then(|| path("$..a")));
+        for response in [
+            Response::Document(&bytes),
+            Response::Stream(Framing::Sse, &bytes),
+            Response::Stream(Framing::Lines, &bytes),
+            Response::Stream(Framing::Array, &bytes),
+            Response::Stream(Framing::EventStream, &bytes),
+        ] {
+            let _read = messages(&bytes, response, &hidden);
+        }
+    }
+
+    #[test]
+    fn documents_that_are_broken_anywhere_are_read_without_harm(
+        which in 0..7_usize, cut: prop::sample::Index, byte: u8,
+    ) {
+        let mut bytes = documents().swap_remove(which).into_bytes();
+        let place = cut.index(bytes.len());
+        let _read = messages(&bytes[..place], Response::Document(&bytes[..place]), &[path("$..a")]);
+        bytes[place] = byte;
+        let _read = messages(&bytes, Response::Document(&bytes), &[]);
+    }
+
+    #[test]
+    fn a_text_is_the_same_however_it_is_divided(
+        text in "\\PC{0,40}", cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let chars: Vec<char> = text.chars().collect();
+        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(chars.len() + 1)).collect();
+        places.extend([0, chars.len()]);
+        places.sort_unstable();
+        let pieces = places.windows(2).map(|two| chars[two[0]..two[1]].iter().collect::<String>());
+        let pieces: Vec<String> = pieces.collect();
+        let chat = pieces.iter().map(|text| json!({"choices": [{"delta": {"content": text}}]}));
+        let blocks = pieces.iter().map(|text| json!({"type": "content_block_delta", "index": 0,
+            "delta": {"type": "text_delta", "text": text}}));
+        let items = pieces.iter().map(|text| json!({"type": "response.output_text.delta",
+            "output_index": 0, "content_index": 0, "delta": text}));
+        let gemini = pieces.iter().map(|text| json!({"candidates": [{"content":
+            {"parts": [{"text": text}]}}]}));
+        for events in [chat.collect(), blocks.collect(), items.collect(), gemini.collect::<Vec<_>>()] {
+            let stream = sse(&events);
+            let found = messages(b"", Response::Stream(Framing::Sse, &stream), &[]);
+            let said = found.output.first().map_or("", |it| it["parts"][0]["content"].as_str().unwrap());
+            prop_assert_eq!(said, &text);
+        }
+    }
+}
