@@ -12,7 +12,7 @@ use crate::{
         connect::Connector,
         upstream::{Patience, Upstream},
     },
-    pipeline::BuildContext,
+    pipeline::{BuildContext, ContentPolicy},
     policy::{Engine, Purse},
     pricing::{Book, Pricing},
     provider::Providers,
@@ -52,6 +52,9 @@ pub(super) fn live(
     let providers = providers(config)?;
     let pricing = priced(config, &providers, fetched)?;
     let keyrings = keyrings::open(&providers, before)?;
+    let content = ContentPolicy::of(&config.tracing);
+    let content =
+        content.map_err(|error| Impossible::new(format!("tracing.redaction: {error}")))?;
     let guards = Guards::build(&config.guards, before.map(Live::guards));
     let keys = keys::open(config, before)?;
     let trusted = &config.identity.sources();
@@ -73,6 +76,7 @@ pub(super) fn live(
         identity: config.identity.clone(),
         limits: &config.limits,
         propagation: config.tracing.propagation.clone(),
+        content,
         keyrings,
         keys,
     }))

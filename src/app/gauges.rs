@@ -146,6 +146,10 @@ impl Gauges {
                 "peeked_bytes",
                 usize::try_from(holdings.peeked_bytes).unwrap_or(usize::MAX),
             ),
+            (
+                "content_bytes",
+                usize::try_from(holdings.content_bytes).unwrap_or(usize::MAX),
+            ),
             ("awaited_responses", holdings.awaited_responses),
             ("attempts", holdings.attempts),
             ("guarded_requests", holdings.requests),
@@ -163,6 +167,7 @@ impl Gauges {
             ("calls", self.limits.in_flight),
             ("unfinished_requests", self.limits.connections),
             ("peeked_bytes", self.limits.peek_total.as_usize()),
+            ("content_bytes", self.limits.peek_total.as_usize()),
             ("awaited_responses", holdings.most_awaited),
             ("attempts", holdings.most_attempts),
             ("guarded_requests", MAX_REPEATS),
@@ -176,6 +181,7 @@ impl Gauges {
         }
         let over = [
             ("peeked_bytes", holdings.peek_turned_away),
+            ("content_bytes", holdings.content_turned_away),
             ("awaited_responses", holdings.awaited_turned_away),
             ("attempts", holdings.attempts_forgotten),
             ("guarded_requests", holdings.requests_forgotten),

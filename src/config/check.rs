@@ -9,6 +9,10 @@ use super::{Config, expand::Sources, guards::check_guards, problem::Problem, rul
 use crate::{
     call::labels::Source,
     identity::Keys,
+    pipeline::{
+        Content,
+        processor::{ConsoleConfig, ProcessorConfig},
+    },
     provider::{BaseUrl, Providers},
 };
 
@@ -20,6 +24,7 @@ pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
     not_yet(config, &mut problems);
     files(config, sources, &mut problems);
     limits(config, &mut problems);
+    content(config, &mut problems);
     let providers = Providers::build(&config.providers)
         .map_err(|errors| {
             let errors = errors.into_iter();
@@ -239,6 +244,28 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
             )
             .help("it bounds all request bodies together, `peek` each one"),
         );
+    }
+}
+
+/// No destination gets more of what was said than spans may hold; and whoever asks to see it, sees it.
+fn content(config: &Config, problems: &mut Vec<Problem>) {
+    let most = config.tracing.content;
+    for (place, destination) in config.tracing.processors.iter().enumerate() {
+        let path = format!("tracing.processors[{place}]");
+        if destination.options.content.is_some_and(|it| it > most) {
+            let message = format!("more than `tracing.content`, which is {}", most.name());
+            let help = "raise that, and give the others a `content` of their own";
+            problems.push(Problem::error(format!("{path}.content"), message).help(help));
+        }
+        let shows = |console: &ConsoleConfig| console.include_payloads;
+        if most == Content::None
+            && matches!(&destination.config, ProcessorConfig::Console(console) if shows(console))
+        {
+            let message = "there is nothing to show, since `tracing.content` is none";
+            let help = "set it to `redacted` or `full`";
+            let path = format!("{path}.include_payloads");
+            problems.push(Problem::warning(path, message).help(help));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::Config;
 use crate::{
     base::{money::Usd, units::show_duration},
     net::config::Listen,
-    pipeline::{Destination, ProcessorConfig},
+    pipeline::{Content, Destination, ProcessorConfig},
     policy::{
         Count, LimitConfig, Match, OnExhausted, Patterns, Per, RateLimit, Reach, RuleConfig, Window,
     },
@@ -26,6 +26,10 @@ impl Config {
             some => some.join(", "),
         };
         lines.push(("spans", processors));
+        if self.tracing.content != Content::None {
+            let content = format!("{}, on spans and in the store", self.tracing.content.name());
+            lines.push(("content", content));
+        }
         let (path, kept) = (self.store.path.display(), self.store.retention);
         lines.push(("store", format!("{path}, kept for {}", show_duration(kept))));
         lines

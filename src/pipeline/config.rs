@@ -9,6 +9,7 @@ use super::{
     options::{CircuitBreaker, Destination},
     processor::{BuildError, ConsoleConfig, ProcessorConfig},
     propagation::Propagation,
+    redact::Redaction,
 };
 use crate::base::units;
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub environment: Option<Box<str>>,
     /// Whether spans hold prompts and answers.
     pub content: Content,
+    /// What redacted content is without, besides what is built in.
+    pub redaction: Redaction,
     /// Trace context on its way to providers.
     pub propagation: Propagation,
     /// Where `api_key_secret: NAME` is read.
@@ -38,11 +41,27 @@ pub struct Config {
 }
 
 /// `tracing.content` — whether spans hold prompts and answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Content {
     /// Never.
     #[default]
     None,
+    /// Without keys, tokens and what is personal.
+    Redacted,
+    /// Without keys and tokens.
+    Full,
+}
+
+impl Content {
+    /// Its name in the configuration and on spans.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Redacted => "redacted",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// `tracing.sampling` — which traces go to destinations elsewhere. This build has none elsewhere;
@@ -86,6 +105,7 @@ impl Default for Config {
             service_name: Box::from("raaf-agents"),
             environment: None,
             content: Content::None,
+            redaction: Redaction::default(),
             propagation: Propagation::default(),
             secrets_dir: PathBuf::from("/run/secrets"),
             processors: vec![ProcessorConfig::Console(ConsoleConfig::default()).into()],
@@ -166,21 +186,6 @@ impl Config {
     }
 }
 
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match &*Box::<str>::deserialize(deserializer)? {
-            "none" => Ok(Self::None),
-            "redacted" | "full" => Err(D::Error::custom(
-                "this build does not put prompts and answers on spans: leave it at `none`",
-            )),
-            other => Err(D::Error::unknown_variant(
-                other,
-                &["none", "redacted", "full"],
-            )),
-        }
-    }
-}
-
 impl<'de> Deserialize<'de> for Strategy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match &*Box::<str>::deserialize(deserializer)? {
@@ -233,6 +238,7 @@ mod tests {
             "service_name: raaf-agents
 environment: null
 content: none
+redaction: {patterns: [], paths: []}
 propagation: {formats: [w3c, b3, jaeger], send: if_present}
 secrets_dir: /run/secrets
 processors:
@@ -274,11 +280,7 @@ processors:
 
     #[test]
     fn a_setting_that_this_build_lacks_says_so() {
-        for yaml in [
-            "content: full",
-            "sampling: {strategy: adaptive}",
-            "sampling: {rate: 0.1}",
-        ] {
+        for yaml in ["sampling: {strategy: adaptive}", "sampling: {rate: 0.1}"] {
             let error = read(yaml).unwrap_err();
             assert!(error.contains("this build does not"), "{yaml}: {error}");
         }

@@ -1,7 +1,12 @@
 //! Long texts on spans, cut for a destination that takes only short ones.
 
 use super::record::Record;
-use crate::call::span::{Span, Value};
+use crate::call::{
+    content::CUT,
+    span::{Span, Value},
+};
+
+mod list;
 
 /// What a text that was cut ends with.
 const MARK: &str = "…";
@@ -19,7 +24,26 @@ pub(super) fn cut(record: &Record, most: usize) -> Option<(Record, u64)> {
             cuts += 1;
         }
     }
+    let lists = cut_lists(&mut span, most);
+    if lists > 0 && !span.attributes.iter().any(|(name, _)| *name == CUT) {
+        span.attributes.push((CUT, Value::Bool(true)));
+    }
+    cuts += lists;
     (cuts > 0).then(|| (Record::new(span), cuts))
+}
+
+/// Cuts what is a list of messages, or the like. Returns how many were.
+fn cut_lists(span: &mut Span, most: usize) -> u64 {
+    let mut cuts = 0;
+    for (_, value) in &mut span.attributes {
+        if let Value::Json(json) = value
+            && json.len() > most
+        {
+            *json = list::shorter(json, most);
+            cuts += 1;
+        }
+    }
+    cuts
 }
 
 /// Every text that a client or a provider can make as long as they like.
@@ -28,7 +52,7 @@ fn texts(span: &mut Span) -> impl Iterator<Item = &mut Box<str>> {
     let values = attributes.flat_map(|(_, value)| match value {
         Value::Text(text) => std::slice::from_mut(text).iter_mut(),
         Value::Texts(texts) => texts.iter_mut(),
-        Value::Bool(_) | Value::Int(_) | Value::Float(_) => [].iter_mut(),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Json(_) => [].iter_mut(),
     });
     let own = [&mut span.path, &mut span.method].into_iter();
     let optional = [&mut span.error_type, &mut span.response_id];

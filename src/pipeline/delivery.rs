@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::Content;
 use crate::base::clock::Instant;
 
 /// How the worker treats one processor.
@@ -19,6 +20,8 @@ pub struct Delivery {
     pub batch_bytes: usize,
     /// The longest text on a span, in bytes; longer ones are cut. None: all are as they came.
     pub attribute_bytes: Option<usize>,
+    /// How much of what was said the processor gets, at most; none: as much as spans may hold.
+    pub content: Option<Content>,
     /// The longest that a span waits for its batch to fill. Zero: delivered at every tick.
     pub max_age: Duration,
     /// The longest that one attempt may take. A processor that blocks its thread is not cut short,
@@ -62,6 +65,7 @@ impl Delivery {
         batch: 4_096,
         batch_bytes: 16 << 20,
         attribute_bytes: None,
+        content: None,
         max_age: Duration::ZERO,
         timeout: Duration::from_secs(30),
         attempts: 8,
@@ -80,6 +84,7 @@ impl Delivery {
         batch: 100,
         batch_bytes: 4 << 20,
         attribute_bytes: None,
+        content: None,
         max_age: Duration::from_secs(30),
         timeout: Duration::from_secs(30),
         attempts: 3,

@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod config;
+mod content;
 mod context;
 mod cut;
 mod delivery;
@@ -24,6 +25,7 @@ pub mod processor;
 mod propagation;
 mod queue;
 mod record;
+pub mod redact;
 #[cfg(test)]
 mod testing;
 mod worker;
@@ -32,6 +34,7 @@ use queue::Queue;
 use worker::{Orders, Worker};
 
 pub use config::{Buffering, Config, Content, Sampling};
+pub use content::{Captured, ContentPolicy};
 pub use context::{BuildContext, NoSecret, Variables};
 pub use delivery::{Circuit, Delivery, Growth};
 pub use filter::{Filter, Match, Patterns};
@@ -140,11 +143,16 @@ impl Pipeline {
     /// Hands a span to every processor's queue. Never waits, never fails; a full queue drops its
     /// oldest span, counted.
     pub fn offer(&self, span: Span) {
+        self.offer_with(span, None);
+    }
+
+    /// The same, with what was kept of what was said in the call.
+    pub fn offer_with(&self, span: Span, said: Option<Captured>) {
         let lines = self.lines.load();
         let Some((last, others)) = lines.split_last() else {
             return;
         };
-        let record = Arc::new(Record::new(span));
+        let record = Arc::new(Record::with(span, said));
         for line in others {
             line.offer(Arc::clone(&record));
         }

@@ -13,6 +13,7 @@ use serde::{
 };
 
 use super::{
+    Content,
     delivery::{Delivery, Growth},
     filter::Match,
     processor::ProcessorConfig,
@@ -141,6 +142,8 @@ options! {
     "min_duration_ms" => min_duration_ms: u64,
     /// Calls of which this does not hold are not for it.
     "match" => matches: Match,
+    /// How much of what was said it gets, at most: no more than `tracing.content`.
+    "content" => content: Content,
     /// Longer texts on its spans are cut, in bytes.
     "max_attribute_bytes" => max_attribute_bytes: ByteSize,
 }
@@ -172,6 +175,8 @@ impl Options {
         set(&mut delivery.growth, self.retry_backoff);
         set(&mut delivery.jitter, self.retry_jitter);
         set(&mut delivery.timeout, self.timeout.map(|it| it.0));
+        let levels = [delivery.content, self.content].into_iter().flatten();
+        delivery.content = levels.min();
         let most = self.max_attribute_bytes.map(ByteSize::as_usize);
         delivery.attribute_bytes = most.or(delivery.attribute_bytes);
     }

@@ -129,7 +129,7 @@ impl Queue {
     pub(super) fn take(&self, most: usize, bytes: usize) -> Vec<Arc<Record>> {
         let mut inner = self.inner.lock();
         let mut left = bytes;
-        let lengths = inner.waiting.iter().take(most).map(|it| it.line.len());
+        let lengths = inner.waiting.iter().take(most).map(|it| it.length());
         let fitting = lengths.take_while(|length| {
             let fits = left.checked_sub(*length);
             left = fits.unwrap_or(0);

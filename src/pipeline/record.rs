@@ -1,42 +1,104 @@
 //! A finished span on its way out, with its JSON made once for everybody.
 
+use std::{fmt, sync::Arc};
+
+use parking_lot::Mutex;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::call::{labels::Label, span::Span};
+use super::{Captured, Content};
+use crate::call::{
+    content::CONTENT,
+    labels::Label,
+    span::{Span, Value as Attribute},
+};
 
 /// What processors are given.
-#[derive(Debug)]
 pub struct Record {
     /// The span.
     pub span: Span,
     /// The span as one line of JSON, without the line's end.
     pub line: String,
+    said: Option<Box<Said>>,
+}
+
+/// What was said, and the records that hold it, each made when it is first asked for.
+struct Said {
+    captured: Captured,
+    redacted: Mutex<Option<Arc<Record>>>,
+    full: Mutex<Option<Arc<Record>>>,
 }
 
 impl Record {
     /// Freezes `span`. Done where the call ended: making the line costs less than handing the
     /// parts to another thread and freeing them there.
     pub fn new(span: Span) -> Self {
-        let line = span.to_json();
-        Self { span, line }
+        Self::with(span, None)
     }
 
-    /// About how many bytes it takes: its line, and as much again for the span.
+    /// The same, with what was kept of what was said.
+    pub(super) fn with(span: Span, said: Option<Captured>) -> Self {
+        let line = span.to_json();
+        let said = said.map(|captured| {
+            Box::new(Said {
+                captured,
+                redacted: Mutex::default(),
+                full: Mutex::default(),
+            })
+        });
+        Self { span, line, said }
+    }
+
+    /// The same with what was said, for a processor that may have so much of it; no `level` is as much
+    /// as spans may hold. `None`: it is as it is. Reading takes time, so this is for workers.
+    pub(super) fn holding(&self, level: Option<Content>) -> Option<Arc<Self>> {
+        let said = self.said.as_ref()?;
+        let level = said.captured.level(level);
+        let held = match level {
+            Content::None => return None,
+            Content::Redacted => &said.redacted,
+            Content::Full => &said.full,
+        };
+        let make = || {
+            let mut span = self.span.clone();
+            span.attributes.extend(said.captured.attributes(level));
+            Arc::new(Self::new(span))
+        };
+        Some(Arc::clone(held.lock().get_or_insert_with(make)))
+    }
+
+    /// About how many bytes it takes: its line, and as much again for the span; and what was said.
     pub fn size(&self) -> usize {
-        self.line.len().saturating_mul(2) + size_of::<Self>()
+        let own = self.line.len().saturating_mul(2) + size_of::<Self>();
+        own.saturating_add(self.said_bytes())
+    }
+
+    /// About how long its line is for a processor that gets what was said.
+    pub(super) fn length(&self) -> usize {
+        self.line.len().saturating_add(self.said_bytes())
+    }
+
+    fn said_bytes(&self) -> usize {
+        self.said.as_ref().map_or(0, |said| said.captured.size())
     }
 
     /// What the line says under this name, whether that is a member or an attribute.
     pub fn value(&self, name: &str) -> Option<Value> {
+        let mut attributes = self.span.attributes.iter();
+        if let Some((_, value)) = attributes.find(|(other, _)| *other == name) {
+            return json(value);
+        }
+        // Names in what was said, which comes last, are not the span's.
+        let said = format!(",\"{CONTENT}\":");
+        let line = self.line.split(&said).next().unwrap_or_default();
         let member = format!("\"{name}\":");
         // A quotation mark within a text is escaped there, so that this stands only before a name.
-        let (at, _) = self.line.match_indices(&member).find(|(at, _)| {
+        let (at, _) = line.match_indices(&member).find(|(at, _)| {
             let before = at.checked_sub(1);
-            let before = before.and_then(|at| self.line.as_bytes().get(at));
+            let before = before.and_then(|at| line.as_bytes().get(at));
             matches!(before, Some(b',' | b'{'))
         })?;
-        let rest = self.line.get(at + member.len()..)?;
+        let rest = line.get(at + member.len()..)?;
         Value::deserialize(&mut serde_json::Deserializer::from_str(rest)).ok()
     }
 
@@ -60,6 +122,26 @@ impl Record {
         }
         texts
     }
+}
+
+/// Without anything that was said.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("span_id", &self.span.span_id)
+            .finish_non_exhaustive()
+    }
+}
+
+fn json(value: &Attribute) -> Option<Value> {
+    Some(match value {
+        Attribute::Bool(flag) => Value::from(*flag),
+        Attribute::Int(number) => Value::from(*number),
+        Attribute::Float(number) => Value::from(*number),
+        Attribute::Text(text) => Value::from(&**text),
+        Attribute::Texts(texts) => texts.iter().map(|text| Value::from(&**text)).collect(),
+        Attribute::Json(json) => return serde_json::from_str(json).ok(),
+    })
 }
 
 fn text(value: &Value) -> Option<String> {

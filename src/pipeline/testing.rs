@@ -4,13 +4,17 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::{BoxFuture, DeliverError, Processor, Record};
+use super::{BoxFuture, Captured, ContentPolicy, DeliverError, Processor, Record};
 use crate::{
     base::{
         clock::{Clock as _, Instant, SystemClock, Timestamp},
         id::SpanId,
     },
-    call::span::Span,
+    call::{
+        content::{Content, Messages},
+        json_path::JsonPath,
+        span::Span,
+    },
 };
 
 /// The record of a call that is told from others by `n`, which is its span id.
@@ -24,6 +28,26 @@ pub(super) fn span(n: u64) -> Span {
         span_id: SpanId::from_bytes(n.to_be_bytes()),
         ..Span::begun(Timestamp::from_secs(1_795_328_714))
     }
+}
+
+/// A call in which these messages were said, as the record that a processor gets with `tracing:` so.
+pub(super) fn saying(
+    tracing: &str,
+    read: impl Fn() -> Messages + Send + Sync + 'static,
+) -> Arc<Record> {
+    struct Fixed<F>(F);
+    impl<F: Fn() -> Messages + Send + Sync> Content for Fixed<F> {
+        fn read(&self, _hidden: &[JsonPath]) -> Messages {
+            (self.0)()
+        }
+        fn size(&self) -> usize {
+            100
+        }
+    }
+    let policy = ContentPolicy::of(&serde_saphyr::from_str(tracing).unwrap());
+    let captured = Captured::new(Box::new(Fixed(read)), policy.unwrap().unwrap());
+    let record = Record::with(span(1), Some(captured));
+    record.holding(None).unwrap()
 }
 
 /// What a scripted processor does with one attempt.

@@ -112,7 +112,7 @@ impl Worker {
                 break; // The queue was shorter by then: drops are not ours alone.
             }
             left = left.saturating_sub(batch.len());
-            self.deliver(self.trimmed(batch), state).await;
+            self.deliver(self.dressed(batch), state).await;
             state.waiting_since = None;
         }
     }
@@ -127,8 +127,14 @@ impl Worker {
             || now.duration_since(since) >= self.delivery.max_age
     }
 
-    /// The batch with its long texts cut, if the destination takes only short ones.
-    fn trimmed(&self, mut batch: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+    /// The batch as the destination gets it: with as much of what was said as it may have, and with
+    /// long texts cut if it takes only short ones.
+    fn dressed(&self, mut batch: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+        for record in &mut batch {
+            if let Some(holding) = record.holding(self.delivery.content) {
+                *record = holding;
+            }
+        }
         let Some(most) = self.delivery.attribute_bytes else {
             return batch;
         };

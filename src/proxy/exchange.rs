@@ -23,6 +23,7 @@ use super::{
     reserve::Reservation,
     results::Results,
     route::Route,
+    said::Said,
     sign::Signing,
     trace,
 };
@@ -35,7 +36,7 @@ use crate::{
     call::{
         facts::{RequestFacts, ResponseFacts},
         labels::Labels,
-        outcome::{Decision, End},
+        outcome::{Decision, End, Kind},
         refusal::Refusal,
         span::{Event, KEY, Value},
         usage::Usage,
@@ -61,6 +62,8 @@ pub(super) struct Exchange {
     /// What rules know a caller without a client key by: a hash of the credential that it shows.
     pub(super) credential: Option<Box<str>>,
     pub(super) request: RequestFacts,
+    /// What is said in it, where spans hold that.
+    pub(super) said: Option<Box<Said>>,
     /// What guards said of it, and left with it.
     pub(super) guarded: Guarded,
     /// What was set aside for it, and how its output is kept within that.
@@ -136,6 +139,11 @@ impl Exchange {
             Some(key) => vec![(KEY, Value::Text(key.name.as_str().into()))],
             None => Vec::new(),
         };
+        let keeps = live
+            .content
+            .as_ref()
+            .filter(|_| route.operation.kind != Kind::Http);
+        let said = keeps.map(|policy| Box::new(Said::new(policy, live.bounds, &proxy.said)));
         Box::new(Self {
             proxy,
             live,
@@ -149,6 +157,7 @@ impl Exchange {
             caller,
             credential: None,
             request: RequestFacts::default(),
+            said,
             guarded: Guarded::default(),
             reservation: Reservation::default(),
             results: Results::default(),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{account::Account, exchange::Exchange, guard, later::Later, observe::Observer};
+use super::{
+    account::Account, exchange::Exchange, guard, later::Later, observe::Observer, said::Said,
+};
 use crate::{
     base::money::Usd,
     call::{
@@ -67,7 +69,8 @@ impl Exchange {
         let span = self.span(ending, account.source, &mut facts);
         let told = (span.usage, span.cost);
         self.proxy.metrics.record(&span);
-        self.proxy.pipeline.offer(span);
+        let said = self.said.take().map(Said::captured);
+        self.proxy.pipeline.offer_with(span, said);
         Some(told)
     }
 
@@ -81,6 +84,9 @@ impl Exchange {
         self.partial = self.partial.or(observer.partial);
         if observer.left_usage {
             self.edits.push("response.usage_event");
+        }
+        if let (Some(said), Some(kept)) = (&mut self.said, observer.kept.take()) {
+            said.answered(*kept);
         }
         self.finish(end, std::mem::take(&mut observer.facts));
     }

@@ -13,6 +13,10 @@ pub struct Holdings {
     pub peeked_bytes: u64,
     /// Bodies that were streamed since there was no room to hold them.
     pub peek_turned_away: u64,
+    /// Bytes of what was said that wait for spans to hold them.
+    pub content_bytes: u64,
+    /// Pieces of what was said that are on no span since there was no room for them.
+    pub content_turned_away: u64,
     /// Responses accepted for later whose end is awaited.
     pub awaited_responses: usize,
     /// The most of them.
@@ -48,6 +52,8 @@ impl Proxy {
             unfinished: self.flights.reading(),
             peeked_bytes: self.room.held(),
             peek_turned_away: self.room.turned_away(),
+            content_bytes: self.said.held(),
+            content_turned_away: self.said.turned_away(),
             awaited_responses: self.later.len(),
             most_awaited: later::MAX_KEPT,
             awaited_turned_away: self.later.turned_away(),

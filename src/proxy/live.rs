@@ -21,7 +21,7 @@ use crate::{
     guard::Guards,
     identity::KeysFile,
     net::{aws::Keyring, connect::Origin},
-    pipeline::Propagation,
+    pipeline::{ContentPolicy, Propagation},
     policy::{self, Cut, Engine, Unbounded, Unmetered},
     pricing::Pricing,
     provider::{BaseUrl, CutStyle, Provider, Providers},
@@ -46,6 +46,8 @@ pub struct Live {
     pub(super) workload: Workload,
     /// `tracing.propagation`.
     pub(super) propagation: Propagation,
+    /// How much of what is said spans may hold; `None`: nothing.
+    pub(super) content: Option<Arc<ContentPolicy>>,
     /// `budgets.status`.
     pub(super) exhausted_status: u16,
     /// `budgets.cut`.
@@ -96,6 +98,8 @@ pub struct Parts<'a> {
     pub limits: &'a Limits,
     /// `tracing.propagation`.
     pub propagation: Propagation,
+    /// `tracing.content` and what belongs to it.
+    pub content: Option<Arc<ContentPolicy>>,
     /// The keys that requests to a provider are signed with, by its name.
     pub keyrings: HashMap<Arc<str>, Arc<Keyring>>,
     /// The keys of which clients must show one.
@@ -114,6 +118,7 @@ impl Live {
             identity,
             limits,
             propagation,
+            content,
             keyrings,
             keys,
         } = parts;
@@ -147,6 +152,7 @@ impl Live {
                 reading: limits.connections,
             },
             propagation,
+            content,
             workload: identity.workload(),
             identity,
             exhausted_status: budgets.status,

@@ -41,6 +41,7 @@ mod reply;
 mod reserve;
 mod results;
 mod route;
+mod said;
 mod serve;
 mod sign;
 mod socket;
@@ -109,6 +110,8 @@ pub struct Proxy {
     flights: Arc<Flights>,
     interrupts: Arc<Interrupts>,
     room: Arc<Room>,
+    /// How much of what was said waits for spans that hold it.
+    said: Arc<Room>,
     later: Later,
     attempts: Attempts,
     /// How many tokens texts of each model have.
@@ -147,6 +150,7 @@ impl Proxy {
             metrics,
             interrupts: Arc::new(Interrupts::new(kills)),
             room: Arc::default(),
+            said: Arc::default(),
             later,
             attempts: Attempts::default(),
             estimator: Estimator::default(),
@@ -281,6 +285,9 @@ impl Worker {
             if exchange.live.guards.want_conversations() {
                 exchange.request.steps = provider::steps(readable);
             }
+            if let Some(said) = &mut exchange.said {
+                said.asked(&body, plain.as_ref());
+            }
         }
         // What is encoded or signed is never edited.
         let signed = forward::is_signed(&parts.headers);
@@ -330,6 +337,9 @@ impl Worker {
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let scanner = forward::scanner(&parts.headers, exchange.route.dialect);
         let reading = peek::Reading::of(&parts.headers, scanner);
+        if let Some(said) = &mut exchange.said {
+            said.asked_in_part(&parts.headers, &begun);
+        }
         let (body, guard) = Guarded::new(begun, rest, reading);
         let outbound = forward::Outbound::new(parts, Outgoing::Stream(Box::pin(body)));
         let peek::Guard { mut scanned, admit } = guard;
@@ -435,6 +445,9 @@ fn respond(
     if exchange.route.operation.spends == Spends::Lines && status.is_success() {
         exchange.begin_results(status);
         observer.read_lines();
+    }
+    if let Some(said) = &exchange.said {
+        observer.keep(said);
     }
     if observer.facts.unread && status.is_success() {
         let now = exchange.proxy.clock.wall();

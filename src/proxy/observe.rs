@@ -14,6 +14,7 @@ use super::{
     document::Document,
     events::{Events, Verdict, Whole},
     lines::Lines,
+    said::{Kept, Said},
 };
 use crate::{
     call::{
@@ -51,6 +52,8 @@ pub(super) struct Observer {
     faulty: bool,
     decoder: Option<Decoder>,
     reader: Reader,
+    /// What has passed, where spans hold it.
+    pub(super) kept: Option<Box<Kept>>,
 }
 
 /// What is made of a response's bytes.
@@ -115,6 +118,7 @@ impl Observer {
             faulty: false,
             decoder: decoder.ok().flatten(),
             reader,
+            kept: None,
         }
     }
 
@@ -124,6 +128,14 @@ impl Observer {
             let list = self.dialect.list(self.operation);
             self.reader = Reader::Lines(Lines::of(list));
             self.decoder = self.decoder.take().map(Decoder::of_any_length);
+        }
+    }
+
+    /// From now on keeps what passes, if it is text that can be read.
+    pub(super) fn keep(&mut self, said: &Said) {
+        let framing = self.stream().map(|(framing, _)| framing);
+        if framing.is_some() || matches!(self.reader, Reader::Document(_)) {
+            self.kept = Some(Box::new(said.answer(framing)));
         }
     }
 
@@ -240,6 +252,9 @@ impl Observer {
         out: &mut VecDeque<Bytes>,
         progress: &mut dyn Progress,
     ) {
+        if let Some(kept) = &mut self.kept {
+            kept.keep(chunk);
+        }
         let mut reader = std::mem::replace(&mut self.reader, Reader::Opaque);
         match &mut reader {
             Reader::Events(events) => {

@@ -91,12 +91,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    const fn new(room: Arc<Room>) -> Self {
+    pub(super) const fn new(room: Arc<Room>) -> Self {
         Self { room, bytes: 0 }
     }
 
     /// Takes room for `more` bytes, unless that would go over `total`.
-    fn take(&mut self, more: u64, total: u64) -> bool {
+    pub(super) fn take(&mut self, more: u64, total: u64) -> bool {
         let before = self.room.held.fetch_add(more, Relaxed);
         if before.saturating_add(more) > total {
             self.room.held.fetch_sub(more, Relaxed);

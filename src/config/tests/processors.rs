@@ -40,3 +40,27 @@ fn a_wrong_option_of_a_processor_has_its_place_and_the_right_one() {
         "did you mean `timeout`?",
     );
 }
+
+#[test]
+fn a_processor_gets_no_more_of_what_was_said_than_spans_may_hold() {
+    assert_problem(
+        "tracing: {content: redacted, processors: [{type: console, content: full}]}",
+        "t.yaml:1:68: tracing.processors[0].content: ",
+        "more than `tracing.content`, which is redacted",
+    );
+    assert_problem(
+        "tracing: {content: everything}",
+        "t.yaml:1:20: tracing.content: ",
+        "redacted",
+    );
+    assert_problem(
+        "tracing: {redaction: {patterns: [{name: a, pattern: '('}]}}",
+        "t.yaml:1:53: tracing.redaction.patterns[0].pattern: ",
+        "unclosed group",
+    );
+    assert_problem(
+        "tracing: {redaction: {paths: [customer]}}",
+        "t.yaml:1:31: tracing.redaction.paths[0]: ",
+        "$.metadata.customer",
+    );
+}

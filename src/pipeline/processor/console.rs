@@ -9,10 +9,10 @@ use std::{
 
 use jiff::tz::TimeZone;
 use rustix::termios::tcgetwinsize;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 
 use super::{
-    super::{Outlet, Record},
+    super::{Content, Outlet, Record},
     BoxFuture, BuildContext, BuildError, DeliverError, Processor,
 };
 use crate::call::{
@@ -21,6 +21,8 @@ use crate::call::{
     outcome::Status,
     span::Span,
 };
+
+mod payload;
 
 /// `{type: console, …}`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -36,8 +38,7 @@ pub struct Config {
     pub include_timing: bool,
     /// Whether tokens, costs and what is left of budgets are shown.
     pub include_tokens: bool,
-    /// Whether prompts and answers are shown; this build does not have them.
-    #[serde(deserialize_with = "no_payloads")]
+    /// Whether prompts and answers are shown, as far as `tracing.content` lets spans hold them.
     pub include_payloads: bool,
 }
 
@@ -99,7 +100,11 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
             .filter(|columns| *columns > 0),
     };
     let console = Console::new(config, look, io::stdout());
-    Ok(context.local("console", console))
+    let mut outlet = context.local("console", console);
+    if !config.include_payloads {
+        outlet.delivery.content = Some(Content::None);
+    }
+    Ok(outlet)
 }
 
 struct Console<W> {
@@ -149,6 +154,10 @@ impl<W: Write + Send + 'static> Console<W> {
                 let block = self.block(&record.span);
                 self.text.push_str(&block);
             },
+        }
+        if self.format != Format::Json {
+            let said = payload::lines(&record.span, &self.look);
+            self.text.push_str(&said);
         }
         self.text.push('\n');
     }
@@ -249,19 +258,12 @@ impl Record {
     }
 }
 
-fn no_payloads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    if bool::deserialize(deserializer)? {
-        return Err(D::Error::custom(
-            "this build does not put prompts and answers on spans: leave it at `false`",
-        ));
-    }
-    Ok(false)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::call::span::tests::example;
+    use serde_json::json;
+
+    use super::{super::super::testing::saying, *};
+    use crate::call::{content::Messages, span::tests::example};
 
     fn shown(config: &Config, spans: Vec<Span>) -> String {
         let mut console = Console::new(config, Look::plain(TimeZone::UTC), Vec::new());
@@ -312,6 +314,25 @@ mod tests {
          └─ lookup call_1
 "
         );
+    }
+
+    #[test]
+    fn no_format_shows_what_was_taken_out() {
+        for format in [Format::Pretty, Format::Json, Format::Compact] {
+            let mut console =
+                Console::new(&formatted(format), Look::plain(TimeZone::UTC), Vec::new());
+            let record = saying("content: redacted", || Messages {
+                input: vec![json!({"role": "user", "parts": [
+                    {"type": "text", "content": "I am ann@mail.example, sk-Ab3dEfGh1jKlMnOpQrSt"}]})],
+                ..Messages::default()
+            });
+            console.write(&[record]).unwrap();
+            let text = String::from_utf8(console.out).unwrap();
+            assert!(
+                text.contains("I am [redacted:email], [redacted:key]"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

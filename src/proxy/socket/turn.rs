@@ -156,6 +156,14 @@ impl Turn {
         Ok(())
     }
 
+    /// It is what this message asks for.
+    pub(super) fn asked_with(&mut self, message: &[u8]) {
+        let exchange = self.exchange.as_mut();
+        if let Some(said) = exchange.and_then(|exchange| exchange.said.as_mut()) {
+            said.asked_in_socket(message);
+        }
+    }
+
     /// It is not let in, or nobody waits for that any more. What the provider has begun by itself is
     /// charged all the same.
     pub(super) fn overrun(&mut self) {
@@ -173,6 +181,9 @@ impl Turn {
         };
         exchange.answered = true;
         exchange.saw_bytes();
+        if let Some(said) = &mut exchange.said {
+            said.told(message);
+        }
         let (facts, state) = (&mut self.facts, &mut self.state);
         let read = catch_unwind(AssertUnwindSafe(|| socket.read(message, facts, state)));
         match read {

@@ -110,6 +110,7 @@ impl Turns {
             Some(widened) => widened.map(|()| Asked::Pass),
             None => self.asked(request).map(|mut turn| {
                 turn.tag.clone_from(&tag);
+                turn.asked_with(&message);
                 Asked::Begins(Box::new(turn))
             }),
         };

@@ -232,7 +232,7 @@ async fn a_day_of_mixed_traffic_adds_up_and_every_call_of_it_is_explained() {
 
     explained(&archive, &day.requests);
     assert!(archive.verify().unwrap().entries > 0);
-    paid_when_killed(sandbox, charged).await;
+    Box::pin(paid_when_killed(sandbox, charged)).await;
 }
 
 /// Why: each call has a decision, and what it was charged or what refused it.

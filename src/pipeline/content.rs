@@ -1,0 +1,149 @@
+//! Content on its way to processors: read, redacted and put on spans by whichever worker wants it
+//! first, at the level that its processor may have, and shared with the others.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::{Config, Content, redact::Redactor};
+use crate::call::{
+    content::{self, CONTENT, CUT, Messages},
+    span::Value,
+};
+
+/// How much of what is said in a call its spans may hold. A call keeps the one that it began with.
+#[derive(Debug)]
+pub struct ContentPolicy {
+    level: Content,
+    redactor: Redactor,
+}
+
+impl ContentPolicy {
+    /// As `tracing:` says; `None`: nothing of it.
+    ///
+    /// # Errors
+    /// A pattern cannot be compiled; those of the configuration have been before.
+    pub fn of(config: &Config) -> Result<Option<Arc<Self>>, regex::Error> {
+        if config.content == Content::None {
+            return Ok(None);
+        }
+        let redactor = Redactor::new(&config.redaction)?;
+        Ok(Some(Arc::new(Self {
+            level: config.content,
+            redactor,
+        })))
+    }
+}
+
+/// What was kept of what a call said.
+pub struct Captured {
+    content: Box<dyn content::Content>,
+    policy: Arc<ContentPolicy>,
+}
+
+impl Captured {
+    /// `content`, of which spans may hold what `policy` says.
+    pub fn new(content: Box<dyn content::Content>, policy: Arc<ContentPolicy>) -> Self {
+        Self { content, policy }
+    }
+
+    /// How much is kept, in bytes.
+    pub fn size(&self) -> usize {
+        self.content.size()
+    }
+
+    /// How much of it a processor gets that may have `level`; `None` is as much as spans may hold.
+    pub(super) fn level(&self, level: Option<Content>) -> Content {
+        level.map_or(self.policy.level, |level| level.min(self.policy.level))
+    }
+
+    /// The attributes that say it at this level. A fault in the reading costs the content, and
+    /// nothing else.
+    pub(super) fn attributes(&self, level: Content) -> Vec<(&'static str, Value)> {
+        let made = catch_unwind(AssertUnwindSafe(|| self.messages(level)));
+        let messages = made.unwrap_or_else(|_panic| {
+            tracing::error!("The reader of content panicked; a span goes without");
+            Messages {
+                cut: true,
+                ..Messages::default()
+            }
+        });
+        let mut attributes = vec![(CONTENT, Value::Text(level.name().into()))];
+        if messages.cut {
+            attributes.push((CUT, Value::Bool(true)));
+        }
+        for (name, list) in messages.lists() {
+            let json = serde_json::to_string(list).unwrap_or_default();
+            if !list.is_empty() && !json.is_empty() {
+                attributes.push((name, Value::Json(json.into())));
+            }
+        }
+        attributes
+    }
+
+    fn messages(&self, level: Content) -> Messages {
+        let redactor = &self.policy.redactor;
+        let mut messages = self.content.read(redactor.hidden(level));
+        for value in messages.lists_mut().into_iter().flatten() {
+            redactor.redact(value, level);
+        }
+        messages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::{super::testing::saying, *};
+    use crate::call::content::{INPUT, OUTPUT};
+
+    fn said(text: &str) -> Messages {
+        let part = json!({"type": "text", "content": text});
+        let call = json!({"type": "tool_call", "name": "f", "arguments": {text: [text]}});
+        Messages {
+            system: vec![part.clone()],
+            input: vec![json!({"role": "user", "parts": [part]})],
+            output: vec![json!({"role": "assistant", "parts": [call], "finish_reason": "stop"})],
+            tools: vec![json!({"type": "function", "name": "f", "description": text})],
+            cut: false,
+        }
+    }
+
+    #[test]
+    fn messages_are_attributes_and_part_of_the_line() {
+        let record = saying("content: full", || said("Hi"));
+        let line: serde_json::Value = serde_json::from_str(&record.line).unwrap();
+        let attributes = &line["attributes"];
+        assert_eq!(attributes[CONTENT], "full");
+        assert_eq!(attributes[INPUT][0]["parts"][0]["content"], "Hi");
+        assert_eq!(record.value(OUTPUT).unwrap()[0]["parts"][0]["name"], "f");
+        assert_eq!(record.value(CONTENT).unwrap(), "full");
+        // A name within what was said is not one of the span's.
+        let spoof = saying("content: full", || said("tollgate.blocked_by"));
+        assert_eq!(spoof.value("tollgate.blocked_by"), None);
+    }
+
+    #[test]
+    fn a_fault_in_the_reading_costs_only_the_content() {
+        let record = saying("content: full", || panic!("a fault of ours"));
+        let line: serde_json::Value = serde_json::from_str(&record.line).unwrap();
+        assert_eq!(line["attributes"][CUT], true);
+        assert!(line["attributes"].get(INPUT).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_on_the_line_wherever_it_was_said(
+            before in "[a-z \\n]{0,9}", after in "[a-z \\n]{0,9}", which in 0..3_usize,
+        ) {
+            let secret = ["ann.lee@mail.example.com", "4111 1111 1111 1111", "+49 30 1234567"][which];
+            let text = format!("{before} {secret} {after}");
+            let record = saying("content: redacted", move || said(&text));
+            prop_assert!(!record.line.contains(secret), "{}", record.line);
+            prop_assert_eq!(record.line.matches("[redacted:").count(), 5);
+        }
+    }
+}
