@@ -6,6 +6,7 @@ pub mod glob;
 pub mod id;
 pub mod moment;
 pub mod money;
+pub mod protobuf;
 pub mod recent;
 pub mod secret;
 pub mod stamp;
