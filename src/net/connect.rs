@@ -18,6 +18,7 @@ use tower_service::Service as _;
 use super::{
     BoxError,
     config::{self, Egress},
+    post::Tls,
     tls::{self, TlsError},
 };
 
@@ -105,6 +106,14 @@ pub struct Connector {
     tls: Arc<ClientConfig>,
     egress: Option<Arc<Matcher>>,
     timeout: Duration,
+    protocol: Protocol,
+}
+
+/// What is spoken over a connection, as TLS tells the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
 }
 
 /// Why no connection could be made.
@@ -133,13 +142,25 @@ impl Connector {
         tcp.set_keepalive(keepalive);
         tcp.set_connect_timeout(Some(timeout));
         let tls = Arc::new(tls);
-        let direct = with_tls(&tls, tcp.clone());
+        let protocol = Protocol::Http1;
+        let direct = with_tls(&tls, tcp.clone(), protocol);
         Self {
             direct,
             tcp,
             tls,
             egress: egress.map(Arc::new),
             timeout,
+            protocol,
+        }
+    }
+
+    /// The same, for connections over which HTTP/2 is spoken.
+    pub(super) fn over_http2(self) -> Self {
+        let protocol = Protocol::Http2;
+        Self {
+            direct: with_tls(&self.tls, self.tcp.clone(), protocol),
+            protocol,
+            ..self
         }
     }
 
@@ -166,6 +187,26 @@ impl Connector {
         };
         let keepalive = Some(config.tcp_keepalive).filter(|every| !every.is_zero());
         Ok(Self::new(tls, config.connect_timeout, keepalive, egress))
+    }
+
+    /// As `upstream:` says, but for what a destination says itself: `tls`, and the egress `proxy`.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be used; the error names the key below `tls`.
+    pub(super) fn toward(
+        (upstream, own_ports): (&config::Upstream, &[u16]),
+        tls: &Tls,
+        proxy: Option<&Egress>,
+    ) -> Result<Self, TlsError> {
+        let ca_file = tls.ca_file.as_ref().or(upstream.ca_file.as_ref());
+        let way = config::Upstream {
+            ca_file: ca_file.cloned(),
+            client_cert: tls.client_cert.clone(),
+            client_key: tls.client_key.clone(),
+            proxy: proxy.unwrap_or(&upstream.proxy).clone(),
+            ..upstream.clone()
+        };
+        Self::configured("tls", &way, own_ports)
     }
 
     /// A new connection to `origin`. The name is resolved again each time.
@@ -205,12 +246,13 @@ impl Connector {
             return Err(io::Error::new(io::ErrorKind::Unsupported, message).into());
         }
         let authorization = proxy.basic_auth().cloned();
-        if origin.is_tls() {
+        // An egress proxy passes plain requests on only in HTTP/1.
+        if origin.is_tls() || self.protocol == Protocol::Http2 {
             let mut tunnel = Tunnel::new(address, self.tcp.clone());
             if let Some(authorization) = authorization {
                 tunnel = tunnel.with_auth(authorization);
             }
-            let io = with_tls(&self.tls, tunnel)
+            let io = with_tls(&self.tls, tunnel, self.protocol)
                 .call(origin.uri().clone())
                 .await?;
             return Ok(Connected { io, via: None });
@@ -223,12 +265,14 @@ impl Connector {
     }
 }
 
-fn with_tls<C>(tls: &Arc<ClientConfig>, connector: C) -> HttpsConnector<C> {
-    HttpsConnectorBuilder::new()
+fn with_tls<C>(tls: &Arc<ClientConfig>, connector: C, protocol: Protocol) -> HttpsConnector<C> {
+    let builder = HttpsConnectorBuilder::new()
         .with_tls_config(ClientConfig::clone(tls))
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(connector)
+        .https_or_http();
+    match protocol {
+        Protocol::Http1 => builder.enable_http1().wrap_connector(connector),
+        Protocol::Http2 => builder.enable_http2().wrap_connector(connector),
+    }
 }
 
 /// The whole chain of causes: the outermost rarely says what to do.

@@ -5,6 +5,7 @@ pub mod body;
 mod cidr;
 pub mod config;
 pub mod connect;
+pub mod grpc;
 pub mod listen;
 mod muted;
 pub mod pace;

@@ -104,6 +104,10 @@ impl Address {
         self.origin.host()
     }
 
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// The path, without the query.
     pub fn path(&self) -> &str {
         self.target.path()
@@ -271,15 +275,7 @@ impl Courier {
         proxy: Option<&Egress>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsError> {
-        let ca_file = tls.ca_file.as_ref().or(upstream.ca_file.as_ref());
-        let way = UpstreamConfig {
-            ca_file: ca_file.cloned(),
-            client_cert: tls.client_cert.clone(),
-            client_key: tls.client_key.clone(),
-            proxy: proxy.unwrap_or(&upstream.proxy).clone(),
-            ..upstream.clone()
-        };
-        let connector = Connector::configured("tls", &way, own_ports)?;
+        let connector = Connector::toward((upstream, own_ports), tls, proxy)?;
         let bounds = Bounds {
             time: Duration::from_mins(2),
             answer: ByteSize::mib(1),
@@ -289,7 +285,7 @@ impl Courier {
             idle: bounds.time,
         };
         Ok(Self {
-            upstream: Arc::new(Upstream::new(connector, patience, way.pool_idle)),
+            upstream: Arc::new(Upstream::new(connector, patience, upstream.pool_idle)),
             clock,
             bounds,
         })
@@ -375,7 +371,7 @@ pub fn headers(written: &BTreeMap<Box<str>, Secret>) -> Result<HeaderMap, NoHead
 #[error("headers.{0}: the name or the value has characters that no header can have")]
 pub struct NoHeader(String);
 
-fn gzipped(bytes: &[u8]) -> Option<Bytes> {
+pub(super) fn gzipped(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Level::fast());
     encoder.write_all(bytes).ok()?;
     encoder.finish().ok().map(Bytes::from)

@@ -7,7 +7,8 @@ use crate::{
     base::{clock::Clock, secret::Secret},
     net::{
         config::{Egress, Upstream},
-        post::{Courier, Tls},
+        grpc::Grpc,
+        post::{Address, Courier, Tls},
         tls::TlsError,
     },
 };
@@ -106,6 +107,20 @@ impl BuildContext {
     pub fn courier(&self, tls: &Tls, proxy: Option<&Egress>) -> Result<Courier, TlsError> {
         let way = (&self.upstream, &*self.own_ports);
         Courier::new(way, tls, proxy, Arc::clone(&self.clock))
+    }
+
+    /// What makes gRPC calls to the server at `address`.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be used.
+    pub fn grpc(
+        &self,
+        address: &Address,
+        tls: &Tls,
+        proxy: Option<&Egress>,
+    ) -> Result<Grpc, TlsError> {
+        let way = (&self.upstream, &*self.own_ports);
+        Grpc::new(way, address, tls, proxy)
     }
 
     /// The secret of that name (`api_key_secret: NAME`): the file below `secrets_dir`, without the
