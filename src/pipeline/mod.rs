@@ -40,7 +40,7 @@ pub use delivery::{Circuit, Delivery, Growth};
 pub use filter::{Filter, Match, Patterns};
 pub use options::{Destination, Options};
 pub use processor::{
-    BoxError, BoxFuture, BuildError, DeliverError, Processor, ProcessorConfig, Upkeep,
+    BoxError, BoxFuture, BuildError, DeliverError, Due, Processor, ProcessorConfig, Upkeep,
 };
 pub use propagation::{Propagation, Send, TraceFormat};
 pub use queue::Stats;

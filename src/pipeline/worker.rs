@@ -2,7 +2,7 @@
 //! does the retrying, timing, counting and isolating, so that processors only deliver.
 
 use std::{
-    future::poll_fn,
+    future::{poll_fn, ready},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::Poll,
@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     cut::cut,
     delivery::{Breaker, Delivery},
-    processor::{BoxError, BoxFuture, DeliverError, Processor},
+    processor::{BoxError, BoxFuture, DeliverError, Due, Processor},
     queue::{Outcome, Queue},
     record::Record,
 };
@@ -85,6 +85,12 @@ impl Worker {
             let forced = orders.close_by.is_some() || *self.flushed.borrow() != orders.flush;
             self.round(&mut state, forced).await;
             self.look_after(&mut state);
+            let due = match orders.close_by {
+                Some(_) => Due::End,
+                None if forced => Due::Now,
+                None => Due::Tick,
+            };
+            self.send_besides(due, &mut state).await;
             self.flushed.send_replace(orders.flush);
             if !open || orders.close_by.is_some() {
                 break;
@@ -304,6 +310,35 @@ impl Worker {
         });
         self.show(state);
         self.log_drops(state, false);
+    }
+
+    /// Lets the processor send what is no batch, unless nothing is tried at the moment.
+    async fn send_besides(&mut self, due: Due, state: &mut State) {
+        if due == Due::Tick && state.breaker.closed_at(self.clock.mono()).is_some() {
+            return;
+        }
+        let by = self.clock.mono() + self.delivery.timeout;
+        let by = self.orders.borrow().close_by.map_or(by, |end| by.min(end));
+        let processor = &mut self.processor;
+        let sending = unpanicked(|| {
+            let sending = processor.send_besides(due);
+            sending.unwrap_or_else(|| Box::pin(ready(Ok(()))))
+        });
+        let error = match timeout_at(by, sending).await {
+            Ok(Some(Ok(()))) => return,
+            Ok(Some(Err(error))) => error,
+            Ok(None) => {
+                self.queue.note(|stats| stats.panicked += 1);
+                BoxError::from("it panicked")
+            },
+            Err(_elapsed) => BoxError::from("it took too long"),
+        };
+        self.log_failure(
+            &error,
+            "A processor could not send what it sends besides spans",
+            0,
+            state,
+        );
     }
 
     /// Logs spans that were dropped since the last such line, once a minute at most.

@@ -6,18 +6,33 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use serde::Deserialize;
 
 use super::{BuildContext, Outlet, record::Record};
-use crate::net::post::{PostError, Remedy};
+use crate::net::{
+    grpc::GrpcError,
+    post::{PostError, Remedy},
+};
 
 mod console;
 mod file;
+mod honeycomb;
+mod jaeger;
+mod langfuse;
 mod openai;
+mod otlp;
+mod phoenix;
 mod slack;
+mod tempo;
 mod webhook;
 
 pub use console::Config as ConsoleConfig;
 pub use file::Config as FileConfig;
+pub use honeycomb::Config as HoneycombConfig;
+pub use jaeger::Config as JaegerConfig;
+pub use langfuse::Config as LangfuseConfig;
 pub use openai::Config as OpenaiConfig;
+pub use otlp::{Config as OtlpConfig, Profile, Protocol};
+pub use phoenix::Config as PhoenixConfig;
 pub use slack::Config as SlackConfig;
+pub use tempo::Config as TempoConfig;
 pub use webhook::{Config as WebhookConfig, RateLimit};
 
 /// A future on the heap, for traits that are used as objects.
@@ -45,6 +60,23 @@ pub trait Processor: Send + 'static {
     fn upkeep(&mut self) -> Upkeep {
         Upkeep::default()
     }
+
+    /// Sending that has nothing to do with a batch, like metrics at intervals. Asked after upkeep; none
+    /// if nothing is due. It gets the time of one attempt; an error is logged.
+    fn send_besides(&mut self, _due: Due) -> Option<BoxFuture<'_, Result<(), BoxError>>> {
+        None
+    }
+}
+
+/// When something is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// If its time has come.
+    Tick,
+    /// Now: somebody waits for all that is to be sent.
+    Now,
+    /// Now: the processor ends.
+    End,
 }
 
 /// What upkeep has found and done since the last time.
@@ -98,16 +130,25 @@ impl DeliverError {
     }
 }
 
+impl DeliverError {
+    fn remedied(remedy: Remedy, source: BoxError) -> Self {
+        match remedy {
+            Remedy::Later(after) => Self::Retry { after, source },
+            Remedy::Smaller => Self::TooLarge(source),
+            Remedy::Nothing => Self::Reject(source),
+        }
+    }
+}
+
 impl From<PostError> for DeliverError {
     fn from(error: PostError) -> Self {
-        match error.remedy() {
-            Remedy::Later(after) => Self::Retry {
-                after,
-                source: error.into(),
-            },
-            Remedy::Smaller => Self::TooLarge(error.into()),
-            Remedy::Nothing => Self::Reject(error.into()),
-        }
+        Self::remedied(error.remedy(), error.into())
+    }
+}
+
+impl From<GrpcError> for DeliverError {
+    fn from(error: GrpcError) -> Self {
+        Self::remedied(error.remedy(), error.into())
     }
 }
 
@@ -173,8 +214,14 @@ registry! {
     ProcessorConfig {
         Console = console,
         File = file,
+        Honeycomb = honeycomb,
+        Jaeger = jaeger,
+        Langfuse = langfuse,
         Openai = openai,
-        Webhook = webhook,
+        Otlp = otlp,
+        Phoenix = phoenix,
         Slack = slack,
+        Tempo = tempo,
+        Webhook = webhook,
     }
 }

@@ -3,8 +3,10 @@
 mod content;
 mod counts;
 mod files;
+mod grpc;
 mod isolation;
 mod openai;
+mod otlp;
 mod sink;
 mod sinks;
 mod webhook;

@@ -254,7 +254,8 @@ fn reset(stream: &impl Resettable) {
     socket.set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-fn acceptor(clients: Clients) -> TlsAcceptor {
+/// Shows the certificate of the tests' authority for `localhost`.
+pub(super) fn acceptor(clients: Clients) -> TlsAcceptor {
     let read = |name: &str| CertificateDer::from_pem_file(format!("{TLS}/{name}")).unwrap();
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))

@@ -48,6 +48,26 @@ processors! {
     openai: |url, context| configured(&format!("{{type: openai, api_key: k, endpoint: '{url}/x'}}"), context), by_id;
     webhook: |url, context| configured(&format!("{{type: webhook, url: {url}, batch_size: 3}}"), context), by_id;
     slack: |url, context| configured(&format!("{{type: slack, webhook_url: {url}, {UNLIMITED}}}"), context), by_model;
+    honeycomb: |url, context| {
+        let keys = "api_key: hush-hush, dataset: llm, metrics: true";
+        configured(&format!("{{type: honeycomb, endpoint: '{url}', {keys}}}"), context)
+    }, by_bytes;
+    jaeger: |url, context| {
+        configured(&format!("{{type: jaeger, endpoint: '{url}/api/traces'}}"), context)
+    }, by_bytes;
+    langfuse: |url, context| {
+        let keys = "public_key: pk, secret_key: hush-hush";
+        configured(&format!("{{type: langfuse, endpoint: '{url}', {keys}}}"), context)
+    }, by_bytes;
+    otlp: |url, context| {
+        configured(&format!("{{type: otlp, endpoint: '{url}', protocol: http/json}}"), context)
+    }, by_id;
+    phoenix: |url, context| {
+        configured(&format!("{{type: phoenix, endpoint: '{url}', project: p}}"), context)
+    }, by_bytes;
+    tempo: |url, context| {
+        configured(&format!("{{type: tempo, endpoint: '{url}', compression: none}}"), context)
+    }, by_bytes;
 }
 
 /// Whether the span's id, in hexadecimal, stands in the request.
@@ -65,6 +85,12 @@ const UNLIMITED: &str = "rate_limit: {messages: 1000, per: 1ms}";
 fn by_model(seen: &Seen, span: &Span) -> bool {
     let model = span.request_model.as_deref().unwrap().as_bytes();
     seen.body.windows(model.len()).any(|part| part == model)
+}
+
+/// Whether the bytes of the span's id stand in the request.
+fn by_bytes(seen: &Seen, span: &Span) -> bool {
+    let id = span.span_id.bytes();
+    seen.body.windows(id.len()).any(|part| part == id)
 }
 
 /// The only processor of a configuration.
@@ -111,7 +137,7 @@ fn with_tls(url: &str, tls: &Tls, context: &BuildContext) -> Outlet {
     context.remote("bare", bare)
 }
 
-fn span(n: u64) -> Span {
+pub(super) fn span(n: u64) -> Span {
     Span {
         span_id: SpanId::from_bytes((n << 32 | 0xabcd).to_be_bytes()),
         kind: Kind::Llm,
