@@ -5,7 +5,10 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group};
 use http::Method;
 use tollgate::{
-    call::facts::{RequestFacts, ResponseFacts},
+    call::{
+        facts::{RequestFacts, ResponseFacts},
+        steps::Steps,
+    },
     provider::{
         Anthropic, Dialect, Event, OpenAi, StreamState, steps,
         wire::sse::{Splitter, parse},
@@ -141,7 +144,7 @@ fn reading(criterion: &mut Criterion) {
     // What a loop guard adds to the reading of a request.
     let conversation = conversation();
     group.bench_function("steps of a chat with 64 calls", |bench| {
-        bench.iter(|| steps(black_box(&conversation)));
+        bench.iter(|| steps(black_box(&conversation), Steps::default()));
     });
     group.finish();
 }

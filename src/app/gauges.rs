@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::{control::Control, span_gauges::SpanMetrics};
 use crate::{
     admin::Program as _,
-    guard::{Kills, MAX_REPEATS, MAX_STORMS},
+    guard::{Kills, MAX_CONVERSATION_BYTES, MAX_REPEATS, MAX_STORMS},
     net::upstream::Upstream,
     pipeline::Pipeline,
     policy::{Budget, Unit},
@@ -153,6 +153,7 @@ impl Gauges {
             ("awaited_responses", holdings.awaited_responses),
             ("attempts", holdings.attempts),
             ("guarded_requests", holdings.requests),
+            ("guarded_conversation_bytes", holdings.conversation_bytes),
             ("known_counters", ledger.known),
             ("estimated_models", holdings.estimated_models),
             ("counters", purse.counters),
@@ -171,6 +172,7 @@ impl Gauges {
             ("awaited_responses", holdings.most_awaited),
             ("attempts", holdings.most_attempts),
             ("guarded_requests", MAX_REPEATS),
+            ("guarded_conversation_bytes", MAX_CONVERSATION_BYTES),
             ("counters", self.limits.counters),
             ("known_counters", ledger.most_known),
             ("estimated_models", Estimator::MAX_MODELS),
@@ -185,6 +187,10 @@ impl Gauges {
             ("awaited_responses", holdings.awaited_turned_away),
             ("attempts", holdings.attempts_forgotten),
             ("guarded_requests", holdings.requests_forgotten),
+            (
+                "guarded_conversation_bytes",
+                holdings.conversations_forgotten,
+            ),
             ("counters", purse.overflowed),
             ("known_counters", ledger.rules_unknown),
             ("waiting_calls", purse.turned_away),

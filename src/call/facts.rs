@@ -77,8 +77,8 @@ pub struct RequestFacts {
     pub region: Option<Box<str>>,
     /// Labels found in the body.
     pub labels: Vec<(Label, Box<str>)>,
-    /// The stored response or conversation that this one continues: input that is not in the body.
-    pub continues: Option<Box<str>>,
+    /// What the provider stores and this one continues: input that is not in the body.
+    pub continues: Option<Continued>,
     /// The answer will be made later and fetched by id.
     pub background: bool,
     /// The id of the stored response, or of the file of results, that is read or cancelled.
@@ -87,7 +87,8 @@ pub struct RequestFacts {
     pub unsaid: Option<Unsaid>,
     /// Names of the tools that the model may call; at most 128.
     pub tools: Vec<Box<str>>,
-    /// The last steps of the conversation that it carries; only read where a guard wants them.
+    /// The last steps of the conversation that it carries or continues; only read where a guard wants
+    /// them.
     pub steps: Steps,
     /// `gen_ai.request.temperature`.
     pub temperature: Option<f64>,
@@ -116,6 +117,24 @@ impl RequestFacts {
     /// The number of choices, at least one.
     pub fn choices(&self) -> u64 {
         u64::from(self.choices.max(1))
+    }
+}
+
+/// What is continued, by its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Continued {
+    /// A response, which stays what it is.
+    Response(Box<str>),
+    /// A conversation: whatever is asked and answered is added to it.
+    Conversation(Box<str>),
+}
+
+impl Continued {
+    /// The id of either.
+    pub const fn id(&self) -> &str {
+        match self {
+            Self::Response(id) | Self::Conversation(id) => id,
+        }
     }
 }
 
@@ -170,6 +189,9 @@ pub struct ResponseFacts {
     pub stop_detail: Option<Box<str>>,
     /// Calls that the client must run, in order; at most 128.
     pub tool_calls: Vec<ToolCall>,
+    /// The same and what was called with them, as steps of the conversation; only read where a guard
+    /// wants them, of an answer that can be continued by its id.
+    pub steps: Option<Steps>,
     /// Calls that the provider ran itself, by type; at most 128.
     pub server_tools: Vec<Box<str>>,
     /// Usage as reported; the last word of each field.

@@ -55,6 +55,22 @@ impl Steps {
         }
     }
 
+    /// Adds those of an answer that is read a second time: what it called is known by its id.
+    pub fn add_new(&mut self, steps: Self) {
+        for step in steps.0 {
+            let is_known = |known: &Step| step.id.is_some() && known.id == step.id;
+            if !self.0.iter().any(is_known) {
+                self.push(step);
+            }
+        }
+    }
+
+    /// The memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        let names = self.0.iter().filter_map(|step| step.tool.as_deref());
+        self.0.len() * size_of::<Step>() + names.map(str::len).sum::<usize>()
+    }
+
     /// They, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Step> {
         self.0.iter()
@@ -96,6 +112,30 @@ mod tests {
         steps.answer(Some(8), None, 40);
         let results: Vec<_> = steps.iter().map(|step| step.result).collect();
         assert_eq!(results, [Some(10), Some(20), Some(30)]);
+    }
+
+    #[test]
+    fn an_answer_that_is_read_again_adds_nothing() {
+        let answer = || {
+            let mut answer = Steps::default();
+            answer.push(call("a", 1, Some(7)));
+            answer.push(call("b", 2, Some(8)));
+            answer
+        };
+        let mut steps = Steps::default();
+        steps.push(call("a", 1, Some(7)));
+        steps.answer(Some(7), None, 10);
+        steps.add_new(answer());
+        steps.add_new(answer());
+        let found: Vec<_> = steps.iter().map(|step| (step.what, step.result)).collect();
+        assert_eq!(found, [(1, Some(10)), (2, None)]);
+        assert_eq!(steps.bytes(), 2 * size_of::<Step>() + 2);
+        // Without ids nobody can tell.
+        let mut nameless = Steps::default();
+        nameless.push(call("a", 1, None));
+        steps.add_new(nameless.clone());
+        steps.add_new(nameless);
+        assert_eq!(steps.len(), 4);
     }
 
     #[test]

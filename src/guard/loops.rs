@@ -2,12 +2,13 @@
 //!
 //! What the end of a conversation repeats is a loop: the same call of a tool with the same result, or
 //! a few of them in turn. Other arguments, another result, another call or another message of the
-//! user between them are progress, and end it. Everything is in the request, so that nothing is kept
-//! but how often the same request came: agents that keep no conversation send it again and again.
+//! user between them are progress, and end it. Where the provider keeps the conversation, what was
+//! done in it is kept here as well. So is how often the same request came: agents that keep no
+//! conversation send it again and again.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Action, Answer, Asked, Guard, Ladder, Loop, Now, repeats::Repeats};
+use super::{Action, Answer, Asked, Conversations, Guard, Ladder, Loop, Now, repeats::Repeats};
 use crate::{
     base::{glob::Glob, units::show_duration},
     call::{
@@ -26,6 +27,7 @@ const LONGEST: usize = 4;
 pub(super) struct Loops {
     rules: Vec<Rule>,
     repeats: Arc<Repeats>,
+    conversations: Arc<Conversations>,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,9 @@ impl Loops {
             repeats: before
                 .map(|before| Arc::clone(&before.repeats))
                 .unwrap_or_default(),
+            conversations: before
+                .map(|before| Arc::clone(&before.conversations))
+                .unwrap_or_default(),
         }
     }
 
@@ -60,6 +65,10 @@ impl Loops {
 
     pub(super) fn repeats(&self) -> &Repeats {
         &self.repeats
+    }
+
+    pub(super) fn conversations(&self) -> &Conversations {
+        &self.conversations
     }
 }
 

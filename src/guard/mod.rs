@@ -8,6 +8,7 @@
 mod breakers;
 mod circuit;
 mod config;
+mod conversations;
 mod kill;
 mod loops;
 mod model;
@@ -31,6 +32,7 @@ pub use breakers::{BreakerCounts, Tripped};
 pub use config::{
     Breaker, Call, Config, Ladder, Loop, ModelRule, Models, RetryStorm, Session, Slow, Times,
 };
+pub use conversations::{Conversations, MAX_CONVERSATION_BYTES};
 pub use kill::{BY as KILL, InvalidSelector, Kill, Kills, Selector, TooManyKills, in_words};
 pub use repeats::MAX_REPEATS;
 pub use retries::{BY as RETRY_STORM, MAX_STORMS};
@@ -264,6 +266,18 @@ impl Guards {
     pub fn repeats(&self) -> (usize, u64) {
         let repeats = self.loops.repeats();
         (repeats.len(), repeats.forgotten())
+    }
+
+    /// What is known of conversations that providers keep.
+    pub fn conversations(&self) -> &Conversations {
+        self.loops.conversations()
+    }
+
+    /// Asks whether a conversation turns in circles in which a call goes on that was let in.
+    pub fn ask_of_circles(&self, call: &Asked<'_>, now: Now) -> Answer {
+        let mut answer = Answer::default();
+        self.loops.ask(call, now, &mut answer);
+        answer
     }
 
     /// Whether a call may go on of which nothing can be read any more, though it was let in: its model

@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::facts::InputSize,
+        call::facts::{Continued, InputSize},
         pricing::{
             models,
             price::{Price, Prices},
@@ -288,7 +288,7 @@ mod tests {
     fn input_that_is_elsewhere_is_what_was_recorded_or_fills_the_window() {
         let limits = Limits::of("gpt-4o");
         let continues = RequestFacts {
-            continues: Some(Box::from("resp_1")),
+            continues: Some(Continued::Response("resp_1".into())),
             ..RequestFacts::default()
         };
         assert_eq!(InputBound::of(&continues, &limits, Some(500)).tokens(), 564);

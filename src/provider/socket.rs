@@ -5,11 +5,13 @@ use bytes::Bytes;
 
 use super::{
     state::StreamState,
-    wire::{json::Unreadable, scan::Wants},
+    steps,
+    wire::{canonical::one, json::Unreadable, scan::Wants},
 };
 use crate::call::{
     facts::{InputSize, Operation, RequestFacts, ResponseFacts},
     refusal::Refusal,
+    steps::Steps,
 };
 
 /// One kind of socket. Pure, as [`super::Dialect`] is: messages in, facts out.
@@ -91,7 +93,7 @@ pub enum Said {
     Apart(Box<RequestFacts>),
 }
 
-/// What is known of a socket's conversation, for the bounds of its next response.
+/// What is known of a socket's conversation, for the bounds of its next response and for guards.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
     /// What every response is asked for with, unless it says otherwise.
@@ -106,9 +108,40 @@ pub struct Session {
     since: InputSize,
     /// Responses were made from something else than the conversation: no report is its size.
     pub(super) strays: bool,
+    /// Responses under way that are not of the conversation; at most [`Session::MOST_APART`].
+    pub(super) apart: Vec<Box<str>>,
+    /// What was done in it so far, if a guard wants that.
+    steps: Option<Steps>,
+    /// How often something was said that cannot be told from anything else.
+    unheard: u64,
 }
 
 impl Session {
+    /// The most responses apart that are known.
+    pub(super) const MOST_APART: usize = 64;
+
+    /// From now on the steps of the conversation are read, where it is the socket's own.
+    pub fn follow(&mut self) {
+        self.steps.get_or_insert_default();
+    }
+
+    /// What was done in the conversation so far, if it is followed.
+    pub const fn steps(&self) -> Option<&Steps> {
+        self.steps.as_ref()
+    }
+
+    /// Reads further steps, if the conversation is followed.
+    pub(super) fn step(&mut self, read: impl FnOnce(&mut Steps)) {
+        self.steps.as_mut().map(read);
+    }
+
+    /// The user said something of which nothing is known: it is not what was said before.
+    pub(super) fn spoken(&mut self) {
+        self.unheard += 1;
+        let what = one(("unheard", self.unheard));
+        self.step(|steps| steps.push(steps::said(what)));
+    }
+
     /// The model that is asked for, where the socket says so.
     pub fn model(&self) -> Option<&str> {
         self.defaults.model.as_deref()
@@ -146,6 +179,7 @@ impl Session {
         self.before.add(std::mem::take(&mut self.since));
         let mut request = self.defaults.clone();
         request.input.add(self.before);
+        request.steps = self.steps.clone().unwrap_or_default();
         request
     }
 

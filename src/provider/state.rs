@@ -13,6 +13,8 @@ use crate::call::{
 pub struct StreamState {
     /// How many choices were asked for; 0 and 1 both mean one.
     pub choices: u32,
+    /// A guard wants the steps that an answer adds to its conversation ([`ResponseFacts::steps`]).
+    pub wants_steps: bool,
     /// How many of them have ended, where nothing else tells the last one (images).
     pub(super) done: u32,
     /// When the response was made, in the provider's own spelling (seconds since the epoch).

@@ -12,9 +12,10 @@ use super::wire::{
 };
 use crate::call::steps::{Step, Steps};
 
-/// Reads the steps of the conversation in a request's body. What is broken ends them.
-pub fn steps(body: &[u8]) -> Steps {
-    let mut steps = Steps::default();
+/// Reads the steps of the conversation in a request's body, which follow those `before` it in the one
+/// that it continues. What is broken ends them.
+pub fn steps(body: &[u8], before: Steps) -> Steps {
+    let mut steps = before;
     // Cohere's first version has the message that comes last, or results instead, beside the history.
     let (mut last, mut has_results) = (None, false);
     let _broken = Json::document(body).object(|key, value| match key {
@@ -33,7 +34,8 @@ pub fn steps(body: &[u8]) -> Steps {
     steps
 }
 
-fn list(value: Ahead<'_, '_>, steps: &mut Steps) {
+/// Reads a message, a content or an item, a list of them, or what the user says.
+pub(super) fn list(value: Ahead<'_, '_>, steps: &mut Steps) {
     if value.is_array() {
         value.items(|item| message(item, steps));
     } else if value.is_object() {
@@ -111,8 +113,18 @@ impl<'a> Found<'a> {
     }
 }
 
+/// Reads a call that stands by itself.
+pub(super) fn call(call: Ahead<'_, '_>, steps: &mut Steps) {
+    Found::read(call).call(None, steps);
+}
+
+/// Reads a result that stands by itself.
+pub(super) fn result(result: Ahead<'_, '_>, steps: &mut Steps) {
+    Found::read(result).result(steps);
+}
+
 /// A message, a content, or an item of Responses.
-fn message(message: Ahead<'_, '_>, steps: &mut Steps) {
+pub(super) fn message(message: Ahead<'_, '_>, steps: &mut Steps) {
     let (mut role, mut content, mut has_tools) = (None, None, false);
     let mut found = Found::default();
     message.object(|key, value| match key {
@@ -150,7 +162,7 @@ fn message(message: Ahead<'_, '_>, steps: &mut Steps) {
 }
 
 /// A message of the user, which is no step of the model.
-fn said(what: u64) -> Step {
+pub(super) fn said(what: u64) -> Step {
     Step {
         tool: None,
         what,
@@ -250,7 +262,7 @@ mod tests {
         ));
         for form in forms() {
             let text = form.to_string();
-            let steps = steps(text.as_bytes());
+            let steps = steps(text.as_bytes(), Steps::default());
             let calls: Vec<&Step> = steps.iter().filter(|step| step.tool.is_some()).collect();
             assert_eq!(calls.len(), 2, "{text}");
             for call in &calls {
@@ -277,7 +289,7 @@ mod tests {
             {"type": "custom_tool_call_output", "call_id": "c", "output": "."},
             {"type": "local_shell_call", "call_id": "s", "action": {"command": ["ls"]}},
             {"type": "reasoning", "id": "r"}, "no item", 7]});
-        let steps = steps(body.to_string().as_bytes());
+        let steps = steps(body.to_string().as_bytes(), Steps::default());
         let found: Vec<_> = steps
             .iter()
             .map(|step| (step.tool.as_deref().unwrap(), step.result.is_some()))
@@ -300,7 +312,7 @@ mod tests {
                 {"role": "CHATBOT", "tool_calls": [{"name": "say", "parameters": {}}]}]})
         };
         let tools = |body: Value| -> Vec<bool> {
-            let steps = steps(body.to_string().as_bytes());
+            let steps = steps(body.to_string().as_bytes(), Steps::default());
             steps.iter().map(|step| step.tool.is_some()).collect()
         };
         assert_eq!(tools(with(json!([]))), [true, false]);
@@ -310,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_text_for_an_input_is_what_the_user_said() {
-        let steps = steps(br#"{"input":"Go","model":"m"}"#);
+        let steps = steps(br#"{"input":"Go","model":"m"}"#, Steps::default());
         assert_eq!(
             steps
                 .iter()
@@ -327,9 +339,9 @@ mod tests {
         ) {
             let mut bytes = forms()[which].to_string().into_bytes();
             let place = cut.index(bytes.len());
-            let _steps = steps(&bytes[..place]);
+            let _steps = steps(&bytes[..place], Steps::default());
             bytes[place] = byte;
-            let _steps = steps(&bytes);
+            let _steps = steps(&bytes, Steps::default());
         }
     }
 }

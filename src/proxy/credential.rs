@@ -24,6 +24,10 @@ use crate::{
 /// How many bytes of the hash tell callers apart.
 const LENGTH: usize = 6;
 
+/// The header in which clients show Azure their keys, and the query parameter in which its sockets
+/// take them too.
+const AZURE_KEY: &str = "api-key";
+
 /// The query parameter in which a presigned AWS request shows who signed it, and for what.
 const AWS_SIGNER: &str = "X-Amz-Credential";
 
@@ -73,13 +77,12 @@ fn shown<'a>(
         secret.map(Cow::Borrowed)
     };
     let parameter = |name| in_query(query?, name);
-    let google = || {
-        own.contains(&&X_GOOG_API_KEY)
-            .then(|| parameter(GOOGLE_KEY))
-    };
+    let google = own.contains(&&X_GOOG_API_KEY).then_some(GOOGLE_KEY);
+    let azure = || own.iter().any(|name| **name == AZURE_KEY);
+    let its_parameter = google.or_else(|| azure().then_some(AZURE_KEY));
     own.into_iter()
         .find_map(header)
-        .or_else(|| google().flatten())
+        .or_else(|| parameter(its_parameter?))
         .or_else(|| header(&AUTHORIZATION))
         .or_else(|| in_protocols(headers).map(Cow::Borrowed))
         .or_else(|| parameter(AWS_SIGNER).map(|scope| Cow::Owned(signer(&scope).to_owned())))
@@ -171,6 +174,14 @@ mod tests {
             assert_eq!(in_request(&GEMINI, query, &[]).unwrap(), "sk-1", "{query}");
         }
         assert_eq!(in_request(&GEMINI, "key=a/b", &[]).unwrap(), "a/b");
+        for query in ["api-version=1&api-key=sk-1", "api%2Dkey=sk%2d1"] {
+            assert_eq!(in_request(&AZURE, query, &[]).unwrap(), "sk-1", "{query}");
+            assert_eq!(in_request(&OPENAI, query, &[]), None, "{query}");
+        }
+        // A header goes before it.
+        let token = [("authorization", "Bearer sk-1")];
+        let shown = in_request(&AZURE, "api-key=made-up", &token);
+        assert_eq!(shown.as_deref(), Some("sk-1"));
         for query in ["key=", "a=b", "", "X-Amz-Credential=/a"] {
             let nothing = [("x-goog-api-key", " ")];
             assert_eq!(in_request(&GEMINI, query, &nothing), None, "{query}");

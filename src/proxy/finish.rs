@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    account::Account, exchange::Exchange, guard, later::Later, observe::Observer, said::Said,
+    account::Account, conversation, exchange::Exchange, guard, later::Later, observe::Observer,
+    said::Said,
 };
 use crate::{
     base::money::Usd,
@@ -33,6 +34,7 @@ impl Exchange {
             return None;
         }
         guard::tell(self, end, &facts);
+        conversation::keep(self, &mut facts);
         self.note_shyness(&facts);
         let mut account = self.account(end, &facts);
         let is_unkept = self.is_unkept(&facts);

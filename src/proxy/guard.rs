@@ -33,15 +33,7 @@ pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
     let answer = guards.ask(&asked(exchange, &subject), now(exchange));
     // The exchange owns them from here on, so that a client who leaves now gives them back.
     exchange.guarded.watches = answer.watches;
-    let mut wait = Duration::ZERO;
-    for finding in answer.findings {
-        note(exchange, &finding);
-        match finding.action {
-            Action::Tag | Action::Alert => {},
-            Action::Slow(longer) => wait = wait.max(longer.min(LONGEST_WAIT)),
-            Action::Refuse(refusal) => return Err(*refusal),
-        }
-    }
+    let wait = heed(exchange, answer.findings)?;
     if wait.is_zero() {
         return Ok(());
     }
@@ -51,6 +43,32 @@ pub(super) async fn ask(exchange: &mut Exchange) -> Result<(), Refusal> {
     let woke = exchange.proxy.clock.mono();
     exchange.waited += woke.saturating_duration_since(began);
     Ok(())
+}
+
+/// Asks whether its conversation turns in circles, of a call that was let in and goes on with what the
+/// client's tools have found. Returns how long that must wait.
+///
+/// # Errors
+/// It turns in circles.
+pub(super) fn goes_on(exchange: &mut Exchange) -> Result<Duration, Refusal> {
+    let subject = admit::subject(exchange);
+    let guards = &exchange.live.guards;
+    let answer = guards.ask_of_circles(&asked(exchange, &subject), now(exchange));
+    heed(exchange, answer.findings)
+}
+
+/// Notes what guards say. Returns how long the call must wait.
+fn heed(exchange: &mut Exchange, findings: Vec<Finding>) -> Result<Duration, Refusal> {
+    let mut wait = Duration::ZERO;
+    for finding in findings {
+        note(exchange, &finding);
+        match finding.action {
+            Action::Tag | Action::Alert => {},
+            Action::Slow(longer) => wait = wait.max(longer.min(LONGEST_WAIT)),
+            Action::Refuse(refusal) => return Err(*refusal),
+        }
+    }
+    Ok(wait)
 }
 
 /// A socket turns out to be one that cannot be read.

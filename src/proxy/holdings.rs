@@ -41,12 +41,18 @@ pub struct Holdings {
     pub requests: usize,
     /// Requests forgotten before their time, so that they are counted anew.
     pub requests_forgotten: u64,
+    /// Bytes in which loop guards keep what was done in conversations that providers keep.
+    pub conversation_bytes: usize,
+    /// Conversations forgotten before their time, so that loops in them are counted anew.
+    pub conversations_forgotten: u64,
 }
 
 impl Proxy {
     /// What is held now.
     pub fn holdings(&self) -> Holdings {
-        let (requests, requests_forgotten) = self.live.load().guards.repeats();
+        let live = self.live.load();
+        let (requests, requests_forgotten) = live.guards.repeats();
+        let conversations = live.guards.conversations();
         Holdings {
             in_flight: self.flights.now(),
             unfinished: self.flights.reading(),
@@ -66,6 +72,8 @@ impl Proxy {
             attempts_forgotten: self.attempts.forgotten(),
             requests,
             requests_forgotten,
+            conversation_bytes: conversations.bytes(),
+            conversations_forgotten: conversations.forgotten(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod begin;
 mod body;
 mod cap;
 pub mod config;
+mod conversation;
 mod credential;
 mod crossed;
 mod document;
@@ -82,7 +83,6 @@ use crate::{
     pipeline::Pipeline,
     policy::JournalDown,
     pricing::Estimator,
-    provider,
 };
 use attempts::Attempts;
 use authenticate::Strangers;
@@ -282,9 +282,7 @@ impl Worker {
             read_reduced(exchange, &scanner.finish());
         } else {
             read_request(exchange, readable, true);
-            if exchange.live.guards.want_conversations() {
-                exchange.request.steps = provider::steps(readable);
-            }
+            conversation::read(exchange, readable);
             if let Some(said) = &mut exchange.said {
                 said.asked(&body, plain.as_ref());
             }
@@ -376,6 +374,8 @@ impl Worker {
         }
         // A refusal drops `admit`, and so resets a request that was never whole.
         exchange.take_off()?;
+        // Of what it brings nothing was kept.
+        conversation::read(exchange, b"");
         admit::admit(exchange, None).await?;
         exchange.sent = Some(self.proxy.clock.mono());
         let _gone = admit.send(());
@@ -441,6 +441,7 @@ fn respond(
         edited,
     );
     observer.state.choices = exchange.request.choices;
+    observer.state.wants_steps = exchange.live.guards.want_conversations();
     observer.drop_usage = asked;
     if exchange.route.operation.spends == Spends::Lines && status.is_success() {
         exchange.begin_results(status);

@@ -26,6 +26,28 @@ def openai_agent(headers):
             messages.append(GO_ON)
 
 
+def responses_agent(headers):
+    """The same, and leaves the conversation to the provider."""
+    client = openai.OpenAI(default_headers=headers, max_retries=2)
+    tool = {"type": "function", "name": "look_up", "parameters": TOOL, "strict": False}
+    given, previous = [QUESTION], None
+    while True:
+        answer = client.responses.create(
+            model="gpt-4o",
+            input=given,
+            previous_response_id=previous,
+            tools=[tool],
+            tool_choice="required",
+        )
+        previous = answer.id
+        results = [
+            {"type": "function_call_output", "call_id": item.call_id, "output": "Nothing."}
+            for item in answer.output
+            if item.type == "function_call"
+        ]
+        given = results or [GO_ON]
+
+
 def anthropic_agent(headers):
     """The same."""
     client = anthropic.Anthropic(default_headers=headers, max_retries=2)
@@ -52,6 +74,7 @@ def anthropic_agent(headers):
     ("agent", "error"),
     [
         (openai_agent, openai.PermissionDeniedError),
+        (responses_agent, openai.PermissionDeniedError),
         (anthropic_agent, anthropic.PermissionDeniedError),
     ],
     ids=lambda value: value.__name__,

@@ -8,11 +8,14 @@ use crate::{
     call::{
         facts::{InputSize, Operation, RequestFacts, ResponseFacts},
         refusal::Refusal,
+        steps::Steps,
     },
     provider::{
         socket::{Heard, Said, Session, Socket},
         state::StreamState,
+        steps,
         wire::{
+            canonical::hash,
             json::{Ahead, Json, Unreadable},
             media::inline_bytes,
             scan::{Wanted, Wants},
@@ -52,10 +55,24 @@ impl Socket for Live {
         let (mut size, mut begins) = (InputSize::default(), false);
         let read = Json::document(message).object(|key, value| match &*request::spelled(key) {
             "setup" => setup(value.take(), session),
-            "clientContent" => begins = client_content(value, &mut size),
-            "realtimeInput" => begins = realtime_input(value, &mut size),
+            "clientContent" => {
+                let content = value.take();
+                begins = content.read(|content| client_content(content, &mut size));
+                session.step(|steps| content.read(|content| said_turns(content, steps)));
+            },
+            "realtimeInput" => {
+                let input = value.take();
+                begins = input.read(|input| realtime_input(input, &mut size));
+                match input.get("text").filter(|_| begins) {
+                    Some(text) => session.step(|steps| steps.push(steps::said(hash(text)))),
+                    None if begins => session.spoken(),
+                    None => {},
+                }
+            },
             "toolResponse" => {
-                size.text_bytes += value.count();
+                let response = value.take();
+                size.text_bytes += response.text();
+                session.step(|steps| response.read(|response| results(response, steps)));
                 begins = true;
             },
             _ => {},
@@ -70,22 +87,32 @@ impl Socket for Live {
         }
     }
 
-    fn said(&self, message: &[u8], _session: &mut Session) -> Said {
+    fn said(&self, message: &[u8], session: &mut Session) -> Said {
         let (mut begins, mut ends, mut is_part) = (false, false, false);
+        let mut spoken = false;
         let read = Json::document(message).object(|key, value| match &*request::spelled(key) {
             "serverContent" => {
                 is_part = true;
                 value.object(|key, value| match &*request::spelled(key) {
                     "modelTurn" => begins = value.is_object(),
                     "turnComplete" => ends = value.take().is_true(),
+                    "inputTranscription" | "interrupted" => spoken |= !value.take().is_null(),
                     _ => {},
                 });
             },
-            "toolCall" => begins = value.is_object(),
+            "toolCall" => {
+                begins = value.is_object();
+                each_of("functionCalls", value, |call| {
+                    session.step(|steps| steps::call(call, steps));
+                });
+            },
             "usageMetadata" => is_part |= value.is_object(),
             _ => {},
         });
         read.ok();
+        if spoken {
+            session.spoken();
+        }
         match (ends, begins || is_part) {
             (true, _) => Said::Ends(None),
             (false, true) => Said::Part { id: None, begins },
@@ -102,10 +129,8 @@ impl Socket for Live {
         Json::document(message).object(|key, value| match &*request::spelled(key) {
             "serverContent" => server_content(value, facts, state),
             "toolCall" => {
-                value.object(|key, value| {
-                    if *request::spelled(key) == *"functionCalls" {
-                        value.items(|call| tool_call(call, facts, state));
-                    }
+                each_of("functionCalls", value, |call| {
+                    tool_call(call, facts, state);
                 });
             },
             "usageMetadata" => answer::read_usage(value, answer::Holds::Text, facts),
@@ -121,6 +146,31 @@ impl Socket for Live {
     fn refusal(&self, _refusal: &Refusal, _tag: Option<&str>, _request_id: &str) -> Option<Bytes> {
         None
     }
+}
+
+/// Goes over the items of the list of that name.
+fn each_of<'a>(name: &str, value: Ahead<'_, 'a>, mut each: impl FnMut(Ahead<'_, 'a>)) {
+    value.object(|key, value| {
+        if *request::spelled(key) == *name {
+            value.items(&mut each);
+        }
+    });
+}
+
+/// Reads what the user says, and what else stands in the turns, as steps of the conversation.
+fn said_turns(content: Ahead<'_, '_>, steps: &mut Steps) {
+    content.object(|key, value| {
+        if *request::spelled(key) == *"turns" {
+            steps::list(value, steps);
+        }
+    });
+}
+
+/// Reads what came of calls.
+fn results(response: Ahead<'_, '_>, steps: &mut Steps) {
+    each_of("functionResponses", response, |result| {
+        steps::result(result, steps);
+    });
 }
 
 /// The first message: the model, its limits, and what it is told.
@@ -257,6 +307,34 @@ mod tests {
             assert!(begun(message, &mut session).is_some(), "{message}");
         }
         assert_eq!(begun("x", &mut session), None);
+    }
+
+    #[test]
+    fn calls_their_results_and_what_the_user_does_are_the_steps_of_a_session_that_is_followed() {
+        let call = r#"{"toolCall":{"functionCalls":[{"id":"1","name":"f","args":{"a":1}}]}}"#;
+        let result =
+            r#"{"tool_response":{"function_responses":[{"id":"1","name":"f","response":{}}]}}"#;
+        let follows = |follows: bool| {
+            let mut session = Session::default();
+            if follows {
+                session.follow();
+            }
+            begun(
+                r#"{"clientContent":{"turns":[{"role":"user","parts":[{"text":"Go"}]}]}}"#,
+                &mut session,
+            );
+            begun(r#"{"realtimeInput":{"text":"Now"}}"#, &mut session);
+            begun(r#"{"realtimeInput":{"activityEnd":{}}}"#, &mut session);
+            Live.said(call.as_bytes(), &mut session);
+            Live.said(br#"{"serverContent":{"interrupted":true}}"#, &mut session);
+            begun(result, &mut session).unwrap().steps
+        };
+        let steps = follows(true);
+        let tools: Vec<_> = steps.iter().map(|step| step.tool.as_deref()).collect();
+        assert_eq!(tools, [None, None, None, Some("f"), None]);
+        let results = steps.iter().filter(|step| step.result.is_some());
+        assert_eq!(results.count(), 1);
+        assert!(follows(false).is_empty());
     }
 
     #[test]

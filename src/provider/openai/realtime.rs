@@ -9,11 +9,13 @@ use crate::{
     call::{
         facts::{InputSize, Operation, RequestFacts, ResponseFacts},
         refusal::Refusal,
+        steps::Steps,
         text::Text,
     },
     provider::{
         socket::{Heard, Said, Session, Socket},
         state::StreamState,
+        steps,
         wire::{
             json::{Json, Unreadable},
             media::inline_bytes,
@@ -89,6 +91,7 @@ impl Socket for Realtime {
             "conversation.item.create" => {
                 if let Some(item) = fields.item {
                     session.add(item_size(item));
+                    session.step(|steps| item.read(|item| steps::message(item, steps)));
                 }
             },
             "session.update" => {
@@ -128,8 +131,32 @@ impl Socket for Realtime {
                 }
                 Said::Nothing
             },
-            "response.created" => Said::Begins(id()),
-            "response.done" => Said::Ends(id()),
+            "input_audio_buffer.committed" => {
+                session.spoken();
+                Said::Nothing
+            },
+            "response.created" => {
+                let id = id();
+                if let Some(id) = id.clone().filter(|_| fields.is_apart())
+                    && session.apart.len() < Session::MOST_APART
+                {
+                    session.apart.push(id);
+                }
+                Said::Begins(id)
+            },
+            "response.output_item.done" => {
+                let id = id();
+                let is_apart = id.as_ref().is_some_and(|id| session.apart.contains(id));
+                if let Some(item) = fields.item.filter(|_| !is_apart) {
+                    session.step(|steps| item.read(|item| steps::message(item, steps)));
+                }
+                Said::Part { id, begins: false }
+            },
+            "response.done" => {
+                let id = id();
+                session.apart.retain(|apart| id.as_ref() != Some(apart));
+                Said::Ends(id)
+            },
             "error" => {
                 let tag = fields.error.and_then(|error| error.get("event_id"));
                 Said::Fails {
@@ -173,6 +200,8 @@ impl Socket for Realtime {
             let (seen, ends) = (facts.output_bytes, kind == "response.done");
             responses::read_response(response, facts, state)?;
             facts.output_bytes = seen;
+            // The session has them.
+            facts.steps = None;
             read_details(response, facts);
             facts.complete |= ends;
             if !ends {
@@ -217,9 +246,13 @@ fn asked(response: Option<Json<'_>>, session: &mut Session) -> RequestFacts {
         return asked;
     };
     take_limit(response, &mut asked.output_limit);
-    let own = response.get("input").is_some();
+    let own = response.get("input");
+    if let Some(input) = own.filter(|_| session.steps().is_some()) {
+        asked.steps = Steps::default();
+        input.read(|input| steps::list(input, &mut asked.steps));
+    }
     let apart = response.get("conversation").and_then(Json::str);
-    session.strays |= own || apart.as_deref() == Some("none");
+    session.strays |= own.is_some() || apart.as_deref() == Some("none");
     // The items of its own input, its instructions and tools, whatever else it holds.
     asked.input.add(list_size(response));
     let mut found = RequestFacts::default();
@@ -326,6 +359,14 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Whether the response is not of the conversation.
+    fn is_apart(&self) -> bool {
+        let conversation = |response: Json<'a>| response.get("conversation_id");
+        self.response
+            .and_then(conversation)
+            .is_some_and(Json::is_null)
+    }
+
     /// What could be read of it.
     fn read(message: &'a [u8]) -> Self {
         let mut found = Self::default();

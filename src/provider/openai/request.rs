@@ -3,7 +3,7 @@
 use super::{audio, images, input, operations};
 use crate::{
     call::{
-        facts::{Operation, RequestFacts, Spends},
+        facts::{Continued, Operation, RequestFacts, Spends},
         labels::Label,
     },
     provider::{
@@ -88,8 +88,10 @@ fn read_body(op: &Operation, body: Json<'_>, facts: &mut RequestFacts) -> Result
             b"safety_identifier" => labels.add(Rank::Field, Label::User, value.name()),
             b"user" => labels.add(Rank::OldField, Label::User, value.name()),
             b"conversation" => {
-                labels.add(Rank::Conversation, Label::Session, conversation(value));
-                facts.continues = facts.continues.take().or_else(|| conversation(value));
+                let id = conversation(value);
+                labels.add(Rank::Conversation, Label::Session, id.clone());
+                let id = id.map(Continued::Conversation);
+                facts.continues = facts.continues.take().or(id);
             },
             b"prompt_cache_key" => labels.add(Rank::CacheKey, Label::Session, value.name()),
             _ => {},
@@ -137,7 +139,8 @@ fn read_field(key: &[u8], value: Json<'_>, facts: &mut RequestFacts) {
         b"top_p" => facts.top_p = value.f64(),
         b"background" => facts.background = value.is_true(),
         b"previous_response_id" => {
-            facts.continues = value.name().or_else(|| facts.continues.take());
+            let id = value.name().map(Continued::Response);
+            facts.continues = id.or_else(|| facts.continues.take());
         },
         _ => {},
     }
@@ -260,12 +263,25 @@ mod tests {
     #[test]
     fn a_continuation_names_what_it_continues() {
         let read = |body| facts(&operations::RESPONSES, "/v1/responses", body).continues;
-        let earlier = r#"{"conversation":"conv_1","previous_response_id":"resp_1"}"#;
-        assert_eq!(read(earlier).as_deref(), Some("resp_1"));
-        assert_eq!(
-            read(r#"{"conversation":{"id":"conv_1"}}"#).as_deref(),
-            Some("conv_1")
-        );
+        let response = Some(Continued::Response("resp_1".into()));
+        let conversation = Some(Continued::Conversation("conv_1".into()));
+        for (body, expected) in [
+            (
+                r#"{"conversation":"conv_1","previous_response_id":"resp_1"}"#,
+                &response,
+            ),
+            (
+                r#"{"previous_response_id":"resp_1","conversation":"conv_1"}"#,
+                &response,
+            ),
+            (
+                r#"{"previous_response_id":null,"conversation":{"id":"conv_1"}}"#,
+                &conversation,
+            ),
+            (r#"{"conversation":null}"#, &None),
+        ] {
+            assert_eq!(read(body), *expected, "{body}");
+        }
     }
 
     #[test]

@@ -6,12 +6,14 @@ use super::{fault, usage};
 use crate::{
     call::{
         facts::{ErrorFacts, ResponseFacts, ToolCall},
+        steps::Steps,
         text::Text,
         usage::Usage,
     },
     provider::{
         dialect::Event,
         state::{Open, StreamState},
+        steps,
         wire::json::{Ahead, Json, Unreadable},
     },
 };
@@ -63,6 +65,10 @@ fn read_typed(
             if let Some(item) = fields.item {
                 item.note(fields.index, facts, state);
             }
+            if let (true, Some(item)) = (state.wants_steps, fields.whole_item) {
+                let steps = facts.steps.get_or_insert_default();
+                item.read(|item| steps::message(item, steps));
+            }
         },
         ("error", _) => facts.error = fields.error.or_else(|| event.read(fault::read)),
         (_, Some(response)) => {
@@ -100,6 +106,7 @@ struct Fields<'a> {
     sequence: Option<u64>,
     index: u64,
     item: Option<Item<'a>>,
+    whole_item: Option<Json<'a>>,
     delta: Option<Json<'a>>,
     response: Option<Json<'a>>,
     error: Option<ErrorFacts>,
@@ -112,7 +119,10 @@ impl<'a> Fields<'a> {
             b"type" => fields.kind = value.take().str(),
             b"sequence_number" => fields.sequence = value.take().u64(),
             b"output_index" => fields.index = value.take().u64().unwrap_or(0),
-            b"item" => fields.item = Some(Item::read(value)),
+            b"item" => {
+                let whole = fields.whole_item.insert(value.take());
+                fields.item = Some(whole.read(Item::read));
+            },
             b"delta" => fields.delta = Some(value.take()).filter(|delta| delta.is_string()),
             b"response" => fields.response = Some(value.take()).filter(|value| value.is_object()),
             b"error" => fields.error = fault::read(value),
@@ -166,15 +176,27 @@ pub(super) fn read_response<'a>(
         b"output" => {
             let mut indexes = 0..;
             found.written = Text::default();
-            value.items(|item| {
+            let output = value.items(|item| {
                 let item = Item::read(item);
                 found.written += item.written;
                 item.note(indexes.next().unwrap_or(u64::MAX), facts, state);
             });
+            if state.wants_steps {
+                read_steps(output, facts);
+            }
         },
         _ => {},
     })?;
     Ok(found)
+}
+
+/// Reads the steps in an output. It holds all of them, unless it is not there yet.
+fn read_steps(output: Json<'_>, facts: &mut ResponseFacts) {
+    let mut steps = Steps::default();
+    output.read(|output| output.items(|item| steps::message(item, &mut steps)));
+    if !steps.is_empty() || facts.steps.is_none() {
+        facts.steps = Some(steps);
+    }
 }
 
 /// Reads a usage object.
@@ -314,6 +336,44 @@ fn texts(parts: Ahead<'_, '_>) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_calls_of_an_answer_are_steps_if_a_guard_wants_them() {
+        const CALL: &str = r#"{"type":"function_call","id":"fc","call_id":"c","name":"f","arguments":"{\"a\": 1}"}"#;
+        const SAID: &str = r#"{"type":"message","role":"assistant","content":[]}"#;
+        let done =
+            format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{CALL}}}"#);
+        let ended = |output: &str| {
+            format!(
+                r#"{{"type":"response.completed","response":{{"id":"r","status":"completed","output":[{output}]}}}}"#
+            )
+        };
+        let found = |wants_steps, events: &[&str]| {
+            let (mut facts, mut state) = (ResponseFacts::default(), StreamState::default());
+            state.wants_steps = wants_steps;
+            for event in events {
+                read(&Event::data(event.as_bytes()), &mut facts, &mut state).unwrap();
+            }
+            facts.steps
+        };
+        let once = steps(
+            format!(r#"{{"input":[{CALL}]}}"#).as_bytes(),
+            Steps::default(),
+        );
+        assert_eq!(once.len(), 1);
+        let whole = ended(&format!("{SAID},{CALL}"));
+        // Not every server repeats all in the end; and some streams have none.
+        for events in [
+            &[&*done, &*whole][..],
+            &[&*done, &*ended("")],
+            &[&*done],
+            &[&*whole],
+        ] {
+            assert_eq!(found(true, events), Some(once.clone()), "{events:?}");
+            assert_eq!(found(false, events), None);
+        }
+        assert_eq!(found(true, &[&ended(SAID)]), Some(Steps::default()));
+    }
 
     #[test]
     fn searches_that_were_run_are_counted_once_and_pages_that_were_opened_are_not() {

@@ -248,7 +248,12 @@ impl Relay {
         let content = held.messages.content();
         let asked = self.turns.lock().hear(content);
         let (refusal, message) = match asked {
-            Asked::Pass => return Ok(true),
+            Asked::Pass(after) => {
+                if !after.is_zero() {
+                    tokio::time::sleep(after).await;
+                }
+                return Ok(true);
+            },
             Asked::Unreadable => {
                 return Err(Closing::broken(
                     1007,

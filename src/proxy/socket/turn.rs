@@ -18,7 +18,7 @@ use crate::{
     proxy::{
         Proxy, admit,
         authenticate::Caller,
-        credential,
+        conversation, credential,
         exchange::{Beginning, Exchange},
         flight::InFlight,
         live::Live,
@@ -125,6 +125,8 @@ impl From {
             exchange.labels.set(label, &value, Source::Body);
         }
         exchange.request = request;
+        let mut state = StreamState::default();
+        state.wants_steps = exchange.live.guards.want_conversations();
         Turn {
             exchange: Some(exchange),
             facts: ResponseFacts::default(),
@@ -133,7 +135,7 @@ impl From {
             apart: false,
             barred: None,
             uncounted: false,
-            state: StreamState::default(),
+            state,
         }
     }
 }
@@ -158,8 +160,11 @@ impl Turn {
 
     /// It is what this message asks for.
     pub(super) fn asked_with(&mut self, message: &[u8]) {
-        let exchange = self.exchange.as_mut();
-        if let Some(said) = exchange.and_then(|exchange| exchange.said.as_mut()) {
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
+        conversation::read(exchange, message);
+        if let Some(said) = &mut exchange.said {
             said.asked_in_socket(message);
         }
     }

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::Ordering::Relaxed,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,12 +16,12 @@ use super::{
 use crate::{
     call::{
         facts::{InputSize, RequestFacts},
-        outcome::End,
+        outcome::{Decision, End},
         refusal::{Reason, Refusal},
         span::Value,
     },
     provider::{Heard, Said, Session, Socket, wire::websocket::Content},
-    proxy::{admit, exchange::Exchange, observe::Progress as _},
+    proxy::{admit, exchange::Exchange, guard, observe::Progress as _},
 };
 
 /// The most responses of a socket that are awaited or under way at once.
@@ -42,8 +43,8 @@ pub(super) struct Turns {
 
 /// What becomes of a client's message.
 pub(super) enum Asked {
-    /// It passes.
-    Pass,
+    /// It passes, after so long.
+    Pass(Duration),
     /// It passes once this response is admitted.
     Begins(Box<Turn>),
     /// It would begin one, and there are too many.
@@ -65,6 +66,9 @@ pub(super) enum Told {
 impl Turns {
     pub(super) fn new(socket: &'static dyn Socket, exchange: &Exchange) -> Self {
         let mut session = Session::default();
+        if exchange.live.guards.want_conversations() {
+            session.follow();
+        }
         let route = &exchange.route;
         socket.open(route.path(), route.target.query(), &mut session);
         let mut route = exchange.route.clone();
@@ -101,13 +105,13 @@ impl Turns {
         let (socket, session) = (self.socket, &mut self.session);
         let heard = catch_unwind(AssertUnwindSafe(|| socket.hear(&message, session)));
         let (request, tag) = match heard {
-            Ok(Heard::Nothing) => return Asked::Pass,
+            Ok(Heard::Nothing) => return Asked::Pass(Duration::ZERO),
             Ok(Heard::Begins(request, tag)) => (*request, tag),
             Err(_) => return Asked::Unreadable,
         };
         let goes_on = socket.is_serial().then(|| self.goes_on(&request)).flatten();
         let asked = match goes_on {
-            Some(widened) => widened.map(|()| Asked::Pass),
+            Some(goes_on) => goes_on.map(Asked::Pass),
             None => self.asked(request).map(|mut turn| {
                 turn.tag.clone_from(&tag);
                 turn.asked_with(&message);
@@ -121,8 +125,8 @@ impl Turns {
     }
 
     /// Where what a client says is answered with a response that is awaited, or goes on in one that
-    /// waited for the client's tools: whether that has room for it.
-    fn goes_on(&mut self, request: &RequestFacts) -> Option<Result<(), Refusal>> {
+    /// waited for the client's tools: whether that has room for it, and how long it must wait.
+    fn goes_on(&mut self, request: &RequestFacts) -> Option<Result<Duration, Refusal>> {
         if self.waiting.is_empty() {
             let open = self.open.last()?;
             let for_tools = !open.facts.tool_calls.is_empty() && !open.facts.complete;
@@ -134,9 +138,21 @@ impl Turns {
                 return None;
             }
         }
+        let is_open = self.waiting.is_empty();
         let turn = self.waiting.front_mut().or_else(|| self.open.last_mut())?;
         let exchange = turn.exchange.as_mut()?;
-        Some(admit::widen(exchange, request.input))
+        let widened = admit::widen(exchange, request.input);
+        Some(widened.and_then(|()| {
+            if !is_open || request.steps.is_empty() {
+                return Ok(Duration::ZERO);
+            }
+            exchange.request.steps.clone_from(&request.steps);
+            guard::goes_on(exchange).inspect_err(|refusal| {
+                // The socket is closed, since there is no other way to say it.
+                exchange.decision = Decision::Cut;
+                exchange.refusal = Some(refusal.clone());
+            })
+        }))
     }
 
     /// A response that is admitted, and goes to the provider now.

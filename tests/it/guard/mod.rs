@@ -2,6 +2,7 @@
 
 mod breakers;
 mod caps;
+mod conversations;
 mod kill;
 mod loops;
 mod models;

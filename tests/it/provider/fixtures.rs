@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tollgate::{
-    call::facts::{Operation, RequestFacts, ResponseFacts},
+    call::facts::{Continued, Operation, RequestFacts, ResponseFacts},
     provider::{DIALECTS, Dialect, Event, wire::framing::Framing},
 };
 
@@ -145,7 +145,7 @@ fn request_facts(facts: &RequestFacts) -> Value {
         "asks_usage": facts.asks_usage,
         "output_limit": facts.output_limit,
         "choices": facts.choices,
-        "continues": facts.continues,
+        "continues": facts.continues.as_ref().map(Continued::id),
         "background": facts.background,
         "response_id": facts.response_id,
         "labels": labels,

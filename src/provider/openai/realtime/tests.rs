@@ -208,3 +208,67 @@ fn a_transcript_is_a_work_of_its_own_model() {
     Realtime.read(message, &mut facts, &mut state).unwrap();
     assert_eq!((facts.usage.total(), facts.complete), (22, true));
 }
+
+#[test]
+fn the_steps_of_a_session_are_what_its_conversation_holds() {
+    let mut session = Session::default();
+    session.follow();
+    let item = |rest: &str| format!(r#"{{"type":"conversation.item.create","item":{{{rest}}}}}"#);
+    let done = |response: &str, call: &str| {
+        format!(
+            r#"{{"type":"response.output_item.done","response_id":"{response}","item":{{"type":"function_call","call_id":"{call}","name":"f","arguments":"{{}}"}}}}"#
+        )
+    };
+    let created = |id: &str, conversation: &str| {
+        format!(
+            r#"{{"type":"response.created","response":{{"id":"{id}","conversation_id":{conversation}}}}}"#
+        )
+    };
+    let hear = |message: &str, session: &mut Session| Realtime.hear(message.as_bytes(), session);
+    let content = r#""type":"message","role":"user","content":[{"type":"input_text","text":"Go"}]"#;
+    hear(&item(content), &mut session);
+    for message in [
+        r#"{"type":"input_audio_buffer.committed","item_id":"i"}"#,
+        &created("r1", "\"conv\""),
+        &created("r2", "null"),
+        &done("r1", "c1"),
+        &done("r2", "c2"),
+        r#"{"type":"response.done","response":{"id":"r2","conversation_id":null}}"#,
+        r#"{"type":"input_audio_buffer.committed","item_id":"j"}"#,
+    ] {
+        Realtime.said(message.as_bytes(), &mut session);
+    }
+    let output = r#""type":"function_call_output","call_id":"c1","output":"none""#;
+    hear(&item(output), &mut session);
+    let steps = session.steps().unwrap().clone();
+    let found: Vec<_> = steps
+        .iter()
+        .map(|step| (step.tool.as_deref(), step.result.is_some()))
+        .collect();
+    let expected = [
+        (None, false),
+        (None, false),
+        (Some("f"), true),
+        (None, false),
+    ];
+    assert_eq!(found, expected);
+    let spoken: std::collections::BTreeSet<u64> = steps.iter().map(|step| step.what).collect();
+    assert_eq!(
+        spoken.len(),
+        4,
+        "nothing that was spoken is like anything else"
+    );
+    // What is asked with an input of its own has only that.
+    for (ask, count) in [
+        (r#"{"type":"response.create"}"#, 4),
+        (
+            r#"{"type":"response.create","response":{"conversation":"none","input":[{"type":"message","role":"user","content":[]}]}}"#,
+            1,
+        ),
+    ] {
+        let Heard::Begins(request, _) = hear(ask, &mut session) else {
+            panic!("{ask}");
+        };
+        assert_eq!(request.steps.len(), count, "{ask}");
+    }
+}
