@@ -5,6 +5,7 @@ import http.server
 import pathlib
 import re
 import threading
+from decimal import Decimal
 
 import openai
 import pytest
@@ -13,7 +14,6 @@ from thrift.protocol.TBinaryProtocol import TBinaryProtocol
 from thrift.Thrift import TType
 from thrift.transport.TTransport import TMemoryBuffer
 
-from conftest import Calls
 from sidecar import HERE, Process, Tollgate, free_address, listens, part, request, wait_for
 
 #: The profile of each way to the collector.
@@ -153,8 +153,9 @@ def telling(tmp_path_factory, mock, collector, jaeger):
 
 
 @pytest.fixture
-def calls(telling, mock):
-    return Calls(telling, mock)
+def calls(calls, telling):
+    calls.tollgate = telling
+    return calls
 
 
 @pytest.fixture
@@ -171,9 +172,11 @@ def answered(calls):
 
 
 def shown(attributes):
-    """Attributes as rotel prints them."""
+    """Attributes as rotel prints them: fractions without an exponent."""
     for name, value in attributes.items():
         kind = {str: "Str", bool: "Bool", int: "Int", float: "Double"}[type(value)]
+        if kind == "Double":
+            value = format(Decimal(str(value)), "f")
         yield f"-> {name}: {kind}({str(value).lower() if kind == 'Bool' else value})\n"
 
 
