@@ -13,6 +13,7 @@
 //! | 2 | [`pricing`] | tokens to money, and the most that a request can cost |
 //! | 2 | [`policy`] | may this call go ahead, may it go on: rules, counters, the purse |
 //! | 2 | [`analysis`] | spans in, reports out |
+//! | 2 | [`ingest`] | spans that agents report of themselves: bytes in, spans out |
 //! | 3 | [`guard`] | what a call must pass besides: kills, models, caps, loops, storms, breakers |
 //! | 3 | [`net`] | sockets, TLS, connections to providers; knows nothing of LLMs |
 //! | 3 | [`ledger`] | what was reserved and spent, kept across crashes: journal and books |
@@ -63,6 +64,7 @@ pub mod cli;
 pub mod config;
 pub mod guard;
 pub mod identity;
+pub mod ingest;
 pub mod ledger;
 pub mod mock;
 pub mod net;

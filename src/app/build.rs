@@ -77,6 +77,7 @@ pub(super) fn live(
         limits: &config.limits,
         propagation: config.tracing.propagation.clone(),
         content,
+        ingest: config.ingest.clone(),
         keyrings,
         keys,
     }))

@@ -61,7 +61,7 @@ pub struct App {
     workers: Vec<JoinHandle<()>>,
     /// For what is asked on no call's behalf.
     upstream: Arc<Upstream>,
-    config: Config,
+    config: Box<Config>,
 }
 
 /// Why Tollgate does not start.
@@ -193,7 +193,7 @@ impl App {
             phase,
             workers,
             upstream: upstream(),
-            config,
+            config: Box::new(config),
         })
     }
 

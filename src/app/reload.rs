@@ -64,7 +64,7 @@ impl App {
         for key in self.config.needs_restart(&config) {
             tracing::warn!(key, "This change takes effect with the next start");
         }
-        self.config = config;
+        *self.config = config;
         tracing::info!("The configuration was reloaded");
         Ok(())
     }

@@ -26,7 +26,7 @@ pub use self::{
     watch::{Watch, WatchError},
 };
 use crate::{
-    guard, ledger,
+    guard, ingest, ledger,
     net::config::{Listen, Upstream},
     pipeline, policy, pricing, provider,
     proxy::config::{Identity, Limits, Shutdown},
@@ -63,6 +63,8 @@ pub struct Config {
     pub store: store::Config,
     /// What spans say, and where they go.
     pub tracing: pipeline::Config,
+    /// Spans that agents report.
+    pub ingest: ingest::Config,
     /// Calls of clients that were not pointed at Tollgate.
     pub intercept: later::Intercept,
     /// What calls must pass besides limits.

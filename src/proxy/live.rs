@@ -20,6 +20,7 @@ use crate::{
     },
     guard::Guards,
     identity::KeysFile,
+    ingest,
     net::{aws::Keyring, connect::Origin},
     pipeline::{ContentPolicy, Propagation},
     policy::{self, Cut, Engine, Unbounded, Unmetered},
@@ -48,6 +49,7 @@ pub struct Live {
     pub(super) propagation: Propagation,
     /// How much of what is said spans may hold; `None`: nothing.
     pub(super) content: Option<Arc<ContentPolicy>>,
+    pub(super) ingest: ingest::Config,
     /// `budgets.status`.
     pub(super) exhausted_status: u16,
     /// `budgets.cut`.
@@ -100,6 +102,8 @@ pub struct Parts<'a> {
     pub propagation: Propagation,
     /// `tracing.content` and what belongs to it.
     pub content: Option<Arc<ContentPolicy>>,
+    /// `ingest:`.
+    pub ingest: ingest::Config,
     /// The keys that requests to a provider are signed with, by its name.
     pub keyrings: HashMap<Arc<str>, Arc<Keyring>>,
     /// The keys of which clients must show one.
@@ -119,6 +123,7 @@ impl Live {
             limits,
             propagation,
             content,
+            ingest,
             keyrings,
             keys,
         } = parts;
@@ -153,6 +158,7 @@ impl Live {
             },
             propagation,
             content,
+            ingest,
             workload: identity.workload(),
             identity,
             exhausted_status: budgets.status,

@@ -10,11 +10,14 @@ use prometheus::{
     IntGauge, Opts, Registry,
 };
 
-use crate::call::{
-    labels::Label,
-    outcome::{Kind, Status},
-    refusal::Refusal,
-    span::Span,
+use crate::{
+    call::{
+        labels::Label,
+        outcome::{Kind, Status},
+        refusal::Refusal,
+        span::Span,
+    },
+    ingest::Taken,
 };
 
 /// The most distinct triples of provider, model and agent; further ones are counted as `other`.
@@ -47,6 +50,7 @@ pub struct Metrics {
     guards: IntCounterVec,
     thresholds: IntCounterVec,
     strangers: IntCounterVec,
+    reports: Reports,
     overhead: Histogram,
     in_flight: IntGauge,
     /// Values of `error_type` and `by` that are told apart.
@@ -87,6 +91,33 @@ impl Retries {
         self.count.with_label_values(&provider).inc();
         let cost = span.cost.map_or(0.0, |cost| dollars(cost.nanos()));
         self.cost.with_label_values(&provider).inc_by(cost);
+    }
+}
+
+/// Reports of agents, and the spans in them, by what became of them.
+#[derive(Debug)]
+struct Reports {
+    requests: IntCounterVec,
+    spans: IntCounterVec,
+}
+
+impl Reports {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = Opts::new(
+            "tollgate_ingest_requests_total",
+            "Reports of agents, by what became of them.",
+        );
+        let spans = Opts::new(
+            "tollgate_ingest_spans_total",
+            "Spans that agents reported, by what became of them.",
+        );
+        let reports = Self {
+            requests: IntCounterVec::new(requests, &["outcome"])?,
+            spans: IntCounterVec::new(spans, &["outcome"])?,
+        };
+        registry.register(Box::new(reports.requests.clone()))?;
+        registry.register(Box::new(reports.spans.clone()))?;
+        Ok(reports)
     }
 }
 
@@ -182,6 +213,7 @@ impl Metrics {
             guards: guard_actions()?,
             thresholds: thresholds()?,
             strangers: strangers()?,
+            reports: Reports::new(registry)?,
             overhead: Histogram::with_opts(
                 HistogramOpts::new(
                     "tollgate_overhead_seconds",
@@ -282,6 +314,25 @@ impl Metrics {
     pub(super) fn threshold(&self, budget: &str, level: &str) {
         let budget = self.blockers.bounded(budget);
         self.thresholds.with_label_values(&[budget, level]).inc();
+    }
+
+    /// Counts a report that was taken, and its spans.
+    pub(super) fn report(&self, taken: &Taken) {
+        self.reports.requests.with_label_values(&["taken"]).inc();
+        for (outcome, count) in [
+            ("taken", taken.accepted),
+            ("repeated", taken.repeated),
+            ("refused", taken.refused),
+        ] {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            let spans = self.reports.spans.with_label_values(&[outcome]);
+            spans.inc_by(count);
+        }
+    }
+
+    /// Counts a report that was not taken.
+    pub(super) fn no_report(&self, why: &str) {
+        self.reports.requests.with_label_values(&[why]).inc();
     }
 
     /// Counts a call without a valid client key.

@@ -29,6 +29,7 @@ mod guard;
 mod headers;
 mod holdings;
 mod identify;
+mod intake;
 mod interrupt;
 mod kill;
 mod later;
@@ -88,6 +89,7 @@ use attempts::Attempts;
 use authenticate::Strangers;
 use exchange::Exchange;
 use flight::Flights;
+use intake::Intake;
 use interrupt::Interrupts;
 use later::Later;
 use observe::Observer;
@@ -120,6 +122,7 @@ pub struct Proxy {
     shy: DashSet<Arc<str>>,
     strangers: Strangers,
     refusals: Refusals,
+    intake: Arc<Intake>,
     /// The process is about to end: calls that end now are cut by us.
     leaving: AtomicBool,
 }
@@ -157,6 +160,7 @@ impl Proxy {
             shy: DashSet::new(),
             strangers: Strangers::default(),
             refusals: Refusals::default(),
+            intake: Arc::default(),
             leaving: AtomicBool::new(false),
         }
     }
@@ -205,6 +209,12 @@ impl Worker {
         mut request: Request<Incoming>,
         peer: Option<IpAddr>,
     ) -> Response<ResponseBody> {
+        if let Some(format) = intake::format(&request)
+            && self.proxy.live.load().ingest.enabled
+        {
+            // On the heap, as it is rare, and every call would have room for it.
+            return Box::pin(self.report(format, request, peer)).await;
+        }
         let client =
             headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();

@@ -2,9 +2,12 @@
 //! for indexes: a look-up reads only the runs that may hold what it asks for, and they cost a few
 //! bytes and nanoseconds a row, whatever ids clients choose.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::{base::clock::Timestamp, call::span::Span};
+use crate::{
+    base::{clock::Timestamp, id::TraceId},
+    call::span::Span,
+};
 
 /// Rows of one block.
 pub(super) const ROWS: usize = 4_096;
@@ -72,6 +75,32 @@ impl Block {
         for id in ids {
             self.ids.insert(id);
         }
+    }
+
+    /// Notes that a row has come to another trace.
+    pub(super) fn also_holds(
+        &mut self,
+        row: i64,
+        trace: TraceId,
+        connection: &Connection,
+    ) -> rusqlite::Result<()> {
+        if self.first.is_some_and(|first| first <= row) {
+            self.ids.insert(trace.bytes());
+            return Ok(());
+        }
+        let ids = connection
+            .prepare_cached("SELECT ids FROM blocks WHERE ? BETWEEN first AND last")?
+            .query_row([row], |found| found.get::<_, Vec<u8>>(0))
+            .optional()?;
+        let Some(ids) = ids else {
+            return Ok(());
+        };
+        let mut ids = Filter(ids.into_boxed_slice());
+        ids.insert(trace.bytes());
+        connection
+            .prepare_cached("UPDATE blocks SET ids = ? WHERE ? BETWEEN first AND last")?
+            .execute(params![ids.0, row])?;
+        Ok(())
     }
 
     /// Writes the block and begins another, if it is full.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::base::{clock::Timestamp, units};
 
+mod adopt;
 mod amend;
 mod blocks;
 mod reader;

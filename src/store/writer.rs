@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension as _, Statement, Transaction, params};
 
-use super::{Config, StoreError, blocks::Block, blocks::micros, schema};
+use super::{Config, StoreError, adopt::Calls, blocks::Block, blocks::micros, schema};
 use crate::{
     base::{clock::Timestamp, id::SpanId, money::Usd},
     call::{labels::Label, model::family, outcome::End, span::Span},
@@ -40,6 +40,7 @@ pub struct Writer {
     retention: Duration,
     next: i64,
     open: Block,
+    calls: Calls,
 }
 
 impl Writer {
@@ -62,6 +63,7 @@ impl Writer {
             retention: config.retention,
             next: last + 1,
             open,
+            calls: Calls::default(),
         })
     }
 
@@ -84,6 +86,7 @@ impl Writer {
         if result.is_err() {
             // The summary may hold rows that were rolled back: read it again.
             self.next = before;
+            self.calls.roll_back(before);
             if let Ok(open) = Block::load(&self.connection) {
                 self.open = open;
             }
@@ -106,6 +109,8 @@ impl Writer {
             insert(&mut rows, self.next, span)?;
             lines.execute(params![self.next, line])?;
             self.open.add_span(self.next, span);
+            self.calls
+                .note(self.next, span, &transaction, &mut self.open)?;
             self.next += 1;
             self.open.seal_if_full(&transaction)?;
         }

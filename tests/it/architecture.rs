@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pricing", &["base", "call"]),
     ("policy", &["base", "call"]),
     ("analysis", &["base", "call"]),
+    ("ingest", &["base", "call"]),
     ("guard", &["base", "call", "policy"]),
     ("net", &["base"]),
     ("identity", &["base", "call"]),
@@ -28,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "base", "call", "provider", "pricing", "policy", "guard", "ledger", "net", "pipeline",
-            "identity",
+            "identity", "ingest",
         ],
     ),
     (
@@ -42,13 +43,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "config",
         &[
             "base", "call", "provider", "pricing", "policy", "guard", "ledger", "net", "store",
-            "pipeline", "proxy", "identity",
+            "pipeline", "proxy", "identity", "ingest",
         ],
     ),
 ];
 
 /// Told everything, never asking: no I/O, no clock, no log.
-const PURE: &[&str] = &["provider", "pricing", "policy", "analysis", "guard"];
+const PURE: &[&str] = &[
+    "provider", "pricing", "policy", "analysis", "guard", "ingest",
+];
 const IMPURE: &[&str] = &["tokio::", "tracing::", "std::fs", "std::net", "Clock"];
 
 const MAX_LINES: usize = 500;

@@ -18,6 +18,7 @@ mod architecture;
 mod cli;
 mod config;
 mod guard;
+mod ingest;
 mod ledger;
 mod mock;
 mod pipeline;
