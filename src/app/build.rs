@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use prometheus::Registry;
+
 use super::{keyrings, keys, shelf::Shelf};
 use crate::{
     base::{clock::Clock, stamp::may_pass},
@@ -166,9 +168,11 @@ pub(super) fn upstream(config: &UpstreamConfig, connector: Connector) -> Upstrea
 pub(super) fn surroundings(
     config: &Config,
     listening: &[SocketAddr],
+    registry: &Registry,
     clock: &Arc<dyn Clock>,
 ) -> BuildContext {
     BuildContext {
+        registry: registry.clone(),
         upstream: config.upstream.clone(),
         own_ports: listening.iter().map(SocketAddr::port).collect(),
         variable: Sources::SYSTEM.variable,

@@ -128,7 +128,7 @@ impl App {
             Listen::with_counterpart(config.listen.proxy),
             count,
         )?;
-        let surroundings = build::surroundings(&config, &addresses, &clock);
+        let surroundings = build::surroundings(&config, &addresses, &registry, &clock);
         let pipeline = start_pipeline(&config, &mut kept, &surroundings, further)?;
         let proxy = Arc::new(Proxy::new(
             live,

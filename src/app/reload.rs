@@ -53,7 +53,8 @@ impl App {
         if config.tracing != self.config.tracing {
             // Connections go out as at the start: `upstream` needs a restart.
             let listening = &self.proxy_addresses;
-            let surroundings = build::surroundings(&self.config, listening, &self.clock);
+            let surroundings =
+                build::surroundings(&self.config, listening, &self.registry, &self.clock);
             let outlets = config.tracing.build(&surroundings)?;
             self.pipeline.replace(outlets, GRACE).await?;
         }

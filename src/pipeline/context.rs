@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use prometheus::Registry;
+
 use super::{Delivery, Outlet, Processor};
 use crate::{
     base::{clock::Clock, secret::Secret},
@@ -33,6 +35,8 @@ pub struct BuildContext {
     pub environment: Option<Box<str>>,
     /// `tracing.secrets_dir`.
     pub secrets_dir: PathBuf,
+    /// What `/metrics` shows.
+    pub registry: Registry,
     /// How destinations on this machine are delivered to.
     pub local: Delivery,
     /// How destinations elsewhere are delivered to.
@@ -79,6 +83,7 @@ impl BuildContext {
             service_name: Box::default(),
             environment: None,
             secrets_dir: PathBuf::new(),
+            registry: Registry::new(),
             local: Delivery::LOCAL,
             remote: Delivery::REMOTE,
         }

@@ -12,6 +12,7 @@ use crate::net::{
 };
 
 mod console;
+mod datadog;
 mod file;
 mod honeycomb;
 mod jaeger;
@@ -19,11 +20,14 @@ mod langfuse;
 mod openai;
 mod otlp;
 mod phoenix;
+mod prometheus;
 mod slack;
+mod statsd;
 mod tempo;
 mod webhook;
 
 pub use console::Config as ConsoleConfig;
+pub use datadog::{Config as DatadogConfig, Product as DatadogProduct};
 pub use file::Config as FileConfig;
 pub use honeycomb::Config as HoneycombConfig;
 pub use jaeger::Config as JaegerConfig;
@@ -31,7 +35,9 @@ pub use langfuse::Config as LangfuseConfig;
 pub use openai::Config as OpenaiConfig;
 pub use otlp::{Config as OtlpConfig, Profile, Protocol};
 pub use phoenix::Config as PhoenixConfig;
+pub use prometheus::Config as PrometheusConfig;
 pub use slack::Config as SlackConfig;
+pub use statsd::{Config as StatsdConfig, Dialect as StatsdDialect};
 pub use tempo::Config as TempoConfig;
 pub use webhook::{Config as WebhookConfig, RateLimit};
 
@@ -213,6 +219,7 @@ registry! {
     /// A destination in the configuration; `type` names the file in this folder.
     ProcessorConfig {
         Console = console,
+        Datadog = datadog,
         File = file,
         Honeycomb = honeycomb,
         Jaeger = jaeger,
@@ -220,7 +227,9 @@ registry! {
         Openai = openai,
         Otlp = otlp,
         Phoenix = phoenix,
+        Prometheus = prometheus,
         Slack = slack,
+        Statsd = statsd,
         Tempo = tempo,
         Webhook = webhook,
     }

@@ -2,9 +2,11 @@
 
 mod content;
 mod counts;
+mod datadog;
 mod files;
 mod grpc;
 mod isolation;
+mod metrics;
 mod openai;
 mod otlp;
 mod sink;

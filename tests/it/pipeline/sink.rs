@@ -199,7 +199,10 @@ async fn head(stream: &mut impl Resettable, read: &mut Vec<u8>) -> Option<(Seen,
             (name, value.parse::<http::HeaderValue>().unwrap())
         })
         .collect();
-    let length = headers["content-length"].to_str().unwrap().parse().unwrap();
+    let length = headers
+        .get("content-length")
+        .map_or("0", |it| it.to_str().unwrap());
+    let length = length.parse().unwrap();
     let seen = Seen {
         method: first.next().unwrap().to_owned(),
         target: first.next().unwrap().to_owned(),

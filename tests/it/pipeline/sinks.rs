@@ -4,9 +4,14 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
+use prometheus::{
+    IntCounter, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
 use tollgate::{
     base::{
-        clock::{SystemClock, Timestamp},
+        clock::{SystemClock, TestClock, Timestamp},
         id::SpanId,
         secret::Secret,
     },
@@ -46,6 +51,16 @@ macro_rules! processors {
 processors! {
     courier: bare, by_id;
     openai: |url, context| configured(&format!("{{type: openai, api_key: k, endpoint: '{url}/x'}}"), context), by_id;
+    datadog: |url, context| {
+        configured(&format!("{{type: datadog, api_key: k, endpoint: {url}}}"), &then(context))
+    }, by_id;
+    datadog_agent: |url, context| {
+        configured(&format!("{{type: datadog, endpoint: {url}}}"), &then(context))
+    }, by_id;
+    prometheus: |url, context| {
+        let yaml = format!("{{type: prometheus, push_gateway: {url}, job: raaf}}");
+        configured(&yaml, &changing(context))
+    }, |seen, _| seen.body.starts_with(b"# HELP asked Times.");
     webhook: |url, context| configured(&format!("{{type: webhook, url: {url}, batch_size: 3}}"), context), by_id;
     slack: |url, context| configured(&format!("{{type: slack, webhook_url: {url}, {UNLIMITED}}}"), context), by_model;
     honeycomb: |url, context| {
@@ -76,6 +91,38 @@ fn by_id(seen: &Seen, span: &Span) -> bool {
     seen.body
         .windows(id.len())
         .any(|part| part == id.as_bytes())
+}
+
+/// When the spans of these tests began.
+fn then(context: &BuildContext) -> BuildContext {
+    BuildContext {
+        clock: Arc::new(TestClock::at(span(1).start)),
+        ..context.clone()
+    }
+}
+
+/// Metrics that are others each time.
+fn changing(context: &BuildContext) -> BuildContext {
+    let registry = Registry::new();
+    let counter = IntCounter::new("asked", "Times.").unwrap();
+    registry.register(Box::new(Asked(counter))).unwrap();
+    BuildContext {
+        registry,
+        ..context.clone()
+    }
+}
+
+struct Asked(IntCounter);
+
+impl Collector for Asked {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.inc();
+        self.0.collect()
+    }
 }
 
 /// More messages than a test has spans.
