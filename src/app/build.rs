@@ -175,6 +175,7 @@ pub(super) fn surroundings(
         registry: registry.clone(),
         upstream: config.upstream.clone(),
         own_ports: listening.iter().map(SocketAddr::port).collect(),
+        commands: config.tracing.commands(),
         variable: Sources::SYSTEM.variable,
         ..BuildContext::new(Arc::clone(clock))
     }

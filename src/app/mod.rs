@@ -61,6 +61,8 @@ pub struct App {
     workers: Vec<JoinHandle<()>>,
     /// For what is asked on no call's behalf.
     upstream: Arc<Upstream>,
+    /// What processors that come with a reload may need.
+    surroundings: Box<BuildContext>,
     config: Box<Config>,
 }
 
@@ -123,11 +125,8 @@ impl App {
         let prices = Prices::new(&config, kept.owner.is_some());
         let live = build::live(&config, &purse, None, prices.fetched(&config))?;
         let count = build::workers();
-        let Bound { addresses, sockets } = bind(
-            "listen.proxy",
-            Listen::with_counterpart(config.listen.proxy),
-            count,
-        )?;
+        let listening = Listen::with_counterpart(config.listen.proxy);
+        let Bound { addresses, sockets } = bind("listen.proxy", listening, count)?;
         let surroundings = build::surroundings(&config, &addresses, &registry, &clock);
         let pipeline = start_pipeline(&config, &mut kept, &surroundings, further)?;
         let proxy = Arc::new(Proxy::new(
@@ -193,6 +192,7 @@ impl App {
             phase,
             workers,
             upstream: upstream(),
+            surroundings: Box::new(surroundings),
             config: Box::new(config),
         })
     }

@@ -52,10 +52,7 @@ impl App {
         }
         if config.tracing != self.config.tracing {
             // Connections go out as at the start: `upstream` needs a restart.
-            let listening = &self.proxy_addresses;
-            let surroundings =
-                build::surroundings(&self.config, listening, &self.registry, &self.clock);
-            let outlets = config.tracing.build(&surroundings)?;
+            let outlets = config.tracing.build(&self.surroundings)?;
             self.pipeline.replace(outlets, GRACE).await?;
         }
         // A call that is signed again must find its credentials.

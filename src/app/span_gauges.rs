@@ -107,6 +107,8 @@ impl SpanMetrics {
                 ("too_large", stats.too_large),
                 ("cut_text", stats.cut_texts),
                 ("suppressed", stats.suppressed),
+                ("restarted", stats.restarted),
+                ("cut_output", stats.cut_output),
                 ("panicked", stats.panicked),
                 ("torn_line", stats.torn),
                 ("expired", stats.expired),

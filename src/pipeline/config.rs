@@ -1,13 +1,13 @@
 //! The `tracing:` section of the configuration, under the names of the RAAF tracing guide.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
     BuildContext, Delivery, Outlet,
     options::{CircuitBreaker, Destination},
-    processor::{BuildError, ConsoleConfig, ProcessorConfig},
+    processor::{BuildError, ConsoleConfig, ExecConfig, ProcessorConfig},
     propagation::Propagation,
     redact::Redaction,
 };
@@ -32,6 +32,8 @@ pub struct Config {
     /// The destinations; the store is one besides.
     #[serde(deserialize_with = "processors")]
     pub processors: Vec<Destination>,
+    /// Whether a reload may start commands that were not there at the start; taken at the start.
+    pub allow_exec_reload: bool,
     /// When a processor that keeps failing is left alone, where it does not say so itself.
     pub circuit_breaker: CircuitBreaker,
     /// Which traces go to destinations elsewhere.
@@ -109,6 +111,7 @@ impl Default for Config {
             propagation: Propagation::default(),
             secrets_dir: PathBuf::from("/run/secrets"),
             processors: vec![ProcessorConfig::Console(ConsoleConfig::default()).into()],
+            allow_exec_reload: false,
             circuit_breaker: CircuitBreaker::default(),
             sampling: Sampling::default(),
             buffering: Buffering::default(),
@@ -164,6 +167,16 @@ impl Config {
             outlets.push(outlet);
         }
         Ok(outlets)
+    }
+
+    /// The commands that a reload may start, if this is the configuration of the start; none: any.
+    pub fn commands(&self) -> Option<Arc<[ExecConfig]>> {
+        let command = |it: &Destination| match &it.config {
+            ProcessorConfig::Exec(config) => Some(config.clone()),
+            _ => None,
+        };
+        let commands = || self.processors.iter().filter_map(command).collect();
+        (!self.allow_exec_reload).then(commands)
     }
 
     /// With what the section says of all processors.
@@ -223,8 +236,6 @@ fn processors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Destinat
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::base::clock::SystemClock;
 

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use prometheus::Registry;
 
-use super::{Delivery, Outlet, Processor};
+use super::{Delivery, Outlet, Processor, processor::ExecConfig};
 use crate::{
     base::{clock::Clock, secret::Secret},
     net::{
@@ -29,6 +29,8 @@ pub struct BuildContext {
     pub own_ports: Vec<u16>,
     /// The value of a variable of the environment.
     pub variable: Variables,
+    /// The commands that may be started; none: any.
+    pub commands: Option<Arc<[ExecConfig]>>,
     /// `tracing.service_name`.
     pub service_name: Box<str>,
     /// `tracing.environment`: of spans that do not say theirs.
@@ -80,6 +82,7 @@ impl BuildContext {
             },
             own_ports: Vec::new(),
             variable: &|_| None,
+            commands: None,
             service_name: Box::default(),
             environment: None,
             secrets_dir: PathBuf::new(),

@@ -48,6 +48,10 @@ pub struct Stats {
     pub expired: u64,
     /// Delivered spans that were only counted in a later message, so as not to send too many.
     pub suppressed: u64,
+    /// Starts of a processor's command beyond the first.
+    pub restarted: u64,
+    /// Lines that such a command printed and nobody read: they were too long, or too many.
+    pub cut_output: u64,
 }
 
 impl Stats {

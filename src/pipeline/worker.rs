@@ -305,6 +305,8 @@ impl Worker {
                 stats.torn += upkeep.torn;
                 stats.expired += upkeep.expired;
                 stats.suppressed += upkeep.suppressed;
+                stats.restarted += upkeep.restarted;
+                stats.cut_output += upkeep.cut_output;
             },
             Err(_panic) => stats.panicked += 1,
         });

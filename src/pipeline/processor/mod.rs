@@ -12,7 +12,9 @@ use crate::net::{
 };
 
 mod console;
+mod database;
 mod datadog;
+mod exec;
 mod file;
 mod honeycomb;
 mod jaeger;
@@ -27,7 +29,9 @@ mod tempo;
 mod webhook;
 
 pub use console::Config as ConsoleConfig;
+pub use database::{Config as DatabaseConfig, Field as DatabaseField};
 pub use datadog::{Config as DatadogConfig, Product as DatadogProduct};
+pub use exec::Config as ExecConfig;
 pub use file::Config as FileConfig;
 pub use honeycomb::Config as HoneycombConfig;
 pub use jaeger::Config as JaegerConfig;
@@ -94,6 +98,10 @@ pub struct Upkeep {
     pub expired: u64,
     /// Delivered spans that were only counted in a later message, so as not to send too many.
     pub suppressed: u64,
+    /// Starts of a command beyond its first.
+    pub restarted: u64,
+    /// Lines that a command printed and nobody read: they were too long, or too many.
+    pub cut_output: u64,
 }
 
 /// Why a batch was not delivered.
@@ -232,5 +240,7 @@ registry! {
         Statsd = statsd,
         Tempo = tempo,
         Webhook = webhook,
+        Database = database,
+        Exec = exec,
     }
 }
