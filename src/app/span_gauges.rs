@@ -1,6 +1,6 @@
 //! What Prometheus is told of spans on their way out: what became of each, what waits, and how their
-//! processors do. Of each processor, what was offered is the sum of all outcomes, of what waits and
-//! of what is on disk.
+//! processors do. Of each processor, what was offered, and what was found on disk at the start, is
+//! the sum of all outcomes, of what waits and of what is on disk.
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, core::Collector};
 
@@ -9,6 +9,7 @@ use crate::pipeline::{Circuit, Pipeline};
 /// The metrics, which are emptied and filled each time.
 pub(super) struct SpanMetrics {
     offered: IntCounterVec,
+    found: IntCounterVec,
     outcomes: IntCounterVec,
     queued: IntGaugeVec,
     queued_bytes: IntGaugeVec,
@@ -27,7 +28,13 @@ impl SpanMetrics {
         Ok(Self {
             offered: counter(
                 "tollgate_spans_offered_total",
-                "Spans that came: those of every outcome, those that wait, and those on disk.",
+                "Spans that came. With those found on disk: those of every outcome, those that wait, \
+                 and those on disk.",
+                &["processor"],
+            )?,
+            found: counter(
+                "tollgate_spans_found_total",
+                "Spans that an earlier process had left on disk.",
                 &["processor"],
             )?,
             outcomes: counter(
@@ -54,9 +61,10 @@ impl SpanMetrics {
     }
 
     /// Everything, in the order in which it is told.
-    pub(super) fn all(&self) -> [&dyn Collector; 7] {
+    pub(super) fn all(&self) -> [&dyn Collector; 8] {
         [
             &self.offered,
+            &self.found,
             &self.outcomes,
             &self.queued,
             &self.queued_bytes,
@@ -68,7 +76,7 @@ impl SpanMetrics {
 
     /// Forgets the last scrape, and asks anew.
     pub(super) fn fill(&self, pipeline: &Pipeline) {
-        let counters = [&self.offered, &self.outcomes, &self.events];
+        let counters = [&self.offered, &self.found, &self.outcomes, &self.events];
         counters.into_iter().for_each(IntCounterVec::reset);
         let gauges = [
             &self.queued,
@@ -80,6 +88,8 @@ impl SpanMetrics {
         for (name, stats) in pipeline.stats() {
             let offered = self.offered.with_label_values(&[&*name]);
             offered.inc_by(stats.offered);
+            let found = self.found.with_label_values(&[&*name]);
+            found.inc_by(stats.found);
             let outcomes = [
                 ("delivered", stats.delivered),
                 ("failed", stats.failed),
@@ -111,6 +121,8 @@ impl SpanMetrics {
                 ("cut_output", stats.cut_output),
                 ("panicked", stats.panicked),
                 ("torn_line", stats.torn),
+                ("damaged_file", stats.damaged),
+                ("disk_error", stats.disk_errors),
                 ("expired", stats.expired),
             ];
             for (event, count) in events {

@@ -91,7 +91,8 @@ impl Billed {
     }
 }
 
-fn usage_of(attributes: &Map<String, Value>) -> Usage {
+/// The counts that a span's attributes say.
+pub(super) fn usage_of(attributes: &Map<String, Value>) -> Usage {
     let count = |name: &str| attributes.get(name).and_then(Value::as_u64);
     let mut usage = Usage {
         input: count("gen_ai.usage.input_tokens"),

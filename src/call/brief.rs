@@ -241,7 +241,7 @@ impl From<Stored> for Brief<'static> {
 }
 
 /// Zero if it is no duration; to the microsecond, which is what is written.
-fn seconds(seconds: f64) -> Duration {
+pub(super) fn seconds(seconds: f64) -> Duration {
     let exact = Duration::try_from_secs_f64(seconds).unwrap_or_default();
     Duration::from_micros(u64::try_from((exact.as_nanos() + 500) / 1_000).unwrap_or(u64::MAX))
 }

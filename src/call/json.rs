@@ -341,8 +341,9 @@ impl Out {
         match value {
             Value::Bool(flag) => self.flag(*flag),
             Value::Int(number) => self.number(*number),
+            // With its point, so that what is read back is no whole number.
             Value::Float(number) if number.is_finite() => {
-                let _ok = write!(self.0, "{number}");
+                let _ok = write!(self.0, "{number:?}");
             },
             // JSON has no word for the others.
             Value::Float(_) => self.push("null"),

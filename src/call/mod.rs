@@ -15,6 +15,7 @@ pub mod refusal;
 pub mod reported;
 pub mod span;
 pub mod steps;
+pub mod stored;
 pub mod tally;
 pub mod text;
 pub mod usage;

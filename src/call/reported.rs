@@ -27,6 +27,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Agents, Self::Otlp];
+
     /// The word for it on spans.
     pub const fn name(self) -> &'static str {
         match self {

@@ -5,13 +5,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    BuildContext, Delivery, Outlet,
+    BuildContext, Delivery, Outlet, Place, Shelf,
     options::{CircuitBreaker, Destination},
     processor::{BuildError, ConsoleConfig, ExecConfig, ProcessorConfig},
     propagation::Propagation,
     redact::Redaction,
 };
-use crate::base::units;
+use crate::base::units::{self, ByteSize};
 
 /// `tracing:` — what spans say, and where they go.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -97,8 +97,10 @@ pub struct Buffering {
     pub flush_interval: Duration,
     /// Whether spans for destinations elsewhere are kept on disk while those are down.
     pub persist_buffer: bool,
-    /// Where they are kept.
+    /// Where they are kept, each processor's in a directory of its name.
     pub buffer_directory: PathBuf,
+    /// The most that those of one processor take there; the oldest give way. Zero: none are kept.
+    pub max_disk: ByteSize,
 }
 
 impl Default for Config {
@@ -135,7 +137,26 @@ impl Default for Buffering {
             flush_interval: Delivery::REMOTE.max_age,
             persist_buffer: true,
             buffer_directory: PathBuf::from("./trace_buffer"),
+            max_disk: ByteSize::mib(256),
         }
+    }
+}
+
+impl Buffering {
+    /// Where spans of the outlet wait while it is down.
+    fn shelf(&self, outlet: &Outlet) -> Option<Shelf> {
+        let quota = self.max_disk.as_u64();
+        let wanted = self.persist_buffer && quota > 0 && outlet.place == Place::Elsewhere;
+        // A name may be `..`, which would lead elsewhere.
+        let mark = if outlet.name.starts_with('.') {
+            "_"
+        } else {
+            ""
+        };
+        wanted.then(|| Shelf {
+            directory: self.buffer_directory.join(format!("{mark}{}", outlet.name)),
+            quota,
+        })
     }
 }
 
@@ -164,6 +185,7 @@ impl Config {
                 unique = further.next().unwrap_or(unique);
             }
             outlet.name = unique.into();
+            outlet.shelf = self.buffering.shelf(&outlet);
             outlets.push(outlet);
         }
         Ok(outlets)

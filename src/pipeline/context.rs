@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use prometheus::Registry;
 
-use super::{Delivery, Outlet, Processor, processor::ExecConfig};
+use super::{Delivery, Outlet, Place, Processor, processor::ExecConfig};
 use crate::{
     base::{clock::Clock, secret::Secret},
     net::{
@@ -104,6 +104,7 @@ impl BuildContext {
     pub fn remote(&self, name: &str, processor: impl Processor) -> Outlet {
         Outlet {
             delivery: self.remote,
+            place: Place::Elsewhere,
             ..Outlet::local(name, processor)
         }
     }

@@ -1,6 +1,11 @@
 //! Finished spans on their way to processors. Offering a span never waits and never fails a call:
 //! each processor has a bounded queue and a thread of its own, and what cannot be kept is dropped,
-//! the oldest first, and counted.
+//! the oldest first, and counted. Spans for a destination elsewhere wait on disk while it is down.
+//!
+//! What a kill of the process takes: the spans in memory, which are those that wait for their batch
+//! to fill while all is well, and those of the last tick while the destination is down. The store
+//! gets back what it lacks of calls that the ledger knows; other destinations do not. What is on
+//! disk stays, and of what was being delivered one batch may come twice, with the same ids.
 
 use std::{fmt, io, sync::Arc, thread, time::Duration};
 
@@ -18,18 +23,22 @@ mod content;
 mod context;
 mod cut;
 mod delivery;
+mod dress;
 mod filter;
 mod keep;
 pub mod options;
+mod overflow;
 pub mod processor;
 mod propagation;
 mod queue;
 mod record;
 pub mod redact;
+mod spool;
 #[cfg(test)]
 mod testing;
 mod worker;
 
+use overflow::Overflow;
 use queue::Queue;
 use worker::{Orders, Worker};
 
@@ -39,6 +48,7 @@ pub use context::{BuildContext, NoSecret, Variables};
 pub use delivery::{Circuit, Delivery, Growth};
 pub use filter::{Filter, Match, Patterns};
 pub use options::{Destination, Options};
+pub use overflow::Shelf;
 pub use processor::{
     BoxError, BoxFuture, BuildError, DeliverError, Due, Processor, ProcessorConfig, Upkeep,
 };
@@ -54,8 +64,21 @@ pub struct Outlet {
     pub delivery: Delivery,
     /// Which spans are for it.
     pub filter: Filter,
+    /// Whether it is on this machine.
+    pub place: Place,
+    /// Where spans wait while they cannot be delivered; none: in memory alone.
+    pub shelf: Option<Shelf>,
     /// The processor.
     pub processor: Box<dyn Processor>,
+}
+
+/// Where a processor delivers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// This machine.
+    Here,
+    /// Elsewhere: its spans are sampled, and wait on disk while it is down.
+    Elsewhere,
 }
 
 impl Outlet {
@@ -65,6 +88,8 @@ impl Outlet {
             name: Arc::from(name),
             delivery: Delivery::LOCAL,
             filter: Filter::default(),
+            place: Place::Here,
+            shelf: None,
             processor: Box::new(processor),
         }
     }
@@ -176,12 +201,24 @@ impl Pipeline {
         self.lines.store(Arc::new(lines.map(Arc::clone).collect()));
         let replaced = old.iter().filter(|line| line.keeps != Keeps::Always);
         let by = self.clock.mono() + grace;
-        close(&replaced.map(Arc::clone).collect::<Vec<_>>(), by).await;
+        let replaced: Vec<_> = replaced.map(Arc::clone).collect();
+        close(&replaced, by).await;
+        for line in replaced {
+            let waiting = line.queue.stats().buffered;
+            if waiting > 0 && !new.iter().any(|(it, _)| it.name == line.name) {
+                tracing::warn!(
+                    processor = &*line.name,
+                    spans = waiting,
+                    "A processor is gone while spans wait for it on disk: they stay there until one \
+                     of that name is back"
+                );
+            }
+        }
         new.into_iter().try_for_each(begin)
     }
 
-    /// Waits until every span offered before now was delivered or has failed; false if that was
-    /// not so within `grace`.
+    /// Waits until every span offered before now was delivered, has failed or is on disk to be
+    /// tried again; false if that was not so within `grace`.
     pub async fn flush(&self, grace: Duration) -> bool {
         let by = self.clock.mono() + grace;
         let lines = self.lines.load_full();
@@ -202,7 +239,7 @@ impl Pipeline {
         true
     }
 
-    /// Delivers what waits, for `grace` at most, drops the rest, and ends the workers. Spans that
+    /// Delivers what waits, for `grace` at most, puts the rest on disk or drops it, and ends the workers. Spans that
     /// are offered later are dropped; all that is counted.
     pub async fn close(&self, grace: Duration) {
         let by = self.clock.mono() + grace;
@@ -238,6 +275,9 @@ fn idle(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> Idle {
         name: Arc::clone(&outlet.name),
         queue: Arc::clone(&queue),
         delivery: outlet.delivery,
+        overflow: outlet
+            .shelf
+            .map(|shelf| Overflow::new(Arc::clone(&outlet.name), shelf, outlet.delivery)),
         processor: outlet.processor,
         clock: Arc::clone(clock),
         orders: told,

@@ -12,6 +12,8 @@ use super::{delivery::Circuit, record::Record};
 pub struct Stats {
     /// Spans that came.
     pub offered: u64,
+    /// Spans that an earlier process had left on disk.
+    pub found: u64,
     /// Spans that the processor took.
     pub delivered: u64,
     /// Spans that it refused, or that it would not take after every attempt.
@@ -44,6 +46,11 @@ pub struct Stats {
     pub panicked: u64,
     /// Half-written lines that were found and cut.
     pub torn: u64,
+    /// Files of spans on disk that were not as they were written: what could be read of them was, and
+    /// they are set aside.
+    pub damaged: u64,
+    /// Times that spans could not be written to disk, or read from there.
+    pub disk_errors: u64,
     /// Spans that were deleted because of their age.
     pub expired: u64,
     /// Delivered spans that were only counted in a later message, so as not to send too many.
@@ -55,7 +62,21 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The spans of which it is known where they are or what became of them: all that were offered.
+    /// Books how so many spans ended.
+    pub(super) fn book(&mut self, count: u64, outcome: Outcome) {
+        match outcome {
+            Outcome::Delivered { refused } => {
+                let refused = count_of(refused).min(count);
+                self.delivered += count - refused;
+                self.failed += refused;
+            },
+            Outcome::Failed => self.failed += count,
+            Outcome::Dropped => self.dropped += count,
+        }
+    }
+
+    /// The spans of which it is known where they are or what became of them: all that were offered
+    /// or found.
     pub const fn accounted(&self) -> u64 {
         let ended = self.delivered + self.failed + self.dropped;
         let left_out = self.filtered + self.sampled_out;
@@ -129,7 +150,7 @@ impl Queue {
     }
 
     /// Takes the oldest spans: at most `most`, and `bytes` of JSON but for one span that has more.
-    /// The caller settles them before it takes more.
+    /// The caller settles them.
     pub(super) fn take(&self, most: usize, bytes: usize) -> Vec<Arc<Record>> {
         let mut inner = self.inner.lock();
         let mut left = bytes;
@@ -141,8 +162,33 @@ impl Queue {
         });
         let count = fitting.count().max(1).min(inner.waiting.len());
         let batch: Vec<_> = std::iter::from_fn(|| inner.pop()).take(count).collect();
-        inner.stats.in_hand = count_of(batch.len());
+        inner.stats.in_hand += count_of(batch.len());
         batch
+    }
+
+    /// Takes spans back that were in hand and are the oldest; drops those for which there is no room
+    /// any more.
+    pub(super) fn take_back(&self, batch: Vec<Arc<Record>>) {
+        let mut inner = self.inner.lock();
+        inner.stats.in_hand = inner.stats.in_hand.saturating_sub(count_of(batch.len()));
+        let mut dropped = Vec::new();
+        for record in batch.into_iter().rev() {
+            let bytes = inner.bytes.saturating_add(record.size());
+            if inner.closed || inner.waiting.len() >= self.bound || bytes > self.memory {
+                inner.stats.dropped += 1;
+                dropped.push(record);
+            } else {
+                inner.bytes = bytes;
+                inner.waiting.push_front(record);
+            }
+        }
+        drop(inner);
+    }
+
+    /// Whether so much waits that spans will be dropped soon.
+    pub(super) fn is_half_full(&self) -> bool {
+        let (waiting, bytes) = self.len();
+        waiting > self.bound / 2 || bytes > self.memory / 2
     }
 
     /// Books how so many of the spans in hand ended.
@@ -150,15 +196,7 @@ impl Queue {
         let count = count_of(count);
         self.note(|stats| {
             stats.in_hand = stats.in_hand.saturating_sub(count);
-            match outcome {
-                Outcome::Delivered { refused } => {
-                    let refused = count_of(refused).min(count);
-                    stats.delivered += count - refused;
-                    stats.failed += refused;
-                },
-                Outcome::Failed => stats.failed += count,
-                Outcome::Dropped => stats.dropped += count,
-            }
+            stats.book(count, outcome);
         });
     }
 

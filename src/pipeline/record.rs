@@ -11,6 +11,7 @@ use crate::call::{
     content::CONTENT,
     labels::Label,
     span::{Span, Value as Attribute},
+    stored::Names,
 };
 
 /// What processors are given.
@@ -34,6 +35,15 @@ impl Record {
     /// parts to another thread and freeing them there.
     pub fn new(span: Span) -> Self {
         Self::with(span, None)
+    }
+
+    /// Reads a line that [`Record::new`] made; none if it is not one.
+    pub(super) fn read(line: &str, names: &mut Names) -> Option<Self> {
+        Some(Self {
+            span: Span::from_json(line, names).ok()?,
+            line: line.to_owned(),
+            said: None,
+        })
     }
 
     /// The same, with what was kept of what was said.

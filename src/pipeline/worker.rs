@@ -2,26 +2,31 @@
 //! does the retrying, timing, counting and isolating, so that processors only deliver.
 
 use std::{
-    future::{poll_fn, ready},
+    future::ready,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
 use tokio::{
     sync::watch,
-    time::{sleep, sleep_until, timeout, timeout_at},
+    time::{sleep, sleep_until, timeout_at},
 };
 
 use super::{
-    cut::cut,
     delivery::{Breaker, Delivery},
-    processor::{BoxError, BoxFuture, DeliverError, Due, Processor},
+    dress::dressed,
+    overflow::{Hand, Overflow},
+    processor::{BoxError, DeliverError, Due, Processor},
     queue::{Outcome, Queue},
     record::Record,
 };
 use crate::base::clock::{Clock, Instant};
+
+mod unpanicked;
+
+use unpanicked::unpanicked;
 
 /// How often a worker looks at its queue. Nobody wakes it for a span: that would cost more than
 /// everything else that is done for the span.
@@ -32,6 +37,13 @@ const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
 
 /// The least time between two log lines about failed attempts.
 const FAILURES_LOGGED_EVERY: Duration = Duration::from_secs(10);
+
+/// How many ticks an attempt may take before the spans of the batch, and those behind it, go to disk
+/// meanwhile: a kill would lose them.
+const PATIENT_TICKS: u32 = 10;
+
+/// How long what is on disk is delivered before other things are looked after.
+const STRETCH: Duration = Duration::from_secs(1);
 
 /// What the pipeline asks of its workers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +59,8 @@ pub(super) struct Worker {
     pub(super) name: Arc<str>,
     pub(super) queue: Arc<Queue>,
     pub(super) delivery: Delivery,
+    /// Where spans wait that cannot be delivered now; none: they wait in the queue, as far as it goes.
+    pub(super) overflow: Option<Overflow>,
     pub(super) processor: Box<dyn Processor>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) orders: watch::Receiver<Orders>,
@@ -59,6 +73,10 @@ struct State {
     breaker: Breaker,
     /// Since when spans have been waiting for their batch to fill.
     waiting_since: Option<Instant>,
+    /// Failed attempts since the last that succeeded, of what is on disk.
+    failures: u32,
+    /// What is on disk is not tried before.
+    not_before: Option<Instant>,
     drops_logged: (u64, Option<Instant>),
     failure_logged: Option<Instant>,
 }
@@ -70,12 +88,23 @@ enum Verdict {
     Halve,
 }
 
+/// What came of trying to deliver a part of what is in hand.
+enum Tried {
+    Ended(Outcome),
+    /// It is too large.
+    Halve,
+    /// It is on disk, and will be tried again from there.
+    Later,
+}
+
 impl Worker {
     /// Works until the end.
     pub(super) async fn run(mut self) {
         let mut state = State {
             breaker: Breaker::new(&self.delivery),
             waiting_since: None,
+            failures: 0,
+            not_before: None,
             drops_logged: (0, None),
             failure_logged: None,
         };
@@ -84,6 +113,9 @@ impl Worker {
             let orders = *self.orders.borrow_and_update();
             let forced = orders.close_by.is_some() || *self.flushed.borrow() != orders.flush;
             self.round(&mut state, forced).await;
+            if let (Some(_), Some(overflow)) = (orders.close_by, &mut self.overflow) {
+                overflow.spill_queue(&self.queue, self.clock.mono());
+            }
             self.look_after(&mut state);
             let due = match orders.close_by {
                 Some(_) => Due::End,
@@ -108,8 +140,11 @@ impl Worker {
         }
     }
 
-    /// Delivers what is due of the spans that wait now.
+    /// Delivers what is due of the spans that wait now, those on disk first.
     async fn round(&mut self, state: &mut State, forced: bool) {
+        if !self.empty_disk(state, forced).await {
+            return;
+        }
         let (mut left, _bytes) = self.queue.len();
         while left > 0 && (forced || self.is_due(state)) {
             let most = self.delivery.batch.max(1).min(left);
@@ -118,8 +153,40 @@ impl Worker {
                 break; // The queue was shorter by then: drops are not ours alone.
             }
             left = left.saturating_sub(batch.len());
-            self.deliver(self.dressed(batch), state).await;
             state.waiting_since = None;
+            if !self.deliver(Hand::from_queue(batch), state).await {
+                break;
+            }
+        }
+    }
+
+    /// Delivers what is on disk, with all that comes meanwhile put behind it; false if something is
+    /// left there.
+    async fn empty_disk(&mut self, state: &mut State, forced: bool) -> bool {
+        let until = self.clock.mono() + STRETCH;
+        loop {
+            let now = self.clock.mono();
+            let Some(overflow) = &mut self.overflow else {
+                return true;
+            };
+            overflow.open(&self.queue, now);
+            if !overflow.holds() {
+                return true;
+            }
+            overflow.spill_queue(&self.queue, now);
+            let waits = state.not_before.is_some_and(|at| now < at);
+            let rests = state.breaker.closed_at(now).is_some();
+            let late = !forced && now >= until;
+            if rests || late || (waits && !forced) {
+                return false;
+            }
+            let (most, bytes) = (self.delivery.batch.max(1), self.delivery.batch_bytes);
+            let Some(hand) = overflow.oldest(&self.queue, most, bytes, now) else {
+                return false;
+            };
+            if !self.deliver(hand, state).await {
+                return false;
+            }
         }
     }
 
@@ -133,72 +200,87 @@ impl Worker {
             || now.duration_since(since) >= self.delivery.max_age
     }
 
-    /// The batch as the destination gets it: with as much of what was said as it may have, and with
-    /// long texts cut if it takes only short ones.
-    fn dressed(&self, mut batch: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
-        for record in &mut batch {
-            if let Some(holding) = record.holding(self.delivery.content) {
-                *record = holding;
+    /// Delivers what is in hand, whole or, where that is too large for the destination, in parts;
+    /// false if some of it went to disk instead.
+    async fn deliver(&mut self, mut hand: Hand, state: &mut State) -> bool {
+        hand.records = dressed(hand.records, &self.delivery, &self.queue);
+        let mut sizes = vec![hand.records.len()];
+        while let Some(size) = sizes.pop() {
+            match self.try_part(&mut hand, size, state).await {
+                Tried::Ended(outcome) => self.settle(&mut hand, size, outcome),
+                Tried::Halve => {
+                    self.queue.note(|stats| stats.halved += 1);
+                    let first = size.div_ceil(2);
+                    sizes.extend([size - first, first]);
+                },
+                Tried::Later => return false,
             }
         }
-        let Some(most) = self.delivery.attribute_bytes else {
-            return batch;
-        };
-        let mut cuts = 0;
-        for record in &mut batch {
-            if let Some((short, count)) = cut(record, most) {
-                *record = Arc::new(short);
-                cuts += count;
-            }
-        }
-        self.queue.note(|stats| stats.cut_texts += cuts);
-        batch
+        true
     }
 
-    /// Delivers the batch in hand, whole or, where that is too large for the destination, in parts.
-    async fn deliver(&mut self, batch: Vec<Arc<Record>>, state: &mut State) {
-        let mut parts = vec![batch];
-        while let Some(mut part) = parts.pop() {
-            let Some(outcome) = self.try_part(&part, state).await else {
-                self.queue.note(|stats| stats.halved += 1);
-                let later = part.split_off(part.len().div_ceil(2));
-                parts.extend([later, part]);
-                continue;
-            };
-            self.queue.settle(part.len(), outcome);
+    fn settle(&mut self, hand: &mut Hand, size: usize, outcome: Outcome) {
+        let now = self.clock.mono();
+        if let Some(overflow) = &mut self.overflow {
+            overflow.settle(&self.queue, hand, (size, outcome), now);
+        } else {
+            hand.records.drain(..size.min(hand.records.len()));
+            self.queue.settle(size, outcome);
         }
     }
 
-    /// Tries until the part is delivered, refused, or out of attempts; none if it must be halved. At
-    /// the end of the pipeline it is tried once more at most, whatever the breaker says.
-    async fn try_part(&mut self, part: &[Arc<Record>], state: &mut State) -> Option<Outcome> {
+    /// Tries until the first `size` spans in hand are delivered, refused, out of attempts, or on disk
+    /// to be tried again. At the end of the pipeline they are tried once more at most, whatever the
+    /// breaker says.
+    async fn try_part(&mut self, hand: &mut Hand, size: usize, state: &mut State) -> Tried {
         for attempt in 1..=self.delivery.attempts.max(1) {
             if let Some(until) = state.breaker.closed_at(self.clock.mono()) {
+                if self.put_off(hand) {
+                    return Tried::Later;
+                }
                 self.pause(until).await;
             }
             let closing = self.orders.borrow().close_by;
             if closing.is_some_and(|by| self.clock.mono() >= by) {
-                return Some(Outcome::Dropped);
+                let late = Tried::Ended(Outcome::Dropped);
+                return if self.put_off(hand) {
+                    Tried::Later
+                } else {
+                    late
+                };
             }
-            if attempt > 1 {
+            if attempt > 1 || state.failures > 0 {
                 self.queue.note(|stats| stats.retried += 1);
             }
             self.show(state);
-            let result = self.attempt(part, closing).await;
-            let verdict = self.judge(result, part.len(), state);
+            let result = self.attempt(hand, size, closing).await;
+            let verdict = self.judge(result, size, state);
             self.show(state);
             let after = match verdict {
-                Verdict::Ended(outcome) => return Some(outcome),
-                Verdict::Halve => return None,
+                Verdict::Ended(outcome) => return Tried::Ended(outcome),
+                Verdict::Halve => return Tried::Halve,
                 Verdict::Again { after } => after,
             };
+            if self.put_off(hand) {
+                state.failures = state.failures.saturating_add(1);
+                let wait = self.delivery.wait(state.failures, after);
+                state.not_before = Some(self.clock.mono() + wait);
+                return Tried::Later;
+            }
             if closing.is_some() || attempt == self.delivery.attempts {
                 break;
             }
             let wait = self.delivery.wait(attempt, after);
             self.pause(self.clock.mono() + wait).await;
         }
-        Some(Outcome::Failed)
+        Tried::Ended(Outcome::Failed)
+    }
+
+    /// Puts what is in hand on disk, and what waits behind it; false if that cannot be.
+    fn put_off(&mut self, hand: &mut Hand) -> bool {
+        let now = self.clock.mono();
+        let overflow = self.overflow.as_mut();
+        overflow.is_some_and(|overflow| overflow.spill(&self.queue, hand, now))
     }
 
     /// Shows what the breaker does.
@@ -256,6 +338,8 @@ impl Worker {
 
     /// Books that the destination answers.
     fn recover(&self, state: &mut State) {
+        state.failures = 0;
+        state.not_before = None;
         if state.breaker.succeeded() {
             tracing::info!(processor = &*self.name, "Span processor works again");
         }
@@ -270,18 +354,35 @@ impl Worker {
         }
     }
 
-    /// One attempt, timed, and with a panic made an error.
+    /// One attempt, timed, and with a panic made an error. What waits behind it goes to disk if it
+    /// takes long.
     async fn attempt(
         &mut self,
-        batch: &[Arc<Record>],
+        hand: &mut Hand,
+        size: usize,
         closing: Option<Instant>,
     ) -> Result<(), DeliverError> {
+        let part: Vec<Arc<Record>> = hand.records.iter().take(size).map(Arc::clone).collect();
         let processor = &mut self.processor;
-        let delivering = unpanicked(|| processor.deliver(batch));
-        let limited = timeout(self.delivery.timeout, delivering);
-        let result = match closing {
-            None => limited.await.ok(),
-            Some(by) => timeout_at(by, limited).await.ok().and_then(Result::ok),
+        let delivering = unpanicked(|| processor.deliver(&part));
+        let limit = self.clock.mono() + self.delivery.timeout;
+        let limit = closing.map_or(limit, |by| by.min(limit));
+        let mut limited = pin!(timeout_at(limit, delivering));
+        let mut ticks = 0;
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut limited => break result.ok(),
+                () = sleep(TICK) => ticks += 1,
+            }
+            if let Some(overflow) = &mut self.overflow
+                && (hand.is_on_disk()
+                    || closing.is_some()
+                    || ticks >= PATIENT_TICKS
+                    || self.queue.is_half_full())
+            {
+                overflow.spill(&self.queue, hand, self.clock.mono());
+            }
         };
         match result {
             Some(Some(result)) => result,
@@ -383,20 +484,9 @@ impl Worker {
     }
 }
 
-/// The result of a future, or `None` if making or polling it panicked.
-async fn unpanicked<'a, T>(make: impl FnOnce() -> BoxFuture<'a, T>) -> Option<T> {
-    let mut future = catch_unwind(AssertUnwindSafe(make)).ok()?;
-    poll_fn(move |context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
-        match polled {
-            Ok(Poll::Ready(value)) => Poll::Ready(Some(value)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(_panic) => Poll::Ready(None),
-        }
-    })
-    .await
-}
-
+#[cfg(test)]
+#[path = "worker/spooling.rs"]
+mod spooling;
 #[cfg(test)]
 #[path = "worker/tests.rs"]
 mod tests;

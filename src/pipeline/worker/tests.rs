@@ -11,15 +11,15 @@ use super::{
 use crate::base::clock::SystemClock;
 
 /// A worker on a script, with what steers it.
-struct Bench {
-    worker: Option<Worker>,
-    queue: Arc<Queue>,
-    orders: watch::Sender<Orders>,
-    attempts: Attempts,
+pub(super) struct Bench {
+    pub(super) worker: Option<Worker>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) orders: watch::Sender<Orders>,
+    pub(super) attempts: Attempts,
 }
 
 impl Bench {
-    fn new(delivery: Delivery, script: &[Does]) -> Self {
+    pub(super) fn new(delivery: Delivery, script: &[Does]) -> Self {
         let (processor, attempts) = Scripted::new(script);
         let queue = Arc::new(Queue::new(delivery.queue, delivery.memory));
         let (orders, told) = watch::channel(Orders::default());
@@ -27,6 +27,7 @@ impl Bench {
             name: Arc::from("scripted"),
             queue: Arc::clone(&queue),
             delivery,
+            overflow: None,
             processor: Box::new(processor),
             clock: Arc::new(SystemClock),
             orders: told,
@@ -40,12 +41,12 @@ impl Bench {
         }
     }
 
-    fn push(&self, spans: std::ops::RangeInclusive<u64>) {
+    pub(super) fn push(&self, spans: std::ops::RangeInclusive<u64>) {
         spans.for_each(|n| self.queue.push(record(n)));
     }
 
     /// Works for so long, and then is told to end within `grace`.
-    async fn work(&mut self, time: Duration, grace: Duration) -> Stats {
+    pub(super) async fn work(&mut self, time: Duration, grace: Duration) -> Stats {
         let worker = self.worker.take().unwrap();
         let script = async {
             sleep(time).await;
@@ -55,7 +56,7 @@ impl Bench {
         tokio::join!(worker.run(), script);
         let stats = self.queue.stats();
         assert_eq!((stats.queued, stats.in_hand), (0, 0), "{stats:?}");
-        assert_eq!(stats.offered, stats.accounted(), "{stats:?}");
+        assert_eq!(stats.offered + stats.found, stats.accounted(), "{stats:?}");
         stats
     }
 
@@ -68,7 +69,7 @@ impl Bench {
             .collect()
     }
 
-    fn sizes(&self) -> Vec<usize> {
+    pub(super) fn sizes(&self) -> Vec<usize> {
         let attempts = self.attempts.lock();
         attempts.iter().map(|(_, ids)| ids.len()).collect()
     }

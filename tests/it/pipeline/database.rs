@@ -92,7 +92,8 @@ fn span(n: u64) -> Span {
 
 fn outlet(keys: &str) -> Outlet {
     let yaml = format!("processors: [{{type: database, flush_interval: 0s, {keys}}}]");
-    let config: Config = serde_saphyr::from_str(&yaml).unwrap();
+    let mut config: Config = serde_saphyr::from_str(&yaml).unwrap();
+    config.buffering.persist_buffer = false;
     let mut outlet = config
         .build(&BuildContext::new(Arc::new(SystemClock)))
         .unwrap()

@@ -140,9 +140,9 @@ fn by_bytes(seen: &Seen, span: &Span) -> bool {
     seen.body.windows(id.len()).any(|part| part == id)
 }
 
-/// The only processor of a configuration.
+/// The only processor of a configuration, with nothing kept on disk.
 pub(super) fn configured(yaml: &str, context: &BuildContext) -> Outlet {
-    let yaml = format!("processors: [{yaml}]");
+    let yaml = format!("buffering: {{persist_buffer: false}}\nprocessors: [{yaml}]");
     let config: Config = serde_saphyr::from_str(&yaml).unwrap();
     config.build(context).unwrap().remove(0)
 }

@@ -54,7 +54,9 @@ struct Bench {
 impl Bench {
     fn new(processor: &str) -> Self {
         let clock = Arc::new(Still(SystemClock.mono(), AtomicU64::new(0)));
-        let config = format!("{{service_name: agents, processors: [{processor}]}}");
+        let config = format!(
+            "{{service_name: agents, buffering: {{persist_buffer: false}}, processors: [{processor}]}}"
+        );
         let config: Config = serde_saphyr::from_str(&config).unwrap();
         let told: Arc<dyn Clock> = Arc::<Still>::clone(&clock);
         let outlets = config.build(&BuildContext::new(told)).unwrap();

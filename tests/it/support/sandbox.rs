@@ -10,7 +10,7 @@ use tollgate::{
     base::clock::{Clock, SystemClock},
     config::{self, Config, Sources},
     mock::{Mock, Options},
-    pipeline::Outlet,
+    pipeline::{Buffering, Outlet},
     policy::Budget,
     provider::Providers,
 };
@@ -319,6 +319,9 @@ pub(crate) fn configuration(yaml: &str, directory: &Path, upstream: &str) -> Con
     let mut config = loaded
         .unwrap_or_else(|error| panic!("{error}\n{text}"))
         .config;
+    if config.tracing.buffering == Buffering::default() {
+        config.tracing.buffering.buffer_directory = directory.join("buffer");
+    }
     let known = Providers::build(&config.providers).unwrap();
     let names: Vec<String> = known
         .iter()

@@ -1,0 +1,193 @@
+//! Tests of the worker with a spool: paused time, scripted processors, real files.
+
+use tempfile::TempDir;
+
+use super::{
+    super::{
+        overflow::{Overflow, Shelf},
+        testing::{Does, record, span},
+    },
+    tests::Bench,
+    *,
+};
+use crate::base::clock::SystemClock;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn bench(place: &TempDir, delivery: Delivery, script: &[Does]) -> Bench {
+    bench_with(place, delivery, script, 1 << 30)
+}
+
+fn bench_with(place: &TempDir, delivery: Delivery, script: &[Does], quota: u64) -> Bench {
+    let mut bench = Bench::new(delivery, script);
+    let shelf = Shelf {
+        directory: place.path().join("spool"),
+        quota,
+    };
+    let worker = bench.worker.as_mut().unwrap();
+    worker.overflow = Some(Overflow::new(Arc::clone(&worker.name), shelf, delivery));
+    bench
+}
+
+/// Delivered at every tick, and left alone for ten seconds after two failures.
+fn quick() -> Delivery {
+    Delivery {
+        max_age: Duration::ZERO,
+        failure_threshold: 2,
+        recovery_timeout: 10 * SECOND,
+        ..Delivery::REMOTE
+    }
+}
+
+/// The spans of all attempts from that one on.
+fn ids(bench: &Bench, from: usize) -> Vec<u64> {
+    let attempts = bench.attempts.lock().clone();
+    let ids = attempts.iter().skip(from).flat_map(|(_, ids)| ids.clone());
+    ids.map(|id| u64::from_be_bytes(id.bytes())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_delivered_waits_on_disk_and_goes_first_afterwards() {
+    let place = tempfile::tempdir().unwrap();
+    let mut bench = bench(&place, quick(), &[Does::Fails; 5]);
+    bench.push(1..=3);
+    let queue = Arc::clone(&bench.queue);
+    let later = async {
+        sleep(5 * SECOND).await;
+        let stats = queue.stats();
+        assert_eq!((stats.buffered, stats.queued, stats.in_hand), (3, 0, 0));
+        (4..=6).for_each(|n| queue.push(record(n)));
+        sleep(2 * TICK).await;
+        let stats = queue.stats();
+        assert_eq!(
+            (stats.buffered, stats.queued),
+            (6, 0),
+            "they are on disk at once"
+        );
+    };
+    let (stats, ()) = tokio::join!(bench.work(300 * SECOND, SECOND), later);
+    assert_eq!((stats.delivered, stats.failed, stats.buffered), (6, 0, 0));
+    assert_eq!(stats.retried, 5);
+    assert_eq!(ids(&bench, 5), [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_leaves_on_disk_what_cannot_be_delivered_and_the_next_run_goes_on() {
+    let place = tempfile::tempdir().unwrap();
+    for script in [[Does::Fails; 9], [Does::Hangs; 9]] {
+        let mut first = bench(&place, quick(), &script);
+        first.push(1..=150);
+        let began = SystemClock.mono();
+        let stats = first.work(TICK / 2, SECOND).await;
+        assert_eq!((stats.buffered, stats.dropped, stats.failed), (150, 0, 0));
+        assert!(SystemClock.mono().duration_since(began) < 2 * SECOND);
+        drop(first);
+
+        let mut second = bench(&place, quick(), &[]);
+        second.push(151..=160);
+        let stats = second.work(SECOND, SECOND).await;
+        assert_eq!(
+            (stats.found, stats.delivered, stats.buffered),
+            (150, 160, 0)
+        );
+        assert_eq!(ids(&second, 0), (1..=160).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_hangs_has_its_spans_on_disk_within_a_second() {
+    let place = tempfile::tempdir().unwrap();
+    let mut bench = bench(&place, quick(), &[Does::Hangs]);
+    bench.push(1..=2);
+    let queue = Arc::clone(&bench.queue);
+    let later = async {
+        sleep(SECOND / 2).await;
+        queue.push(record(3));
+        sleep(SECOND).await;
+        assert_eq!((queue.stats().buffered, queue.stats().queued), (3, 0));
+    };
+    let (stats, ()) = tokio::join!(bench.work(100 * SECOND, SECOND), later);
+    assert_eq!((stats.delivered, stats.retried), (3, 1));
+    assert_eq!(ids(&bench, 1), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_fills_up_goes_to_disk_and_nothing_is_dropped() {
+    let place = tempfile::tempdir().unwrap();
+    let delivery = Delivery {
+        queue: 10,
+        ..quick()
+    };
+    let mut bench = bench(&place, delivery, &[Does::Hangs]);
+    bench.push(1..=1);
+    let queue = Arc::clone(&bench.queue);
+    let later = async {
+        for round in 0..20 {
+            sleep(TICK * 2).await;
+            (0..8).for_each(|n| queue.push(record(2 + round * 8 + n)));
+        }
+    };
+    let (stats, ()) = tokio::join!(bench.work(100 * SECOND, SECOND), later);
+    assert_eq!((stats.delivered, stats.dropped), (161, 0));
+    assert_eq!(ids(&bench, 1), (1..=161).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_are_dropped_when_the_quota_is_full() {
+    let place = tempfile::tempdir().unwrap();
+    let quota = 50 * (record(1).line.len() as u64 + 10);
+    let mut bench = bench_with(&place, quick(), &[Does::Fails; 4], quota);
+    bench.push(1..=400);
+    let stats = bench.work(100 * SECOND, SECOND).await;
+    assert!((40..=50).contains(&stats.delivered), "{stats:?}");
+    assert_eq!(stats.dropped, 400 - stats.delivered);
+    let last = ids(&bench, 4);
+    assert_eq!(last.last(), Some(&400));
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_from_disk_are_halved_and_refused_like_any_other() {
+    let place = tempfile::tempdir().unwrap();
+    let script = [
+        Does::Fails,
+        Does::HoldsOnly(2),
+        Does::HoldsOnly(2),
+        Does::TakesAllBut(1),
+    ];
+    let mut bench = bench(&place, quick(), &script);
+    bench.push(1..=5);
+    let stats = bench.work(100 * SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.failed, stats.halved), (4, 1, 2));
+    assert_eq!(bench.sizes(), [5, 5, 3, 2, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_disk_to_write_to_all_is_as_without_a_spool() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("spool"), "in the way").unwrap();
+    let mut bench = bench(&place, Delivery::REMOTE, &[Does::Fails; 3]);
+    bench.push(1..=4);
+    bench.orders.send_modify(|orders| orders.flush = 1);
+    let stats = bench.work(60 * SECOND, SECOND).await;
+    assert_eq!((stats.failed, stats.retried, stats.buffered), (4, 2, 0));
+    assert!(stats.disk_errors > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spool_that_somebody_has_is_taken_when_they_let_go() {
+    let place = tempfile::tempdir().unwrap();
+    let mut first = bench(&place, quick(), &[Does::Fails; 9]);
+    first.push(1..=2);
+    let mut second = bench(&place, quick(), &[]);
+    second.push(3..=3);
+    let later = async {
+        sleep(TICK / 2).await;
+        second.work(60 * SECOND, SECOND).await
+    };
+    let (left, stats) = tokio::join!(first.work(SECOND, SECOND), later);
+    assert_eq!(left.buffered, 2);
+    drop(first);
+    assert_eq!((stats.found, stats.delivered), (2, 3));
+    assert_eq!(ids(&second, 0), [3, 1, 2]);
+    assert_eq!(span(3).span_id, record(3).span.span_id);
+}
