@@ -297,13 +297,16 @@ impl Engine {
         self.purse.take_in(&mut matched.claims, now)?;
         let (purse, claims) = (Arc::clone(&self.purse), matched.claims);
         let mut hold = Hold::new(purse, self.wording, subject.request_id, claims, now);
-        match hold.journal(subject).and_then(|()| hold.keep()) {
-            Ok(()) => Ok(hold),
-            Err(down) => {
-                hold.cancel();
-                Err(down)
-            },
+        if let Err(down) = hold.journal(subject) {
+            hold.cancel();
+            return Err(down);
         }
+        if let Err(down) = hold.keep() {
+            // The journal may have it all the same, and has to hear that it is over.
+            hold.release();
+            return Err(down);
+        }
+        Ok(hold)
     }
 
     /// Holds again what a call held that was accepted in an earlier run and is not settled yet.

@@ -146,7 +146,8 @@ impl Hold {
         Ok(())
     }
 
-    /// Gives everything back, as if it had never been: only before it is journalled.
+    /// Gives everything back, as if it had never been: only while the journal has nothing of it. Once
+    /// [`journal`](Self::journal) has succeeded it is to be released, kept or not.
     pub(super) fn cancel(mut self) -> Vec<Claim> {
         self.give_back_requests();
         let mut claims = std::mem::take(&mut self.claims);

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod concurrency;
+mod entered;
 mod rates;
 mod refusals;
 mod reload;
