@@ -420,7 +420,7 @@ impl Purse {
         new
     }
 
-    fn recall(&self, claim: &Claim, now: Timestamp) -> Result<Recalled, JournalDown> {
+    pub(super) fn recall(&self, claim: &Claim, now: Timestamp) -> Result<Recalled, JournalDown> {
         if !claim.rule.is_budget() {
             return Ok(Recalled::default());
         }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::{
+    counter::Counter,
     engine::Engine,
     journal::{CounterName, Entry, JournalDown},
     purse::Purse,
@@ -46,6 +47,17 @@ impl Purse {
         // The journal counts what it cannot write.
         let _position = self.journal.write(&Entry::Crossed(&told));
     }
+
+    /// Whether the claim's counter is in memory, or has a threshold to be told of. The others stay out,
+    /// since there may not be room for all.
+    fn may_tell(&self, claim: &mut Claim, now: Timestamp) -> Result<bool, JournalDown> {
+        if self.table.lock().find(claim) {
+            return Ok(true);
+        }
+        let mut counter = Counter::new(claim, &self.recall(claim, now)?);
+        counter.balance.advance(now);
+        Ok(counter.crossing(now).is_some())
+    }
 }
 
 impl Engine {
@@ -79,6 +91,13 @@ impl Engine {
                 claims.push(claim);
             }
         }
+        let mut telling = Vec::new();
+        for mut claim in claims {
+            if self.purse.may_tell(&mut claim, now)? {
+                telling.push(claim);
+            }
+        }
+        let mut claims = telling;
         self.purse.look(&mut claims, now)?;
         Ok(self.purse.crossings(&claims))
     }

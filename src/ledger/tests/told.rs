@@ -1,7 +1,7 @@
 //! Thresholds are told of once a window, though the process is killed between any two steps.
 
 use super::*;
-use crate::policy::{Crossing, Level};
+use crate::policy::{Crossing, Level, Told};
 
 fn levels(crossings: &[Crossing]) -> Vec<Level> {
     crossings.iter().map(|crossing| crossing.level).collect()
@@ -83,6 +83,43 @@ fn a_crossing_is_told_once_wherever_the_process_is_killed() {
         next.admit(20).unwrap().release();
         assert_eq!(books(&rig).verify().unwrap().entries, 1);
     }
+}
+
+#[test]
+fn a_record_that_comes_late_does_not_replace_a_later_one() {
+    let rig = rig(TempDir::new().unwrap()).0;
+    let books = books(&rig);
+    let told = |level, at| Told {
+        counter: CounterName {
+            identity: "day".into(),
+            values: "ada".into(),
+            unit: Unit::Usd,
+        },
+        window: NOW,
+        level,
+        at,
+    };
+    let later = NOW + std::time::Duration::from_secs(1);
+    for one in [
+        told(Level::Warning, NOW),
+        told(Level::Critical, later),
+        told(Level::Warning, NOW),
+    ] {
+        super::super::told::take(&books.db, &one).unwrap();
+    }
+    let kept = super::super::told::recall(&books.db, 1, NOW).unwrap();
+    assert_eq!(kept, Some((Level::Critical, later)));
+}
+
+#[test]
+fn counters_that_have_nothing_to_tell_stay_out_of_memory() {
+    let rig = rig(TempDir::new().unwrap()).0;
+    drop(rig.admit(10));
+    let (next, told) = killed(&rig);
+    assert_eq!(told, []);
+    assert_eq!(next.stands().0, 10);
+    let (next, _) = killed(&rig);
+    assert_eq!(next.engine.purse().counts().counters, 0);
 }
 
 #[test]
