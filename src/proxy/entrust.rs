@@ -18,7 +18,10 @@ use super::{
 use crate::{
     call::refusal::{Reason, Refusal},
     identity::is_in,
-    provider::{Dialect, Provider, wire::percent::decoded},
+    provider::{
+        Dialect, Provider,
+        wire::percent::{self, decoded},
+    },
 };
 
 /// Where Google takes keys besides the query.
@@ -162,7 +165,7 @@ fn unleaked(exchange: &Exchange, parts: &Parts) -> Result<(), Refusal> {
     });
     let place = match headers.find(|(_, value)| is_in(value.as_bytes())) {
         Some((name, _)) => format!("the header {name}"),
-        None if is_in(decoded(target).as_bytes()) => "its path or query".to_owned(),
+        None if is_in(&percent::bytes(target)) => "its path or query".to_owned(),
         None => return Ok(()),
     };
     let message = format!(

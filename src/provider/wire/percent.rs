@@ -19,7 +19,7 @@ pub fn decoded(text: &str) -> Cow<'_, str> {
 }
 
 /// All valid codes resolved: what they stand for need not be text.
-fn bytes(text: &str) -> Vec<u8> {
+pub fn bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, behind @ ..] = rest {

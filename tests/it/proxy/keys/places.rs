@@ -137,6 +137,8 @@ async fn a_key_in_no_place_for_one_is_not_sent_on_however_it_is_encoded() {
         format!("{CHAT}?session={key}"),
         format!("{CHAT}?session={encoded}"),
         format!("{CHAT}/{encoded}"),
+        // One code that is no text does not hide it.
+        format!("{CHAT}?session={encoded}&x=%ff"),
     ] {
         // Whoever calls from a trusted address may keep theirs, but has one all the same.
         for headers in [&own[..], &[]] {
