@@ -14,7 +14,7 @@ use super::{
     exchange::{Exchange, known_as},
     guard,
     reserve::{LEAST, STEP, Worth},
-    turn::{self, ask_in_turn},
+    turn::{self, Wanted, ask_in_turn},
 };
 use crate::{
     base::{clock::Instant, money::Usd},
@@ -46,6 +46,8 @@ struct Ask {
     lowered_to: Option<u64>,
     /// Only part of what the call can cost: `unbounded: allow`.
     soft: bool,
+    /// Less than the call shall be let in with: it is there to be waited for.
+    only_waits: bool,
     /// The cap of a single call that only watches, and would have stopped it.
     shadowed: Option<Box<str>>,
 }
@@ -60,6 +62,7 @@ impl Ask {
             edit: None,
             lowered_to: None,
             soft: false,
+            only_waits: false,
             shadowed: None,
         }
     }
@@ -99,7 +102,11 @@ pub(super) async fn admit(
     let mut rates = Vec::new();
     let size = |matched: &mut Matched| {
         let ask = size(exchange, matched, limits.as_ref(), body)?;
-        Ok((ask.amounts, ask))
+        Ok(Wanted {
+            amounts: ask.amounts,
+            only_waits: ask.only_waits,
+            as_what: ask,
+        })
     };
     let asked = ask_in_turn(exchange, &live.engine, matched, size, &mut rates).await;
     if !rates.is_empty() {
@@ -429,10 +436,11 @@ fn tokens(
         .as_ref()
         .is_some_and(|cap| cap.output <= worth.affordable(room.left));
     let room = cap::within(live.guards.call(), whole.amounts, room);
-    if room.fits {
+    let left = worth.affordable(room.left);
+    // Where enough is left, nothing refuses that a lower limit would make fit.
+    if room.fits || (!in_steps && left >= most) {
         return Ok(whole);
     }
-    let left = worth.affordable(room.left);
     if in_steps {
         return Ok(Ask {
             in_steps,
@@ -463,17 +471,21 @@ fn tokens(
     {
         return Ok(ask);
     }
-    if !bounded && live.unbounded == Unbounded::Allow && over.is_none() && left > 0 {
+    if !bounded && live.unbounded == Unbounded::Allow && over.is_none() {
         return Ok(Ask {
             soft: true,
-            ..ask(left.min(most))
+            only_waits: left < LEAST,
+            ..ask(left.max(LEAST).min(most))
         });
     }
     // Not even the least is left. If calls in flight hold it, this one waits for them, and is sized
     // again.
     let may_wait = may_lower && most > LEAST.saturating_mul(choices);
     let least = may_wait.then(|| lower(LEAST)).flatten();
-    Ok(least.unwrap_or(whole))
+    Ok(least.map_or(whole, |least| Ask {
+        only_waits: true,
+        ..least
+    }))
 }
 
 /// Rules in shadow mode stop nothing; the span says which would have.

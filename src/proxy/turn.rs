@@ -9,6 +9,15 @@ use crate::{
     policy::{Amounts, Engine, Hold, Matched},
 };
 
+/// What a call asks for.
+pub(super) struct Wanted<T> {
+    pub(super) amounts: Amounts,
+    /// It is less than the call shall be let in with, and asked for only to wait.
+    pub(super) only_waits: bool,
+    /// What else was found.
+    pub(super) as_what: T,
+}
+
 /// Asks for what `size` says, each time anew, and waits in order for a budget that is only busy; gives
 /// what else `size` said at last, and how long it waited. `rates` are the counters of rate limits that
 /// were looked at, in words.
@@ -19,31 +28,41 @@ pub(super) async fn ask_in_turn<T>(
     exchange: &Exchange,
     engine: &Engine,
     mut matched: Matched,
-    size: impl Fn(&mut Matched) -> Result<(Amounts, T), Refusal>,
+    size: impl Fn(&mut Matched) -> Result<Wanted<T>, Refusal>,
     rates: &mut Vec<Box<str>>,
 ) -> Result<(Hold, T, Duration), Refusal> {
     let subject = admit::subject(exchange);
     let clock = &exchange.proxy.clock;
     let began = clock.mono();
     let mut all = Duration::ZERO;
+    let (mut is_over, mut sized_again) = (false, false);
     loop {
-        let (amounts, sized) = size(&mut matched)?;
-        let mut refused = match engine.admit(matched, amounts, &subject, clock.wall()) {
+        let sized = size(&mut matched)?;
+        let mut refused = match engine.admit(matched, sized.amounts, &subject, clock.wall()) {
+            Ok(hold) if sized.only_waits && !sized_again => {
+                // Room has come since it was sized.
+                sized_again = true;
+                hold.release();
+                matched = engine.matched(&subject, clock.wall())?;
+                continue;
+            },
             Ok(hold) => {
                 *rates = hold.rates();
-                return Ok((hold, sized, all));
+                return Ok((hold, sized.as_what, all));
             },
             Err(refused) => refused,
         };
         let waited = match refused.wait() {
-            Some(wait) => {
+            // Where its time ends as a window does, it has not asked in the new one.
+            Some(wait) if !is_over => {
                 let end = began + wait.longest;
                 let again = wait.again.map(|again| (clock.mono() + again).min(end));
                 let waiting = tokio::time::timeout_at(again.unwrap_or(end), wait.place);
                 let woken = kill::unless(&exchange.proxy, &subject, waiting).await?;
-                woken.is_ok() || clock.mono() < end
+                is_over = woken.is_err() && clock.mono() >= end;
+                true
             },
-            None => false,
+            _ => false,
         };
         if !waited {
             *rates = refused.rates();

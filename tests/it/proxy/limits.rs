@@ -142,6 +142,48 @@ async fn a_call_that_may_be_given_a_lower_limit_waits_for_calls_in_flight_and_ge
 }
 
 #[tokio::test]
+async fn a_budget_that_need_not_cover_a_call_is_busy_and_not_used_up_while_others_hold_it_all() {
+    let sandbox = Sandbox::new(&priced(
+        "budgets: {unbounded: allow, max_wait: 50ms, rules: [{name: small, window: total, \
+         limit: {usd: 0.006}}]}",
+    ));
+    let mut body = chat();
+    body["max_tokens"] = json!(575);
+    let (addr, all) = (sandbox.addr(), body.clone());
+    let settings = [("x-mock", "hang=head")];
+    let held = tokio::spawn(async move { client::post(addr, PATH, &settings, &all).await });
+    sandbox.mock.until(|all| all.len() == 1).await;
+    body["max_tokens"] = Value::Null;
+    let answer = sandbox.post(PATH, &body).await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.header("x-tollgate-blocked-by"), "busy.small");
+    held.abort();
+}
+
+#[tokio::test]
+async fn a_call_whose_time_ends_after_its_window_did_is_let_into_the_new_one() {
+    use tollgate::{
+        base::clock::{TestClock, Timestamp},
+        mock::Options,
+    };
+    let noon = Timestamp::from_secs(1_790_000_000 / 86_400 * 86_400 + 43_200);
+    let clock = Arc::new(TestClock::at(noon));
+    let yaml = priced(&format!("budgets: {{daily: {ONE}, max_wait: 1s}}"));
+    let sandbox = Sandbox::with(&yaml, Options::default(), Arc::<TestClock>::clone(&clock));
+    let first = start(&sandbox, "hang=head", "0");
+    sandbox.mock.until(|all| all.len() == 1).await;
+    let second = start(&sandbox, "input=1;output=1", "1");
+    until("the second to wait", || {
+        sandbox.app.holdings().in_flight == 2
+    })
+    .await;
+    clock.set(Timestamp::from_secs(noon.as_secs() + 86_400));
+    let answer = second.await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    first.abort();
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
     let sandbox = Sandbox::new(&priced(&format!(
         "budgets: {{daily: {ONE}, max_wait: 15s}}"
