@@ -374,6 +374,8 @@ impl World {
     /// Every budget that is listed is as the model has it.
     fn check(&self, step: &Step) {
         let (now, model) = (self.time(), &self.model);
+        // A clock that steps back leads to windows which no call has touched since the start.
+        self.engine.recall_totals(now).unwrap();
         let listed = self
             .engine
             .budgets(&self.engine.purse().standings(now), &[], now);
