@@ -176,7 +176,8 @@ pub(super) fn ipv6(text: &str) -> Checked {
     if is_one {
         Ok(begin..begin + end)
     } else {
-        Err(text.len())
+        // What stands before the first colon may be a word, or the end of a time.
+        Err(text.find(':').map_or(text.len(), |at| at + 1))
     }
 }
 

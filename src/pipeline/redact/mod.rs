@@ -4,6 +4,8 @@
 //! A text is searched as it is and, where it holds escapes, as what they stand for, and so on: a tool's
 //! arguments are JSON in JSON. Where something is found only then, the text stays resolved.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::config::Content;
@@ -83,9 +85,16 @@ impl Redactor {
             self.redact(value, level);
             renamed.extend(self.text(name, level).map(|new| (name.clone(), new)));
         }
+        // Several may have the same mark.
+        let mut numbers = BTreeMap::<String, usize>::new();
         for (name, new) in renamed {
             if let Some(value) = fields.remove(&name) {
-                fields.insert(new, value);
+                let number = numbers.entry(new.clone()).or_default();
+                *number += 1;
+                while fields.contains_key(&numbered(&new, *number)) {
+                    *number += 1;
+                }
+                fields.insert(numbered(&new, *number), value);
             }
         }
     }
@@ -97,14 +106,16 @@ impl Redactor {
 
     fn resolving(&self, text: &str, level: Content, depth: u8) -> Option<String> {
         let plain = self.pass(text, level);
-        let seen = plain.as_deref().unwrap_or(text);
-        if depth < DEEPEST && seen.contains('\\') {
-            let open = resolved(seen.as_bytes());
-            if let Some(found) = self.resolving(&open, level, depth + 1) {
-                return Some(found);
-            }
+        if depth == DEEPEST || !text.contains('\\') {
+            return plain;
         }
-        plain
+        // Of what is escaped in part only a part may be found, so what is found resolved counts.
+        let open = resolved(text.as_bytes());
+        match (plain, self.resolving(&open, level, depth + 1)) {
+            (plain, None) => plain,
+            (Some(plain), Some(deep)) if resolved(plain.as_bytes()) == deep => Some(plain),
+            (_, deep) => deep,
+        }
     }
 
     fn pass(&self, text: &str, level: Content) -> Option<String> {
@@ -116,6 +127,14 @@ impl Redactor {
             }
         }
         redacted
+    }
+}
+
+/// The name, with its number if it is not the first of them.
+fn numbered(name: &str, number: usize) -> String {
+    match number {
+        ..=1 => name.to_owned(),
+        further => format!("{name} {further}"),
     }
 }
 

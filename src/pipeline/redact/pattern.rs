@@ -157,19 +157,24 @@ impl Pattern {
         let mut out: Option<String> = None;
         let (mut from, mut at) = (0, 0);
         while let Some(found) = self.regex.find_at(text, at) {
-            let checked = self
-                .check
-                .map_or(Ok(0..found.len()), |check| check(found.as_str()));
-            match checked {
-                Ok(part) => {
-                    let out = out.get_or_insert_default();
-                    let start = found.start() + part.start;
-                    out.push_str(text.get(from..start).unwrap_or_default());
-                    out.push_str(&self.mark);
-                    from = found.start() + part.end;
-                    at = from.max(at + 1);
-                },
-                Err(further) => at = found.start() + further.max(1),
+            at = found.start();
+            // What is left of it is not matched again: a run of numbers may be megabytes long.
+            while let Some(rest) = text.get(at..found.end()).filter(|rest| !rest.is_empty()) {
+                let checked = self.check.map_or(Ok(0..rest.len()), |check| check(rest));
+                match checked {
+                    Ok(part) => {
+                        let out = out.get_or_insert_default();
+                        let start = at + part.start;
+                        out.push_str(text.get(from..start).unwrap_or_default());
+                        out.push_str(&self.mark);
+                        from = at + part.end;
+                        at = from.max(at + 1);
+                    },
+                    Err(further) => {
+                        at += further.max(1);
+                        break;
+                    },
+                }
             }
             at = text.ceil_char_boundary(at);
             if at > text.len() {

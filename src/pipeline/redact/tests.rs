@@ -33,6 +33,7 @@ const SECRETS: &[(&str, &str)] = &[
     ),
     ("key", "hf_AbcdEfGhIjKlMnOpQrStUvWx"),
     ("token", "Bearer abcdef1234567890"),
+    ("token", "Bearer abcdef12/34567890+abcdefg/hijklmnop"),
     (
         "token",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
@@ -117,6 +118,14 @@ fn a_number_is_found_among_others() {
             "addr:2001:db8::1:2, [2001:db8::7]:443",
             "addr:[redacted:ip], [[redacted:ip]]:443",
         ),
+        (
+            "source:2001:db8:0:0:0:ff00:42:8329 12:34:56:2001:db8:0:0:0:ff00:42:8329",
+            "source:[redacted:ip] 12:34:56:[redacted:ip]",
+        ),
+        (
+            "4111111111111111 4111-1111-1111-1111 1",
+            "[redacted:card] [redacted:card] 1",
+        ),
         ("T-1234T-5678", "[redacted:ticket][redacted:ticket]"),
     ] {
         assert_eq!(redacted(text, Content::Redacted), expected);
@@ -149,6 +158,32 @@ fn megabytes_that_nearly_match_take_no_long_time() {
         let text = piece.repeat(200_000 / piece.len());
         let _found = redacted(&text, Content::Redacted);
     }
+}
+
+#[test]
+fn megabytes_of_cards_take_no_long_time() {
+    let card = "4111111111111111 ";
+    let text = card.repeat((4 << 20) / card.len());
+    let found = redacted(&text, Content::Redacted);
+    assert_eq!(
+        found.matches("[redacted:card] ").count(),
+        (4 << 20) / card.len()
+    );
+}
+
+#[test]
+fn names_that_become_the_same_lose_nothing() {
+    let mut value = json!({"a@b.example": 1, "c@d.example": 2, "e@f.example": 3});
+    redactor().redact(&mut value, Content::Redacted);
+    let expected = json!({"[redacted:email]": 1, "[redacted:email] 2": 2, "[redacted:email] 3": 3});
+    assert_eq!(value, expected);
+}
+
+#[test]
+fn what_is_found_without_resolving_stays_as_it_is_written() {
+    let text = r#"{"a":"x\ny","mail":"ann@mail.example","b":"\u00e9"}"#;
+    let expected = text.replace("ann@mail.example", "[redacted:email]");
+    assert_eq!(redacted(text, Content::Redacted), expected);
 }
 
 /// The text as JSON, with some of its characters as escapes, `times` within each other.
@@ -189,7 +224,9 @@ proptest! {
         let found = redacted(&text, Content::Redacted);
         let mut seen = found.clone();
         for _ in 0..=times {
-            prop_assert!(!seen.contains(secret), "{text} -> {found}");
+            let mut runs = secret.as_bytes().windows(8);
+            let left = runs.find(|run| seen.as_bytes().windows(8).any(|other| other == *run));
+            prop_assert!(left.is_none(), "{text} -> {found}");
             seen = resolved(seen.as_bytes());
         }
         let mark = format!("[redacted:{name}]");

@@ -33,7 +33,7 @@ pub(super) struct Draft {
     pub(super) role: Option<String>,
     pub(super) finish: Option<String>,
     parts: BTreeMap<(u64, u64, Kind), Piece>,
-    /// There were too many parts.
+    /// There were too many parts, or something in one goes too deep.
     pub(super) is_full: bool,
 }
 

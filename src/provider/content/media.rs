@@ -137,7 +137,8 @@ mod tests {
     fn read(value: &Value) -> Vec<Value> {
         let text = value.to_string();
         let mut out = Vec::new();
-        Json::document(text.as_bytes()).read(|value| parts(value, &mut out));
+        Json::document(text.as_bytes())
+            .read(|value| parts(value, &mut out, &mut super::super::room::Room::default()));
         out
     }
 

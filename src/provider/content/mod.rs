@@ -22,6 +22,7 @@ mod part;
 mod piece;
 mod reason;
 mod request;
+mod room;
 mod text;
 
 /// What stands in the place of what is hidden.

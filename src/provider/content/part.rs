@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{
     super::wire::json::{Ahead, Json},
     media::Media,
+    room::Room,
     text::{arguments, text, value, words},
 };
 
@@ -15,34 +16,40 @@ pub(super) fn said(content: impl Into<String>) -> Value {
 }
 
 /// Reads a text, a part, or a list of them.
-pub(super) fn parts(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
+pub(super) fn parts(value: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
     if value.is_array() {
-        value.items(|item| part(item, out));
+        value.items(|item| part(item, out, room));
     } else {
-        part(value, out);
+        part(value, out, room);
     }
 }
 
-fn part(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
-    if value.is_string() {
+fn part(value: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
+    if !room.has_one_more() {
+        value.take();
+    } else if value.is_string() {
         let text = text(value.take()).unwrap_or_default();
         out.extend((!text.is_empty()).then(|| said(text)));
     } else if value.is_object() {
         let mut block = Block::default();
-        block.enter(value);
-        block.put(out);
+        block.enter(value, room);
+        block.put(out, room);
     }
 }
 
 /// Reads the calls in a message's `tool_calls`.
-pub(super) fn calls(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
+pub(super) fn calls(value: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
     let mut call = |value: Ahead<'_, '_>| {
+        if !room.has_one_more() {
+            value.take();
+            return;
+        }
         let mut block = Block {
             is: Some(Is::Call),
             ..Block::default()
         };
-        block.enter(value);
-        block.put(out);
+        block.enter(value, room);
+        block.put(out, room);
     };
     if value.is_array() {
         value.items(call);
@@ -78,12 +85,17 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    fn enter(&mut self, value: Ahead<'_, 'a>) {
-        value.object(|key, value| self.field(key, value));
+    fn enter(&mut self, value: Ahead<'_, 'a>, room: &mut Room) {
+        if room.deeper() {
+            value.object(|key, value| self.field(key, value, room));
+            room.back();
+        } else {
+            value.take();
+        }
     }
 
     /// Takes in a field.
-    pub(super) fn field(&mut self, key: &[u8], value: Ahead<'_, 'a>) {
+    pub(super) fn field(&mut self, key: &[u8], value: Ahead<'_, 'a>, room: &mut Room) {
         match key {
             b"type" => self.kind = Some(value.take()),
             b"text" | b"refusal" | b"transcript" | b"guardContent" => {
@@ -103,14 +115,14 @@ impl<'a> Block<'a> {
             b"output" | b"content" | b"response" | b"result" | b"results" | b"outputs" => {
                 self.result = Some(value.take());
             },
-            b"function" | b"custom" if value.is_object() => self.enter(value),
+            b"function" | b"custom" if value.is_object() => self.enter(value, room),
             b"toolUse" | b"functionCall" | b"function_call" => {
                 self.is = Some(Is::Call);
-                self.enter(value);
+                self.enter(value, room);
             },
             b"toolResult" | b"functionResponse" | b"function_response" => {
                 self.is = Some(Is::Result);
-                self.enter(value);
+                self.enter(value, room);
             },
             b"executableCode" => {
                 self.is = Some(Is::Server("code_execution"));
@@ -146,7 +158,7 @@ impl<'a> Block<'a> {
     }
 
     /// Adds it to `out`, as one part or, where a call came with its result, two.
-    pub(super) fn put(self, out: &mut Vec<Value>) {
+    pub(super) fn put(self, out: &mut Vec<Value>, room: &mut Room) {
         let kind = self.kind.and_then(text).unwrap_or_default();
         let is_result = kind.ends_with("tool_result")
             || kind.ends_with("_call_output")
@@ -157,13 +169,13 @@ impl<'a> Block<'a> {
             || kind == "function";
         match self.is {
             Some(Is::Call) if kind != "server_tool_use" => self.put_call(&kind, out),
-            Some(Is::Call) => self.put_server(&kind, out),
-            Some(Is::Result) => self.put_result(false, out),
-            Some(Is::Server(name)) => self.put_server(name, out),
+            Some(Is::Call) => self.put_server(&kind, out, room),
+            Some(Is::Result) => self.put_result(false, out, room),
+            Some(Is::Server(name)) => self.put_server(name, out, room),
             // All that it has is the picture.
-            None if kind == "image_generation_call" => self.put_picture(out),
-            None if is_result => self.put_result(is_of_server(&kind), out),
-            None if is_call && is_of_server(&kind) => self.put_server(&kind, out),
+            None if kind == "image_generation_call" => self.put_picture(out, room),
+            None if is_result => self.put_result(is_of_server(&kind), out, room),
+            None if is_call && is_of_server(&kind) => self.put_server(&kind, out, room),
             None if is_call => self.put_call(&kind, out),
             None => out.extend(self.plain(&kind)),
         }
@@ -201,7 +213,7 @@ impl<'a> Block<'a> {
         out.push(Value::Object(part));
     }
 
-    fn put_result(self, by_server: bool, out: &mut Vec<Value>) {
+    fn put_result(self, by_server: bool, out: &mut Vec<Value>, room: &mut Room) {
         let (kind, field) = if by_server {
             ("server_tool_call_response", "server_tool_call_response")
         } else {
@@ -210,12 +222,13 @@ impl<'a> Block<'a> {
         let mut part = Map::new();
         part.insert("type".into(), kind.into());
         self.identify(&mut part);
-        part.insert(field.into(), self.result.map_or(Value::Null, result));
+        let came = self.result.map(|came| result(came, room));
+        part.insert(field.into(), came.unwrap_or_default());
         out.push(Value::Object(part));
     }
 
     /// What the provider ran itself: the call, and what came of it if that is there too.
-    fn put_server(self, kind: &str, out: &mut Vec<Value>) {
+    fn put_server(self, kind: &str, out: &mut Vec<Value>, room: &mut Room) {
         let tool = kind.strip_suffix("_call").unwrap_or(kind);
         let name = self.name.and_then(text).unwrap_or_else(|| tool.to_owned());
         let (asked, came) = (self.arguments, self.result);
@@ -229,11 +242,11 @@ impl<'a> Block<'a> {
             out.push(Value::Object(part));
         }
         if came.is_some_and(|came| !came.is_null()) {
-            self.put_result(true, out);
+            self.put_result(true, out, room);
         }
     }
 
-    fn put_picture(self, out: &mut Vec<Value>) {
+    fn put_picture(self, out: &mut Vec<Value>, room: &mut Room) {
         let made = self.result.filter(|made| made.is_string());
         let media = made.map(|found| Media {
             modality: "image",
@@ -245,7 +258,7 @@ impl<'a> Block<'a> {
             result: None,
             ..self
         };
-        call.put_server("image_generation_call", out);
+        call.put_server("image_generation_call", out, room);
         out.extend(shown);
     }
 
@@ -257,9 +270,12 @@ impl<'a> Block<'a> {
 }
 
 /// What came of a call: text where it is that, else the value, with its pictures as above.
-pub(super) fn result(json: Json<'_>) -> Value {
+pub(super) fn result(json: Json<'_>, room: &mut Room) -> Value {
     if !json.is_array() {
         return value(json);
+    }
+    if !room.deeper() {
+        return Value::Null;
     }
     let mut list = Vec::new();
     let (mut all, mut read) = (0, 0);
@@ -267,9 +283,10 @@ pub(super) fn result(json: Json<'_>) -> Value {
         items.items(|item| {
             all += 1;
             read += usize::from(item.is_object());
-            part(item, &mut list);
+            part(item, &mut list, room);
         })
     });
+    room.back();
     let is_text = |part: &Value| part.get("type").is_some_and(|kind| kind == "text");
     let texts = list.iter().filter(|part| is_text(part)).count();
     match () {
@@ -319,7 +336,7 @@ mod tests {
     fn read(value: &Value) -> Vec<Value> {
         let text = value.to_string();
         let mut out = Vec::new();
-        Json::document(text.as_bytes()).read(|value| parts(value, &mut out));
+        Json::document(text.as_bytes()).read(|value| parts(value, &mut out, &mut Room::default()));
         out
     }
 

@@ -7,6 +7,7 @@ use super::{
     answer::Head,
     draft::{CALLS, Draft, Kind, Place},
     part::{calls, parts},
+    room::Room,
     text::{text, words},
 };
 
@@ -72,9 +73,7 @@ pub(super) fn gemini(draft: &mut Draft, value: Ahead<'_, '_>) {
 }
 
 fn gemini_part(draft: &mut Draft, value: Ahead<'_, '_>) {
-    let mut found = Vec::new();
-    parts(value, &mut found);
-    for part in found {
+    for part in found(draft, value) {
         let kind = match part.get("type").and_then(Value::as_str) {
             Some("text") => Kind::Text,
             Some("reasoning") => Kind::Reasoning,
@@ -91,8 +90,7 @@ fn gemini_part(draft: &mut Draft, value: Ahead<'_, '_>) {
 
 /// A part whose place is known.
 pub(super) fn put_at(place: Place, value: Ahead<'_, '_>, draft: &mut Draft) {
-    let mut found = Vec::new();
-    parts(value, &mut found);
+    let found = found(draft, value);
     for (further, mut part) in (0..).zip(found) {
         // Of a call that begins there are no arguments yet.
         let is_call = part.get("type").is_some_and(|kind| kind == "tool_call");
@@ -107,14 +105,11 @@ pub(super) fn put_at(place: Place, value: Ahead<'_, '_>, draft: &mut Draft) {
 pub(super) fn item(draft: &mut Draft, place: u64, value: Ahead<'_, '_>) {
     let json = value.take();
     let kind = json.get("type").and_then(text).unwrap_or_default();
-    let mut found = Vec::new();
-    if kind == "message" || kind.starts_with("message.") {
-        if let Some(content) = json.get("content") {
-            content.read(|value| parts(value, &mut found));
-        }
-    } else {
-        json.read(|value| parts(value, &mut found));
-    }
+    let of = match &*kind {
+        message if message == "message" || message.starts_with("message.") => json.get("content"),
+        _ => Some(json),
+    };
+    let mut found = of.map_or_else(Vec::new, |json| json.read(|value| found(draft, value)));
     for part in &mut found {
         let unasked = part.get("arguments").is_some_and(|it| it == "");
         if unasked && let Some(part) = part.as_object_mut() {
@@ -122,6 +117,14 @@ pub(super) fn item(draft: &mut Draft, place: u64, value: Ahead<'_, '_>) {
         }
     }
     draft.replace(place, found);
+}
+
+/// The parts in a value; of what goes too far the draft says that it is missing.
+fn found(draft: &mut Draft, value: Ahead<'_, '_>) -> Vec<Value> {
+    let (mut found, mut room) = (Vec::new(), Room::default());
+    parts(value, &mut found, &mut room);
+    draft.is_full |= room.is_cut;
+    found
 }
 
 pub(super) fn put_calls(draft: &mut Draft, value: Ahead<'_, '_>) {
@@ -140,8 +143,9 @@ fn call(draft: &mut Draft, place: Place, value: Ahead<'_, '_>) {
     let inner = json.get("function").unwrap_or(json);
     let arguments = inner.get("arguments").or_else(|| json.get("arguments"));
     let pieces = arguments.filter(|it| it.is_string()).and_then(text);
-    let mut found = Vec::new();
-    json.read(|value| calls(value, &mut found));
+    let (mut found, mut room) = (Vec::new(), Room::default());
+    json.read(|value| calls(value, &mut found, &mut room));
+    draft.is_full |= room.is_cut;
     let mut part = found.pop().unwrap_or_else(|| json!({"type": "tool_call"}));
     if pieces.is_some()
         && let Some(part) = part.as_object_mut()

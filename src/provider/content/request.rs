@@ -6,18 +6,16 @@ use serde_json::{Map, Value, json};
 use super::{
     super::wire::json::{Ahead, Json},
     part::{Block, calls, parts, result, said},
+    room::Room,
     text::{text, value, words},
 };
 use crate::call::content::Messages;
 
-/// How deep a request's own wrappings are entered: those of sockets, and of several inputs at once.
-const MAX_DEPTH: u8 = 3;
-
 /// Adds what the document of a request says to `messages`.
 pub(super) fn read(document: Json<'_>, messages: &mut Messages) {
-    let mut asked = Vec::new();
-    let read = document.object(|key, value| field(key, value, messages, &mut asked, 0));
-    messages.cut |= read.is_err();
+    let (mut asked, mut room) = (Vec::new(), Room::default());
+    let read = document.object(|key, value| field(key, value, messages, &mut asked, &mut room));
+    messages.cut |= read.is_err() || room.is_cut;
     // Behind the history, wherever it stands.
     messages.input.append(&mut asked);
 }
@@ -27,7 +25,7 @@ fn field(
     value: Ahead<'_, '_>,
     messages: &mut Messages,
     asked: &mut Vec<Value>,
-    depth: u8,
+    room: &mut Room,
 ) {
     match key {
         b"messages"
@@ -41,9 +39,9 @@ fn field(
         | b"texts"
         | b"documents"
         | b"item" => {
-            conversation(value, &mut messages.input);
+            conversation(value, &mut messages.input, room);
         },
-        b"prompt" | b"message" | b"query" | b"inputText" => conversation(value, asked),
+        b"prompt" | b"message" | b"query" | b"inputText" => conversation(value, asked, room),
         b"text" => {
             let text = words(value);
             let parts = Vec::from_iter((!text.is_empty()).then(|| said(text)));
@@ -53,9 +51,9 @@ fn field(
         | b"instructions"
         | b"systemInstruction"
         | b"system_instruction"
-        | b"preamble" => instructions(value, &mut messages.system),
-        b"tools" | b"functions" => tools(value, &mut messages.tools),
-        b"toolResponse" => parts_of(value, "tool", &mut messages.input),
+        | b"preamble" => instructions(value, &mut messages.system, room),
+        b"tools" | b"functions" => tools(value, &mut messages.tools, room),
+        b"toolResponse" => parts_of(value, "tool", &mut messages.input, room),
         b"toolConfig"
         | b"singleEmbeddingParams"
         | b"textToImageParams"
@@ -67,29 +65,30 @@ fn field(
         | b"realtimeInput"
         | b"thread"
         | b"requests"
-            if depth < MAX_DEPTH =>
+            if room.deeper() =>
         {
             let mut enter = |value: Ahead<'_, '_>| {
-                value.object(|key, value| field(key, value, messages, asked, depth + 1));
+                value.object(|key, value| field(key, value, messages, asked, room));
             };
             if value.is_array() {
                 value.items(enter);
             } else {
                 enter(value);
             }
+            room.back();
         },
         _ => {},
     }
 }
 
-fn instructions(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
+fn instructions(value: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
     if !value.is_object() {
-        return parts(value, out);
+        return parts(value, out, room);
     }
     // Gemini's are a content.
     let json = value.take();
     let mut message = Vec::new();
-    json.read(|value| conversation(value, &mut message));
+    json.read(|value| conversation(value, &mut message, room));
     for message in &mut message {
         if let Some(Value::Array(parts)) = message.get_mut("parts") {
             out.append(parts);
@@ -98,14 +97,17 @@ fn instructions(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
 }
 
 /// The results of functions, in a message by themselves.
-fn parts_of(value: Ahead<'_, '_>, role: &str, out: &mut Vec<Value>) {
+fn parts_of(value: Ahead<'_, '_>, role: &str, out: &mut Vec<Value>, room: &mut Room) {
     let mut found = Vec::new();
     value.object(|key, value| {
         if key == b"functionResponses" {
             value.items(|item| {
                 let json = item.take();
+                if !room.has_one_more() {
+                    return;
+                }
                 let id = json.get("id").and_then(text);
-                let response = json.get("response").map_or(Value::Null, result);
+                let response = json.get("response").map(|json| result(json, room));
                 found.push(json!({"type": "tool_call_response", "id": id, "response": response}));
             });
         }
@@ -114,20 +116,22 @@ fn parts_of(value: Ahead<'_, '_>, role: &str, out: &mut Vec<Value>) {
 }
 
 /// A text, a message, or a list of them.
-fn conversation(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
+fn conversation(value: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
     if value.is_array() {
-        value.items(|item| one(item, out));
+        value.items(|item| one(item, out, room));
     } else {
-        one(value, out);
+        one(value, out, room);
     }
 }
 
-fn one(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
-    if value.is_string() {
+fn one(value: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
+    if !room.has_one_more_message() {
+        value.take();
+    } else if value.is_string() {
         let said = Vec::from_iter(text(value.take()).filter(|text| !text.is_empty()).map(said));
         put("user".to_owned(), None, said, out);
     } else if value.is_object() {
-        message(value, out);
+        message(value, out, room);
     }
 }
 
@@ -145,7 +149,7 @@ fn put(role: String, name: Option<String>, parts: Vec<Value>, out: &mut Vec<Valu
 }
 
 /// A message, a content, or an item of Responses.
-fn message(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
+fn message(value: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
     let (mut role, mut name, mut content, mut call_id) = (None, None, None, None);
     let (mut thought, mut pictures, mut called) = (Vec::new(), Vec::new(), Vec::new());
     let mut block = Block::default();
@@ -154,20 +158,20 @@ fn message(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
         b"name" => {
             let json = value.take();
             name = text(json);
-            json.read(|value| block.field(key, value));
+            json.read(|value| block.field(key, value, room));
         },
         b"tool_call_id" => {
             let json = value.take();
             call_id = text(json);
-            json.read(|value| block.field(key, value));
+            json.read(|value| block.field(key, value, room));
         },
         b"content" | b"parts" | b"message" => {
             let json = value.take();
             content = Some(json);
-            json.read(|value| block.field(b"content", value));
+            json.read(|value| block.field(b"content", value, room));
         },
-        b"tool_calls" => calls(value, &mut called),
-        b"function_call" if value.is_object() => calls(value, &mut called),
+        b"tool_calls" => calls(value, &mut called, room),
+        b"function_call" if value.is_object() => calls(value, &mut called, room),
         b"reasoning_content" | b"reasoning" | b"thinking" if thought.is_empty() => {
             let words = words(value);
             if !words.is_empty() {
@@ -177,11 +181,14 @@ fn message(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
         b"images" => {
             value.items(|image| {
                 let bytes = image.take().raw().len() / 4 * 3;
+                if !room.has_one_more() {
+                    return;
+                }
                 pictures.push(json!({"type": "blob", "modality": "image", "content": "",
                     "bytes": bytes}));
             });
         },
-        _ => block.field(key, value),
+        _ => block.field(key, value, room),
     });
     let kind = block.kind.and_then(text).unwrap_or_default();
     let is_message = matches!(&*kind, "" | "message") || kind.starts_with("message.");
@@ -195,18 +202,18 @@ fn message(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
             () => "assistant",
         };
         let mut found = Vec::new();
-        block.put(&mut found);
+        block.put(&mut found, room);
         return put(role.to_owned(), None, found, out);
     }
     let role = common_role(role.as_deref());
     let mut found = thought;
     if let Some(content) = content {
-        content.read(|value| parts(value, &mut found));
+        content.read(|value| parts(value, &mut found, room));
     } else {
-        block.put(&mut found);
+        block.put(&mut found, room);
     }
     if role == "tool" && !found.iter().any(is_of_tool) {
-        let response = content.map_or(Value::Null, result);
+        let response = content.map(|json| result(json, room));
         found = vec![json!({"type": "tool_call_response", "id": call_id, "response": response})];
     }
     found.append(&mut pictures);
@@ -229,10 +236,14 @@ fn common_role(role: Option<&str>) -> String {
 }
 
 /// The definitions of tools, in whatever way they are wrapped.
-fn tools(value: Ahead<'_, '_>, out: &mut Vec<Value>) {
+fn tools(value: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
     value.items(|item| {
+        if !room.has_one_more() {
+            item.take();
+            return;
+        }
         let mut tool = Tool::default();
-        tool.enter(item, out);
+        tool.enter(item, out, room);
         out.extend(tool.definition());
     });
 }
@@ -248,7 +259,11 @@ struct Tool {
 }
 
 impl Tool {
-    fn enter(&mut self, item: Ahead<'_, '_>, out: &mut Vec<Value>) {
+    fn enter(&mut self, item: Ahead<'_, '_>, out: &mut Vec<Value>, room: &mut Room) {
+        if !room.deeper() {
+            item.take();
+            return;
+        }
         item.object(|key, found| match key {
             b"type" => self.kind = text(found.take()),
             b"name" => self.name = text(found.take()),
@@ -261,13 +276,14 @@ impl Tool {
             | b"json" => {
                 self.parameters = Some(value(found.take()));
             },
-            b"function" | b"custom" | b"toolSpec" | b"inputSchema" => self.enter(found, out),
-            b"functionDeclarations" | b"function_declarations" => tools(found, out),
+            b"function" | b"custom" | b"toolSpec" | b"inputSchema" => self.enter(found, out, room),
+            b"functionDeclarations" | b"function_declarations" => tools(found, out, room),
             other => {
                 let name = String::from_utf8_lossy(other).into_owned();
                 self.wrapping.get_or_insert(name);
             },
         });
+        room.back();
     }
 
     fn definition(self) -> Option<Value> {

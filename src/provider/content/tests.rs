@@ -82,6 +82,93 @@ fn what_cannot_be_searched_for_the_hidden_is_not_read() {
     assert!(found.output.is_empty() && found.cut);
 }
 
+/// Far deeper than the stack is.
+fn nested(open: &str, close: &str) -> String {
+    format!("{}1{}", open.repeat(10_000), close.repeat(10_000))
+}
+
+#[test]
+fn what_is_nested_without_end_is_left_out() {
+    for (open, close) in [
+        ("{\"functionCall\":", "}"),
+        ("{\"type\":\"tool_result\",\"content\":[", "]}"),
+        ("{\"functionResponse\":{\"response\":[", "]}}"),
+        ("{\"function\":", "}"),
+        ("{\"custom\":{\"toolUse\":", "}}"),
+    ] {
+        let deep = nested(open, close);
+        for request in [
+            format!("{{\"messages\":[{{\"content\":[{deep}]}}]}}"),
+            format!("{{\"messages\":[{deep}]}}"),
+            format!("{{\"tools\":[{deep}]}}"),
+            format!("{{\"messages\":[{{\"role\":\"assistant\",\"tool_calls\":[{deep}]}}]}}"),
+            format!("{{\"toolResponse\":{{\"functionResponses\":[{{\"response\":[{deep}]}}]}}}}"),
+        ] {
+            let _read = messages(request.as_bytes(), Response::None, &[]);
+            let _searched = messages(request.as_bytes(), Response::None, &[path("$..a")]);
+        }
+        for answer in [
+            format!("{{\"candidates\":[{{\"content\":{{\"parts\":[{deep}]}}}}]}}"),
+            format!("{{\"choices\":[{{\"message\":{{\"tool_calls\":[{deep}]}}}}]}}"),
+            format!("{{\"output\":[{deep}]}}"),
+        ] {
+            let _read = messages(b"{}", Response::Document(answer.as_bytes()), &[]);
+        }
+    }
+    let deep = nested("{\"functionCall\":", "}");
+    let request = format!("{{\"contents\":[{{\"parts\":[{deep}]}}]}}");
+    assert!(messages(request.as_bytes(), Response::None, &[]).cut);
+    let tools = format!(
+        "{{\"tools\":{}}}",
+        nested("[{\"functionDeclarations\":", "}]")
+    );
+    assert!(messages(tools.as_bytes(), Response::None, &[]).cut);
+    let answer = format!("{{\"candidates\":[{{\"content\":{{\"parts\":[{deep}]}}}}]}}");
+    assert!(messages(b"{}", Response::Document(answer.as_bytes()), &[]).cut);
+    for open in [
+        "[",
+        "{\"content\":",
+        "{\"response\":",
+        "{\"message\":",
+        "{\"requests\":[",
+    ] {
+        let deep = open.repeat(10_000);
+        let _read = messages(deep.as_bytes(), Response::Document(deep.as_bytes()), &[]);
+        let _searched = messages(
+            deep.as_bytes(),
+            Response::Document(deep.as_bytes()),
+            &[path("$..a")],
+        );
+    }
+}
+
+#[test]
+fn messages_and_parts_are_bounded() {
+    let many = |item: &str| vec![item; 300_000].join(",");
+    for body in [
+        format!("{{\"messages\":[{}]}}", many("\"a\"")),
+        format!("{{\"messages\":[{{\"content\":[{}]}}]}}", many("\"a\"")),
+        format!("{{\"tools\":[{}]}}", many("{\"name\":\"a\"}")),
+        format!("{{\"messages\":[{}]}}", many("{\"role\":\"tool\"}")),
+        format!("{{\"messages\":[{{\"images\":[{}]}}]}}", many("1")),
+        format!(
+            "{{\"messages\":[{{\"tool_calls\":[{}]}}]}}",
+            many("{\"name\":\"a\"}")
+        ),
+    ] {
+        let found = messages(body.as_bytes(), Response::None, &[]);
+        let head: String = body.chars().take(40).collect();
+        assert!(found.cut, "{head}");
+        let parts = found
+            .input
+            .iter()
+            .map(|it| it["parts"].as_array().unwrap().len());
+        let parts: usize = parts.sum();
+        assert!(found.input.len() <= 4_096 && parts <= 2 * 4_096, "{head}");
+        assert!(found.tools.len() <= 4_096, "{head}");
+    }
+}
+
 /// Requests and answers in many forms.
 fn documents() -> Vec<String> {
     let call = json!({"id": "c", "function": {"name": "f", "arguments": "{\"a\":1}"}});
