@@ -42,7 +42,7 @@ pub fn run(input: &[u8]) {
             case.op.name
         );
     }
-    let _of_any_bytes = steps(bytes);
+    let _of_any_bytes = steps(bytes, crate::call::steps::Steps::default());
     kept(case.dialect.wanted().request, bytes, size);
     // Nobody is bounded to nothing; to Ollama, zero is no bound.
     bound(case, bytes, &facts, u64::from(limit).max(1));
