@@ -50,11 +50,13 @@ impl App {
                 "The rule counts afresh: its `per`, window or zone was edited"
             );
         }
-        if config.tracing != self.config.tracing {
+        let successors = if config.tracing == self.config.tracing {
+            None
+        } else {
             // Connections go out as at the start: `upstream` needs a restart.
             let outlets = config.tracing.build(&self.surroundings)?;
-            self.pipeline.replace(outlets, GRACE).await?;
-        }
+            Some(self.pipeline.prepare(outlets)?)
+        };
         // A call that is signed again must find its credentials.
         keyrings::renew(&live, self.clock.wall(), &self.upstream).await;
         self.proxy.reload(live);
@@ -63,6 +65,10 @@ impl App {
             tracing::warn!(key, "This change takes effect with the next start");
         }
         *self.config = config;
+        // Last: a destination that is down must not hold up new limits.
+        if let Some(successors) = successors {
+            self.pipeline.replace(successors, GRACE).await;
+        }
         tracing::info!("The configuration was reloaded");
         Ok(())
     }

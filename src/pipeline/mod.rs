@@ -11,7 +11,10 @@ use std::{fmt, io, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::timeout_at};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout_at,
+};
 
 use crate::{
     base::clock::{Clock, Instant},
@@ -129,8 +132,20 @@ enum Keeps {
     UntilReplaced,
 }
 
-/// A worker that has not begun yet.
-type Idle = (Arc<Line>, Worker);
+/// Processors that are made, each with a thread that waits to begin, for [`Pipeline::replace`].
+/// Dropped, they end.
+pub struct Successors(Vec<Ready>);
+
+impl fmt::Debug for Successors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(line, _)| &line.name))
+            .finish()
+    }
+}
+
+/// A line, and what lets its worker begin.
+type Ready = (Arc<Line>, oneshot::Sender<()>);
 
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,12 +168,12 @@ impl Pipeline {
         let others = outlets
             .into_iter()
             .map(|outlet| (outlet, Keeps::UntilReplaced));
-        let idle: Vec<Idle> = fixed
+        let ready = fixed
             .chain(others)
-            .map(|(outlet, keeps)| idle(outlet, keeps, &clock))
-            .collect();
-        let lines = idle.iter().map(|(line, _)| Arc::clone(line)).collect();
-        idle.into_iter().try_for_each(begin)?;
+            .map(|(outlet, keeps)| ready(outlet, keeps, &clock))
+            .collect::<io::Result<Vec<Ready>>>()?;
+        let lines = ready.iter().map(|(line, _)| Arc::clone(line)).collect();
+        begin(ready);
         Ok(Self {
             lines: ArcSwap::from_pointee(lines),
             clock,
@@ -184,17 +199,21 @@ impl Pipeline {
         last.offer(record);
     }
 
-    /// Puts other processors in the place of the present ones. Spans offered meanwhile wait for
-    /// the new ones, which begin when the old ones have ended, within `grace`.
+    /// Makes all that other processors need, so that nothing can go wrong any more when they
+    /// [`replace`](Self::replace) the present ones.
     ///
     /// # Errors
-    /// The operating system gives no thread or no event queue for a worker; its processor then
-    /// gets nothing.
-    pub async fn replace(&self, outlets: Vec<Outlet>, grace: Duration) -> io::Result<()> {
-        let new: Vec<Idle> = outlets
-            .into_iter()
-            .map(|outlet| idle(outlet, Keeps::UntilReplaced, &self.clock))
-            .collect();
+    /// The operating system gives no thread or no event queue for a worker.
+    pub fn prepare(&self, outlets: Vec<Outlet>) -> io::Result<Successors> {
+        let outlets = outlets.into_iter();
+        let ready = outlets.map(|outlet| ready(outlet, Keeps::UntilReplaced, &self.clock));
+        ready.collect::<io::Result<_>>().map(Successors)
+    }
+
+    /// Puts other processors in the place of the present ones. Spans offered meanwhile wait for
+    /// the new ones, which begin when the old ones have ended, within `grace`.
+    pub async fn replace(&self, successors: Successors, grace: Duration) {
+        let Successors(new) = successors;
         let old = self.lines.load_full();
         let kept = old.iter().filter(|line| line.keeps == Keeps::Always);
         let lines = kept.chain(new.iter().map(|(line, _)| line));
@@ -214,7 +233,7 @@ impl Pipeline {
                 );
             }
         }
-        new.into_iter().try_for_each(begin)
+        begin(new);
     }
 
     /// Waits until every span offered before now was delivered, has failed or is on disk to be
@@ -266,8 +285,9 @@ impl Line {
     }
 }
 
-/// A line and its worker, with the worker not running yet.
-fn idle(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> Idle {
+/// A line whose worker has a thread to itself and waits there to begin: whatever its processor does,
+/// it holds up nobody else.
+fn ready(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> io::Result<Ready> {
     let queue = Arc::new(Queue::new(outlet.delivery.queue, outlet.delivery.memory));
     let (orders, told) = watch::channel(Orders::default());
     let (flushed, seen) = watch::channel(0);
@@ -283,6 +303,18 @@ fn idle(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> Idle {
         orders: told,
         flushed,
     };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (start, started) = oneshot::channel();
+    let work = async {
+        if started.await.is_ok() {
+            worker.run().await;
+        }
+    };
+    let thread = thread::Builder::new()
+        .name(format!("span-{}", outlet.name))
+        .spawn(move || runtime.block_on(work))?;
     let line = Line {
         name: outlet.name,
         queue,
@@ -290,21 +322,17 @@ fn idle(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> Idle {
         keeps,
         orders,
         flushed: seen,
-        thread: Mutex::new(None),
+        thread: Mutex::new(Some(thread)),
     };
-    (Arc::new(line), worker)
+    Ok((Arc::new(line), start))
 }
 
-/// Gives the worker a thread to itself: whatever its processor does, it holds up nobody else.
-fn begin((line, worker): Idle) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let thread = thread::Builder::new()
-        .name(format!("span-{}", line.name))
-        .spawn(move || runtime.block_on(worker.run()))?;
-    *line.thread.lock() = Some(thread);
-    Ok(())
+/// Lets the workers begin.
+fn begin(ready: Vec<Ready>) {
+    for (_, start) in ready {
+        // A thread that is gone has said why.
+        let _gone = start.send(());
+    }
 }
 
 /// Tells the lines to end and waits until they have, or until `by`. A worker that is stuck in its

@@ -17,8 +17,8 @@ use tollgate::{
     pipeline::{BuildContext, Config, Outlet, Pipeline, Stats},
 };
 
-use super::{postgres::Server, sink::TLS};
-use crate::support::{conserved, sandbox::PATIENCE};
+use super::{offer, postgres::Server, sink::TLS};
+use crate::support::sandbox::PATIENCE;
 
 /// A place to ask what arrived.
 trait Place {
@@ -111,16 +111,6 @@ async fn deliver(keys: &str, spans: impl IntoIterator<Item = Span>) -> Stats {
     let pipeline = start(outlet(keys));
     let stats = offer(&pipeline, spans).await;
     pipeline.close(PATIENCE).await;
-    stats
-}
-
-async fn offer(pipeline: &Pipeline, spans: impl IntoIterator<Item = Span>) -> Stats {
-    for span in spans {
-        pipeline.offer(span);
-    }
-    assert!(pipeline.flush(PATIENCE).await, "{:?}", pipeline.stats());
-    let stats = pipeline.stats()[0].1;
-    conserved(&stats);
     stats
 }
 

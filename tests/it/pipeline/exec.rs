@@ -17,8 +17,9 @@ use tollgate::{
     pipeline::{BuildContext, Config, Pipeline, Stats},
 };
 
+use super::offer;
 use crate::support::{
-    Sandbox, conserved,
+    Sandbox,
     sandbox::{PATIENCE, configuration, until},
 };
 
@@ -54,16 +55,6 @@ fn start(keys: &str) -> Pipeline {
     let mut outlets = config.build(&context).unwrap();
     outlets[0].delivery.backoff = Duration::from_millis(1);
     Pipeline::start(Vec::new(), outlets, Arc::new(SystemClock)).unwrap()
-}
-
-async fn offer(pipeline: &Pipeline, spans: impl IntoIterator<Item = Span>) -> Stats {
-    for span in spans {
-        pipeline.offer(span);
-    }
-    assert!(pipeline.flush(PATIENCE).await, "{:?}", pipeline.stats());
-    let stats = pipeline.stats()[0].1;
-    conserved(&stats);
-    stats
 }
 
 /// Delivers spans, one a batch, and says what became of them.

@@ -147,10 +147,8 @@ async fn processors_can_be_replaced_without_losing_a_span() {
     )
     .unwrap();
     (0..10).for_each(|_| pipeline.offer(span()));
-    pipeline
-        .replace(vec![outlet("new", &new)], GRACE)
-        .await
-        .unwrap();
+    let successors = pipeline.prepare(vec![outlet("new", &new)]).unwrap();
+    pipeline.replace(successors, GRACE).await;
     assert_eq!(old.load(Relaxed), 10);
     (0..10).for_each(|_| pipeline.offer(span()));
     pipeline.close(GRACE).await;

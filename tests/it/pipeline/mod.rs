@@ -12,6 +12,25 @@ mod metrics;
 mod openai;
 mod otlp;
 mod postgres;
+mod reload;
 mod sink;
 mod sinks;
 mod webhook;
+
+use tollgate::{
+    call::span::Span,
+    pipeline::{Pipeline, Stats},
+};
+
+use crate::support::{conserved, sandbox::PATIENCE};
+
+/// Offers spans to a pipeline of one processor, and says what became of them.
+async fn offer(pipeline: &Pipeline, spans: impl IntoIterator<Item = Span>) -> Stats {
+    for span in spans {
+        pipeline.offer(span);
+    }
+    assert!(pipeline.flush(PATIENCE).await, "{:?}", pipeline.stats());
+    let stats = pipeline.stats()[0].1;
+    conserved(&stats);
+    stats
+}
