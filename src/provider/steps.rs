@@ -53,6 +53,9 @@ struct Found<'a> {
     name: Option<Json<'a>>,
     arguments: Option<Json<'a>>,
     result: Option<Json<'a>>,
+    /// It is being read what stands under `function`: no other call stands in there, and whoever
+    /// nests it a thousand times wants the end of our stack.
+    is_within: bool,
 }
 
 impl<'a> Found<'a> {
@@ -79,7 +82,11 @@ impl<'a> Found<'a> {
                 self.arguments = Some(value.take());
             },
             b"output" | b"content" | b"response" => self.result = Some(value.take()),
-            b"function" | b"custom" => self.enter(value),
+            b"function" | b"custom" if !self.is_within => {
+                self.is_within = true;
+                self.enter(value);
+                self.is_within = false;
+            },
             _ => {},
         }
     }
@@ -342,6 +349,26 @@ mod tests {
             let _steps = steps(&bytes[..place], Steps::default());
             bytes[place] = byte;
             let _steps = steps(&bytes, Steps::default());
+        }
+    }
+
+    #[test]
+    fn what_is_nested_without_end_takes_no_stack() {
+        for key in [
+            "function",
+            "custom",
+            "function_call",
+            "content",
+            "tool_calls",
+        ] {
+            for (open, around) in [
+                ("", "{\"messages\":["),
+                ("", "{\"input\":["),
+                ("[", "{\"contents\":[{\"parts\":["),
+            ] {
+                let deep = format!("{{\"{key}\":{open}").repeat(200_000);
+                let _none = steps(format!("{around}{deep}").as_bytes(), Steps::default());
+            }
         }
     }
 }
