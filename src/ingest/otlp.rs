@@ -52,7 +52,7 @@ pub(super) fn read(report: &Report<'_>, most: usize) -> Result<Batch, Unreadable
     let mut place = 0;
     let mut take = |resource: &Attributes, item: Result<Item, String>| {
         let read = if place < most {
-            item.and_then(|item| span(item, resource, report))
+            item.and_then(|item| span(&item, resource, report))
         } else {
             Err(format!("more than {most} spans (ingest.spans)"))
         };
@@ -182,7 +182,7 @@ fn text<'a>(attributes: &'a Attributes, names: &[&str]) -> Option<&'a str> {
     }
 }
 
-fn span(item: Item, resource: &Attributes, report: &Report<'_>) -> Result<Span, String> {
+fn span(item: &Item, resource: &Attributes, report: &Report<'_>) -> Result<Span, String> {
     let trace = item.trace.ok_or("it has no traceId")?;
     let id = item.span.ok_or("it has no spanId")?;
     let attributes = &item.attributes;
@@ -215,21 +215,37 @@ fn span(item: Item, resource: &Attributes, report: &Report<'_>) -> Result<Span, 
         for (name, names) in [(REPORTED_INPUT, INPUT), (REPORTED_OUTPUT, OUTPUT)] {
             reported.put(name, find(attributes, names).cloned());
         }
-        keep(
-            reported,
-            item.attributes.into_iter().chain(resource.iter().cloned()),
-        );
+        keep(reported, &item.attributes);
+        keep(reported, resource);
     }
     Ok(span)
 }
 
+/// What is of use of a resource's attributes: they are looked at for every span of it.
+fn of_use(resource: Attributes) -> Attributes {
+    let is_label = |name: &str| LABELS.iter().any(|(_, names)| names.contains(&name));
+    let of_use = |(name, _): &(Box<str>, Value)| is_kept(name) || is_label(name);
+    resource
+        .into_iter()
+        .filter(of_use)
+        .take(ATTRIBUTES)
+        .collect()
+}
+
+fn is_kept(name: &str) -> bool {
+    KEPT.iter().any(|kept| name.starts_with(kept))
+}
+
 /// Keeps what says what happened, but for what is a field of the span already.
-fn keep(reported: &mut Reported, attributes: impl Iterator<Item = (Box<str>, Value)>) {
+fn keep(reported: &mut Reported, attributes: &Attributes) {
     const FIELDS: &[&str] = &["error.type", "gen_ai.request.model", "gen_ai.response.id"];
     for (name, value) in attributes {
-        let kept = KEPT.iter().any(|kept| name.starts_with(kept)) && !FIELDS.contains(&&*name);
-        if kept && reported.get(&name).is_none() && reported.attributes.len() < ATTRIBUTES {
-            reported.attributes.push((name, value));
+        if reported.attributes.len() >= ATTRIBUTES {
+            return;
+        }
+        let kept = is_kept(name) && !FIELDS.contains(&&**name);
+        if kept && reported.get(name).is_none() {
+            reported.attributes.push((name.clone(), value.clone()));
         }
     }
 }

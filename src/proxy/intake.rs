@@ -5,18 +5,21 @@ use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{Worker, body::ResponseBody, identify, live::Live, reply, route};
 use crate::{
-    base::id::RequestId,
+    base::{clock::Timestamp, id::RequestId},
     call::{labels::Labels, refusal::Refusal, reported::Format},
     ingest::{self, Ingest, Report, Taken},
     net::pace::{Paced, Unfinished},
@@ -29,18 +32,22 @@ const AT_ONCE: usize = 4;
 /// When a report that found no place may come again.
 const SOON: Duration = Duration::from_secs(1);
 
+/// How long a report may take to come: longer than exporters wait, and not so long that a few slow
+/// ones keep all others out.
+const LONGEST: Duration = Duration::from_mins(1);
+
 /// What reports are read with. One for the process.
 #[derive(Debug)]
 pub(super) struct Intake {
     ingest: Ingest,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl Default for Intake {
     fn default() -> Self {
         Self {
             ingest: Ingest::default(),
-            places: Semaphore::new(AT_ONCE),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 }
@@ -78,6 +85,7 @@ impl Trouble {
             Self::Stranger(_) => "identity",
             Self::Later(..) => "busy",
             Self::Wrong(StatusCode::PAYLOAD_TOO_LARGE, _) => "too_large",
+            Self::Wrong(StatusCode::INTERNAL_SERVER_ERROR, _) => "failed",
             Self::Wrong(..) => "unreadable",
         }
     }
@@ -130,10 +138,10 @@ impl Worker {
         admitted.map_err(|wait| {
             Trouble::Later("More spans come than ingest.spans_per_second allows", wait)
         })?;
-        let place = intake.places.try_acquire();
-        let _place =
-            place.map_err(|_full| Trouble::Later("Too many reports come at once", SOON))?;
-        let body = whole(live, &head.headers, body).await?;
+        let place = Arc::clone(&intake.places).try_acquire_owned();
+        let place = place.map_err(|_full| Trouble::Later("Too many reports come at once", SOON))?;
+        let decoder = Decoder::of(&head.headers).map_err(gave_up)?;
+        let body = whole(live, body).await?;
         let (segment, _) = route::identity(head.uri.path());
         let labels = identify::labels(
             &head.headers,
@@ -147,64 +155,95 @@ impl Worker {
             format,
             content_type: content_type.unwrap_or_default().to_owned(),
             body,
+            decoder,
             labels,
         };
-        self.read(live, posted).await
+        self.read(live, posted, place).await
     }
 
-    /// Reads a report and hands its spans on, apart from traffic: a large one takes many
-    /// milliseconds.
-    async fn read(&self, live: &Arc<Live>, posted: Posted) -> Result<Taken, Trouble> {
+    /// Decompresses and reads a report and hands its spans on, apart from traffic: a large one takes
+    /// many milliseconds. It goes on, and keeps its place, though its sender leaves.
+    async fn read(
+        &self,
+        live: &Arc<Live>,
+        posted: Posted,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Taken, Trouble> {
         let (proxy, live) = (Arc::clone(&self.proxy), Arc::clone(live));
         let reading = tokio::task::spawn_blocking(move || {
-            let report = Report {
-                format: posted.format,
-                content_type: &posted.content_type,
-                body: &posted.body,
-                labels: &posted.labels,
-                now: proxy.clock.wall(),
-            };
+            let _place = place;
             let (ingest, config) = (&proxy.intake.ingest, &live.ingest);
-            let mut taken = ingest
-                .read(&report, config)
-                .map_err(|why| Trouble::wrong(StatusCode::BAD_REQUEST, &why))?;
-            ingest.charge(taken.accepted, config, proxy.clock.mono());
+            let taken = posted.read(ingest, &live, proxy.clock.wall());
+            // What is refused, or comes again, takes as long to read.
+            let items = taken
+                .as_ref()
+                .map_or(1, |taken| taken.accepted + taken.repeated + taken.refused);
+            let items = items.min(config.spans).max(1);
+            ingest.charge(items, config, proxy.clock.mono());
+            let mut taken = taken?;
             for span in taken.spans.drain(..) {
                 proxy.pipeline.offer(span);
             }
             Ok(taken)
         });
-        let unreadable = "Tollgate failed to read the report.";
-        reading
-            .await
-            .unwrap_or_else(|_panicked| Err(Trouble::wrong(StatusCode::BAD_REQUEST, &unreadable)))
+        reading.await.unwrap_or_else(|panicked| {
+            tracing::error!(%panicked, "A report of spans could not be read");
+            let failed = "Tollgate failed to read the report.";
+            Err(Trouble::wrong(StatusCode::INTERNAL_SERVER_ERROR, &failed))
+        })
     }
 }
 
-/// A report that is there whole.
+/// A report that is there whole, as it was sent.
 struct Posted {
     format: Format,
     content_type: String,
     body: Bytes,
+    decoder: Option<Decoder>,
     labels: Labels,
 }
 
-/// The body, decompressed.
-async fn whole(live: &Live, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Trouble> {
+impl Posted {
+    fn read(mut self, ingest: &Ingest, live: &Live, now: Timestamp) -> Result<Taken, Trouble> {
+        let body = match self.decoder.take() {
+            Some(decoder) => plain(live, decoder, &self.body)?,
+            None => self.body,
+        };
+        let report = Report {
+            format: self.format,
+            content_type: &self.content_type,
+            body: &body,
+            labels: &self.labels,
+            now,
+        };
+        let read = ingest.read(&report, &live.ingest);
+        read.map_err(|why| Trouble::wrong(StatusCode::BAD_REQUEST, &why))
+    }
+}
+
+fn gave_up(why: GaveUp) -> Trouble {
+    Trouble::wrong(StatusCode::BAD_REQUEST, &why)
+}
+
+fn too_large(live: &Live) -> Trouble {
+    let why = format!(
+        "A report may have {} (ingest.body): send fewer spans.",
+        live.ingest.body
+    );
+    Trouble::wrong(StatusCode::PAYLOAD_TOO_LARGE, &why)
+}
+
+/// The body, as it comes.
+async fn whole(live: &Live, body: Incoming) -> Result<Bytes, Trouble> {
     let most = live.ingest.body.as_usize();
-    let too_large = || {
-        let why = format!(
-            "A report may have {} (ingest.body): send fewer spans.",
-            live.ingest.body
-        );
-        Trouble::wrong(StatusCode::PAYLOAD_TOO_LARGE, &why)
-    };
-    let body = Limited::new(Paced::new(body, live.bounds.wait), most)
-        .collect()
-        .await;
+    let body = Limited::new(Paced::new(body, live.bounds.wait), most).collect();
+    let body = timeout(LONGEST, body).await.map_err(|_late| {
+        let why = format!("The report took longer than {} s.", LONGEST.as_secs());
+        Trouble::wrong(StatusCode::REQUEST_TIMEOUT, &why)
+    })?;
     let body = body.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            return too_large();
+            return too_large(live);
         }
         let status = match error.downcast_ref() {
             Some(Unfinished::Slow(_)) => StatusCode::REQUEST_TIMEOUT,
@@ -212,11 +251,12 @@ async fn whole(live: &Live, headers: &HeaderMap, body: Incoming) -> Result<Bytes
         };
         Trouble::wrong(status, &error)
     })?;
-    let body = body.to_bytes();
-    let wrong = |error: GaveUp| Trouble::wrong(StatusCode::BAD_REQUEST, &error);
-    let Some(mut decoder) = Decoder::of(headers).map_err(wrong)? else {
-        return Ok(body);
-    };
+    Ok(body.to_bytes())
+}
+
+/// The body, decompressed.
+fn plain(live: &Live, mut decoder: Decoder, body: &[u8]) -> Result<Bytes, Trouble> {
+    let most = live.ingest.body.as_usize();
     let mut plain = Vec::new();
     // A piece at a time, so that little comes out of it once it is too large.
     for piece in body.chunks(PIECE) {
@@ -225,12 +265,12 @@ async fn whole(live: &Live, headers: &HeaderMap, body: Incoming) -> Result<Bytes
                 plain.extend_from_slice(piece);
             }
         });
-        fed.map_err(wrong)?;
+        fed.map_err(gave_up)?;
         if plain.len() > most {
-            return Err(too_large());
+            return Err(too_large(live));
         }
     }
-    decoder.finish().map_err(wrong)?;
+    decoder.finish().map_err(gave_up)?;
     Ok(Bytes::from(plain))
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 
-use super::{super::object, Attributes, Item, Take, Unreadable, draft};
+use super::{super::object, Attributes, Item, Take, Unreadable, draft, of_use};
 use crate::call::span::Value;
 
 #[derive(Deserialize)]
@@ -64,7 +64,7 @@ struct Attribute {
 pub(super) fn read(body: &[u8], take: Take<'_>) -> Result<(), Unreadable> {
     let body: Body<'_> = object(body)?;
     for of_resource in body.resources {
-        let resource = attributes(&of_resource.resource.attributes);
+        let resource = of_use(attributes(&of_resource.resource.attributes));
         for span in of_resource.scopes.iter().flat_map(|scope| &scope.spans) {
             let span = serde_json::from_str::<Span>(span.get());
             take(
