@@ -134,6 +134,9 @@ pub const OUTPUT_LIMIT: &str = "tollgate.output_limit";
 /// Attribute: the counters of rate limits that were looked at, in words.
 pub const RATE_LIMITS: &str = "tollgate.rate_limits";
 
+/// Attribute: the model or deployment that the path names, where the body names another: it answers.
+pub const DEPLOYMENT: &str = "tollgate.deployment";
+
 /// Attribute: what guards have said of the call: which one, what it did, and why.
 pub const GUARDS: &str = "tollgate.guards";
 

@@ -12,7 +12,7 @@ use crate::{
         clock::{Clock as _, SystemClock},
         money::Usd,
     },
-    call::billed::Billed,
+    call::{billed::Billed, span::DEPLOYMENT},
     config::Config,
     ledger::Owner,
     pricing::{Context, Pricing, Query},
@@ -113,7 +113,8 @@ fn one(
         return Ok(None);
     };
     let name = billed.text("gen_ai.provider.name").unwrap_or_default();
-    let asked = billed.text("gen_ai.request.model");
+    let deployment = billed.text(DEPLOYMENT);
+    let asked = deployment.or_else(|| billed.text("gen_ai.request.model"));
     let provider = providers.named(name);
     let query = Query {
         provider: name,

@@ -100,6 +100,10 @@ pub struct Session {
     pub(super) defaults: RequestFacts,
     /// The model is what the client has said, and the provider has not.
     claimed: bool,
+    /// The client has named another model since.
+    disputed: bool,
+    /// The model as the provider has said last.
+    confirmed: Option<Box<str>>,
     /// The model that transcribes what is heard.
     pub(super) transcriber: Option<Box<str>>,
     /// The conversation as far as some response has had it.
@@ -154,19 +158,30 @@ impl Session {
 
     /// The client names the model in a message: another than before may or may not be taken.
     pub(super) fn claim(&mut self, model: Box<str>) {
-        if let Some(before) = &self.defaults.model {
-            self.defaults.hides_model |= *before != model;
-        } else {
+        let Some(before) = &self.defaults.model else {
             (self.defaults.model, self.claimed) = (Some(model), true);
+            return;
+        };
+        if *before != model && self.confirmed.as_ref() != Some(&model) {
+            self.disputed |= !self.defaults.hides_model;
+            self.defaults.hides_model = true;
         }
     }
 
     /// The provider says which model it is. What the socket was opened with is the name that rules
-    /// know, be it an alias; what was only claimed is none.
+    /// know, be it an alias; what was only claimed is none, and of several names it is the provider's
+    /// that the price follows. If it says what it said before, nothing came of a claim.
     pub(super) fn confirm(&mut self, model: Box<str>) {
-        if std::mem::take(&mut self.claimed) || self.defaults.model.is_none() {
-            self.defaults.model = Some(model);
+        let is_as_before = self.confirmed.as_ref() == Some(&model);
+        if is_as_before && std::mem::take(&mut self.disputed) {
+            self.defaults.hides_model = false;
+        } else if std::mem::take(&mut self.claimed)
+            || self.defaults.hides_model
+            || self.defaults.model.is_none()
+        {
+            self.defaults.model = Some(model.clone());
         }
+        self.confirmed = Some(model);
     }
 
     /// Adds to the conversation.

@@ -12,7 +12,10 @@ use crate::{
         facts::{ResponseFacts, Round, Spends},
         outcome::{Decision, End, Status},
         refusal::Reason,
-        span::{BUDGET_CHARGED, BUDGET_REMAINING, Event, PRICING_VERSION, ROUNDS, Span, Value},
+        span::{
+            BUDGET_CHARGED, BUDGET_REMAINING, DEPLOYMENT, Event, PRICING_VERSION, ROUNDS, Span,
+            Value,
+        },
         usage::{Usage, UsageSource},
     },
     policy::{Charge, Ending, Hold},
@@ -194,9 +197,13 @@ impl Exchange {
     /// What the price depended on besides models and counts, so that it can be worked out again.
     /// Returns the version of the prices.
     fn note_pricing(&mut self, account: &Account, facts: &ResponseFacts) -> Option<Box<str>> {
+        let request = &self.request;
+        let deployment = request.deployment.clone();
+        let deployment = deployment.filter(|it| request.model.as_ref() != Some(it));
         let mut put = |name, value: Option<Value>| {
             self.attributes.extend(value.map(|value| (name, value)));
         };
+        put(DEPLOYMENT, deployment.map(Value::Text));
         put("tollgate.speed", facts.speed.clone().map(Value::Text));
         put("tollgate.region", facts.region.clone().map(Value::Text));
         let rounds = facts.rounds.iter().map(Round::to_string);

@@ -73,7 +73,7 @@ impl Socket for Realtime {
             let names_model = ["model", "deployment"].map(|name| key.eq_ignore_ascii_case(name));
             names_model.contains(&true).then(|| percent::name(name))?
         });
-        let mut named = named.chain(operations::deployment(path));
+        let mut named = operations::deployment(path).into_iter().chain(named);
         session.defaults.stream = true;
         session.defaults.model = named.next();
         // Which of several answers is up to the provider.

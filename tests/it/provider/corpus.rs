@@ -237,6 +237,11 @@ fn check_request(
     if facts.model.as_deref() != model.map(String::as_str) {
         differ("request model", format!("{:?}, not {model:?}", facts.model));
     }
+    let answering = expected.azure_deployment.as_ref().or(model);
+    if facts.answering() != answering.map(String::as_str) {
+        let found = facts.answering();
+        differ("answering", format!("{found:?}, not {answering:?}"));
+    }
     let spends = [Spends::Tokens, Spends::Once].contains(&op.spends);
     if exchange.status < 400 && expected.is_generation == Some(true) && !spends {
         differ("operation", format!("{op:?}"));

@@ -98,6 +98,14 @@ async fn a_deployment_costs_what_its_model_costs() {
     assert_eq!(span.get("gen_ai.request.model"), "my-gpt");
     assert_eq!(span.get("tollgate.cost.usd"), "0.000350000");
     assert_eq!(sandbox.spent("daily").await, 350_000);
+    // Whatever the body says: and the span tells which, for who prices it again.
+    let mut body = to_deployment(chat());
+    body["model"] = "gpt-9".into();
+    let answer = sandbox.post_with(&target, &headers, &body).await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("gen_ai.request.model"), "gpt-9");
+    assert_eq!(span.get("tollgate.deployment"), "my-gpt");
+    assert_eq!(span.get("tollgate.cost.usd"), "0.000350000");
 }
 
 #[tokio::test]

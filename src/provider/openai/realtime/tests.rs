@@ -97,11 +97,20 @@ fn of_several_models_none_is_taken_for_the_one_that_answers() {
         (plain, "model=a&depl%6Fyment=b", "a", true),
         (deployed, "api-version=1", "d", false),
         (deployed, "deployment=d", "d", false),
-        (deployed, "model=a", "a", true),
+        (deployed, "model=a", "d", true),
     ] {
         let found = opened(path, query);
         assert_eq!(found, (model.to_owned(), hides), "{path} {query}");
     }
+    // The provider knows which of them it is.
+    let mut session = Session::default();
+    Realtime.open(plain, Some("model=mini&deployment=large"), &mut session);
+    let created = br#"{"type":"session.created","session":{"model":"large"}}"#;
+    Realtime.said(created, &mut session);
+    assert_eq!(
+        (session.model(), session.hides_model()),
+        (Some("large"), true)
+    );
 }
 
 #[test]
@@ -131,6 +140,20 @@ fn what_a_client_claims_is_no_model_before_the_provider_says_so() {
         (named.model(), named.hides_model()),
         (Some("gpt-realtime"), false)
     );
+    // To say what the provider says is no claim; another one holds until the provider speaks.
+    update("real", &mut named);
+    assert!(!named.hides_model());
+    update("large", &mut named);
+    assert!(named.hides_model());
+    Realtime.said(created, &mut named);
+    assert_eq!(
+        (named.model(), named.hides_model()),
+        (Some("gpt-realtime"), false)
+    );
+    update("large", &mut named);
+    let updated = br#"{"type":"session.updated","session":{"model":"large"}}"#;
+    Realtime.said(updated, &mut named);
+    assert_eq!((named.model(), named.hides_model()), (Some("large"), true));
 }
 
 #[test]
