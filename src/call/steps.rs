@@ -76,6 +76,11 @@ impl Steps {
         self.0.iter()
     }
 
+    /// Gives back the room that is not used.
+    pub fn shrink_to_fit(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()

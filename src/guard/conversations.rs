@@ -95,8 +95,10 @@ impl Book {
         known.map(|known| known.steps.clone()).unwrap_or_default()
     }
 
-    fn keep(&mut self, key: u64, steps: Steps, now: Instant) {
+    fn keep(&mut self, key: u64, mut steps: Steps, now: Instant) {
         self.take(key);
+        // What is counted is what is taken.
+        steps.shrink_to_fit();
         let rank = (true, self.number());
         let known = Known {
             steps,

@@ -1,6 +1,8 @@
 //! Which thresholds were told of, in the books: of each counter the last one of each window. They are
 //! no entries, since they change no total.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
@@ -47,8 +49,12 @@ pub(super) fn recall(
     Ok(found.and_then(|(level, at)| Some((level_numbered(level)?, at))))
 }
 
-/// Forgets those of calendar windows that were told of before `oldest`.
+/// The longest calendar window.
+const LONGEST: Duration = Duration::from_hours(24 * 32);
+
+/// Forgets those of calendar windows that were told of before `oldest` and are over.
 pub(super) fn prune(db: &Connection, oldest: Timestamp) -> Result<(), BooksError> {
+    let oldest = oldest - LONGEST;
     db.execute(
         "DELETE FROM told WHERE window > 0 AND at < ?",
         (time(oldest),),

@@ -67,15 +67,14 @@ fn note(rules: &mut BTreeMap<Box<str>, Told>, by: &str, now: Instant) -> Option<
 }
 
 impl Exchange {
-    /// Tells of the call if it was refused, or its stream cut. Strangers are told of where they are
-    /// turned away.
+    /// Tells of the call if it was refused, or its stream cut.
     pub(super) fn tell_if_refused(&self) {
         let what = match self.decision {
             Decision::Refused => "A call was refused",
             Decision::Cut => "A call was cut off",
             _ => return,
         };
-        if let Some(refusal) = self.refusal.as_ref().filter(|why| why.by != IDENTITY) {
+        if let Some(refusal) = &self.refusal {
             let (id, labels) = (self.request_id, Some(&self.labels));
             self.proxy.tell_refused(what, refusal, id, labels);
         }
@@ -83,7 +82,8 @@ impl Exchange {
 }
 
 impl Proxy {
-    /// Tells of a refusal, unless its rule was told of within this minute.
+    /// Tells of a refusal, unless its rule was told of within this minute. Strangers are told of where
+    /// they are turned away.
     pub(super) fn tell_refused(
         &self,
         what: &'static str,
@@ -92,7 +92,7 @@ impl Proxy {
         labels: Option<&Labels>,
     ) {
         // Where nothing refused, something failed: that is told elsewhere.
-        if by.is_empty() {
+        if by.is_empty() || by == IDENTITY {
             return;
         }
         if let Some(left_out) = self.refusals.note(by, self.clock.mono()) {

@@ -169,5 +169,8 @@ fn it_is_told_anew_in_a_new_window_and_forgotten_with_old_ones() {
     let untold = rig.engine.untold(&charged, tomorrow).unwrap();
     assert_eq!(levels(&untold), [], "its window is over");
     books(&rig).prune(tomorrow).unwrap();
+    assert_eq!(count(&rig), 3, "a month may still go on");
+    let later = NOW + std::time::Duration::from_hours(24 * 33);
+    books(&rig).prune(later).unwrap();
     assert_eq!(count(&rig), 2, "only calendar windows end");
 }
