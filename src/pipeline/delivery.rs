@@ -24,6 +24,9 @@ pub struct Delivery {
     pub content: Option<Content>,
     /// The longest that a span waits for its batch to fill. Zero: delivered at every tick.
     pub max_age: Duration,
+    /// Whether spans wait for their batch on disk, where they can be kept there at all: for batches that
+    /// take long to fill, and destinations that must miss nothing when the process is killed.
+    pub on_disk: bool,
     /// The longest that one attempt may take. A processor that blocks its thread is not cut short,
     /// but then it holds up nobody else.
     pub timeout: Duration,
@@ -67,6 +70,7 @@ impl Delivery {
         attribute_bytes: None,
         content: None,
         max_age: Duration::ZERO,
+        on_disk: false,
         timeout: Duration::from_secs(30),
         attempts: 8,
         backoff: Duration::from_millis(100),
@@ -86,6 +90,7 @@ impl Delivery {
         attribute_bytes: None,
         content: None,
         max_age: Duration::from_secs(30),
+        on_disk: false,
         timeout: Duration::from_secs(30),
         attempts: 3,
         backoff: Duration::from_secs(1),

@@ -121,6 +121,25 @@ impl Overflow {
         self.spool.as_ref().is_some_and(|spool| spool.len() > 0)
     }
 
+    /// How many spans wait on disk, and how many bytes of JSON they are, about.
+    pub(super) fn len(&self) -> (usize, usize) {
+        let of = |spool: &Spool| (spool.len(), spool.unread());
+        let (spans, bytes) = self.spool.as_ref().map_or((0, 0), of);
+        let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        (count(spans), count(bytes))
+    }
+
+    /// A batch that is on disk, without those of its spans that are there no more: the oldest give way
+    /// when the quota is full. None if that is all of it.
+    pub(super) fn still(&self, mut hand: Hand) -> Option<Hand> {
+        let spool = self.spool.as_ref()?;
+        let gone = hand.places.iter().filter(|place| !spool.has(**place));
+        let gone = gone.count();
+        hand.records.drain(..gone.min(hand.records.len()));
+        hand.places.drain(..gone);
+        (!hand.records.is_empty()).then_some(hand)
+    }
+
     /// The oldest spans on disk; none if none can be read now.
     pub(super) fn oldest(
         &mut self,

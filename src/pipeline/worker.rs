@@ -24,6 +24,7 @@ use super::{
 };
 use crate::base::clock::{Clock, Instant};
 
+mod disk;
 mod unpanicked;
 
 use unpanicked::unpanicked;
@@ -41,9 +42,6 @@ const FAILURES_LOGGED_EVERY: Duration = Duration::from_secs(10);
 /// How many ticks an attempt may take before the spans of the batch, and those behind it, go to disk
 /// meanwhile: a kill would lose them.
 const PATIENT_TICKS: u32 = 10;
-
-/// How long what is on disk is delivered before other things are looked after.
-const STRETCH: Duration = Duration::from_secs(1);
 
 /// What the pipeline asks of its workers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +75,8 @@ struct State {
     failures: u32,
     /// What is on disk is not tried before.
     not_before: Option<Instant>,
+    /// The batch from there that is tried again, as it was: a destination may know it by what is in it.
+    again: Option<Hand>,
     drops_logged: (u64, Option<Instant>),
     failure_logged: Option<Instant>,
 }
@@ -105,6 +105,7 @@ impl Worker {
             waiting_since: None,
             failures: 0,
             not_before: None,
+            again: None,
             drops_logged: (0, None),
             failure_logged: None,
         };
@@ -160,43 +161,18 @@ impl Worker {
         }
     }
 
-    /// Delivers what is on disk, with all that comes meanwhile put behind it; false if something is
-    /// left there.
-    async fn empty_disk(&mut self, state: &mut State, forced: bool) -> bool {
-        let until = self.clock.mono() + STRETCH;
-        loop {
-            let now = self.clock.mono();
-            let Some(overflow) = &mut self.overflow else {
-                return true;
-            };
-            overflow.open(&self.queue, now);
-            if !overflow.holds() {
-                return true;
-            }
-            overflow.spill_queue(&self.queue, now);
-            let waits = state.not_before.is_some_and(|at| now < at);
-            let rests = state.breaker.closed_at(now).is_some();
-            let late = !forced && now >= until;
-            if rests || late || (waits && !forced) {
-                return false;
-            }
-            let (most, bytes) = (self.delivery.batch.max(1), self.delivery.batch_bytes);
-            let Some(hand) = overflow.oldest(&self.queue, most, bytes, now) else {
-                return false;
-            };
-            if !self.deliver(hand, state).await {
-                return false;
-            }
-        }
+    fn is_due(&self, state: &mut State) -> bool {
+        let (waiting, bytes) = self.queue.len();
+        // A span takes at least twice its line.
+        self.is_enough(waiting, bytes / 2, state)
     }
 
-    fn is_due(&self, state: &mut State) -> bool {
+    /// Whether so many spans, with so many bytes of JSON, are a batch, or have waited long enough.
+    fn is_enough(&self, waiting: usize, bytes: usize, state: &mut State) -> bool {
         let now = self.clock.mono();
         let since = *state.waiting_since.get_or_insert(now);
-        let (waiting, bytes) = self.queue.len();
         waiting >= self.delivery.batch
-            // A span takes at least twice its line.
-            || bytes / 2 >= self.delivery.batch_bytes
+            || bytes >= self.delivery.batch_bytes
             || now.duration_since(since) >= self.delivery.max_age
     }
 
@@ -213,7 +189,10 @@ impl Worker {
                     let first = size.div_ceil(2);
                     sizes.extend([size - first, first]);
                 },
-                Tried::Later => return false,
+                Tried::Later => {
+                    state.again = Some(hand);
+                    return false;
+                },
             }
         }
         true
@@ -274,13 +253,6 @@ impl Worker {
             self.pause(self.clock.mono() + wait).await;
         }
         Tried::Ended(Outcome::Failed)
-    }
-
-    /// Puts what is in hand on disk, and what waits behind it; false if that cannot be.
-    fn put_off(&mut self, hand: &mut Hand) -> bool {
-        let now = self.clock.mono();
-        let overflow = self.overflow.as_mut();
-        overflow.is_some_and(|overflow| overflow.spill(&self.queue, hand, now))
     }
 
     /// Shows what the breaker does.

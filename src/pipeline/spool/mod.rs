@@ -176,6 +176,17 @@ impl Spool {
         self.segments.iter().map(|segment| segment.spans).sum()
     }
 
+    /// How many bytes those take, with their checksums.
+    pub(super) fn unread(&self) -> u64 {
+        self.segments.iter().map(|it| it.bytes - it.done).sum()
+    }
+
+    /// Whether the span at this place is kept.
+    pub(super) fn has(&self, place: Place) -> bool {
+        let mut segments = self.segments.iter();
+        segments.any(|it| it.number == place.segment && it.done < place.end)
+    }
+
     /// What happened since the last time.
     pub(super) fn news(&mut self) -> News {
         std::mem::take(&mut self.news)
@@ -310,50 +321,57 @@ impl Spool {
     ) -> io::Result<Vec<(Arc<Record>, Place)>> {
         // What so many spans take, usually.
         let usual = count(most).saturating_mul(2_048).clamp(64 << 10, LONGEST);
-        while let Some(first) = self.segments.front() {
-            let (number, from, to) = (first.number, first.done, first.bytes);
-            let mut read = segment::read(&self.dir, number, from, to.min(from + usual))?;
-            if !read.contains(&b'\n') {
-                read = segment::read(&self.dir, number, from, to)?;
+        let (mut batch, mut size) = (Vec::new(), 0);
+        // Where it is read: as long as nothing was found, in the first segment.
+        let (mut at, mut offset) = (0, None);
+        while batch.len() < most
+            && let Some(segment) = self.segments.get_mut(at)
+        {
+            let (number, to) = (segment.number, segment.bytes);
+            let from: u64 = offset.unwrap_or(segment.done);
+            let mut read = segment::read(&self.dir, number, from, to.min(from + usual));
+            if matches!(&read, Ok(read) if !read.contains(&b'\n')) {
+                read = segment::read(&self.dir, number, from, to);
             }
-            let (mut batch, mut size, mut damaged, mut end) = (Vec::new(), 0, false, 0);
+            let read = match read {
+                Err(error) if batch.is_empty() => return Err(error),
+                read => read.unwrap_or_default(),
+            };
+            let mut end = 0;
             for entry in segment::entries(&read) {
-                end = entry.end;
-                let record = entry
-                    .line
-                    .and_then(|line| Record::read(line, &mut self.names));
-                let Some(record) = record else {
-                    damaged = true;
-                    continue;
-                };
-                size += record.line.len();
-                if batch.len() >= most || (size > bytes && !batch.is_empty()) {
-                    break;
-                }
-                let end = from + count(entry.end);
-                batch.push((
-                    Arc::new(record),
-                    Place {
+                let line = entry.line;
+                let record = line.and_then(|line| Record::read(line, &mut self.names));
+                if let Some(record) = record {
+                    size += record.line.len();
+                    if batch.len() >= most || (size > bytes && !batch.is_empty()) {
+                        return Ok(batch);
+                    }
+                    let end = from + count(entry.end);
+                    let place = Place {
                         segment: number,
                         end,
-                    },
-                ));
+                    };
+                    batch.push((Arc::new(record), place));
+                } else {
+                    self.news.damaged += u64::from(!segment.damaged);
+                    segment.damaged = true;
+                }
+                end = entry.end;
             }
-            let Some(first) = self.segments.front_mut() else {
-                break;
-            };
-            self.news.damaged += u64::from(damaged && !first.damaged);
-            first.damaged |= damaged;
-            if !batch.is_empty() {
-                return Ok(batch);
-            }
-            // What was read holds no span.
-            first.done += count(end);
-            if end == 0 || first.done >= to {
-                self.finish();
+            let reached = from + count(end);
+            let over = end == 0 || reached >= to;
+            if batch.is_empty() {
+                segment.done = reached;
+                if over {
+                    self.finish();
+                }
+            } else if over {
+                (at, offset) = (at + 1, None);
+            } else {
+                offset = Some(reached);
             }
         }
-        Ok(Vec::new())
+        Ok(batch)
     }
 
     /// Strikes out spans that need not be kept any more, which were the oldest; says how many of

@@ -347,3 +347,28 @@ proptest! {
         prop_assert_eq!(spool.news(), News::default());
     }
 }
+
+#[test]
+fn a_batch_goes_on_in_the_next_segment_and_past_what_is_damaged() {
+    let place = tempfile::tempdir().unwrap();
+    for from in [1, 4, 7] {
+        // Each run begins a segment.
+        append(&mut open(place.path()), from..from + 3);
+    }
+    let path = segment::path(place.path(), 2, KIND);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("span_id", "spam_id", 1)).unwrap();
+    let mut spool = open(place.path());
+    let mut oldest = |most, bytes| -> (Vec<u64>, Vec<Place>) {
+        let batch = spool.oldest(most, bytes).unwrap();
+        let batch = batch.iter().map(|(record, place)| (number(record), *place));
+        batch.unzip()
+    };
+    assert_eq!(oldest(3, 1 << 20).0, [1, 2, 3]);
+    assert_eq!(oldest(9, record(1).line.len() * 2).0, [1, 2]);
+    let (numbers, places) = oldest(9, 1 << 20);
+    assert_eq!(numbers, [1, 2, 3, 5, 6, 7, 8, 9]);
+    let (struck, noted) = spool.done(&places);
+    noted.unwrap();
+    assert_eq!((struck, spool.len(), spool.news().damaged), (8, 0, 1));
+}

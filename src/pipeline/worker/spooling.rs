@@ -191,3 +191,68 @@ async fn a_spool_that_somebody_has_is_taken_when_they_let_go() {
     assert_eq!(ids(&second, 0), [3, 1, 2]);
     assert_eq!(span(3).span_id, record(3).span.span_id);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_tried_again_is_the_same_batch_without_what_had_to_give_way() {
+    let place = tempfile::tempdir().unwrap();
+    let mut bench = bench(&place, quick(), &[Does::Fails, Does::Fails]);
+    bench.push(1..=3);
+    let queue = Arc::clone(&bench.queue);
+    let later = async {
+        sleep(SECOND / 2).await;
+        (4..=6).for_each(|n| queue.push(record(n)));
+    };
+    let (stats, ()) = tokio::join!(bench.work(60 * SECOND, SECOND), later);
+    assert_eq!((stats.delivered, stats.failed), (6, 0));
+    assert_eq!(bench.sizes(), [3, 3, 3, 3]);
+
+    let place = tempfile::tempdir().unwrap();
+    let quota = 50 * (record(1).line.len() as u64 + 10);
+    let mut bench = bench_with(&place, quick(), &[Does::Fails], quota);
+    bench.push(1..=40);
+    let queue = Arc::clone(&bench.queue);
+    let later = async {
+        sleep(SECOND / 2).await;
+        (41..=60).for_each(|n| queue.push(record(n)));
+    };
+    let (stats, ()) = tokio::join!(bench.work(60 * SECOND, SECOND), later);
+    assert!((10..=20).contains(&stats.dropped), "{stats:?}");
+    let told = ids(&bench, 1);
+    assert_eq!(told, (stats.dropped + 1..=60).collect::<Vec<_>>());
+    assert!(bench.sizes()[1] < 40, "none of them is from the next batch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn spans_that_wait_for_their_batch_on_disk_outlive_a_kill_and_come_together() {
+    let place = tempfile::tempdir().unwrap();
+    let delivery = Delivery {
+        on_disk: true,
+        batch: 5,
+        max_age: 60 * SECOND,
+        ..quick()
+    };
+    let mut first = bench(&place, delivery, &[]);
+    first.push(1..=7);
+    let worker = first.worker.take().unwrap();
+    // The kill.
+    assert!(
+        timeout_at(SystemClock.mono() + SECOND, worker.run())
+            .await
+            .is_err()
+    );
+    assert_eq!((first.sizes(), first.queue.stats().buffered), (vec![5], 2));
+
+    let mut second = bench(&place, delivery, &[]);
+    second.push(8..=9);
+    let queue = Arc::clone(&second.queue);
+    let began = SystemClock.mono();
+    let later = async {
+        sleep(30 * SECOND).await;
+        assert_eq!((queue.stats().buffered, queue.stats().delivered), (4, 0));
+    };
+    let (stats, ()) = tokio::join!(second.work(90 * SECOND, SECOND), later);
+    assert_eq!((stats.found, stats.delivered), (2, 4));
+    assert_eq!(second.sizes(), [4]);
+    let at = second.attempts.lock()[0].0.duration_since(began);
+    assert!(at >= delivery.max_age && at <= delivery.max_age + 3 * TICK);
+}

@@ -1,0 +1,67 @@
+//! What a worker does with the spans that are on disk: they go before those in memory.
+
+use std::time::Duration;
+
+use super::{Hand, Overflow, State, Worker};
+
+/// How long what is on disk is delivered before other things are looked after.
+const STRETCH: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Delivers what is due on disk, with all that comes meanwhile put behind it; false if something is
+    /// left there.
+    pub(super) async fn empty_disk(&mut self, state: &mut State, forced: bool) -> bool {
+        let until = self.clock.mono() + STRETCH;
+        loop {
+            let now = self.clock.mono();
+            let Some(overflow) = &mut self.overflow else {
+                return true;
+            };
+            overflow.open(&self.queue, now);
+            if overflow.holds() || self.delivery.on_disk {
+                overflow.spill_queue(&self.queue, now);
+            }
+            if !overflow.holds() {
+                return true;
+            }
+            let waits = state.not_before.is_some_and(|at| now < at);
+            let rests = state.breaker.closed_at(now).is_some();
+            let late = !forced && now >= until;
+            if rests || late || !forced && (waits || !self.is_due_on_disk(state)) {
+                return false;
+            }
+            let Some(hand) = self.next_on_disk(state) else {
+                return false;
+            };
+            state.waiting_since = None;
+            if !self.deliver(hand, state).await {
+                return false;
+            }
+        }
+    }
+
+    /// The batch that failed, as it was; else the oldest spans.
+    fn next_on_disk(&mut self, state: &mut State) -> Option<Hand> {
+        let overflow = self.overflow.as_mut()?;
+        let again = state.again.take().and_then(|hand| overflow.still(hand));
+        let (most, bytes) = (self.delivery.batch.max(1), self.delivery.batch_bytes);
+        again.or_else(|| overflow.oldest(&self.queue, most, bytes, self.clock.mono()))
+    }
+
+    /// Whether there is a batch on disk to be delivered: any spans, unless they are there to wait for
+    /// more.
+    fn is_due_on_disk(&self, state: &mut State) -> bool {
+        if !self.delivery.on_disk || state.again.is_some() {
+            return true;
+        }
+        let (waiting, bytes) = self.overflow.as_ref().map_or((0, 0), Overflow::len);
+        self.is_enough(waiting, bytes, state)
+    }
+
+    /// Puts what is in hand on disk, and what waits behind it; false if that cannot be.
+    pub(super) fn put_off(&mut self, hand: &mut Hand) -> bool {
+        let now = self.clock.mono();
+        let overflow = self.overflow.as_mut();
+        overflow.is_some_and(|overflow| overflow.spill(&self.queue, hand, now))
+    }
+}
