@@ -392,11 +392,13 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 struct Secrets(Vec<Box<str>>);
 
 impl Secrets {
-    /// The path, which is one with many webhooks, and the values of all headers but harmless ones.
+    /// The path, which is one with many webhooks, the query, and the values of all headers but
+    /// harmless ones.
     fn of(address: &Address, headers: &HeaderMap) -> Self {
         let values = headers.values().filter(|value| value.is_sensitive());
         let values = values.filter_map(|value| value.to_str().ok());
-        let texts = values.chain([address.path()]).flat_map(|text| {
+        let query = address.target.query().unwrap_or_default();
+        let texts = values.chain([address.path(), query]).flat_map(|text| {
             text.split([' ', '/', '=', '&'])
                 .filter(|part| part.len() > 3)
         });
@@ -472,7 +474,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_quoted_only_if_it_repeats_nothing_of_ours() {
-        let address = Address::parse(&Secret::new("http://host/services/hushhush")).unwrap();
+        let url = Secret::new("http://host/services/hushhush?code=hiddenone");
+        let address = Address::parse(&url).unwrap();
         let mut headers = HeaderMap::new();
         let mut key = HeaderValue::from_static("Bearer abcdefgh");
         key.set_sensitive(true);
@@ -481,6 +484,7 @@ mod tests {
         assert_eq!(secrets.words(b"invalid_payload\n"), ": invalid_payload");
         for body in [
             "no hushhush",
+            "no hiddenone",
             "wrong key abcdefgh",
             "key 1234",
             "<html>",

@@ -12,6 +12,9 @@ use crate::call::{
     span::Value,
 };
 
+/// How much longer than twice of what was kept the messages of it may be, in bytes.
+const SPARE: usize = 1 << 20;
+
 /// How much of what is said in a call its spans may hold. A call keeps the one that it began with.
 #[derive(Debug)]
 pub struct ContentPolicy {
@@ -69,15 +72,25 @@ impl Captured {
                 ..Messages::default()
             }
         });
+        let mut is_cut = messages.cut;
+        // Escapes and names may make it longer than what was kept, but not by that much.
+        let mut room = self.size().saturating_mul(2).saturating_add(SPARE);
         let mut attributes = vec![(CONTENT, Value::Text(level.name().into()))];
-        if messages.cut {
-            attributes.push((CUT, Value::Bool(true)));
-        }
         for (name, list) in messages.lists() {
             let json = serde_json::to_string(list).unwrap_or_default();
-            if !list.is_empty() && !json.is_empty() {
-                attributes.push((name, Value::Json(json.into())));
+            if list.is_empty() || json.is_empty() {
+                continue;
             }
+            match room.checked_sub(json.len()) {
+                Some(left) => {
+                    room = left;
+                    attributes.push((name, Value::Json(json.into())));
+                },
+                None => is_cut = true,
+            }
+        }
+        if is_cut {
+            attributes.insert(1, (CUT, Value::Bool(true)));
         }
         attributes
     }

@@ -77,10 +77,11 @@ impl Record {
         Some(Arc::clone(held.lock().get_or_insert_with(make)))
     }
 
-    /// About how many bytes it takes: its line, and as much again for the span; and what was said.
+    /// About how many bytes it takes: its line, and as much again for the span; and what was said,
+    /// with the record that holds that, which has it twice too. It never changes.
     pub fn size(&self) -> usize {
         let own = self.line.len().saturating_mul(2) + size_of::<Self>();
-        own.saturating_add(self.said_bytes())
+        own.saturating_add(self.said_bytes().saturating_mul(3))
     }
 
     /// About how long its line is for a processor that gets what was said.

@@ -118,6 +118,8 @@ pub struct Session {
     steps: Option<Steps>,
     /// How often something was said that cannot be told from anything else.
     unheard: u64,
+    /// Whatever the provider begins now, it begins without a message of the client that asks for it.
+    pub(super) unasked: bool,
 }
 
 impl Session {

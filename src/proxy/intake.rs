@@ -225,6 +225,14 @@ fn gave_up(why: GaveUp) -> Trouble {
     Trouble::wrong(StatusCode::BAD_REQUEST, &why)
 }
 
+/// Whoever sends more than may come out of a body is to send less at once, and not something else.
+fn unpacked(live: &Live, why: GaveUp) -> Trouble {
+    match why {
+        GaveUp::TooLarge | GaveUp::Bomb => too_large(live),
+        GaveUp::Unknown | GaveUp::Damaged | GaveUp::BrokeOff => gave_up(why),
+    }
+}
+
 fn too_large(live: &Live) -> Trouble {
     let why = format!(
         "A report may have {} (ingest.body): send fewer spans.",
@@ -265,12 +273,12 @@ fn plain(live: &Live, mut decoder: Decoder, body: &[u8]) -> Result<Bytes, Troubl
                 plain.extend_from_slice(piece);
             }
         });
-        fed.map_err(gave_up)?;
+        fed.map_err(|why| unpacked(live, why))?;
         if plain.len() > most {
             return Err(too_large(live));
         }
     }
-    decoder.finish().map_err(gave_up)?;
+    decoder.finish().map_err(|why| unpacked(live, why))?;
     Ok(Bytes::from(plain))
 }
 

@@ -14,7 +14,7 @@ use crate::{
     },
     pipeline::{Captured, ContentPolicy},
     provider::{
-        content::{Response, messages},
+        content::{Response, blunt_ends, messages},
         wire::framing::Framing,
     },
 };
@@ -29,6 +29,8 @@ pub(super) struct Said {
     bounds: Bounds,
     request: Kept,
     answer: Kept,
+    /// A message was not kept, or not as a whole.
+    lacks: bool,
 }
 
 /// One side of it.
@@ -55,7 +57,13 @@ impl Said {
             bounds,
             request: Kept::new(bounds, room),
             answer: Kept::new(bounds, room),
+            lacks: false,
         }
+    }
+
+    /// A message could not be kept as a whole; those behind it are kept all the same.
+    pub(super) const fn lacks(&mut self) {
+        self.lacks = true;
     }
 
     /// Keeps a request's body; `plain` is what it says, `None`: that cannot be read.
@@ -194,7 +202,10 @@ impl Content for Said {
             }
         };
         let mut messages = messages(&request, response, hidden);
-        messages.cut |= self.request.cut || self.answer.cut;
+        if self.answer.cut && (self.answer.in_socket || self.answer.framing.is_some()) {
+            blunt_ends(&mut messages.output);
+        }
+        messages.cut |= self.request.cut || self.answer.cut || self.lacks;
         messages
     }
 
@@ -254,6 +265,14 @@ mod tests {
         second.asked(&body, Some(&Cow::Borrowed(&body)));
         assert_eq!((room.held(), room.turned_away()), (80, 1));
         assert!(!first.request.cut && second.request.cut);
+    }
+
+    #[test]
+    fn what_was_not_read_is_said_to_be_missing() {
+        let mut call = said(100, 100, &Arc::default());
+        assert!(!call.read(&[]).cut);
+        call.lacks();
+        assert!(call.read(&[]).cut);
     }
 
     #[test]

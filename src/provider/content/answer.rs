@@ -12,6 +12,7 @@ use super::{
     piece::{content, delta, gemini, item, message, put_at, put_calls},
     text::{text, words},
 };
+use crate::call::json_path::JsonPath;
 
 /// The most choices of one answer; the rest is left out.
 const MAX_CHOICES: usize = 128;
@@ -21,7 +22,9 @@ const MAX_DEPTH: u8 = 4;
 
 /// An answer so far.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(super) struct Answer<'p> {
+    /// What is not read of documents within documents.
+    hidden: &'p [JsonPath],
     choices: BTreeMap<u64, Draft>,
     /// Something is missing.
     pub(super) cut: bool,
@@ -66,7 +69,15 @@ impl Head {
     }
 }
 
-impl Answer {
+impl<'p> Answer<'p> {
+    /// One of which nothing has come, and what stands at those places never will.
+    pub(super) fn new(hidden: &'p [JsonPath]) -> Self {
+        Self {
+            hidden,
+            ..Self::default()
+        }
+    }
+
     /// Takes in a document, or the data of an event.
     pub(super) fn take(&mut self, document: Json<'_>) {
         document.read(|value| self.enter(value, 0));
@@ -337,7 +348,10 @@ impl Answer {
         else {
             return;
         };
-        Json::document(&inner).read(|value| self.enter(value, depth + 1));
+        match super::without(&inner, self.hidden) {
+            Some(inner) => Json::document(&inner).read(|value| self.enter(value, depth + 1)),
+            None => self.cut = true,
+        }
     }
 }
 

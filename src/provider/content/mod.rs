@@ -48,12 +48,12 @@ pub fn messages(request: &[u8], response: Response<'_>, hidden: &[JsonPath]) -> 
     let mut messages = Messages::default();
     if !request.trim_ascii().is_empty() {
         messages.cut = !is_closed(request);
-        match without(request, hidden) {
+        match without(blunt(request), hidden) {
             Some(body) => request::read(Json::document(&body), &mut messages),
             None => messages.cut = true,
         }
     }
-    let mut answer = Answer::default();
+    let mut answer = Answer::new(hidden);
     let mut take = |bytes: &[u8]| {
         // What is none says only that the stream has ended.
         let is_json = matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['));
@@ -63,29 +63,95 @@ pub fn messages(request: &[u8], response: Response<'_>, hidden: &[JsonPath]) -> 
             None => answer.cut |= is_json,
         }
     };
+    let mut is_whole = true;
     match response {
         Response::None => {},
-        Response::Document(body) => take(body),
-        Response::Stream(framing, bytes) => events(framing, bytes, take),
+        Response::Document(body) if is_closed(body) => take(body),
+        Response::Document(body) => {
+            is_whole = false;
+            take(blunt(body));
+        },
+        Response::Stream(framing, bytes) => is_whole = events(framing, bytes, take),
         Response::Messages(all) => all.iter().for_each(|message| take(message)),
     }
     let (output, cut) = answer.finish();
     messages.output = output;
-    messages.cut |= cut;
+    messages.cut |= cut || !is_whole;
     if !hidden.is_empty() {
+        let mut shown = true;
         for message in messages.lists_mut().into_iter().flatten() {
-            hide_in_tools(message, hidden);
+            shown &= hide_in_tools(message, hidden);
         }
+        messages.cut |= !shown;
     }
     messages
 }
 
-/// Hands over the data of every event, that of the last one as far as it is there.
-fn events(framing: Framing, stream: &[u8], mut take: impl FnMut(&[u8])) {
-    let mut read = |bytes: &[u8]| {
-        if let Ok(Some(event)) = framing.parse(bytes) {
-            take(&event.data);
+/// How many bytes of what was cut are left out at its end: they may be the beginning of a key, too
+/// short to be known for one.
+const BLUNT: usize = 64;
+
+/// How many more are, while they can be of one word with those.
+const WORD: usize = 4 << 10;
+
+/// How long that is which can be shown of what was cut behind it.
+fn blunted(text: &[u8]) -> usize {
+    let end = text.len().saturating_sub(BLUNT);
+    let before = text.get(..end).unwrap_or_default();
+    let is_word = |byte: &&u8| byte.is_ascii_alphanumeric() || b"-_.+/=~%@".contains(byte);
+    let word = before.iter().rev().take(WORD).take_while(is_word).count();
+    end - word
+}
+
+/// A document without its end, if that is missing.
+fn blunt(document: &[u8]) -> &[u8] {
+    if is_closed(document) {
+        return document;
+    }
+    document.get(..blunted(document)).unwrap_or_default()
+}
+
+/// Takes their ends off the last parts of messages that were cut somewhere within them.
+pub fn blunt_ends(messages: &mut [Value]) {
+    for message in messages {
+        let parts = message.get_mut("parts").and_then(Value::as_array_mut);
+        if let Some(part) = parts.and_then(|parts| parts.last_mut()) {
+            for field in ["content"].iter().chain(&FIELDS) {
+                if let Some(value) = part.get_mut(field) {
+                    blunt_text(value);
+                }
+            }
         }
+    }
+}
+
+/// What is whole within it, such as arguments that could be parsed, stays.
+fn blunt_text(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let end = text.floor_char_boundary(blunted(text.as_bytes()));
+            text.truncate(end);
+        },
+        Value::Object(fields) => {
+            if let Some(arguments) = fields.get_mut("arguments") {
+                blunt_text(arguments);
+            }
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {},
+    }
+}
+
+/// Hands over the data of every event, that of the last one as far as it is there. Returns whether all
+/// could be read.
+fn events(framing: Framing, stream: &[u8], mut take: impl FnMut(&[u8])) -> bool {
+    let mut all = true;
+    let mut read = |bytes: &[u8]| match framing.parse(bytes) {
+        Ok(Some(event)) => {
+            take(&event.data);
+            true
+        },
+        Ok(None) => true,
+        Err(_) => false,
     };
     let mut splitter = framing.splitter();
     let mut rest = stream;
@@ -93,15 +159,14 @@ fn events(framing: Framing, stream: &[u8], mut take: impl FnMut(&[u8])) {
         let (end, is_whole) = match found {
             Found::End(end) => (end, true),
             Found::Damaged(end) => (end, false),
-            Found::Lost => return,
+            Found::Lost => return false,
         };
         let (event, after) = rest.split_at_checked(end).unwrap_or((rest, b""));
-        if is_whole {
-            read(event);
-        }
+        all &= is_whole && read(event);
         rest = after;
     }
-    read(rest);
+    // An array's own end is no event.
+    (read(rest) || matches!(rest.trim_ascii(), b"" | b"]")) && all
 }
 
 fn is_closed(document: &[u8]) -> bool {
@@ -121,58 +186,76 @@ fn without<'a>(document: &'a [u8], hidden: &[JsonPath]) -> Option<Cow<'a, [u8]>>
     }
     let text = String::from_utf8_lossy(&document);
     let mut value: Value = serde_json::from_str(&text).ok()?;
-    let hits: u64 = hidden
-        .iter()
-        .map(|path| path.hide(&mut value, HIDDEN))
-        .sum();
-    if hits == 0 {
-        return Some(document);
+    for path in hidden {
+        path.hide(&mut value, HIDDEN);
     }
+    // Also where nothing was hidden: of two fields of one name only the last was searched.
     serde_json::to_vec(&value).ok().map(Cow::Owned)
 }
 
-/// Hides what stands at those places of a tool's arguments or results.
-fn hide_in_tools(message: &mut Value, hidden: &[JsonPath]) {
-    const FIELDS: [&str; 4] = [
-        "arguments",
-        "response",
-        "server_tool_call",
-        "server_tool_call_response",
-    ];
-    match message.get_mut("parts").and_then(Value::as_array_mut) {
-        Some(parts) => parts
-            .iter_mut()
-            .for_each(|part| hide_in_tools(part, hidden)),
-        None => {
-            for field in FIELDS {
-                if let Some(value) = message.get_mut(field) {
-                    hide_in(value, hidden);
+/// The fields of a part that hold what a tool was given, or what came of it.
+const FIELDS: [&str; 4] = [
+    "arguments",
+    "response",
+    "server_tool_call",
+    "server_tool_call_response",
+];
+
+/// Hides what stands at those places of a tool's arguments or results. Returns whether all could be
+/// searched.
+fn hide_in_tools(message: &mut Value, hidden: &[JsonPath]) -> bool {
+    let mut all = true;
+    if let Some(parts) = message.get_mut("parts").and_then(Value::as_array_mut) {
+        for part in parts {
+            all &= hide_in_tools(part, hidden);
+        }
+        return all;
+    }
+    for field in FIELDS {
+        if let Some(value) = message.get_mut(field) {
+            all &= hide_in(value, hidden);
+        }
+    }
+    all
+}
+
+fn hide_in(value: &mut Value, hidden: &[JsonPath]) -> bool {
+    let mut all = true;
+    match value {
+        Value::String(written) => {
+            if !written.trim_start().starts_with(['{', '[']) || written == HIDDEN {
+                return true;
+            }
+            // What no parser takes may have something there.
+            let parsed = serde_json::from_str::<Value>(written);
+            let Ok(mut within) = parsed else {
+                HIDDEN.clone_into(written);
+                return false;
+            };
+            all &= hide_in(&mut within, hidden);
+            *written = within.to_string();
+            return all;
+        },
+        // A result's parts.
+        Value::Array(items) => {
+            for item in items {
+                all &= hide_in_tools(item, hidden);
+                if let Some(content) = item.get_mut("content") {
+                    all &= hide_in(content, hidden);
                 }
             }
         },
-    }
-}
-
-fn hide_in(value: &mut Value, hidden: &[JsonPath]) {
-    if let Value::String(written) = value {
-        let Ok(mut within) = serde_json::from_str::<Value>(written) else {
-            return;
-        };
-        let hits: u64 = hidden
-            .iter()
-            .map(|path| path.hide(&mut within, HIDDEN))
-            .sum();
-        if hits > 0 {
-            *written = within.to_string();
-        }
-        return;
-    }
-    if let Some(arguments) = value.get_mut("arguments") {
-        hide_in(arguments, hidden);
+        Value::Object(fields) => {
+            if let Some(arguments) = fields.get_mut("arguments") {
+                all &= hide_in(arguments, hidden);
+            }
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) => {},
     }
     for path in hidden {
         path.hide(value, HIDDEN);
     }
+    all
 }
 
 #[cfg(test)]

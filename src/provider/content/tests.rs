@@ -1,5 +1,6 @@
 //! Whole calls, whatever becomes of their bytes.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -37,7 +38,7 @@ fn of_a_request_that_was_cut_there_is_what_came() {
     let found = messages(&body.as_bytes()[..4_000_000], Response::None, &[]);
     assert!(found.cut);
     let said = found.input[0]["parts"][0]["content"].as_str().unwrap();
-    assert!(said.len() > 3_999_000);
+    assert!(said.len() > 3_990_000);
 }
 
 #[test]
@@ -80,6 +81,82 @@ fn what_cannot_be_searched_for_the_hidden_is_not_read() {
     assert!(found.input.is_empty() && found.cut);
     let found = messages(b"{}", Response::Document(body), &[path("$.a")]);
     assert!(found.output.is_empty() && found.cut);
+}
+
+#[test]
+fn what_is_hidden_is_not_read_within_other_documents_either() {
+    let hidden = [path("$.customer"), path("$.completion")];
+    let inner = json!({"completion": "Ann"}).to_string();
+    let chunk = json!({"bytes": STANDARD.encode(inner)}).to_string();
+    let found = messages(b"{}", Response::Document(chunk.as_bytes()), &hidden);
+    let output = json!(found.output).to_string();
+    assert!(
+        output.contains(HIDDEN) && !output.contains("Ann"),
+        "{output}"
+    );
+    let twice = br#"{"completion": "Ann", "completion": "Bob"}"#;
+    let found = messages(b"{}", Response::Document(twice), &hidden);
+    assert!(!json!(found.output).to_string().contains("Ann"));
+}
+
+#[test]
+fn what_cannot_be_searched_in_a_tool_is_hidden() {
+    let hidden = [path("$.customer")];
+    let call = |arguments: &str| {
+        let call = json!({"id": "c", "function": {"name": "f", "arguments": arguments}});
+        json!({"messages": [{"role": "assistant", "tool_calls": [call]}]}).to_string()
+    };
+    let result = |content: Value| {
+        json!({"messages": [{"role": "tool", "tool_call_id": "c", "content": content}]}).to_string()
+    };
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let picture = json!({"type": "image_url", "image_url": {"url": "https://a.example/b.png"}});
+    let whole = r#"{"customer": "Ann"}"#;
+    for (request, cut) in [
+        (call(r#"{"customer": "Ann", "n": "#), true),
+        (result(json!([text(whole), text(whole)])), true),
+        (result(json!([text(whole), picture])), false),
+        (
+            result(json!(r#"{"customer": "Ann", "customer": 1}"#)),
+            false,
+        ),
+    ] {
+        let found = messages(request.as_bytes(), Response::None, &hidden);
+        let input = json!(found.input).to_string();
+        assert!(input.contains(HIDDEN) && !input.contains("Ann"), "{input}");
+        assert_eq!(found.cut, cut, "{input}");
+    }
+}
+
+#[test]
+fn a_stream_with_damage_is_cut() {
+    let found = messages(
+        b"{}",
+        Response::Stream(Framing::EventStream, &[0xff; 64]),
+        &[],
+    );
+    assert!(found.cut);
+}
+
+#[test]
+fn of_what_was_cut_the_end_is_left_out() {
+    let body = format!(
+        "{{\"messages\":[{{\"content\":\"{} sk-proj-Ab3",
+        "word ".repeat(60)
+    );
+    let found = messages(body.as_bytes(), Response::Document(body.as_bytes()), &[]);
+    assert!(found.cut && !json!(found.input).to_string().contains("sk-"));
+    let said = |content: String| json!({"parts": [{"type": "text", "content": content}]});
+    let token = format!("eyJ{}", "0aB_".repeat(200));
+    for (end, left) in [("sk-proj-Ab3", 33), (&*token, 60)] {
+        let mut output = [said(format!("{}{end}", "\u{e9}".repeat(60)))];
+        blunt_ends(&mut output);
+        assert_eq!(output, [said("\u{e9}".repeat(left))]);
+    }
+    let call = |arguments: Value| json!({"parts": [{"type": "tool_call", "arguments": arguments}]});
+    let mut output = [call(json!({"q": "whole"})), call(json!("{\"q\": \"cut"))];
+    blunt_ends(&mut output);
+    assert_eq!(output, [call(json!({"q": "whole"})), call(json!(""))]);
 }
 
 /// Far deeper than the stack is.

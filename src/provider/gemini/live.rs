@@ -49,6 +49,7 @@ impl Socket for Live {
 
     fn open(&self, _path: &str, _query: Option<&str>, session: &mut Session) {
         session.defaults.stream = true;
+        session.unasked = true;
     }
 
     fn hear(&self, message: &[u8], session: &mut Session) -> Heard {
@@ -81,6 +82,7 @@ impl Socket for Live {
         read.ok();
         session.add(size);
         if begins {
+            session.unasked = false;
             Heard::Begins(Box::new(session.request()), None)
         } else {
             Heard::Nothing
@@ -89,19 +91,22 @@ impl Socket for Live {
 
     fn said(&self, message: &[u8], session: &mut Session) -> Said {
         let (mut begins, mut ends, mut is_part) = (false, false, false);
-        let mut spoken = false;
         let read = Json::document(message).object(|key, value| match &*request::spelled(key) {
             "serverContent" => {
                 is_part = true;
                 value.object(|key, value| match &*request::spelled(key) {
-                    "modelTurn" => begins = value.is_object(),
+                    "modelTurn" => {
+                        begins = value.is_object();
+                        answers(begins, session);
+                    },
                     "turnComplete" => ends = value.take().is_true(),
-                    "inputTranscription" | "interrupted" => spoken |= !value.take().is_null(),
+                    "interrupted" if value.take().is_true() => session.spoken(),
                     _ => {},
                 });
             },
             "toolCall" => {
                 begins = value.is_object();
+                answers(begins, session);
                 each_of("functionCalls", value, |call| {
                     session.step(|steps| steps::call(call, steps));
                 });
@@ -110,9 +115,7 @@ impl Socket for Live {
             _ => {},
         });
         read.ok();
-        if spoken {
-            session.spoken();
-        }
+        session.unasked |= ends;
         match (ends, begins || is_part) {
             (true, _) => Said::Ends(None),
             (false, true) => Said::Part { id: None, begins },
@@ -145,6 +148,15 @@ impl Socket for Live {
     /// There is no error message: the provider itself closes the socket with a reason.
     fn refusal(&self, _refusal: &Refusal, _tag: Option<&str>, _request_id: &str) -> Option<Bytes> {
         None
+    }
+}
+
+/// The model begins, or goes on. Where nothing asked for its turn it answers what it heard: by default
+/// nothing else tells that the user has spoken, and what was heard comes in pieces at any time, if
+/// at all.
+fn answers(begins: bool, session: &mut Session) {
+    if begins && std::mem::take(&mut session.unasked) {
+        session.spoken();
     }
 }
 
@@ -335,6 +347,34 @@ mod tests {
         let results = steps.iter().filter(|step| step.result.is_some());
         assert_eq!(results.count(), 1);
         assert!(follows(false).is_empty());
+    }
+
+    #[test]
+    fn what_the_user_says_aloud_is_one_step_before_each_turn_that_answers_it() {
+        let mut session = Session::default();
+        Live.open("", None, &mut session);
+        session.follow();
+        let call = r#"{"toolCall":{"functionCalls":[{"id":"1","name":"f","args":{}}]}}"#;
+        let heard = r#"{"serverContent":{"inputTranscription":{"text":"ag"}}}"#;
+        let result =
+            r#"{"toolResponse":{"functionResponses":[{"id":"1","name":"f","response":{}}]}}"#;
+        for _turn in 0..2 {
+            for message in [heard, call, heard] {
+                Live.said(message.as_bytes(), &mut session);
+            }
+            begun(result, &mut session);
+            for message in [
+                call,
+                heard,
+                r#"{"serverContent":{"modelTurn":{"parts":[]}}}"#,
+                r#"{"serverContent":{"turnComplete":true}}"#,
+            ] {
+                Live.said(message.as_bytes(), &mut session);
+            }
+        }
+        let steps = session.steps().unwrap();
+        let calls: Vec<_> = steps.iter().map(|step| step.tool.is_some()).collect();
+        assert_eq!(calls, [false, true, true, false, true, true]);
     }
 
     #[test]

@@ -65,9 +65,9 @@ fn read_typed(
             if let Some(item) = fields.item {
                 item.note(fields.index, facts, state);
             }
-            if let (true, Some(item)) = (state.wants_steps, fields.whole_item) {
+            if let (true, Some(whole)) = (state.wants_steps, fields.whole_item) {
                 let steps = facts.steps.get_or_insert_default();
-                item.read(|item| steps::message(item, steps));
+                whole.read(|item| steps::message(item, steps));
             }
         },
         ("error", _) => facts.error = fields.error.or_else(|| event.read(fault::read)),
@@ -120,8 +120,8 @@ impl<'a> Fields<'a> {
             b"sequence_number" => fields.sequence = value.take().u64(),
             b"output_index" => fields.index = value.take().u64().unwrap_or(0),
             b"item" => {
-                let whole = fields.whole_item.insert(value.take());
-                fields.item = Some(whole.read(Item::read));
+                let (whole, item) = Item::read(value);
+                (fields.whole_item, fields.item) = (Some(whole), Some(item));
             },
             b"delta" => fields.delta = Some(value.take()).filter(|delta| delta.is_string()),
             b"response" => fields.response = Some(value.take()).filter(|value| value.is_object()),
@@ -177,7 +177,7 @@ pub(super) fn read_response<'a>(
             let mut indexes = 0..;
             found.written = Text::default();
             let output = value.items(|item| {
-                let item = Item::read(item);
+                let (_, item) = Item::read(item);
                 found.written += item.written;
                 item.note(indexes.next().unwrap_or(u64::MAX), facts, state);
             });
@@ -235,11 +235,12 @@ struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn read(item: Ahead<'_, 'a>) -> Self {
+    /// The item as it stands, and what is read of it.
+    fn read(item: Ahead<'_, 'a>) -> (Json<'a>, Self) {
         let mut found = Self::default();
         let (mut arguments, mut input) = (None, None);
         let (mut content, mut summary) = (Text::default(), Text::default());
-        item.object(|key, value| match key {
+        let whole = item.object(|key, value| match key {
             b"type" => found.kind = Some(value.take()),
             b"id" => found.id = Some(value.take()),
             b"call_id" => found.call_id = Some(value.take()),
@@ -253,7 +254,7 @@ impl<'a> Item<'a> {
             _ => {},
         });
         found.written = content + summary + arguments.or(input).unwrap_or_default();
-        found
+        (whole, found)
     }
 
     fn kind(&self) -> Option<Box<str>> {

@@ -179,6 +179,13 @@ impl Turn {
         }
     }
 
+    /// Some of what was said in it was not read, or not as a whole.
+    pub(super) fn lacks(&mut self) {
+        if let Some(said) = self.exchange.as_mut().and_then(|it| it.said.as_mut()) {
+            said.lacks();
+        }
+    }
+
     /// Reads what a message says of it.
     pub(super) fn read(&mut self, socket: &dyn Socket, message: &[u8]) {
         let Some(exchange) = &mut self.exchange else {

@@ -92,9 +92,11 @@ impl Turns {
 
     /// Reads a client's message.
     pub(super) fn hear(&mut self, content: Content) -> Asked {
+        let mut is_whole = true;
         let message = match content {
             Content::Whole(message) => message,
             Content::Reduced(reduced) => {
+                is_whole = false;
                 let mut size = InputSize::default();
                 reduced.bound(&mut size);
                 self.session.add(size);
@@ -115,6 +117,9 @@ impl Turns {
             None => self.asked(request).map(|mut turn| {
                 turn.tag.clone_from(&tag);
                 turn.asked_with(&message);
+                if !is_whole {
+                    turn.lacks();
+                }
                 Asked::Begins(Box::new(turn))
             }),
         };
@@ -187,11 +192,22 @@ impl Turns {
 
     /// Reads a provider's message.
     pub(super) fn told(&mut self, content: Content) -> Told {
-        let message = match content {
-            Content::Whole(message) => message,
-            Content::Reduced(reduced) => reduced.document,
-            Content::Unread => return self.unread(),
-        };
+        match content {
+            Content::Whole(message) => self.told_whole(message),
+            Content::Reduced(reduced) => {
+                // Nobody knows yet of which it is.
+                self.open.iter_mut().for_each(Turn::lacks);
+                let mut told = self.told_whole(reduced.document);
+                if let Told::Begun(turn, _) = &mut told {
+                    turn.lacks();
+                }
+                told
+            },
+            Content::Unread => self.unread(),
+        }
+    }
+
+    fn told_whole(&mut self, message: Vec<u8>) -> Told {
         let (socket, session) = (self.socket, &mut self.session);
         let said = catch_unwind(AssertUnwindSafe(|| socket.said(&message, session)));
         match said {
@@ -297,6 +313,7 @@ impl Turns {
         self.partial = Some(UNREAD);
         for turn in &mut self.open {
             turn.facts.unread = true;
+            turn.lacks();
             if let Some(exchange) = &mut turn.exchange {
                 exchange.partial = Some(UNREAD);
             }

@@ -228,7 +228,7 @@ async fn what_is_compressed_is_read_and_what_is_too_large_says_so() {
         "{yaml}tracing: {{content: full, processors: [{{type: file, directory: '{at}'}}]}}"
     );
     let sandbox = Sandbox::new(&yaml);
-    let body = json!({"choices": [{"message": {"content": "x".repeat(5_000)}}]}).to_string();
+    let body = json!({"choices": [{"message": {"content": "x ".repeat(2_500)}}]}).to_string();
     let played = async {
         let mut provider = upstream.accept().await;
         let head = provider.head().await;
