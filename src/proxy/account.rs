@@ -1,4 +1,4 @@
-//! What a call is charged, by how it ended and what was seen of it. See the table in the README.
+//! What a call is charged, by how it ended and what was seen of it. See the table in docs/limits.md.
 
 use std::{sync::Arc, time::Duration};
 

@@ -39,7 +39,7 @@ impl Route {
 }
 
 /// Finds the route: an absolute target, a provider's name, or the marks of one dialect, in the
-/// order of the README's table.
+/// order of the table in docs/routes.md.
 ///
 /// # Errors
 /// No route has that path, or its provider is not configured; the refusal says which there are.
