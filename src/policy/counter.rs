@@ -114,6 +114,11 @@ impl Seen {
         limit: 0,
         verdict: Verdict::Fits,
     };
+
+    /// Whether the counter stood as in `other`, whatever was asked of it.
+    pub(super) const fn stands_as(&self, other: &Self) -> bool {
+        self.spent == other.spent && self.reserved == other.reserved && self.limit == other.limit
+    }
 }
 
 /// A counter in the purse's table. There may be a million of them: it is kept small.

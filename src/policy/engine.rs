@@ -3,12 +3,13 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
+    admission::{Asking, Blocked},
     config::{Config, Missing, OnExhausted, RateLimit},
     counter::{Unit, Verdict},
     hold::Hold,
     journal::{CounterName, Held, JournalDown},
     matcher::values,
-    purse::{Blocked, Purse},
+    purse::Purse,
     queue::Place,
     rate::Requests,
     refused::Refused,
@@ -52,6 +53,27 @@ pub struct Matched {
     pub(super) claims: Vec<Claim>,
     spaced: Vec<(Arc<Rule>, Arc<str>)>,
     pub(super) place: Option<Place>,
+    /// The claims have seen what is left, for the call to choose what it asks for.
+    was_shown: bool,
+}
+
+/// What a call asks for, having seen what is left; see [`Engine::admit_sized`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// So much.
+    pub amounts: Amounts,
+    /// It is less than the call shall be let in with: asked for only to wait.
+    pub only_waits: bool,
+}
+
+/// A call that was sized by what was left is not let in.
+#[derive(Debug)]
+pub enum Denied {
+    /// What is left has changed meanwhile: it is to be sized again, and to ask at once. It has the
+    /// place in the lines that it had, if any.
+    Outdated(Matched),
+    /// There is no room.
+    Refused(Box<Refused>),
 }
 
 /// What a call finds before it asks; see [`Engine::room`].
@@ -159,6 +181,7 @@ impl Engine {
             claims: Vec::new(),
             spaced: Vec::new(),
             place: None,
+            was_shown: false,
         };
         for rule in &self.rules {
             if !rule.matcher.matches(subject, &self.trusted) {
@@ -198,7 +221,7 @@ impl Engine {
     }
 
     /// What is left for the call, and whether `amounts` fit: for choosing an output limit before
-    /// asking. What is found here may be gone when it is asked for.
+    /// asking. What is found here may be gone when it is asked for: [`Engine::admit_sized`] says so.
     ///
     /// # Errors
     /// What a counter held before cannot be known, and calls shall not pass without.
@@ -215,6 +238,7 @@ impl Engine {
         self.purse
             .look(&mut matched.claims, now)
             .map_err(wording::down)?;
+        matched.was_shown = true;
         let enforced = || matched.claims.iter().filter(|claim| claim.rule.enforces());
         let refusing = || enforced().filter(|claim| claim.seen.verdict != Verdict::Fits);
         let mut left = Amounts::default();
@@ -247,16 +271,50 @@ impl Engine {
         subject: &Subject<'_>,
         now: Timestamp,
     ) -> Result<Hold, Box<Refused>> {
-        matched.ask(amounts);
+        matched.was_shown = false;
+        let wanted = Wanted {
+            amounts,
+            only_waits: false,
+        };
+        match self.admit_sized(matched, wanted, subject, now) {
+            Ok(hold) => Ok(hold),
+            Err(Denied::Refused(refused)) => Err(refused),
+            Err(Denied::Outdated(matched)) => {
+                Err(Refused::at_once(wording::busy(), matched.claims))
+            },
+        }
+    }
+
+    /// As [`Engine::admit`], for a call that chose what it asks for by what [`Engine::room`] said was
+    /// left. Nobody is refused, or put in a line, for asking for what was left a moment ago.
+    ///
+    /// # Errors
+    /// What is left has changed, or it does not fit.
+    pub fn admit_sized(
+        &self,
+        mut matched: Matched,
+        wanted: Wanted,
+        subject: &Subject<'_>,
+        now: Timestamp,
+    ) -> Result<Hold, Denied> {
+        matched.ask(wanted.amounts);
         if matched.place.is_some() {
             matched.move_on(now);
         }
-        let ticket = matched.place.as_ref().map(Place::ticket);
-        let elapsed = match self.purse.admit(&mut matched.claims, ticket, now) {
+        let asking = Asking {
+            ticket: matched.place.as_ref().map(Place::ticket),
+            by_what_is_left: std::mem::take(&mut matched.was_shown),
+            only_waits: wanted.only_waits,
+        };
+        let elapsed = match self.purse.admit(&mut matched.claims, asking, now) {
             Ok(elapsed) => elapsed,
-            Err(Blocked::Full { by, line }) => return Err(self.full(matched, by, line, now)),
+            Err(Blocked::Changed) => return Err(Denied::Outdated(matched)),
+            Err(Blocked::Full { by, line }) => {
+                return Err(Denied::Refused(self.full(matched, by, line, now)));
+            },
             Err(Blocked::Down(down)) => {
-                return Err(Refused::at_once(wording::down(down), matched.claims));
+                let refused = Refused::at_once(wording::down(down), matched.claims);
+                return Err(Denied::Refused(refused));
             },
         };
         let mut hold = Hold::new(
@@ -269,15 +327,16 @@ impl Engine {
         if let Err((number, wait)) = hold.take_requests(&matched.spaced, elapsed) {
             matched.claims = hold.cancel();
             let spaced = matched.spaced.get(number).cloned();
-            return Err(match spaced {
+            return Err(Denied::Refused(match spaced {
                 Some((rule, values)) => self.too_fast(matched, (&rule, &values), wait),
                 None => Refused::at_once(wording::busy(), matched.claims),
-            });
+            }));
         }
         drop(matched.place);
         hold.spaced = matched.spaced;
         if let Err(down) = hold.journal(subject) {
-            return Err(Refused::at_once(wording::down(down), hold.cancel()));
+            let refused = Refused::at_once(wording::down(down), hold.cancel());
+            return Err(Denied::Refused(refused));
         }
         Ok(hold)
     }

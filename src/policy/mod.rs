@@ -30,6 +30,7 @@
 //! ```
 
 mod adjust;
+mod admission;
 mod balance;
 mod bring;
 mod config;
@@ -61,7 +62,7 @@ pub use config::{
     RuleConfig, Unbounded, Unmetered, Zone,
 };
 pub use counter::{Raise, Recalled, Seen, Standing, Unit, Verdict};
-pub use engine::{Engine, Matched, Room, RuleError};
+pub use engine::{Denied, Engine, Matched, Room, RuleError, Wanted};
 pub use hold::Hold;
 pub use journal::{
     Adjustment, Change, CounterName, Durable, Entry, Held, HoldId, Journal, JournalDown, Line,

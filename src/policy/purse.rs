@@ -10,11 +10,10 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    counter::{Counter, Raise, Recalled, Standing, Unit, Verdict},
+    counter::{Counter, Raise, Recalled, Standing, Verdict},
     journal::{CounterName, Entry, Journal, JournalDown},
     matcher::OVERFLOW,
     queue::{Ticket, Waiting, Wakers},
-    rule::Rule,
     subject::Amounts,
     table::{Claim, Table, Told},
     tally::{Counts, Tallies},
@@ -31,27 +30,7 @@ pub struct Purse {
     /// The most counters; beyond, new values share their rule's counter `overflow`.
     bound: usize,
     pub(super) journal: Arc<dyn Journal>,
-    tallies: Tallies,
-}
-
-/// A call that does not fit: nothing was set aside.
-#[derive(Debug)]
-pub(super) enum Blocked {
-    /// A counter refused.
-    Full {
-        /// The number of its claim.
-        by: usize,
-        /// The call's place in the lines, if it may wait, and when time alone may have made room.
-        line: Option<(Ticket, Option<Duration>)>,
-    },
-    /// What a counter held before cannot be known.
-    Down(JournalDown),
-}
-
-impl From<JournalDown> for Blocked {
-    fn from(down: JournalDown) -> Self {
-        Self::Down(down)
-    }
+    pub(super) tallies: Tallies,
 }
 
 /// Whether whoever settles can report a crossing. One that is not reported is reported by the next
@@ -76,57 +55,6 @@ impl Purse {
 
     pub(super) const fn bound(&self) -> usize {
         self.bound
-    }
-
-    /// Sets aside what `claims` ask for, in all counters or in none. `ticket` is the call's place
-    /// in the lines, if it has waited. Returns the time that rate limits live by.
-    pub(super) fn admit(
-        &self,
-        claims: &mut [Claim],
-        ticket: Option<Ticket>,
-        now: Timestamp,
-    ) -> Result<Duration, Blocked> {
-        let (mut table, told) = self.opened(claims, now)?;
-        let mut worst: Option<(Verdict, usize)> = None;
-        let mut again: Option<Duration> = None;
-        for (number, claim) in claims.iter_mut().enumerate() {
-            let Some((counter, now)) = table.at(claim.place) else {
-                continue;
-            };
-            counter.ask_by(&claim.rule);
-            let verdict = match claim.ask {
-                None => Verdict::Fits,
-                Some(ask) => match counter.judge(ask, now) {
-                    Verdict::Fits if counter.is_behind(ticket) => Verdict::Busy,
-                    verdict => verdict,
-                },
-            };
-            claim.seen = counter.seen(verdict, now);
-            let mut verdict = verdict;
-            if verdict != Verdict::Fits
-                && let Some(clears) = counter.clears_soon(claim.held(), ticket, now)
-            {
-                verdict = Verdict::Busy;
-                again = again.max(Some(clears));
-            }
-            if claim.rule.enforces() && worst.is_none_or(|(before, _)| before < verdict) {
-                worst = Some((verdict, number));
-            }
-        }
-        match worst {
-            None | Some((Verdict::Fits, _)) => {
-                for claim in claims {
-                    table.hold(claim);
-                }
-                Ok(told.elapsed)
-            },
-            Some((Verdict::Busy, by)) => {
-                let ticket = self.queue(&mut table, claims, ticket);
-                let line = ticket.map(|ticket| (ticket, again));
-                Err(Blocked::Full { by, line })
-            },
-            Some((Verdict::Exhausted, by)) => Err(Blocked::Full { by, line: None }),
-        }
     }
 
     /// Sets aside again what `claims` held when the last run ended, whether or not it fits.
@@ -159,55 +87,6 @@ impl Purse {
     /// Journals that a response was billed; see [`Entry::Billed`].
     pub fn note_billed(&self, response: u64) {
         self.journal.note(&Entry::Billed(response));
-    }
-
-    /// Puts the call into the line of every counter that is busy, if all their rules let it wait.
-    fn queue(&self, table: &mut Table, claims: &[Claim], ticket: Option<Ticket>) -> Option<Ticket> {
-        let busy = || {
-            claims
-                .iter()
-                .filter(|claim| claim.rule.enforces() && claim.seen.verdict != Verdict::Fits)
-        };
-        if busy().any(|claim| claim.rule.max_wait.is_zero()) {
-            return None;
-        }
-        let Some(ticket) = ticket.or_else(|| table.waiting.ticket()) else {
-            self.tallies.turned_away();
-            return None;
-        };
-        for claim in busy() {
-            if let Some((counter, _)) = table.at(claim.place) {
-                counter.join(ticket);
-                table.waiting.stands_at(ticket, claim.place);
-            }
-        }
-        Some(ticket)
-    }
-
-    /// Puts a call that comes too fast into the line of `rule`, whose gauge is among `claims`. It
-    /// gave back what it held and so may have woken itself: it sleeps on.
-    pub(super) fn line_up(
-        &self,
-        claims: &[Claim],
-        rule: &Arc<Rule>,
-        ticket: Option<Ticket>,
-    ) -> Option<Ticket> {
-        let mut table = self.table.lock();
-        let Some(ticket) = ticket.or_else(|| table.waiting.ticket()) else {
-            self.tallies.turned_away();
-            return None;
-        };
-        let is_gauge =
-            |claim: &&Claim| claim.unit == Unit::Concurrent && Arc::ptr_eq(&claim.rule, rule);
-        for claim in claims.iter().filter(is_gauge) {
-            if let Some((counter, _)) = table.at(claim.place) {
-                counter.join(ticket);
-                table.waiting.stands_at(ticket, claim.place);
-            }
-        }
-        table.waiting.rest(ticket);
-        drop(table);
-        Some(ticket)
     }
 
     /// Looks at every claim's counter as an admission would, and sets nothing aside.
@@ -365,7 +244,7 @@ impl Purse {
 
     /// The table, locked, with the claims' counters in it. What a new counter held before is asked
     /// of the ledger while the lock is not held.
-    fn opened(
+    pub(super) fn opened(
         &self,
         claims: &mut [Claim],
         now: Timestamp,

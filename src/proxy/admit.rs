@@ -14,7 +14,7 @@ use super::{
     exchange::{Exchange, known_as},
     guard,
     reserve::{LEAST, STEP, Worth},
-    turn::{self, Wanted, ask_in_turn},
+    turn::{self, ask_in_turn},
 };
 use crate::{
     base::{clock::Instant, money::Usd},
@@ -24,7 +24,7 @@ use crate::{
         refusal::{Reason, Refusal},
         span::{OUTPUT_LIMIT, RATE_LIMITS, Value},
     },
-    policy::{Amounts, Matched, Subject, Unbounded, Unmetered},
+    policy::{Amounts, Matched, Subject, Unbounded, Unmetered, Wanted},
     pricing::{Context, InputBound, Limits, Query, Rate, UnknownModel},
     provider::{Abandoned, Splice},
 };
@@ -102,11 +102,11 @@ pub(super) async fn admit(
     let mut rates = Vec::new();
     let size = |matched: &mut Matched| {
         let ask = size(exchange, matched, limits.as_ref(), body)?;
-        Ok(Wanted {
+        let wanted = Wanted {
             amounts: ask.amounts,
             only_waits: ask.only_waits,
-            as_what: ask,
-        })
+        };
+        Ok((wanted, ask))
     };
     let asked = ask_in_turn(exchange, &live.engine, matched, size, &mut rates).await;
     if !rates.is_empty() {

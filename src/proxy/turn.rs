@@ -6,17 +6,8 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 use super::{admit, exchange::Exchange, kill};
 use crate::{
     call::refusal::{Reason, Refusal},
-    policy::{Amounts, Engine, Hold, Matched},
+    policy::{Denied, Engine, Hold, Matched, Wanted},
 };
-
-/// What a call asks for.
-pub(super) struct Wanted<T> {
-    pub(super) amounts: Amounts,
-    /// It is less than the call shall be let in with, and asked for only to wait.
-    pub(super) only_waits: bool,
-    /// What else was found.
-    pub(super) as_what: T,
-}
 
 /// Asks for what `size` says, each time anew, and waits in order for a budget that is only busy; gives
 /// what else `size` said at last, and how long it waited. `rates` are the counters of rate limits that
@@ -28,29 +19,26 @@ pub(super) async fn ask_in_turn<T>(
     exchange: &Exchange,
     engine: &Engine,
     mut matched: Matched,
-    size: impl Fn(&mut Matched) -> Result<Wanted<T>, Refusal>,
+    size: impl Fn(&mut Matched) -> Result<(Wanted, T), Refusal>,
     rates: &mut Vec<Box<str>>,
 ) -> Result<(Hold, T, Duration), Refusal> {
     let subject = admit::subject(exchange);
     let clock = &exchange.proxy.clock;
     let began = clock.mono();
     let mut all = Duration::ZERO;
-    let (mut is_over, mut sized_again) = (false, false);
+    let mut is_over = false;
     loop {
-        let sized = size(&mut matched)?;
-        let mut refused = match engine.admit(matched, sized.amounts, &subject, clock.wall()) {
-            Ok(hold) if sized.only_waits && !sized_again => {
-                // Room has come since it was sized.
-                sized_again = true;
-                hold.release();
-                matched = engine.matched(&subject, clock.wall())?;
-                continue;
-            },
+        let (asked, as_what) = size(&mut matched)?;
+        let mut refused = match engine.admit_sized(matched, asked, &subject, clock.wall()) {
             Ok(hold) => {
                 *rates = hold.rates();
-                return Ok((hold, sized.as_what, all));
+                return Ok((hold, as_what, all));
             },
-            Err(refused) => refused,
+            Err(Denied::Outdated(again)) => {
+                matched = again;
+                continue;
+            },
+            Err(Denied::Refused(refused)) => refused,
         };
         let waited = match refused.wait() {
             // Where its time ends as a window does, it has not asked in the new one.

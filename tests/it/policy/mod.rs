@@ -8,6 +8,7 @@ mod refusals;
 mod reload;
 mod schedule;
 mod scopes;
+mod turns;
 mod waiting;
 mod windows;
 

@@ -8,6 +8,7 @@ mod bodies;
 mod clouds;
 mod connections;
 mod corpus;
+mod crowds;
 mod cuts;
 mod departures;
 mod doors;
