@@ -97,6 +97,8 @@ pub(super) struct Events {
     readable: bool,
     /// An event has passed.
     begun: bool,
+    /// Nothing passes any more but the rest of the event that has passed in part.
+    closing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +125,7 @@ impl Events {
             mode: if held { Mode::Held } else { Mode::Through },
             readable: true,
             begun: false,
+            closing: false,
         }
     }
 
@@ -138,6 +141,21 @@ impl Events {
                 Mode::Through => self.tail.is_empty() && self.oversize.is_none(),
                 Mode::Held | Mode::Cut => self.passed == 0,
             }
+    }
+
+    /// Whether an event has passed in part, whose end can be told.
+    pub(super) fn is_within(&self) -> bool {
+        self.readable && !self.splitter.is_over() && !self.is_between()
+    }
+
+    /// From now on nothing passes but the rest of the event that has passed in part.
+    pub(super) fn close(&mut self) {
+        if self.mode == Mode::Through {
+            self.mode = Mode::Held;
+            // All of it has passed that there is, also where it was too large to keep.
+            self.passed = self.tail.len().max(1);
+        }
+        self.closing = true;
     }
 
     /// How the stream is divided.
@@ -179,7 +197,11 @@ impl Events {
                 },
             };
             let end = at + length;
-            let verdict = self.complete(chunk.get(at..end).unwrap_or_default(), damaged, &mut read);
+            let within = chunk.get(at..end).unwrap_or_default();
+            let verdict = match self.complete(within, damaged, &mut read) {
+                _ if self.closing => Verdict::Cut,
+                verdict => verdict,
+            };
             self.begun |= verdict == Verdict::Pass || self.mode == Mode::Through;
             if self.mode == Mode::Held {
                 let began_before = at == 0 && !self.tail.is_empty();

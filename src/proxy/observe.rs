@@ -152,11 +152,19 @@ impl Observer {
         }
     }
 
-    /// Whether its last events can be put in here: it is a plain stream, all of whose events were
-    /// read, and none of them has passed in part.
-    pub(super) fn can_end(&self) -> bool {
-        let plain = self.decoder.is_none() && !self.facts.unread;
-        plain && matches!(&self.reader, Reader::Events(events) if events.is_between())
+    /// A plain stream, all of whose events were read: its last ones can be put in between any two.
+    pub(super) fn plain(&self) -> Option<&Events> {
+        match &self.reader {
+            Reader::Events(events) if self.decoder.is_none() && !self.facts.unread => Some(events),
+            _ => None,
+        }
+    }
+
+    /// From now on nothing passes but the rest of the event that has passed in part.
+    pub(super) fn close(&mut self) {
+        if let Reader::Events(events) = &mut self.reader {
+            events.close();
+        }
     }
 
     /// Takes in a chunk; what may pass of it is appended to `out`. `last`: none will follow.

@@ -7,12 +7,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
 
-use super::{exchange::Exchange, interrupt::Ear, kill::Looked, observe::Observer};
+use super::{events::Events, exchange::Exchange, interrupt::Ear, kill::Looked, observe::Observer};
 use crate::{
     call::{outcome::End, refusal::Refusal},
     net::{
@@ -20,6 +22,9 @@ use crate::{
         upstream::{UpstreamBody, UpstreamError},
     },
 };
+
+/// How long a stream that is stopped in the midst of an event has time to end it.
+const LAST_EVENT: Duration = Duration::from_millis(800);
 
 /// How a response broke off.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,8 @@ pub(super) struct Tap {
     exchange: Box<Exchange>,
     ear: Ear,
     looked: Looked,
+    /// Why it is to end as soon as the event is whole that has passed in part, and when at the latest.
+    stopping: Option<(Refusal, Pin<Box<Sleep>>)>,
     /// What may pass and has not.
     ready: VecDeque<Bytes>,
     /// How it broke off, to be said after what is ready.
@@ -55,6 +62,7 @@ impl Tap {
             exchange,
             ear: Ear::default(),
             looked: Looked::default(),
+            stopping: None,
             ready: VecDeque::new(),
             broken: None,
             flushed: false,
@@ -73,6 +81,8 @@ impl Tap {
             .take(bytes, last, &mut self.ready, &mut *self.exchange);
         if self.exchange.is_cut() {
             self.cut();
+        } else if self.stopping.is_some() && !self.is_within() {
+            self.stop_now();
         } else if last {
             self.end(End::Complete);
         }
@@ -103,21 +113,47 @@ impl Tap {
         self.stop(why);
     }
 
-    /// It is to end, since it was ordered to.
-    fn kill(&mut self, why: &Refusal) {
-        self.exchange.killed(why.clone());
-        self.stop(why);
+    /// It is to end, since it was ordered to: after a whole event, unless that is long in coming.
+    fn kill(&mut self, why: Refusal) {
+        let latest = Box::pin(tokio::time::sleep(LAST_EVENT));
+        self.stopping = Some((why, latest));
+        if self.is_open() && self.is_within() {
+            self.observer.close();
+        } else {
+            self.stop_now();
+        }
+    }
+
+    /// The event is whole that it had to end after, or there was none, or it has taken too long.
+    fn stop_now(&mut self) {
+        if let Some((why, _)) = self.stopping.take() {
+            self.exchange.killed(why.clone());
+            self.stop(&why);
+        }
+    }
+
+    /// Whether its last events can be put in here.
+    fn is_between(&self) -> bool {
+        self.observer.plain().is_some_and(Events::is_between)
+    }
+
+    /// Whether they can be once the event is whole that has passed in part.
+    fn is_within(&self) -> bool {
+        self.observer.plain().is_some_and(Events::is_within)
+    }
+
+    /// Whether it goes on and may become longer: what has a length may not.
+    fn is_open(&self) -> bool {
+        let upstream = self.upstream.as_ref();
+        upstream.is_some_and(|upstream| upstream.size_hint().exact().is_none())
     }
 
     /// It is to end, whatever it has cost.
     fn stop(&mut self, why: &Refusal) {
-        // What has a length cannot become longer.
-        let is_open = self
-            .upstream
-            .take()
-            .is_some_and(|upstream| upstream.size_hint().exact().is_none());
+        let is_open = self.is_open();
+        self.upstream = None;
         let last_events =
-            if is_open && self.observer.can_end() && !self.exchange.has_all(&self.observer.facts) {
+            if is_open && self.is_between() && !self.exchange.has_all(&self.observer.facts) {
                 self.exchange.last_events(why, &self.observer)
             } else {
                 Bytes::new()
@@ -159,15 +195,21 @@ impl Body for Tap {
                 this.interrupt(&why);
                 continue;
             }
-            if let Some(why) = this.looked.stops(&this.exchange) {
-                this.kill(&why);
+            if let Some((_, latest)) = &mut this.stopping {
+                if latest.as_mut().poll(cx).is_ready() {
+                    this.stop_now();
+                    continue;
+                }
+            } else if let Some(why) = this.looked.stops(&this.exchange) {
+                this.kill(why);
                 continue;
             }
             let Poll::Ready(polled) = Pin::new(&mut *upstream).poll_frame(cx) else {
                 let (proxy, id) = (&this.exchange.proxy, this.exchange.trace.span_id);
                 // In this order: whoever orders a kill says so before it wakes anybody.
                 let is_to_end = this.ear.listen(&proxy.interrupts, id, cx.waker());
-                if is_to_end || this.looked.is_behind(proxy.kills()) {
+                let is_news = this.stopping.is_none() && this.looked.is_behind(proxy.kills());
+                if is_to_end || is_news {
                     continue;
                 }
                 return Poll::Pending;

@@ -201,3 +201,67 @@ proptest! {
         prop_assert_eq!(read.concat(), stream);
     }
 }
+
+#[test]
+fn a_stream_that_is_closed_passes_the_event_that_has_begun_and_nothing_after_it() {
+    for framing in [
+        Framing::Sse,
+        Framing::Lines,
+        Framing::Array,
+        Framing::EventStream,
+    ] {
+        let words = ["a", "b", "c"];
+        let stream = Bytes::from(framed(framing, &words));
+        let (mut splitter, mut edges) = (framing.splitter(), vec![0]);
+        while let Some(Found::End(length)) = splitter.next(&stream[edges[edges.len() - 1]..]) {
+            edges.push(edges[edges.len() - 1] + length);
+        }
+        for at in 1..edges[words.len()] {
+            let mut events = Events::new(framing, false, WANTED);
+            let (mut out, mut read) = (VecDeque::new(), 0);
+            let mut judge = |_: Whole<'_>| {
+                read += 1;
+                Verdict::Pass
+            };
+            events.take(&stream.slice(..at), &mut out, &mut judge);
+            assert_eq!(events.is_within(), !edges.contains(&at), "{framing:?} {at}");
+            if !events.is_within() {
+                continue;
+            }
+            events.close();
+            for byte in at..stream.len() {
+                assert_eq!(
+                    events.is_within(),
+                    !edges.iter().any(|edge| (at..=byte).contains(edge))
+                );
+                events.take(&stream.slice(byte..=byte), &mut out, &mut judge);
+            }
+            let edge = *edges.iter().find(|edge| **edge > at).unwrap();
+            let passed: Vec<u8> = out.into_iter().flatten().collect();
+            assert_eq!(passed, stream[..edge], "{framing:?} {at}");
+            assert_eq!(read, edges.iter().position(|one| *one == edge).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_large_event_is_finished_as_well_when_its_stream_is_closed() {
+    let long = "x".repeat(2 * MAX_KEPT);
+    let stream = Bytes::from(format!(
+        "data: {{\"t\":\"{long}\",\"usage\":7}}\n\ndata: b\n\n"
+    ));
+    let end = stream.len() - 9;
+    for held in [true, false] {
+        for begun in [MAX_HELD + 10, MAX_KEPT + 10] {
+            let mut events = Events::new(Framing::Sse, held, WANTED);
+            let mut out = VecDeque::new();
+            events.take(&stream.slice(..begun), &mut out, |_| Verdict::Pass);
+            assert!(events.is_within());
+            events.close();
+            events.take(&stream.slice(begun..), &mut out, |_| Verdict::Pass);
+            assert!(events.is_between());
+            let passed: Vec<u8> = out.into_iter().flatten().collect();
+            assert_eq!(passed, stream[..end], "{held} {begun}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ mod breakers;
 mod caps;
 mod conversations;
 mod kill;
+mod last_event;
 mod loops;
 mod models;
 mod overhead;
