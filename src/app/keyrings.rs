@@ -1,22 +1,19 @@
 //! The credentials that requests are signed again with: found as `providers.X.sign` says, renewed
 //! while the program runs.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::build::Impossible;
 use crate::{
-    base::{clock::Timestamp, secret::Secret},
+    base::clock::Timestamp,
     config::Sources,
     net::{
-        aws::{Keyring, Keys, Source, WebIdentity},
+        aws::{Keyring, Named, Source, Variable},
         upstream::Upstream,
     },
     provider::{Providers, Sign},
     proxy::Live,
 };
-
-/// A variable of the environment.
-type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Every provider's. `before`: the snapshot whose keys are kept where nothing else is asked for.
 ///
@@ -59,63 +56,26 @@ pub(super) async fn renew(live: &Live, now: Timestamp, upstream: &Arc<Upstream>)
     }
 }
 
-fn source(sign: &Sign, environment: Environment<'_>) -> Result<Source, String> {
-    let needed = |key: &str, said: Option<&String>, variable: &str| {
-        let found = said.cloned().or_else(|| environment(variable));
-        found.ok_or_else(|| format!("set {key}, or the variable {variable}"))
-    };
+fn source(sign: &Sign, environment: Variable<'_>) -> Result<Source, String> {
     if let Some(name) = &sign.profile {
-        let home = || environment("HOME").map(PathBuf::from).unwrap_or_default();
-        let file = |said: Option<&String>, variable: &str, usual: &str| {
-            let found = said.cloned().or_else(|| environment(variable));
-            found.map_or_else(|| home().join(".aws").join(usual), PathBuf::from)
+        Ok(Source::profile(name, sign.file.as_deref(), environment))
+    } else if sign.web_identity {
+        let said = Named {
+            role: sign.role.as_deref(),
+            token_file: sign.token_file.as_deref(),
+            sts: sign.sts.as_deref(),
+            region: None,
         };
-        return Ok(Source::Profile {
-            name: name.clone(),
-            credentials: file(
-                sign.file.as_ref(),
-                "AWS_SHARED_CREDENTIALS_FILE",
-                "credentials",
-            ),
-            config: file(None, "AWS_CONFIG_FILE", "config"),
-        });
+        Source::web_identity(said, environment)
+    } else {
+        Source::environment(environment)
     }
-    if sign.web_identity {
-        let role = needed("role", sign.role.as_ref(), "AWS_ROLE_ARN")?;
-        let token_file = needed(
-            "token_file",
-            sign.token_file.as_ref(),
-            "AWS_WEB_IDENTITY_TOKEN_FILE",
-        )?;
-        let named = sign.sts.clone();
-        let service = if let Some(url) = named.or_else(|| environment("AWS_ENDPOINT_URL_STS")) {
-            url
-        } else {
-            let region = environment("AWS_REGION")
-                .or_else(|| environment("AWS_DEFAULT_REGION"))
-                .ok_or("set sts, or the variable AWS_REGION")?;
-            format!("https://sts.{region}.amazonaws.com")
-        };
-        return Ok(Source::WebIdentity(WebIdentity {
-            role,
-            token_file: PathBuf::from(token_file),
-            session: environment("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "tollgate".to_owned()),
-            service: service
-                .parse()
-                .map_err(|error| format!("sts: {service} is no URL ({error})"))?,
-        }));
-    }
-    let variable =
-        |name| environment(name).ok_or_else(|| format!("the variable {name} is not set"));
-    Ok(Source::Given(Keys {
-        id: variable("AWS_ACCESS_KEY_ID")?,
-        secret: Secret::new(variable("AWS_SECRET_ACCESS_KEY")?),
-        token: environment("AWS_SESSION_TOKEN").map(Secret::new),
-    }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn found(yaml: &str, set: &[(&str, &str)]) -> Result<Source, String> {

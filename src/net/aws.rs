@@ -7,7 +7,10 @@ mod identity;
 mod keyring;
 mod profile;
 mod signature;
+mod source;
 
 pub use identity::WebIdentity;
+pub(super) use identity::code;
 pub use keyring::{Keyring, Source};
-pub use signature::{Keys, Scope, hash, sign, verify};
+pub use signature::{Keys, Scope, encoded, hash, sign, verify};
+pub use source::{Named, Variable, region_of};

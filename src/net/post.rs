@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{
+    aws::code,
     body::Outgoing,
     config::{Egress, Upstream as UpstreamConfig},
     connect::{Connector, Origin},
@@ -27,8 +28,10 @@ use crate::base::{
     units::ByteSize,
 };
 
-/// The longest that an answer's words are repeated in an error, in bytes.
-const MOST_WORDS: usize = 80;
+mod secrets;
+mod signed;
+
+use secrets::Secrets;
 
 /// The certificates for one destination: `tls: {ca_file, client_cert, client_key}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -226,6 +229,9 @@ pub enum PostError {
     /// There is no answer to go by.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
+    /// There are no keys to sign it with, for now; why.
+    #[error("it cannot be signed: {0}")]
+    Unsigned(String),
     /// The answer says no.
     #[error("it answered with status {}{words}", .status.as_u16())]
     Status {
@@ -316,7 +322,7 @@ impl Courier {
         Err(PostError::Status {
             status: answer.status,
             after: retry_after(&answer.headers, self.clock.wall()),
-            words: secrets.words(&answer.body),
+            words: secrets.words(code(&answer.body).map_or(&*answer.body, str::as_bytes)),
         })
     }
 }
@@ -386,37 +392,6 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let date = httpdate::parse_http_date(text).ok()?;
     let date = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp::from_secs(date.as_secs()).since(now))
-}
-
-/// What an answer must not be quoted with.
-struct Secrets(Vec<Box<str>>);
-
-impl Secrets {
-    /// The path, which is one with many webhooks, the query, and the values of all headers but
-    /// harmless ones.
-    fn of(address: &Address, headers: &HeaderMap) -> Self {
-        let values = headers.values().filter(|value| value.is_sensitive());
-        let values = values.filter_map(|value| value.to_str().ok());
-        let query = address.target.query().unwrap_or_default();
-        let texts = values.chain([address.path(), query]).flat_map(|text| {
-            text.split([' ', '/', '=', '&'])
-                .filter(|part| part.len() > 3)
-        });
-        Self(texts.map(Box::from).collect())
-    }
-
-    /// The answer's words, as `: words`, if they are few and plain and repeat nothing of ours.
-    fn words(&self, body: &[u8]) -> String {
-        let plain = |byte: &u8| byte.is_ascii_alphabetic() || b" _-.,:!'".contains(byte);
-        let body = body.trim_ascii();
-        let text = std::str::from_utf8(body).unwrap_or_default();
-        let quotable = !text.is_empty() && text.len() <= MOST_WORDS && body.iter().all(plain);
-        if quotable && !self.0.iter().any(|secret| text.contains(&**secret)) {
-            format!(": {text}")
-        } else {
-            String::new()
-        }
-    }
 }
 
 #[cfg(test)]

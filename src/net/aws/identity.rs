@@ -96,6 +96,13 @@ fn keys(answer: &str) -> Option<(Keys, Timestamp)> {
     Some((keys, Timestamp::from_secs(expires)))
 }
 
+/// What an error of AWS's is called, if `answer` is one in XML: `AccessDenied`.
+pub(in crate::net) fn code(answer: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(answer).ok()?;
+    text.trim_start().strip_prefix('<')?;
+    element(text, "Code")
+}
+
 /// The text of an element of XML that has no attributes; none of those asked for has any markup.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
@@ -129,6 +136,10 @@ mod tests {
         assert_eq!(keys.secret.expose(), "s/1=");
         assert_eq!(expires.as_secs(), 1_795_636_800);
         assert!(super::keys("<AccessKeyId>ASIA1</AccessKeyId>").is_none());
+        let refusal =
+            b"<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>m</Message></Error>";
+        assert_eq!(code(refusal), Some("SlowDown"));
+        assert_eq!(code(b"say <Code>no</Code>"), None);
         assert_eq!(
             encoded("arn:aws:iam::1:role/r"),
             "arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr"

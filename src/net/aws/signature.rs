@@ -45,6 +45,11 @@ impl Scope {
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         Signed::of(headers).map(|signed| signed.scope)
     }
+
+    /// S3 has the hash of the body in a header, and takes the path as it is sent.
+    fn is_s3(&self) -> bool {
+        self.service == "s3"
+    }
 }
 
 /// What the header of a signed request says.
@@ -100,6 +105,11 @@ pub fn sign(
     for name in [AUTHORIZATION, DATE, TOKEN, CONTENT_HASH] {
         headers.remove(name);
     }
+    if scope.is_s3()
+        && let Ok(hash) = HeaderValue::from_str(body)
+    {
+        headers.insert(CONTENT_HASH, hash);
+    }
     let date = now.to_jiff().strftime("%Y%m%dT%H%M%SZ").to_string();
     if let Ok(date) = HeaderValue::from_str(&date) {
         headers.insert(DATE, date);
@@ -119,7 +129,7 @@ pub fn sign(
         .collect();
     names.sort_unstable();
     let names = names.join(";");
-    let canonical = canonical(method, target, headers, &names, body);
+    let canonical = canonical((method, target), headers, &names, body, scope);
     let signature = signature(&canonical, &keys.secret, scope, &date);
     let day = date.get(..8).unwrap_or_default();
     let Scope { region, service } = scope;
@@ -158,7 +168,13 @@ pub fn verify(
     let date = headers.get(DATE).and_then(|date| date.to_str().ok());
     let date = date.ok_or("The request has no date.")?;
     let names = signed.headers.join(";");
-    let canonical = canonical(method, target, headers, &names, &hash(body));
+    let canonical = canonical(
+        (method, target),
+        headers,
+        &names,
+        &hash(body),
+        &signed.scope,
+    );
     if signature(&canonical, &keys.secret, &signed.scope, date) == signed.signature {
         Ok(())
     } else {
@@ -171,11 +187,11 @@ pub fn verify(
 
 /// The form of a request that both sides agree on. `names`: of the headers, sorted.
 fn canonical(
-    method: &Method,
-    target: &PathAndQuery,
+    (method, target): (&Method, &PathAndQuery),
     headers: &HeaderMap,
     names: &str,
     body: &str,
+    scope: &Scope,
 ) -> String {
     let mut query: Vec<String> = target
         .query()
@@ -189,12 +205,13 @@ fn canonical(
         .collect();
     // By name, then by value; what separates them has no part in it.
     query.sort_unstable_by(|one, other| one.split_once('=').cmp(&other.split_once('=')));
-    // What is encoded in the path already is encoded once more (everywhere but at S3).
-    let mut text = format!(
-        "{method}\n{}\n{}\n",
-        encoded(target.path()),
-        query.join("&")
-    );
+    // What is encoded in the path already is encoded once more, everywhere but at S3.
+    let path = if scope.is_s3() {
+        target.path().to_owned()
+    } else {
+        encoded(target.path())
+    };
+    let mut text = format!("{method}\n{path}\n{}\n", query.join("&"));
     for name in names.split(';') {
         text.push_str(name);
         text.push(':');
@@ -213,7 +230,7 @@ fn canonical(
 }
 
 /// With everything encoded but letters, digits, slashes and `-_.~`.
-fn encoded(path: &str) -> String {
+pub fn encoded(path: &str) -> String {
     let mut text = String::with_capacity(path.len());
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
@@ -312,6 +329,61 @@ mod tests {
         }
     }
 
+    /// Those of S3's documentation ("Signature Calculations for the Authorization Header").
+    #[test]
+    fn the_vectors_of_s3_are_met() {
+        let keys = Keys {
+            id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            secret: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+            token: None,
+        };
+        let scope = scope("us-east-1", "s3");
+        let host = HeaderValue::from_static("examplebucket.s3.amazonaws.com");
+        // 2013-05-24T00:00:00Z
+        let now = Timestamp::from_secs(1_369_353_600);
+        let mut headers = HeaderMap::from_iter([(HOST, host)]);
+        for (target, expected) in [
+            (
+                "/?lifecycle",
+                "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+            ),
+            (
+                "/?max-keys=2&prefix=J",
+                "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+            ),
+        ] {
+            let target = target.parse().unwrap();
+            let empty = hash(b"");
+            sign(
+                (&Method::GET, &target),
+                &mut headers,
+                &empty,
+                (&keys, &scope),
+                now,
+            );
+            assert_eq!(headers[CONTENT_HASH], empty);
+            assert_eq!(Signed::of(&headers).unwrap().signature, expected);
+        }
+        // The one of an upload has the date signed besides.
+        let path = format!("/{}", encoded("test$file.text"));
+        let body = hash(b"Welcome to Amazon S3.");
+        for (name, value) in [
+            ("date", "Fri, 24 May 2013 00:00:00 GMT"),
+            ("x-amz-content-sha256", &body),
+            ("x-amz-storage-class", "REDUCED_REDUNDANCY"),
+        ] {
+            let name: HeaderName = name.parse().unwrap();
+            headers.insert(name, value.parse().unwrap());
+        }
+        let head = (&Method::PUT, &path.parse().unwrap());
+        let names = "date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class";
+        let text = canonical(head, &headers, names, &body, &scope);
+        assert_eq!(
+            signature(&text, &keys.secret, &scope, "20130524T000000Z"),
+            "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
+        );
+    }
+
     #[test]
     fn what_was_signed_is_verified_and_nothing_else() {
         let target: PathAndQuery = "/model/a.b-v1%3A0/converse?x".parse().unwrap();
@@ -336,7 +408,9 @@ mod tests {
     #[test]
     fn a_query_is_in_the_order_of_its_names() {
         let target: PathAndQuery = "/?a-b=2&a=3&a=1".parse().unwrap();
-        let text = canonical(&Method::GET, &target, &HeaderMap::new(), "host", "");
+        let scope = scope("us-east-1", "service");
+        let headers = HeaderMap::new();
+        let text = canonical((&Method::GET, &target), &headers, "host", "", &scope);
         assert_eq!(text.lines().nth(2), Some("a=1&a=3&a-b=2"));
     }
 

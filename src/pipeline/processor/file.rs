@@ -35,7 +35,6 @@ pub struct Config {
     /// The most files that are kept, the present one included; zero keeps all.
     pub max_files: usize,
     /// How files that are ended are compressed; `true` is gzip.
-    #[serde(deserialize_with = "compression")]
     pub compression: Compression,
 }
 
@@ -197,35 +196,37 @@ impl Rotation {
 }
 
 /// `none`, `gzip`, `zstd`, or true (gzip) and false (none).
-fn compression<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Compression, D::Error> {
-    struct Name;
+impl<'de> Deserialize<'de> for Compression {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
 
-    impl de::Visitor<'_> for Name {
-        type Value = Compression;
+        impl de::Visitor<'_> for Name {
+            type Value = Compression;
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("none, gzip, zstd, true or false")
-        }
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("none, gzip, zstd, true or false")
+            }
 
-        fn visit_bool<E: de::Error>(self, yes: bool) -> Result<Compression, E> {
-            Ok(if yes {
-                Compression::Gzip
-            } else {
-                Compression::None
-            })
-        }
+            fn visit_bool<E: de::Error>(self, yes: bool) -> Result<Compression, E> {
+                Ok(if yes {
+                    Compression::Gzip
+                } else {
+                    Compression::None
+                })
+            }
 
-        fn visit_str<E: de::Error>(self, name: &str) -> Result<Compression, E> {
-            match name {
-                "none" => Ok(Compression::None),
-                "gzip" => Ok(Compression::Gzip),
-                "zstd" => Ok(Compression::Zstd),
-                _ => Err(E::unknown_variant(name, &["none", "gzip", "zstd"])),
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Compression, E> {
+                match name {
+                    "none" => Ok(Compression::None),
+                    "gzip" => Ok(Compression::Gzip),
+                    "zstd" => Ok(Compression::Zstd),
+                    _ => Err(E::unknown_variant(name, &["none", "gzip", "zstd"])),
+                }
             }
         }
-    }
 
-    deserializer.deserialize_any(Name)
+        deserializer.deserialize_any(Name)
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod file;
 mod honeycomb;
 mod jaeger;
 mod langfuse;
+mod object_store;
 mod openai;
 mod otlp;
 mod phoenix;
@@ -36,6 +37,7 @@ pub use file::Config as FileConfig;
 pub use honeycomb::Config as HoneycombConfig;
 pub use jaeger::Config as JaegerConfig;
 pub use langfuse::Config as LangfuseConfig;
+pub use object_store::Config as ObjectStoreConfig;
 pub use openai::Config as OpenaiConfig;
 pub use otlp::{Config as OtlpConfig, Profile, Protocol};
 pub use phoenix::Config as PhoenixConfig;
@@ -242,5 +244,6 @@ registry! {
         Webhook = webhook,
         Database = database,
         Exec = exec,
+        ObjectStore = object_store,
     }
 }

@@ -9,6 +9,7 @@ mod files;
 mod grpc;
 mod isolation;
 mod metrics;
+mod object_store;
 mod openai;
 mod otlp;
 mod postgres;

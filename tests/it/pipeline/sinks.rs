@@ -50,6 +50,10 @@ macro_rules! processors {
 
 processors! {
     courier: bare, by_id;
+    object_store: |url, context| {
+        let keys = "access_key_id: k, secret_access_key: hush-hush, compression: none";
+        configured(&format!("{{type: object_store, url: 's3://a/b', endpoint: '{url}', {keys}}}"), context)
+    }, by_id;
     openai: |url, context| configured(&format!("{{type: openai, api_key: k, endpoint: '{url}/x'}}"), context), by_id;
     datadog: |url, context| {
         configured(&format!("{{type: datadog, api_key: k, endpoint: {url}}}"), &then(context))

@@ -25,7 +25,7 @@ impl Rotation {
 
 impl Compression {
     /// What compressed files have behind their name.
-    pub(super) const fn extension(self) -> Option<&'static str> {
+    pub(in crate::pipeline::processor) const fn extension(self) -> Option<&'static str> {
         match self {
             Self::None => None,
             Self::Gzip => Some(".gz"),
