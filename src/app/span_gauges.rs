@@ -12,6 +12,7 @@ pub(super) struct SpanMetrics {
     found: IntCounterVec,
     outcomes: IntCounterVec,
     queued: IntGaugeVec,
+    held: IntGaugeVec,
     queued_bytes: IntGaugeVec,
     buffered: IntGaugeVec,
     circuits: IntGaugeVec,
@@ -43,9 +44,13 @@ impl SpanMetrics {
                 &["processor", "outcome"],
             )?,
             queued: gauge("tollgate_spans_queued", "Spans that wait.")?,
+            held: gauge(
+                "tollgate_spans_held",
+                "Spans that were left out, and go all the same if another span of their trace does.",
+            )?,
             queued_bytes: gauge(
                 "tollgate_spans_queued_bytes",
-                "What the spans that wait take in memory, about.",
+                "What the spans that wait, in whatever way, take in memory, about.",
             )?,
             buffered: gauge("tollgate_spans_buffered", "Spans that wait on disk.")?,
             circuits: gauge(
@@ -61,12 +66,13 @@ impl SpanMetrics {
     }
 
     /// Everything, in the order in which it is told.
-    pub(super) fn all(&self) -> [&dyn Collector; 8] {
+    pub(super) fn all(&self) -> [&dyn Collector; 9] {
         [
             &self.offered,
             &self.found,
             &self.outcomes,
             &self.queued,
+            &self.held,
             &self.queued_bytes,
             &self.buffered,
             &self.circuits,
@@ -80,6 +86,7 @@ impl SpanMetrics {
         counters.into_iter().for_each(IntCounterVec::reset);
         let gauges = [
             &self.queued,
+            &self.held,
             &self.queued_bytes,
             &self.buffered,
             &self.circuits,
@@ -103,6 +110,7 @@ impl SpanMetrics {
             }
             let states = [
                 (&self.queued, stats.queued.saturating_add(stats.in_hand)),
+                (&self.held, stats.held),
                 (&self.queued_bytes, stats.queued_bytes),
                 (&self.buffered, stats.buffered),
                 (&self.circuits, number(stats.circuit)),
@@ -116,6 +124,9 @@ impl SpanMetrics {
                 ("halved", stats.halved),
                 ("too_large", stats.too_large),
                 ("cut_text", stats.cut_texts),
+                ("held_too_many", stats.held_too_many),
+                ("held_too_large", stats.held_too_large),
+                ("forgotten_trace", stats.forgotten),
                 ("suppressed", stats.suppressed),
                 ("restarted", stats.restarted),
                 ("cut_output", stats.cut_output),

@@ -156,6 +156,14 @@ pub const ATTEMPT: &str = "tollgate.attempt";
 /// Attribute: the id of the request that was the first attempt, where that was seen.
 pub const RETRY_OF: &str = "tollgate.retry_of";
 
+/// Attribute: whether the client that began the trace keeps it, where it said so (the sampled flag of
+/// `traceparent` and its like).
+pub const SAMPLED: &str = "tollgate.trace.sampled";
+
+/// Attribute: the share of all traces like its own that goes where it goes, by `tracing.sampling`. The
+/// span stands for as many as fit in one.
+pub const SAMPLING_RATE: &str = "tollgate.sampling.rate";
+
 impl Span {
     /// The span of a call of which nothing is known but when it began: all that can be empty is.
     pub fn begun(start: Timestamp) -> Self {

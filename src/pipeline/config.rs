@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    BuildContext, Delivery, Outlet, Place, Shelf,
-    options::{CircuitBreaker, Destination},
+    BuildContext, Delivery, Outlet, Place, Sampling, Shelf, Unit,
+    options::{CircuitBreaker, Destination, Options},
     processor::{BuildError, ConsoleConfig, ExecConfig, ProcessorConfig},
     propagation::Propagation,
     redact::Redaction,
@@ -66,26 +66,6 @@ impl Content {
     }
 }
 
-/// `tracing.sampling` — which traces go to destinations elsewhere. This build has none elsewhere;
-/// console, file and store keep every call.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sampling {
-    /// How traces are chosen.
-    pub strategy: Strategy,
-    /// The share that is kept; this build takes only 1, which is all.
-    #[serde(deserialize_with = "rate")]
-    pub rate: f64,
-}
-
-/// `tracing.sampling.strategy` — how traces are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// By their id, at a fixed rate.
-    #[default]
-    Probabilistic,
-}
-
 /// `tracing.buffering` — what waits for each processor.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -117,15 +97,6 @@ impl Default for Config {
             circuit_breaker: CircuitBreaker::default(),
             sampling: Sampling::default(),
             buffering: Buffering::default(),
-        }
-    }
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            strategy: Strategy::Probabilistic,
-            rate: 1.0,
         }
     }
 }
@@ -173,6 +144,12 @@ impl Config {
             let mut outlet = config.build(&context)?;
             options.apply(&mut outlet.delivery);
             outlet.filter = outlet.filter.narrowed(options);
+            outlet.sampling = self
+                .sampling(&outlet, options)
+                .map_err(|reason| BuildError {
+                    processor: config.name(),
+                    reason: reason.to_owned(),
+                })?;
             let name = options
                 .name
                 .as_ref()
@@ -189,6 +166,28 @@ impl Config {
             outlets.push(outlet);
         }
         Ok(outlets)
+    }
+
+    /// Which traces are for the outlet: what it is told itself, else what is told of all destinations
+    /// elsewhere.
+    fn sampling(
+        &self,
+        outlet: &Outlet,
+        options: &Options,
+    ) -> Result<Option<Sampling>, &'static str> {
+        let own = match (options.sampling, options.sampling_rate) {
+            (Some(_), Some(_)) => return Err("give sampling or sampling_rate, but not both"),
+            (own, share) => own.or_else(|| Some(Sampling::share(share?, &self.sampling))),
+        };
+        match (own, outlet.unit, outlet.place) {
+            (Some(_), Unit::All, _) => Err(
+                "sampling: it gets every span that its filters let through, else its figures and \
+                 warnings would be wrong",
+            ),
+            (Some(own), ..) => Ok(Some(own)),
+            (None, Unit::All, _) | (None, _, Place::Here) => Ok(None),
+            (None, _, Place::Elsewhere) => Ok(Some(self.sampling)),
+        }
     }
 
     /// The commands that a reload may start, if this is the configuration of the start; none: any.
@@ -218,32 +217,6 @@ impl Config {
             remote,
             ..surroundings.clone()
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Strategy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match &*Box::<str>::deserialize(deserializer)? {
-            "probabilistic" => Ok(Self::Probabilistic),
-            "adaptive" => Err(D::Error::custom(
-                "this build does not sample: leave it at `probabilistic` with rate 1.0",
-            )),
-            other => Err(D::Error::unknown_variant(
-                other,
-                &["probabilistic", "adaptive"],
-            )),
-        }
-    }
-}
-
-fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let rate = f64::deserialize(deserializer)?;
-    if (1.0..=1.0).contains(&rate) {
-        Ok(rate)
-    } else {
-        Err(D::Error::custom(
-            "this build does not sample, it keeps every span: leave it at 1.0",
-        ))
     }
 }
 
@@ -309,14 +282,6 @@ processors:
         assert_eq!(of(1), (5, 9, Duration::from_mins(2)));
         assert_eq!(outlets[0].delivery.batch, Delivery::LOCAL.batch);
         assert_eq!(outlets[3].filter.min_duration, Duration::from_millis(100));
-    }
-
-    #[test]
-    fn a_setting_that_this_build_lacks_says_so() {
-        for yaml in ["sampling: {strategy: adaptive}", "sampling: {rate: 0.1}"] {
-            let error = read(yaml).unwrap_err();
-            assert!(error.contains("this build does not"), "{yaml}: {error}");
-        }
     }
 
     #[test]

@@ -54,18 +54,47 @@ impl Filter {
 
     /// Whether the span is for the processor.
     pub fn passes(&self, record: &Record) -> bool {
+        self.fit(record) == Fit::Passes
+    }
+
+    /// What is to be thought of the span.
+    pub(super) fn fit(&self, record: &Record) -> Fit {
         let span = &record.span;
-        let passes = match span.status {
+        let fit = match span.status {
             Status::Ok | Status::Cancelled => {
                 let dear = |least| span.cost.is_some_and(|cost| cost >= least);
-                self.successful
+                let passes = self.successful
                     && span.duration >= self.min_duration
-                    && self.min_cost.is_none_or(dear)
+                    && self.min_cost.is_none_or(dear);
+                if passes { Fit::Passes } else { Fit::Follows }
             },
-            Status::Error | Status::Blocked => self.failed,
+            Status::Error | Status::Blocked if self.failed => Fit::Passes,
+            Status::Error | Status::Blocked => Fit::Fails,
         };
-        passes && self.matches.holds(record)
+        // Only a span that passes can take others along.
+        let alone = fit == Fit::Follows && !self.waits();
+        if alone || fit != Fit::Fails && !self.matches.holds(record) {
+            return Fit::Fails;
+        }
+        fit
     }
+
+    /// Whether there can be spans that do not pass by themselves, and others that do.
+    pub(super) fn waits(&self) -> bool {
+        let all = self.successful && self.min_duration.is_zero() && self.min_cost.is_none();
+        !all && (self.successful || self.failed)
+    }
+}
+
+/// What a filter says of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It is for the processor.
+    Passes,
+    /// It did not fail, and is too short or too cheap by itself: another span of its trace may pass.
+    Follows,
+    /// It is not for the processor.
+    Fails,
 }
 
 /// `match: {agent: "research-*", environment: [prod, staging]}` — each name (a label, a tag, a

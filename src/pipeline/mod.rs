@@ -28,6 +28,7 @@ mod cut;
 mod delivery;
 mod dress;
 mod filter;
+mod holding;
 mod keep;
 pub mod options;
 mod overflow;
@@ -36,16 +37,20 @@ mod propagation;
 mod queue;
 mod record;
 pub mod redact;
+mod sampling;
+mod sieve;
 mod spool;
 #[cfg(test)]
 mod testing;
 mod worker;
 
+use filter::Fit;
 use overflow::Overflow;
 use queue::Queue;
+use sieve::Sieve;
 use worker::{Orders, Worker};
 
-pub use config::{Buffering, Config, Content, Sampling};
+pub use config::{Buffering, Config, Content};
 pub use content::{Captured, ContentPolicy};
 pub use context::{BuildContext, NoSecret, Variables};
 pub use delivery::{Circuit, Delivery, Growth};
@@ -58,6 +63,8 @@ pub use processor::{
 pub use propagation::{Propagation, Send, TraceFormat};
 pub use queue::Stats;
 pub use record::Record;
+pub use sampling::{Choice, Sampling, Share};
+pub use sieve::Unit;
 
 /// A processor, with its name and how it is to be treated.
 pub struct Outlet {
@@ -69,6 +76,10 @@ pub struct Outlet {
     pub filter: Filter,
     /// Whether it is on this machine.
     pub place: Place,
+    /// What it gets whole.
+    pub unit: Unit,
+    /// Which traces are for it; none: all.
+    pub sampling: Option<Sampling>,
     /// Where spans wait while they cannot be delivered; none: in memory alone.
     pub shelf: Option<Shelf>,
     /// The processor.
@@ -92,6 +103,8 @@ impl Outlet {
             delivery: Delivery::LOCAL,
             filter: Filter::default(),
             place: Place::Here,
+            unit: Unit::Trace,
+            sampling: None,
             shelf: None,
             processor: Box::new(processor),
         }
@@ -119,6 +132,9 @@ struct Line {
     queue: Arc<Queue>,
     /// None: every span is for it.
     filter: Option<Filter>,
+    unit: Unit,
+    /// Whether its queue has a sieve.
+    sifts: bool,
     keeps: Keeps,
     orders: watch::Sender<Orders>,
     flushed: watch::Receiver<u64>,
@@ -194,9 +210,9 @@ impl Pipeline {
         };
         let record = Arc::new(Record::with(span, said));
         for line in others {
-            line.offer(Arc::clone(&record));
+            line.offer(Arc::clone(&record), &*self.clock);
         }
-        last.offer(record);
+        last.offer(record, &*self.clock);
     }
 
     /// Makes all that other processors need, so that nothing can go wrong any more when they
@@ -276,11 +292,16 @@ impl Pipeline {
 }
 
 impl Line {
-    fn offer(&self, record: Arc<Record>) {
-        if self.filter.as_ref().is_none_or(|it| it.passes(&record)) {
-            self.queue.push(record);
-        } else {
-            self.queue.leave_out();
+    fn offer(&self, record: Arc<Record>, clock: &dyn Clock) {
+        let fit = match &self.filter {
+            Some(filter) => filter.fit(&record),
+            None => Fit::Passes,
+        };
+        match fit {
+            Fit::Passes if !self.sifts => self.queue.push(record),
+            Fit::Follows if self.unit != Unit::Trace => self.queue.leave_out(),
+            Fit::Passes | Fit::Follows => self.queue.sift(record, fit, clock.mono()),
+            Fit::Fails => self.queue.leave_out(),
         }
     }
 }
@@ -288,7 +309,11 @@ impl Line {
 /// A line whose worker has a thread to itself and waits there to begin: whatever its processor does,
 /// it holds up nobody else.
 fn ready(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> io::Result<Ready> {
-    let queue = Arc::new(Queue::new(outlet.delivery.queue, outlet.delivery.memory));
+    let sampling = outlet.sampling.filter(|_| outlet.unit != Unit::All);
+    let sieve = Sieve::new(&outlet.filter, outlet.unit, sampling, clock.mono());
+    let sifts = sieve.is_some();
+    let queue = Queue::new(outlet.delivery.queue, outlet.delivery.memory);
+    let queue = Arc::new(queue.sifting(sieve));
     let (orders, told) = watch::channel(Orders::default());
     let (flushed, seen) = watch::channel(0);
     let worker = Worker {
@@ -319,6 +344,8 @@ fn ready(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> io::Result<Rea
         name: outlet.name,
         queue,
         filter: Some(outlet.filter).filter(|filter| *filter != Filter::default()),
+        unit: outlet.unit,
+        sifts,
         keeps,
         orders,
         flushed: seen,

@@ -17,6 +17,7 @@ use super::{
     delivery::{Delivery, Growth},
     filter::Match,
     processor::ProcessorConfig,
+    sampling::{Sampling, Share},
 };
 use crate::base::units::{ByteSize, duration};
 
@@ -79,7 +80,7 @@ fn set<T>(place: &mut T, value: Option<T>) {
 macro_rules! options {
     ($($(#[$doc:meta])* $($key:literal)|+ => $field:ident: $type:ty,)+) => {
         /// What is told of a processor of any type; what is not told is as the type has it.
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Options {
             $($(#[$doc])* pub $field: Option<$type>,)+
         }
@@ -142,6 +143,10 @@ options! {
     "min_duration_ms" => min_duration_ms: u64,
     /// Calls of which this does not hold are not for it.
     "match" => matches: Match,
+    /// Which traces are for it, instead of what `tracing.sampling` says.
+    "sampling" => sampling: Sampling,
+    /// The share of traces that is for it; the rest is as `tracing.sampling` says.
+    "sampling_rate" | "sample_rate" => sampling_rate: Share,
     /// How much of what was said it gets, at most: no more than `tracing.content`.
     "content" => content: Content,
     /// Longer texts on its spans are cut, in bytes.

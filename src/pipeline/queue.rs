@@ -4,7 +4,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::{delivery::Circuit, record::Record};
+use super::{
+    delivery::Circuit,
+    filter::Fit,
+    holding::Why,
+    record::Record,
+    sieve::{Passed, Sieve, Sifted},
+};
+use crate::base::clock::Instant;
 
 /// What became of the spans offered to one processor. At any moment every one of them is in exactly
 /// one of the counts that [`accounted`](Self::accounted) sums up.
@@ -26,6 +33,14 @@ pub struct Stats {
     pub sampled_out: u64,
     /// Spans that wait on disk.
     pub buffered: u64,
+    /// Spans that were left out, and go all the same if another span of their trace does.
+    pub held: u64,
+    /// Of those that were left out, spans that waited less long than they might, because too many did.
+    pub held_too_many: u64,
+    /// The same, because they took too much memory.
+    pub held_too_large: u64,
+    /// Traces that go, and were forgotten because too many do: what comes of them is decided anew.
+    pub forgotten: u64,
     /// Spans that wait.
     pub queued: u64,
     /// Spans of the batch that is being delivered.
@@ -80,7 +95,8 @@ impl Stats {
     pub const fn accounted(&self) -> u64 {
         let ended = self.delivered + self.failed + self.dropped;
         let left_out = self.filtered + self.sampled_out;
-        ended + left_out + self.buffered + self.queued + self.in_hand
+        let waiting = self.buffered + self.held + self.queued + self.in_hand;
+        ended + left_out + waiting
     }
 }
 
@@ -95,9 +111,11 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: VecDeque<Arc<Record>>,
+    waiting: VecDeque<Passed>,
     /// What they take.
     bytes: usize,
+    /// What waits besides; none: nothing does.
+    sieve: Option<Sieve>,
     closed: bool,
     stats: Stats,
 }
@@ -112,27 +130,90 @@ impl Queue {
         }
     }
 
+    /// The same, with what decides about spans that are [`sift`](Self::sift)ed.
+    pub(super) fn sifting(mut self, sieve: Option<Sieve>) -> Self {
+        self.inner.get_mut().sieve = sieve;
+        self
+    }
+
     /// Adds a span. Never waits for more than the lock, which is held for a few instructions.
     pub(super) fn push(&self, record: Arc<Record>) {
         let size = record.size();
+        let mut freed = Vec::new();
         let mut inner = self.inner.lock();
         inner.stats.offered += 1;
+        self.add(&mut inner, record.into(), size, &mut freed);
+        // What was dropped is freed after the lock.
+        drop(inner);
+    }
+
+    /// Adds a span, or lets it wait for another one of its trace, as the sieve says.
+    pub(super) fn sift(&self, record: Arc<Record>, fit: Fit, now: Instant) {
+        let size = record.size();
+        let mut freed = Vec::new();
+        let mut inner = self.inner.lock();
+        inner.stats.offered += 1;
+        inner.expire(now, &mut freed);
+        let sifted = match &mut inner.sieve {
+            Some(sieve) => sieve.sift(&record, fit, now),
+            None => Sifted::Goes(None),
+        };
+        match sifted {
+            Sifted::Goes(share) => {
+                let released = inner.sieve.as_mut();
+                let released = released.map(|it| it.holding.release(record.span.trace_id));
+                for record in released.into_iter().flatten() {
+                    let size = record.size();
+                    self.add(&mut inner, Passed { record, share }, size, &mut freed);
+                }
+                self.add(&mut inner, Passed { record, share }, size, &mut freed);
+            },
+            Sifted::Waits(why) => {
+                if inner.held().0 >= self.bound && inner.give_up_oldest(&mut freed) {
+                    inner.stats.held_too_many += 1;
+                }
+                let fits = inner.bytes.saturating_add(size) <= self.memory;
+                if fits {
+                    inner.make_room(self.memory, size, &mut freed);
+                }
+                let keeps = fits && !inner.closed;
+                if let Some(sieve) = inner.sieve.as_mut().filter(|_| keeps) {
+                    sieve.holding.hold(record, size, why, now);
+                } else {
+                    inner.stats.held_too_large += u64::from(!fits);
+                    inner.stats.give_up(why);
+                    freed.push(record);
+                }
+            },
+        }
+        drop(inner);
+    }
+
+    /// Gives up what has waited for its trace long enough.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut freed = Vec::new();
+        let mut inner = self.inner.lock();
+        inner.expire(now, &mut freed);
+        drop(inner);
+    }
+
+    /// Adds a span, for which those that may go at all give way, and then the oldest.
+    fn add(&self, inner: &mut Inner, passed: Passed, size: usize, freed: &mut Vec<Arc<Record>>) {
         if inner.closed || size > self.memory {
             inner.stats.dropped += 1;
+            freed.push(passed.record);
             return;
         }
-        let mut dropped = Vec::new();
+        inner.make_room(self.memory, size, freed);
         while inner.waiting.len() >= self.bound || inner.bytes.saturating_add(size) > self.memory {
             let Some(oldest) = inner.pop() else {
                 break;
             };
             inner.stats.dropped += 1;
-            dropped.push(oldest);
+            freed.push(oldest.record);
         }
         inner.bytes = inner.bytes.saturating_add(size);
-        inner.waiting.push_back(record);
-        // What was dropped is freed after the lock.
-        drop(inner);
+        inner.waiting.push_back(passed);
     }
 
     /// Counts a span that is not for the processor.
@@ -151,10 +232,10 @@ impl Queue {
 
     /// Takes the oldest spans: at most `most`, and `bytes` of JSON but for one span that has more.
     /// The caller settles them.
-    pub(super) fn take(&self, most: usize, bytes: usize) -> Vec<Arc<Record>> {
+    pub(super) fn take(&self, most: usize, bytes: usize) -> Vec<Passed> {
         let mut inner = self.inner.lock();
         let mut left = bytes;
-        let lengths = inner.waiting.iter().take(most).map(|it| it.length());
+        let lengths = inner.waiting.iter().take(most).map(|it| it.record.length());
         let fitting = lengths.take_while(|length| {
             let fits = left.checked_sub(*length);
             left = fits.unwrap_or(0);
@@ -179,7 +260,7 @@ impl Queue {
                 dropped.push(record);
             } else {
                 inner.bytes = bytes;
-                inner.waiting.push_front(record);
+                inner.waiting.push_front(record.into());
             }
         }
         drop(inner);
@@ -212,6 +293,8 @@ impl Queue {
         let waiting = std::mem::take(&mut inner.waiting);
         inner.bytes = 0;
         inner.stats.dropped += count_of(waiting.len());
+        let mut freed = Vec::new();
+        while inner.give_up_oldest(&mut freed) {}
         drop(inner);
         drop(waiting);
     }
@@ -219,19 +302,63 @@ impl Queue {
     /// The counts of this moment.
     pub(super) fn stats(&self) -> Stats {
         let inner = self.inner.lock();
+        let (held, bytes) = inner.held();
         Stats {
             queued: count_of(inner.waiting.len()),
-            queued_bytes: count_of(inner.bytes),
+            queued_bytes: count_of(inner.bytes.saturating_add(bytes)),
+            held: count_of(held),
+            forgotten: inner.sieve.as_ref().map_or(0, |it| it.holding.forgotten()),
             ..inner.stats
         }
     }
 }
 
 impl Inner {
-    fn pop(&mut self) -> Option<Arc<Record>> {
+    fn pop(&mut self) -> Option<Passed> {
         let oldest = self.waiting.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(oldest.size());
+        self.bytes = self.bytes.saturating_sub(oldest.record.size());
         Some(oldest)
+    }
+
+    /// How many spans wait for their trace, and how many bytes they take.
+    fn held(&self) -> (usize, usize) {
+        self.sieve.as_ref().map_or((0, 0), |it| it.holding.len())
+    }
+
+    /// Lets spans that wait for their trace give way to one of that size.
+    fn make_room(&mut self, memory: usize, size: usize, freed: &mut Vec<Arc<Record>>) {
+        let waiting = self.bytes.saturating_add(size);
+        while waiting.saturating_add(self.held().1) > memory && self.give_up_oldest(freed) {
+            self.stats.held_too_large += 1;
+        }
+    }
+
+    /// Gives up the span that has waited longest for its trace; false if none waits.
+    fn give_up_oldest(&mut self, freed: &mut Vec<Arc<Record>>) -> bool {
+        let sieve = self.sieve.as_mut();
+        let oldest = sieve.and_then(|it| it.holding.give_up_oldest());
+        let found = oldest.is_some();
+        self.count_given_up(oldest, freed);
+        found
+    }
+
+    fn expire(&mut self, now: Instant, freed: &mut Vec<Arc<Record>>) {
+        while let Some(sieve) = &mut self.sieve
+            && let Some(expired) = sieve.holding.expired(now)
+        {
+            self.count_given_up(Some(expired), freed);
+        }
+    }
+
+    fn count_given_up(
+        &mut self,
+        given_up: Option<(Arc<Record>, Why)>,
+        freed: &mut Vec<Arc<Record>>,
+    ) {
+        if let Some((record, why)) = given_up {
+            self.stats.give_up(why);
+            freed.push(record);
+        }
     }
 }
 
@@ -261,7 +388,7 @@ mod tests {
         let queue = Queue::new(2, PLENTY);
         (1..=3).for_each(|n| queue.push(record(n)));
         let batch = queue.take(10, PLENTY);
-        let kept: Vec<_> = batch.iter().map(|record| record.span.span_id).collect();
+        let kept: Vec<_> = batch.iter().map(|it| it.record.span.span_id).collect();
         assert_eq!(kept, [record(2).span.span_id, record(3).span.span_id]);
         assert_eq!(queue.stats().dropped, 1);
         assert_eq!(queue.stats().in_hand, 2);

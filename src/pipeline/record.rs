@@ -10,7 +10,7 @@ use super::{Captured, Content};
 use crate::call::{
     content::CONTENT,
     labels::Label,
-    span::{Span, Value as Attribute},
+    span::{SAMPLING_RATE, Span, Value as Attribute},
     stored::Names,
 };
 
@@ -75,6 +75,15 @@ impl Record {
             Arc::new(Self::new(span))
         };
         Some(Arc::clone(held.lock().get_or_insert_with(make)))
+    }
+
+    /// The same, saying what share of spans like it goes where it goes. Nothing more can be asked of
+    /// what was said.
+    pub(super) fn marked(&self, share: f64) -> Self {
+        let mut span = self.span.clone();
+        span.attributes
+            .push((SAMPLING_RATE, Attribute::Float(share)));
+        Self::new(span)
     }
 
     /// About how many bytes it takes: its line, and as much again for the span; and what was said,

@@ -154,6 +154,7 @@ impl Worker {
                 break; // The queue was shorter by then: drops are not ours alone.
             }
             left = left.saturating_sub(batch.len());
+            let batch = dressed(batch, &self.delivery, &self.queue);
             state.waiting_since = None;
             if !self.deliver(Hand::from_queue(batch), state).await {
                 break;
@@ -179,7 +180,9 @@ impl Worker {
     /// Delivers what is in hand, whole or, where that is too large for the destination, in parts;
     /// false if some of it went to disk instead.
     async fn deliver(&mut self, mut hand: Hand, state: &mut State) -> bool {
-        hand.records = dressed(hand.records, &self.delivery, &self.queue);
+        if hand.is_on_disk() {
+            hand.records = dressed(hand.records, &self.delivery, &self.queue);
+        }
         let mut sizes = vec![hand.records.len()];
         while let Some(size) = sizes.pop() {
             match self.try_part(&mut hand, size, state).await {
@@ -383,6 +386,7 @@ impl Worker {
             },
             Err(_panic) => stats.panicked += 1,
         });
+        self.queue.expire(self.clock.mono());
         self.show(state);
         self.log_drops(state, false);
     }

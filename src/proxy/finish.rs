@@ -13,8 +13,8 @@ use crate::{
         outcome::{Decision, End, Status},
         refusal::Reason,
         span::{
-            BUDGET_CHARGED, BUDGET_REMAINING, DEPLOYMENT, Event, PRICING_VERSION, ROUNDS, Span,
-            Value,
+            BUDGET_CHARGED, BUDGET_REMAINING, DEPLOYMENT, Event, PRICING_VERSION, ROUNDS, SAMPLED,
+            Span, Value,
         },
         usage::{Usage, UsageSource},
     },
@@ -262,6 +262,7 @@ impl Exchange {
             "tollgate.cost.reported_usd",
             facts.reported_cost.take().map(Value::Text),
         );
+        put(SAMPLED, self.trace.sampled.map(Value::Bool));
         let server_tools = std::mem::take(&mut facts.server_tools);
         put(
             "tollgate.server_tools",

@@ -20,6 +20,8 @@ pub(super) struct Context {
     pub(super) span_id: SpanId,
     /// The client's span, if it told us.
     pub(super) parent: Option<SpanId>,
+    /// Whether the client keeps the trace, if it said so.
+    pub(super) sampled: Option<bool>,
     flags: u8,
 }
 
@@ -35,12 +37,14 @@ impl Context {
                 trace_id: sent.trace_id,
                 span_id,
                 parent: Some(sent.span_id),
+                sampled: sent.is_decided.then_some(sent.flags & 1 == 1),
                 flags: sent.flags,
             },
             None => Self {
                 trace_id: TraceId::random(),
                 span_id,
                 parent: None,
+                sampled: None,
                 flags: 1,
             },
         }

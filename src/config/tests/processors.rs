@@ -64,3 +64,17 @@ fn a_processor_gets_no_more_of_what_was_said_than_spans_may_hold() {
         "$.metadata.customer",
     );
 }
+
+#[test]
+fn sampling_that_contradicts_itself_has_its_place_and_says_what_to_do() {
+    assert_problem(
+        "tracing: {sampling: {rate: 1.5}}",
+        "t.yaml:1:28: tracing.sampling.rate: ",
+        "from 0 to 1",
+    );
+    assert_problem(
+        "tracing: {sampling: {strategy: adaptive, rate: 0.1}}",
+        "t.yaml:1:32: tracing.sampling.strategy: ",
+        "target_rate",
+    );
+}

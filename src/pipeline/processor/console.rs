@@ -12,7 +12,7 @@ use rustix::termios::tcgetwinsize;
 use serde::Deserialize;
 
 use super::{
-    super::{Content, Outlet, Record},
+    super::{Content, Outlet, Record, Unit},
     BoxFuture, BuildContext, BuildError, DeliverError, Processor,
 };
 use crate::call::{
@@ -101,6 +101,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     };
     let console = Console::new(config, look, io::stdout());
     let mut outlet = context.local("console", console);
+    outlet.unit = Unit::Span;
     if !config.include_payloads {
         outlet.delivery.content = Some(Content::None);
     }

@@ -9,7 +9,7 @@ use prometheus::{Registry, TextEncoder};
 use serde::Deserialize;
 
 use super::{
-    super::{BuildContext, Outlet, Record},
+    super::{BuildContext, Outlet, Record, Unit},
     BoxError, BoxFuture, BuildError, DeliverError, Due, Processor,
 };
 use crate::{
@@ -104,6 +104,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     outlet.delivery.batch = outlet.delivery.queue;
     outlet.delivery.batch_bytes = outlet.delivery.memory;
     outlet.delivery.max_age = config.interval;
+    outlet.unit = Unit::All;
     Ok(outlet)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    super::{BuildContext, Outlet, options::Lasting},
+    super::{BuildContext, Outlet, Unit, options::Lasting},
     BuildError,
     webhook::{self, RateLimit},
 };
@@ -83,6 +83,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     // Longer than the threshold, not as long.
     let threshold = Duration::from_millis(config.alert_threshold);
     outlet.filter.min_duration = threshold.saturating_add(Duration::from_nanos(1));
+    outlet.unit = Unit::All;
     Ok(outlet)
 }
 

@@ -10,7 +10,7 @@ use self::{
     socket::{Place, Sender},
 };
 use super::{
-    super::{BuildContext, Outlet, Record},
+    super::{BuildContext, Outlet, Record, Unit},
     BoxError, BoxFuture, BuildError, DeliverError, Processor,
 };
 
@@ -49,6 +49,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     let statsd = Statsd::new(config, context).map_err(BuildError::of("statsd"))?;
     let mut outlet = context.remote("statsd", statsd);
     outlet.delivery.max_age = FLUSH;
+    outlet.unit = Unit::All;
     Ok(outlet)
 }
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use self::template::{Shown, Template, TemplateError};
 use super::{
-    super::{BuildContext, Outlet, Record, options::Lasting},
+    super::{BuildContext, Outlet, Record, Unit, options::Lasting},
     BoxFuture, BuildError, DeliverError, Processor, Upkeep,
 };
 use crate::{
@@ -149,6 +149,7 @@ pub(super) fn named(
     outlet.delivery.batch = 1;
     outlet.delivery.max_age = Duration::ZERO;
     outlet.filter.min_cost = config.min_cost_usd;
+    outlet.unit = Unit::Span;
     Ok(outlet)
 }
 

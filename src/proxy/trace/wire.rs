@@ -36,6 +36,8 @@ pub(super) struct Sent {
     pub(super) span_id: SpanId,
     /// As W3C has them: 1 is sampled.
     pub(super) flags: u8,
+    /// Whether it says whether the trace is sampled.
+    pub(super) is_decided: bool,
 }
 
 /// The headers of a format.
@@ -149,6 +151,7 @@ fn traceparent(text: &str) -> Option<Sent> {
         trace_id: trace_id.parse().ok()?,
         span_id: span_id.parse().ok()?,
         flags: hex(flags)?,
+        is_decided: true,
     })
 }
 
@@ -177,7 +180,7 @@ fn b3_in_several(headers: &HeaderMap) -> Option<Sent> {
 fn b3_ids(trace: &str, span: &str, sampled: Option<&str>) -> Option<Sent> {
     let flags = match sampled {
         Some("0" | "false") => 0,
-        // Where it is left open, we decide: every call is kept.
+        // Where it is left open, we decide.
         None | Some("1" | "d" | "true") => 1,
         Some(_) => return None,
     };
@@ -187,6 +190,7 @@ fn b3_ids(trace: &str, span: &str, sampled: Option<&str>) -> Option<Sent> {
             trace_id: padded(trace, 32)?,
             span_id: span.parse().ok()?,
             flags,
+            is_decided: sampled.is_some(),
         })
     })?
 }
@@ -198,6 +202,7 @@ fn uber(text: &str) -> Option<Sent> {
         trace_id: padded(trace, 32)?,
         span_id: padded(span, 16)?,
         flags: u8::from_str_radix(flags, 16).ok()? & 1,
+        is_decided: true,
     })
 }
 
@@ -295,6 +300,7 @@ mod tests {
             assert_eq!(read.trace_id.to_string(), TRACE, "{sent}");
             assert_eq!(read.span_id.to_string(), SPAN, "{sent}");
             assert_eq!(read.flags, flags, "{sent}");
+            assert_eq!(read.is_decided, sent != format!("{TRACE}-{SPAN}"), "{sent}");
             assert_eq!(values, [passed]);
         }
     }

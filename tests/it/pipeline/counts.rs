@@ -44,14 +44,15 @@ async fn of_each_processor_every_span_is_accounted_for() {
         let outcomes = ["delivered", "failed", "dropped", "filtered", "sampled_out"];
         let ended: i64 = outcomes.iter().map(|it| outcome(it, processor)).sum();
         let waiting = of("tollgate_spans_queued", processor);
-        let buffered = of("tollgate_spans_buffered", processor);
+        let buffered =
+            of("tollgate_spans_buffered", processor) + of("tollgate_spans_held", processor);
         let offered = of("tollgate_spans_offered_total", processor);
         assert_eq!(offered, ended + waiting + buffered, "{processor}");
         assert_eq!(of("tollgate_processor_breaker", processor), 0);
     }
     let offered = of("tollgate_spans_offered_total", "file");
     assert_eq!(outcome("delivered", "file"), offered);
-    assert_eq!(outcome("filtered", "trouble"), 3);
+    assert_eq!(of("tollgate_spans_held", "trouble"), 3);
     assert_eq!(outcome("delivered", "file-2"), 2);
     assert_eq!(outcome("dropped", "file-3"), offered);
     sandbox.stop().await;

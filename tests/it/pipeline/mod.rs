@@ -14,6 +14,7 @@ mod openai;
 mod otlp;
 mod postgres;
 mod reload;
+mod sampling;
 mod sink;
 mod sinks;
 mod webhook;

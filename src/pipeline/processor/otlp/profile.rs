@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     call::{outcome::Kind, span::Span},
-    pipeline::Record,
+    pipeline::{Record, sampling::share_of},
 };
 
 /// `profile:` — whose names attributes have.
@@ -173,6 +173,11 @@ impl Profile {
             let kind = Value::text(failure.kind);
             found.entry("error.type".to_owned()).or_insert(kind);
         }
+        if let Some(share) = share_of(span).filter(|share| *share > 0.0) {
+            // Honeycomb's, which a collector may pass on to it: one for so many.
+            let times = whole(1.0 / share);
+            found.insert("SampleRate".to_owned(), Value::count(times));
+        }
         let mut renamed = Attributes::new();
         match self {
             Self::V1_41 | Self::Next => {},
@@ -205,6 +210,16 @@ impl Profile {
             into.insert(theirs.to_owned().into(), valued(&name, theirs, &value));
         }
     }
+}
+
+/// The nearest whole number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it saturates, and a share is not negative"
+)]
+const fn whole(number: f64) -> u64 {
+    number.round() as u64
 }
 
 /// The value under its new name, where that changes it.

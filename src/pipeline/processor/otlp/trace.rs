@@ -14,7 +14,10 @@ use crate::{
         outcome::Kind,
         span::{Event, Span},
     },
-    pipeline::Record,
+    pipeline::{
+        Record,
+        sampling::{share_of, trace_state},
+    },
 };
 
 /// The request that sends a batch.
@@ -47,6 +50,9 @@ fn span<F: Form>(form: &mut F, record: &Record, profile: Profile) {
     let span = &record.span;
     form.id(Field(1, "traceId"), &span.trace_id.bytes());
     form.id(Field(2, "spanId"), &span.span_id.bytes());
+    if let Some(state) = share_of(span).and_then(trace_state) {
+        form.text(Field(3, "traceState"), &state);
+    }
     if let Some(parent) = span.parent_span_id {
         form.id(Field(4, "parentSpanId"), &parent.bytes());
     }
@@ -159,6 +165,22 @@ mod tests {
         assert_eq!(attribute(span, "error.type"), &kind);
         assert_eq!(span["kind"], 1);
         assert_eq!(span["parentSpanId"], Value::Null);
+    }
+
+    #[test]
+    fn a_sampled_span_says_for_how_many_it_stands() {
+        let sampled = Record::new(call()).marked(0.25).span;
+        let json = read(vec![sampled, call()]);
+        let spans = &json["resourceSpans"][0]["scopeSpans"][0]["spans"];
+        assert_eq!(spans[0]["traceState"], "ot=th:c");
+        assert_eq!(
+            attribute(&spans[0], "SampleRate"),
+            &json!({"intValue": "4"})
+        );
+        let share = attribute(&spans[0], "tollgate.sampling.rate");
+        assert_eq!(share, &json!({"doubleValue": 0.25}));
+        assert_eq!(spans[1]["traceState"], Value::Null);
+        assert_eq!(attribute(&spans[1], "SampleRate"), &Value::Null);
     }
 
     #[test]
