@@ -181,9 +181,10 @@ pub(super) fn surroundings(
     }
 }
 
-/// How many workers: one a core, as far as this process may use them.
-pub(super) fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// How many workers: one a core, as far as this process may use them and is to.
+pub(super) fn workers(config: &Config) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    config.tracing.resource_limits.workers(processors)
 }
 
 /// How long span workers may take to deliver what waits when the process leaves.

@@ -124,7 +124,7 @@ impl App {
         let purse = Purse::new(kept.journal(), config.limits.counters);
         let prices = Prices::new(&config, kept.owner.is_some());
         let live = build::live(&config, &purse, None, prices.fetched(&config))?;
-        let count = build::workers();
+        let count = build::workers(&config);
         let listening = Listen::with_counterpart(config.listen.proxy);
         let Bound { addresses, sockets } = bind("listen.proxy", listening, count)?;
         let surroundings = build::surroundings(&config, &addresses, &registry, &clock);
@@ -352,11 +352,13 @@ fn start_pipeline(
     outlets.extend(further);
     let settled = kept.ledger.as_ref().map(Ledger::writing_down);
     let store = kept.store.take().map(|writer| {
-        Outlet::store(writer, Arc::clone(clock), move || {
+        let mut store = Outlet::store(writer, Arc::clone(clock), move || {
             if let Some(write_down) = &settled {
                 write_down();
             }
-        })
+        });
+        store.delivery = config.tracing.shared(store.delivery);
+        store
     });
     let pipeline = Pipeline::start(Vec::from_iter(store), outlets, Arc::clone(clock))?;
     for crashed in std::mem::take(&mut kept.crashed) {

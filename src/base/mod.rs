@@ -1,6 +1,7 @@
 //! The words everyone uses: time, money, identifiers, units, secrets. Depends on nothing of ours.
 
 pub mod clock;
+pub mod cpu;
 pub mod escape;
 pub mod glob;
 pub mod id;

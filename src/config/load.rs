@@ -161,6 +161,7 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
     {
         return Err(invalid(problems));
     }
+    config.divide_memory();
     Ok(Loaded {
         config,
         document: Some(document),

@@ -9,6 +9,7 @@ mod guards;
 pub mod later;
 mod load;
 pub mod log;
+mod memory;
 mod problem;
 mod read;
 mod rules;
@@ -103,6 +104,10 @@ impl Config {
             ("shutdown", self.shutdown != new.shutdown),
             ("ledger", self.ledger != new.ledger),
             ("store", self.store != new.store),
+            (
+                "tracing.resource_limits",
+                self.tracing.resource_limits != new.tracing.resource_limits,
+            ),
         ];
         let differ = differ.into_iter().filter(|(_, differs)| *differs);
         differ.map(|(key, _)| key).collect()

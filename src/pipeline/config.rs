@@ -10,6 +10,7 @@ use super::{
     processor::{BuildError, ConsoleConfig, ExecConfig, ProcessorConfig},
     propagation::Propagation,
     redact::Redaction,
+    resources::ResourceLimits,
 };
 use crate::base::units::{self, ByteSize};
 
@@ -40,6 +41,12 @@ pub struct Config {
     pub sampling: Sampling,
     /// What waits for destinations elsewhere.
     pub buffering: Buffering,
+    /// How much of the machine is taken.
+    pub resource_limits: ResourceLimits,
+    /// The most bytes that wait for a processor that does not say so itself, where `resource_limits` has
+    /// been divided.
+    #[serde(skip)]
+    pub share: Option<ByteSize>,
 }
 
 /// `tracing.content` — whether spans hold prompts and answers.
@@ -97,6 +104,8 @@ impl Default for Config {
             circuit_breaker: CircuitBreaker::default(),
             sampling: Sampling::default(),
             buffering: Buffering::default(),
+            resource_limits: ResourceLimits::default(),
+            share: None,
         }
     }
 }
@@ -142,6 +151,7 @@ impl Config {
         let mut outlets: Vec<Outlet> = Vec::with_capacity(self.processors.len());
         for Destination { config, options } in &self.processors {
             let mut outlet = config.build(&context)?;
+            outlet.delivery = self.shared(outlet.delivery);
             options.apply(&mut outlet.delivery);
             outlet.filter = outlet.filter.narrowed(options);
             outlet.sampling = self
@@ -200,6 +210,13 @@ impl Config {
         (!self.allow_exec_reload).then(commands)
     }
 
+    /// With no more memory than there is for one that does not say how much it takes.
+    pub fn shared(&self, mut delivery: Delivery) -> Delivery {
+        let share = self.share.map_or(usize::MAX, ByteSize::as_usize);
+        delivery.memory = delivery.memory.min(share);
+        delivery
+    }
+
     /// With what the section says of all processors.
     fn context(&self, surroundings: &BuildContext) -> BuildContext {
         let told = |mut delivery: Delivery| {
@@ -245,7 +262,7 @@ mod tests {
 environment: null
 content: none
 redaction: {patterns: [], paths: []}
-propagation: {formats: [w3c, b3, jaeger], send: if_present}
+propagation: {formats: [w3c, b3, jaeger, datadog], send: if_present}
 secrets_dir: /run/secrets
 processors:
   - {type: console, format: compact}

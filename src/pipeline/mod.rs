@@ -37,6 +37,7 @@ mod propagation;
 mod queue;
 mod record;
 pub mod redact;
+mod resources;
 mod sampling;
 mod sieve;
 mod spool;
@@ -63,6 +64,7 @@ pub use processor::{
 pub use propagation::{Propagation, Send, TraceFormat};
 pub use queue::Stats;
 pub use record::Record;
+pub use resources::ResourceLimits;
 pub use sampling::{Choice, Sampling, Share};
 pub use sieve::Unit;
 

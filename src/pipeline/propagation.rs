@@ -22,6 +22,8 @@ pub enum TraceFormat {
     B3,
     /// `uber-trace-id`.
     Jaeger,
+    /// `x-datadog-…`.
+    Datadog,
 }
 
 /// When trace context is sent on.
@@ -40,7 +42,12 @@ pub enum Send {
 impl Default for Propagation {
     fn default() -> Self {
         Self {
-            formats: vec![TraceFormat::W3c, TraceFormat::B3, TraceFormat::Jaeger],
+            formats: vec![
+                TraceFormat::W3c,
+                TraceFormat::B3,
+                TraceFormat::Jaeger,
+                TraceFormat::Datadog,
+            ],
             send: Send::IfPresent,
         }
     }

@@ -1,5 +1,6 @@
 //! Trace context: which trace a call belongs to, and what the provider and the client are told.
 
+mod datadog;
 mod wire;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -232,6 +233,7 @@ mod tests {
             (TraceFormat::W3c, TRACEPARENT),
             (TraceFormat::B3, "b3"),
             (TraceFormat::Jaeger, "uber-trace-id"),
+            (TraceFormat::Datadog, "x-datadog-trace-id"),
         ] {
             let always = Propagation {
                 formats: vec![format],

@@ -1,11 +1,11 @@
-//! The formats of trace context: W3C's `traceparent`, B3 in one header or several, and Jaeger's
-//! `uber-trace-id`. What is sent on is what the client sent, with another span in its place.
+//! The formats of trace context: W3C's `traceparent`, B3 in one header or several, Jaeger's
+//! `uber-trace-id`, and Datadog's. What is sent on is what the client sent, with another span in its place.
 
 use std::{fmt::Display, str::FromStr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Context;
+use super::{Context, datadog};
 use crate::{
     base::id::{SpanId, TraceId},
     pipeline::TraceFormat,
@@ -26,7 +26,12 @@ static IN_B3: [HeaderName; 6] = [B3, B3_TRACE, B3_SPAN, B3_PARENT, B3_SAMPLED, B
 static IN_JAEGER: [HeaderName; 1] = [UBER];
 
 /// All formats.
-pub(super) const ALL: [TraceFormat; 3] = [TraceFormat::W3c, TraceFormat::B3, TraceFormat::Jaeger];
+pub(super) const ALL: [TraceFormat; 4] = [
+    TraceFormat::W3c,
+    TraceFormat::B3,
+    TraceFormat::Jaeger,
+    TraceFormat::Datadog,
+];
 
 /// What a client says of its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,7 @@ pub(super) fn names(format: TraceFormat) -> &'static [HeaderName] {
         TraceFormat::W3c => &IN_W3C,
         TraceFormat::B3 => &IN_B3,
         TraceFormat::Jaeger => &IN_JAEGER,
+        TraceFormat::Datadog => &datadog::NAMES,
     }
 }
 
@@ -58,6 +64,7 @@ pub(super) fn read(format: TraceFormat, headers: &HeaderMap) -> Option<Sent> {
             None => b3_in_several(headers),
         },
         TraceFormat::Jaeger => uber(text(headers, &UBER)?),
+        TraceFormat::Datadog => datadog::read(headers),
     }
 }
 
@@ -93,6 +100,7 @@ pub(super) fn replace(format: TraceFormat, headers: &mut HeaderMap, ours: SpanId
             let [trace, _, flags] = uber_fields(sent)?;
             Some([trace, &ours.to_string(), "0", flags].join(colon))
         }),
+        TraceFormat::Datadog => datadog::replace(headers, ours),
     }
 }
 
@@ -109,11 +117,12 @@ pub(super) fn add(format: TraceFormat, headers: &mut HeaderMap, context: &Contex
         TraceFormat::W3c => put(TRACEPARENT, format!("00-{trace}-{span}-{flags:02x}")),
         TraceFormat::B3 => put(B3, format!("{trace}-{span}-{sampled}")),
         TraceFormat::Jaeger => put(UBER, format!("{trace}:{span}:0:{sampled:02x}")),
+        TraceFormat::Datadog => datadog::add(headers, context),
     }
 }
 
 /// The text of a header that is there once.
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).into_iter();
     let first = values.next()?;
     values.next().is_none().then(|| first.to_str().ok())?
