@@ -1,11 +1,7 @@
 //! `tracing.resource_limits.max_memory`, divided among all that hold spans and bodies of requests.
 
 use super::{Config, problem::Problem};
-use crate::{
-    base::units::ByteSize,
-    pipeline::Content,
-    proxy::config::Limits,
-};
+use crate::{base::units::ByteSize, pipeline::Content, proxy::config::Limits};
 
 /// The least that a processor's queue is of use with.
 const LEAST: ByteSize = ByteSize::mib(1);
@@ -41,7 +37,9 @@ impl Config {
         };
         let holders = self.holders();
         let share = holders.share(most);
-        if share >= holders.least || (holders.sharing == 0 && holders.fixed_total() <= most.as_u64()) {
+        if share >= holders.least
+            || (holders.sharing == 0 && holders.fixed_total() <= most.as_u64())
+        {
             return;
         }
         let fixed: Vec<String> = holders
@@ -76,7 +74,11 @@ impl Config {
             least: LEAST,
         };
         // What was said is held within a bound of its own that is as large as that of bodies.
-        let rooms = if self.tracing.content == Content::None { 1 } else { 2 };
+        let rooms = if self.tracing.content == Content::None {
+            1
+        } else {
+            2
+        };
         if self.peeks_share() {
             holders.sharing += rooms;
             holders.least = LEAST.max(self.limits.peek);
@@ -121,7 +123,9 @@ mod tests {
             file: &|_| Err(std::io::ErrorKind::NotFound.into()),
         };
         let loaded = parse("t.yaml", yaml, &sources);
-        loaded.map(|it| it.config).map_err(|error| error.to_string())
+        loaded
+            .map(|it| it.config)
+            .map_err(|error| error.to_string())
     }
 
     #[test]

@@ -109,7 +109,10 @@ mod tests {
     fn both_halves_of_a_trace_s_id_are_read() {
         let tags = "_dd.p.dm=-0,_dd.p.tid=640cfd8d00000000";
         let read = sent("1234567890", "987654321", "2", tags).unwrap();
-        assert_eq!(read.trace_id.to_string(), "640cfd8d0000000000000000499602d2");
+        assert_eq!(
+            read.trace_id.to_string(),
+            "640cfd8d0000000000000000499602d2"
+        );
         assert_eq!(read.span_id.to_string(), "000000003ade68b1");
         assert_eq!(read.flags, 1);
         let read = sent("1", "2", "-1", "").unwrap();
