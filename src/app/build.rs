@@ -165,7 +165,7 @@ pub(super) fn upstream(config: &UpstreamConfig, connector: Connector) -> Upstrea
 }
 
 /// What processors may need that `tracing:` does not say. `listening`: where we listen.
-pub(super) fn surroundings(
+pub fn surroundings(
     config: &Config,
     listening: &[SocketAddr],
     registry: &Registry,

@@ -36,7 +36,7 @@ use keep::Kept;
 use prices::Prices;
 use worker::{Common, Phase};
 
-pub use build::{Impossible, price_trouble, pricing};
+pub use build::{Impossible, price_trouble, pricing, surroundings};
 
 /// How often idle state is let go of.
 const TIDY: Duration = Duration::from_mins(1);
@@ -127,7 +127,7 @@ impl App {
         let count = build::workers(&config);
         let listening = Listen::with_counterpart(config.listen.proxy);
         let Bound { addresses, sockets } = bind("listen.proxy", listening, count)?;
-        let surroundings = build::surroundings(&config, &addresses, &registry, &clock);
+        let surroundings = surroundings(&config, &addresses, &registry, &clock);
         let pipeline = start_pipeline(&config, &mut kept, &surroundings, further)?;
         let proxy = Arc::new(Proxy::new(
             live,

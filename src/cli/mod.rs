@@ -7,6 +7,7 @@ mod budgets;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod exec;
 mod failure;
 mod format;
@@ -78,6 +79,8 @@ commands! {
     Reprice = reprice,
     /// Validate a configuration and say what it means
     Check = check,
+    /// Say whether destinations can be reached and limits hold, with what to do if not
+    Doctor = doctor,
     /// Print completions for a shell
     Completions = completions,
     /// Run mock providers, for demos and tests

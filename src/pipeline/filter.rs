@@ -52,6 +52,11 @@ impl Filter {
         self
     }
 
+    /// Whether no span is for the processor, whatever it says.
+    pub const fn is_shut(&self) -> bool {
+        !self.successful && !self.failed
+    }
+
     /// Whether the span is for the processor.
     pub fn passes(&self, record: &Record) -> bool {
         self.fit(record) == Fit::Passes

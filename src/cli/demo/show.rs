@@ -55,7 +55,7 @@ impl Stage {
 
     /// A name and what it is.
     pub(super) fn fact(&self, name: &str, is: &str) -> io::Result<()> {
-        let lines = wrapped(is, self.width.saturating_sub(COLUMN));
+        let lines = terminal::wrapped(is, self.width.saturating_sub(COLUMN));
         let is = lines.join(&format!("\n{:COLUMN$}", ""));
         put(&format!("{BOLD}{name:<COLUMN$}{BOLD:#}{is}\n"))
     }
@@ -64,7 +64,7 @@ impl Stage {
     pub(super) fn remark(&self, text: &str) -> io::Result<()> {
         let indent = COLUMN + 3;
         let room = self.width.saturating_sub(indent);
-        let lines = wrapped(text, room).into_iter();
+        let lines = terminal::wrapped(text, room).into_iter();
         let lines = lines.map(|line| format!("{:indent$}{DIM}{line}{DIM:#}\n", ""));
         put(&lines.collect::<String>())
     }
@@ -185,37 +185,9 @@ pub(super) fn exact(amount: Usd) -> String {
     format!("${amount}")
 }
 
-/// Lines of at most `room` characters, if no word is longer.
-fn wrapped(text: &str, room: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
-                line.push(' ');
-                line.push_str(word);
-            },
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 /// Writes at once, in colours where there are any.
 pub(super) fn put(text: &str) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_wrapped_between_words() {
-        let text = "one two three four";
-        assert_eq!(wrapped(text, 9), ["one two", "three", "four"]);
-        assert_eq!(wrapped("incomprehensible", 4), ["incomprehensible"]);
-        assert!(wrapped(" ", 4).is_empty());
-    }
 }

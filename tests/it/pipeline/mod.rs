@@ -15,7 +15,7 @@ mod otlp;
 mod postgres;
 mod reload;
 mod sampling;
-mod sink;
+pub(crate) mod sink;
 mod sinks;
 mod webhook;
 

@@ -21,11 +21,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// Where the certificates of these tests are.
-pub(super) const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/pipeline/tls");
+pub(crate) const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/pipeline/tls");
 
 /// What a sink does with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Does {
+pub(crate) enum Does {
     /// Answers with this status, this `retry-after` if any, and `ok`.
     Answers(u16, Option<&'static str>),
     /// Reads the request and never answers.
@@ -42,30 +42,30 @@ pub(super) enum Does {
     Trickles,
 }
 
-pub(super) const TAKES: Does = Does::Answers(200, None);
+pub(crate) const TAKES: Does = Does::Answers(200, None);
 
 /// A request that was read whole.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) method: String,
-    pub(super) target: String,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
     /// Its body, decompressed.
-    pub(super) body: Vec<u8>,
-    pub(super) answered: Does,
+    pub(crate) body: Vec<u8>,
+    pub(crate) answered: Does,
 }
 
 /// Whom a sink with TLS believes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clients {
+pub(crate) enum Clients {
     /// Anybody.
     Any,
     /// Those who show a certificate of the tests' authority.
     Known,
 }
 
-pub(super) struct Sink {
-    pub(super) url: String,
+pub(crate) struct Sink {
+    pub(crate) url: String,
     played: Arc<Played>,
 }
 
@@ -78,12 +78,12 @@ struct Played {
 
 impl Sink {
     /// Does what the script says, and `then` that with every further request.
-    pub(super) async fn start(script: &[Does], then: Does) -> Self {
+    pub(crate) async fn start(script: &[Does], then: Does) -> Self {
         Self::serve(script, then, None).await
     }
 
     /// The same, with a certificate of the tests' authority, for `localhost`.
-    pub(super) async fn with_tls(clients: Clients, script: &[Does], then: Does) -> Self {
+    pub(crate) async fn with_tls(clients: Clients, script: &[Does], then: Does) -> Self {
         Self::serve(script, then, Some(acceptor(clients))).await
     }
 
@@ -120,11 +120,11 @@ impl Sink {
     }
 
     /// Every request that was read whole so far.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.played.seen.lock().unwrap().clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         *self.played.connections.lock().unwrap()
     }
 }
@@ -258,7 +258,7 @@ fn reset(stream: &impl Resettable) {
 }
 
 /// Shows the certificate of the tests' authority for `localhost`.
-pub(super) fn acceptor(clients: Clients) -> TlsAcceptor {
+pub(crate) fn acceptor(clients: Clients) -> TlsAcceptor {
     let read = |name: &str| CertificateDer::from_pem_file(format!("{TLS}/{name}")).unwrap();
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
