@@ -1,3 +1,4 @@
-//! The configuration file under watch.
+//! The configuration file under watch, and the examples that are run.
 
+mod examples;
 mod watch;

@@ -47,6 +47,29 @@ impl Sandbox {
         })
     }
 
+    /// The same as [`Sandbox::new`], with variables that the configuration may name.
+    pub(crate) fn with_variables(yaml: &str, variables: &[(&str, &str)]) -> Self {
+        let variable = |name: &str| {
+            let mut known = variables.iter();
+            let found = known.find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let sources = Sources {
+            variable: &variable,
+            ..Sources::SYSTEM
+        };
+        let mock = Mock::start(Options::default()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let config = configured((yaml, &sources), directory.path(), &mock.url());
+        let app = App::start(config, Arc::new(SystemClock));
+        let app = app.unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            app,
+            mock,
+            directory,
+        }
+    }
+
     fn start(
         yaml: &str,
         mock: Options,
@@ -291,6 +314,10 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// The configuration, with what it does not say.
 pub(crate) fn configuration(yaml: &str, directory: &Path, upstream: &str) -> Config {
+    configured((yaml, &Sources::SYSTEM), directory, upstream)
+}
+
+fn configured((yaml, sources): (&str, &Sources<'_>), directory: &Path, upstream: &str) -> Config {
     let at = |name: &str| directory.join(name).display().to_string();
     let sections = [
         (
@@ -315,7 +342,7 @@ pub(crate) fn configuration(yaml: &str, directory: &Path, upstream: &str) -> Con
             text = format!("{text}\n{key} {value}\n");
         }
     }
-    let loaded = config::parse("sandbox.yaml", &text, &Sources::SYSTEM);
+    let loaded = config::parse("sandbox.yaml", &text, sources);
     let mut config = loaded
         .unwrap_or_else(|error| panic!("{error}\n{text}"))
         .config;
