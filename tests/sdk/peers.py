@@ -4,6 +4,8 @@ import json
 import pathlib
 import sys
 
+import boto3
+
 from sidecar import Process, free_address, listens, request
 
 #: Where the programs of the pinned Python packages are.
@@ -79,3 +81,33 @@ class Prometheus(Process):
         _, _, body = request(f"{self.url}/api/v1/query?query={expression}")
         found = json.loads(body)["data"]["result"]
         return [(series["metric"], series["value"][1]) for series in found]
+
+
+class ObjectStore(Process):
+    """An object store that speaks as S3 does, and hands out keys for web identities."""
+
+    REGION = "eu-central-1"
+
+    def __init__(self, directory):
+        self.address = free_address()
+        self.url = f"http://{self.address}"
+        host, port = self.address.split(":")
+        program = str(PYTHON_PROGRAMS / "moto_server")
+        super().__init__(["-H", host, "-p", port], directory / "store.log", program=program)
+        self.until(lambda: listens(self.address))
+
+    def client(self):
+        """AWS's own client of it."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name=self.REGION,
+            aws_access_key_id="reader",
+            aws_secret_access_key="unchecked",
+        )
+
+    def objects(self, bucket):
+        """The content of each object, by its name."""
+        listed = self.client().list_objects_v2(Bucket=bucket).get("Contents", [])
+        get = self.client().get_object
+        return {at["Key"]: get(Bucket=bucket, Key=at["Key"]) for at in listed}
