@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
+use tollgate::config::{self, Sources};
 
 use crate::{
     pipeline::sink::{Seen, Sink, TAKES},
@@ -141,4 +142,103 @@ async fn each_trace_processor_gets_what_its_options_say() {
         "{text}"
     );
     sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn one_dead_destination_of_three_loses_nothing() {
+    let datadog = Sink::start(&[], TAKES).await;
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).display().to_string();
+    let variables = [
+        ("OPENAI_API_KEY", "sk-traces".to_owned()),
+        ("OPENAI_TRACES_URL", "http://127.0.0.1:1/".to_owned()),
+        ("DATADOG_API_KEY", "dd-hush".to_owned()),
+        ("DATADOG_URL", datadog.url.clone()),
+        ("DATABASE_URL", format!("sqlite://{}", at("traces.db"))),
+        ("TRACE_BUFFER", at("buffer")),
+    ];
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let sandbox = Sandbox::with_variables(&example("high-availability.yaml"), &variables);
+    assert_eq!(call(&sandbox, "").await.status, 200);
+    assert_eq!(rows(&place.path().join("traces.db")).len(), 1);
+    assert_eq!(datadog.seen().len(), 1);
+    let of = |outcome: &str| {
+        sandbox.metric(&format!(
+            "tollgate_spans_total{{outcome=\"{outcome}\",processor=\"openai\"}}"
+        )) as i64
+    };
+    assert_eq!(of("dropped") + of("failed"), 0);
+    sandbox.stop().await;
+    // What OpenAI could not take waits for the next start.
+    let waiting = fs::read_dir(place.path().join("buffer/openai")).unwrap();
+    let bytes: u64 = waiting
+        .map(|it| it.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(bytes > 0);
+}
+
+/// The configuration within the `ConfigMap`.
+fn configmap() -> String {
+    let manifest: Value = serde_saphyr::from_str(&example("kubernetes-configmap.yaml")).unwrap();
+    assert_eq!(manifest["apiVersion"], "v1");
+    assert_eq!(manifest["kind"], "ConfigMap");
+    assert_eq!(manifest["metadata"]["name"], "raaf-tracing-config");
+    manifest["data"]["config.yaml"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_configmap_is_a_configuration_as_it_stands() {
+    let loaded = config::parse("config.yaml", &configmap(), &Sources::SYSTEM).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let tracing = loaded.config.tracing;
+    assert_eq!(&*tracing.service_name, "raaf-agents");
+    assert_eq!(tracing.environment.as_deref(), Some("production"));
+    assert_eq!(tracing.processors.len(), 3);
+    // 256 MiB for three queues, the store's, and the bodies of requests.
+    assert_eq!(tracing.share.unwrap().as_u64(), (256 << 20) / 5);
+    assert_eq!(tracing.resource_limits.workers(8), 1);
+}
+
+#[tokio::test]
+async fn the_configmap_runs_with_its_secret_in_a_file() {
+    let (openai, jaeger) = (Sink::start(&[], TAKES).await, Sink::start(&[], TAKES).await);
+    let gateway = Sink::start(&[], TAKES).await;
+    let secrets = tempfile::tempdir().unwrap();
+    fs::write(secrets.path().join("openai-api-key"), "sk-mounted\n").unwrap();
+    // Other addresses, and nothing else.
+    let text = configmap()
+        .replace(
+            "tracing:\n",
+            &format!("tracing:\n  secrets_dir: '{}'\n", secrets.path().display()),
+        )
+        .replace(
+            "batch_size: 100",
+            &format!("batch_size: 100\n      endpoint: '{}'", openai.url),
+        )
+        .replace("http://jaeger-collector:14268", &jaeger.url)
+        .replace("http://prometheus-pushgateway:9091", &gateway.url);
+    let sandbox = Sandbox::with_variables(&text, &[]);
+    // A failed call is kept however few traces are.
+    assert_eq!(call(&sandbox, "status=500").await.status, 500);
+    let [sent] = &*openai.seen() else {
+        panic!("{:?}", openai.seen());
+    };
+    assert_eq!(header(sent, "authorization"), "Bearer sk-mounted");
+    let [spans] = &*jaeger.seen() else {
+        panic!("{:?}", jaeger.seen());
+    };
+    assert_eq!(spans.target, "/api/traces");
+    assert!(header(spans, "content-type").contains("thrift"));
+    sandbox.stop().await;
+    let pushed = gateway.seen();
+    assert_eq!(pushed[0].method, "PUT");
+    assert!(
+        pushed[0].target.starts_with("/metrics/job/raaf-agents"),
+        "{}",
+        pushed[0].target
+    );
+    assert!(String::from_utf8_lossy(&pushed[0].body).contains("tollgate_requests_total"));
+    assert_eq!(pushed.last().unwrap().method, "DELETE");
 }

@@ -1,4 +1,5 @@
-//! The configuration file under watch, and the examples that are run.
+//! The configuration file under watch, the examples that are run, and what bounds the whole.
 
 mod examples;
+mod resources;
 mod watch;

@@ -121,7 +121,12 @@ fn goes_on(sent: &HeaderMap) {
 }
 
 fn traced(sent: &HeaderMap) {
-    let formats = [TraceFormat::W3c, TraceFormat::B3, TraceFormat::Jaeger];
+    let formats = [
+        TraceFormat::W3c,
+        TraceFormat::B3,
+        TraceFormat::Jaeger,
+        TraceFormat::Datadog,
+    ];
     for first in formats {
         let context = Context::of(sent, &[first]);
         let mut on = sent.clone();
@@ -158,6 +163,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         format!("POST /v1/chat/completions?a=b\ntraceparent: 00-{IDS}-01\ntracestate: a=b,c=d"),
         format!("POST /~agent=a;user=u%2F1;tag=x/v1/messages\nb3: {IDS}-1-05e3ac9a4f6e3b90"),
         "GET /groq/openai/v1/models\nuber-trace-id: 463ac35c9f6413ad%3Aa2fb4a1d1a96d312%3A0%3A1"
+            .to_owned(),
+        "POST /v1/responses\nx-datadog-trace-id: 1234567890\nx-datadog-parent-id: 987654321\n\
+         x-datadog-sampling-priority: 1\nx-datadog-tags: _dd.p.tid=640cfd8d00000000"
             .to_owned(),
         "POST /v1beta/models/gemini-2.5-flash:generateContent?key=k\nbaggage: \
          user.id=b%20ob;p=1, agent.name=no, tollgate.session=s"
