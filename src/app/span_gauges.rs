@@ -133,6 +133,7 @@ impl SpanMetrics {
                 ("panicked", stats.panicked),
                 ("torn_line", stats.torn),
                 ("damaged_file", stats.damaged),
+                ("left_out_attribute", stats.nameless),
                 ("disk_error", stats.disk_errors),
                 ("expired", stats.expired),
             ];

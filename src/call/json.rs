@@ -341,6 +341,7 @@ impl Out {
         match value {
             Value::Bool(flag) => self.flag(*flag),
             Value::Int(number) => self.number(*number),
+            Value::Negative(number) => self.push(&number.to_string()),
             // With its point, so that what is read back is no whole number.
             Value::Float(number) if number.is_finite() => {
                 let _ok = write!(self.0, "{number:?}");

@@ -107,6 +107,8 @@ pub enum Value {
     Bool(bool),
     /// A whole number.
     Int(u64),
+    /// A whole number below zero.
+    Negative(i64),
     /// A fraction.
     Float(f64),
     /// Text.

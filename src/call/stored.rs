@@ -31,7 +31,8 @@ pub struct NotASpan(&'static str);
 
 /// The names of attributes, edits and operations that lines said. Spans hold such names as parts of
 /// the program, so each is kept for as long as the process runs, which is why they are bounded:
-/// what has a name beyond the bound is left out of its span.
+/// what has a name beyond the bound is left out of its span. Nothing that clients, providers or agents
+/// make up is among them.
 #[derive(Debug, Default)]
 pub struct Names {
     known: HashSet<&'static str>,
@@ -39,16 +40,18 @@ pub struct Names {
 }
 
 impl Names {
-    /// How often something was left out because there were too many names.
-    pub const fn left_out(&self) -> u64 {
-        self.left_out
+    /// How often something was left out since the last time that this was asked: there were too many
+    /// names, or its own is none that a line of ours can have.
+    pub fn left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
     }
 
     fn keep(&mut self, name: &str) -> Option<&'static str> {
         if let Some(known) = self.known.get(name) {
             return Some(known);
         }
-        if self.known.len() >= MOST || name.len() > LONGEST {
+        let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\');
+        if self.known.len() >= MOST || name.len() > LONGEST || !name.bytes().all(is_plain) {
             self.left_out += 1;
             return None;
         }
@@ -74,67 +77,28 @@ impl Span {
         });
         let by = said.string("tollgate.reported.by");
         let by = by.and_then(|by| Format::ALL.into_iter().find(|it| it.name() == by));
-        let name = by.and_then(|_| line.text("operation_name"));
-        let usage = said.usage();
-        let labels = said.labels();
-        let tool_calls = said.tool_calls();
-        let edits = said.texts("tollgate.edits");
-        let mut span = Self {
+        let span = Self {
             trace_id: line.need("trace_id")?,
             span_id: line.need("span_id")?,
             parent_span_id: line.parsed("parent_span_id"),
-            request_id: said.of_call("tollgate.request_id", by, RequestId::NONE, Fields::need)?,
+            request_id: RequestId::NONE,
             kind: line.word::<Kind>("kind")?,
-            operation: said.name("gen_ai.operation.name", names),
-            start: line.time("start_time").ok_or(NotASpan("start_time"))?,
             duration: line.duration("duration_ms", 1e3).unwrap_or_default(),
             first_chunk: said.duration("gen_ai.response.time_to_first_chunk", 1.0),
             status: line.word::<Status>("status")?,
-            end: said.of_call("tollgate.end", by, End::Complete, Fields::word)?,
-            provider: said.text("gen_ai.provider.name").unwrap_or_default(),
             request_model: said.text("gen_ai.request.model"),
             response_model: said.text("gen_ai.response.model"),
             response_id: said.text("gen_ai.response.id"),
-            finish_reasons: said.texts("gen_ai.response.finish_reasons"),
-            tool_calls,
             stream: said.0.remove("gen_ai.request.stream") == Some(Json::Bool(true)),
-            labels,
-            usage,
-            usage_source: said.of_call(
-                "tollgate.usage.source",
-                by,
-                UsageSource::Absent,
-                Fields::word,
-            )?,
-            cost: said.parsed("tollgate.cost.usd"),
-            decision: said.of_call("tollgate.decision", by, Decision::Admitted, Fields::word)?,
-            blocked_by: said.text("tollgate.blocked_by"),
-            http_status: said
-                .count("http.response.status_code")
-                .and_then(|status| u16::try_from(status).ok()),
-            method: said.text("http.request.method").unwrap_or_default(),
-            server_address: said.text("server.address").unwrap_or_default(),
-            path: said.text("url.path").unwrap_or_default(),
+            labels: said.labels(),
             error_type: said.text("error.type"),
-            edits: edits.iter().filter_map(|edit| names.keep(edit)).collect(),
-            partial: said.name("tollgate.partial", names),
             events: line.events(),
-            attributes: Vec::new(),
-            reported: None,
+            ..Self::begun(line.time("start_time").ok_or(NotASpan("start_time"))?)
         };
-        let rest = said.0.into_iter();
-        let rest = rest.filter_map(|(name, json)| Some((name, value(json)?)));
-        if let Some(by) = by {
-            span.reported = Some(Box::new(Reported {
-                by,
-                name: name.unwrap_or_default(),
-                attributes: rest.map(|(name, value)| (name.into(), value)).collect(),
-            }));
-        } else {
-            let rest = rest.filter_map(|(name, value)| Some((names.keep(&name)?, value)));
-            span.attributes = rest.collect();
+        match by {
+            Some(by) => Ok(said.reported(span, by, line.text("operation_name"), names)),
+            None => said.called(span, names),
         }
-        Ok(span)
     }
 }
 
@@ -171,18 +135,57 @@ impl Fields {
         T::deserialize(word).map_err(|_unknown| NotASpan(name))
     }
 
-    /// What every call says, and no span that was reported.
-    fn of_call<T>(
-        &mut self,
-        name: &'static str,
-        by: Option<Format>,
-        otherwise: T,
-        read: fn(&mut Self, &'static str) -> Result<T, NotASpan>,
-    ) -> Result<T, NotASpan> {
-        match by {
-            Some(_) => Ok(otherwise),
-            None => read(self, name),
+    /// The rest of a span that an agent reported. Whatever the agent says is an attribute, and no field
+    /// that calls have, and none of it is among the names.
+    fn reported(
+        mut self,
+        mut span: Span,
+        by: Format,
+        name: Option<Box<str>>,
+        names: &mut Names,
+    ) -> Span {
+        // Of the one format it is a word of ours, of the other the agent's.
+        if by == Format::Agents {
+            span.operation = self.name("gen_ai.operation.name", names);
         }
+        let rest = self.0.into_iter();
+        let rest = rest.filter_map(|(name, json)| Some((name.into(), value(json)?)));
+        span.reported = Some(Box::new(Reported {
+            by,
+            name: name.unwrap_or_default(),
+            attributes: rest.collect(),
+        }));
+        span
+    }
+
+    /// The rest of a call.
+    fn called(mut self, span: Span, names: &mut Names) -> Result<Span, NotASpan> {
+        let edits = self.texts("tollgate.edits");
+        let status = self.count("http.response.status_code");
+        let mut span = Span {
+            request_id: self.need("tollgate.request_id")?,
+            operation: self.name("gen_ai.operation.name", names),
+            end: self.word::<End>("tollgate.end")?,
+            provider: self.text("gen_ai.provider.name").unwrap_or_default(),
+            finish_reasons: self.texts("gen_ai.response.finish_reasons"),
+            tool_calls: self.tool_calls(),
+            usage: self.usage(),
+            usage_source: self.word::<UsageSource>("tollgate.usage.source")?,
+            cost: self.parsed("tollgate.cost.usd"),
+            decision: self.word::<Decision>("tollgate.decision")?,
+            blocked_by: self.text("tollgate.blocked_by"),
+            http_status: status.and_then(|status| u16::try_from(status).ok()),
+            method: self.text("http.request.method").unwrap_or_default(),
+            server_address: self.text("server.address").unwrap_or_default(),
+            path: self.text("url.path").unwrap_or_default(),
+            edits: edits.iter().filter_map(|edit| names.keep(edit)).collect(),
+            partial: self.name("tollgate.partial", names),
+            ..span
+        };
+        let rest = self.0.into_iter();
+        let rest = rest.filter_map(|(name, json)| Some((names.keep(&name)?, value(json)?)));
+        span.attributes = rest.collect();
+        Ok(span)
     }
 
     fn count(&mut self, name: &str) -> Option<u64> {
@@ -282,9 +285,10 @@ fn value(json: Json) -> Option<Value> {
     Some(match json {
         Json::Null => Value::Float(f64::NAN),
         Json::Bool(flag) => Value::Bool(flag),
-        Json::Number(number) => match number.as_u64() {
-            Some(number) => Value::Int(number),
-            None => Value::Float(number.as_f64()?),
+        Json::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => Value::Int(number),
+            (None, Some(number)) => Value::Negative(number),
+            (None, None) => Value::Float(number.as_f64()?),
         },
         Json::String(text) => Value::Text(text.into()),
         Json::Array(items) if items.iter().all(Json::is_string) => {
@@ -296,150 +300,4 @@ fn value(json: Json) -> Option<Value> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::{super::span::tests::example, *};
-    use crate::base::{id::SpanId, money::Usd};
-
-    /// What the line and the span say, in an order of its own.
-    fn shape(span: &Span) -> (Json, String) {
-        let mut span = span.clone();
-        let json = serde_json::from_str(&span.to_json()).unwrap();
-        span.attributes.sort_by_key(|(name, _)| *name);
-        span.labels = Labels::default();
-        (json, format!("{span:?}"))
-    }
-
-    fn labels(values: &[String], tags: &[(String, String)]) -> Labels {
-        let mut labels = Labels::default();
-        for (label, value) in Label::ALL.into_iter().zip(values) {
-            labels.set(label, value, Source::Header);
-        }
-        for (key, value) in tags {
-            labels.tag(key, value, Source::Body);
-        }
-        labels
-    }
-
-    fn values() -> impl Strategy<Value = Value> {
-        prop_oneof![
-            any::<bool>().prop_map(Value::Bool),
-            any::<u64>().prop_map(Value::Int),
-            // Others may be read a unit in their last place off.
-            any::<i32>().prop_map(|quarters| Value::Float(f64::from(quarters) / 4.0)),
-            any::<String>().prop_map(|text| Value::Text(text.into())),
-            prop::collection::vec(any::<String>().prop_map(Box::from), 0..4).prop_map(Value::Texts),
-        ]
-    }
-
-    prop_compose! {
-        fn spans()(
-            texts in prop::collection::vec(any::<String>(), 8),
-            values in prop::collection::vec(values(), 3),
-            label_values in prop::collection::vec(any::<String>(), 6),
-            tags in prop::collection::vec(any::<(String, String)>(), 0..4),
-            micros in 0_u64..1 << 45,
-            cost in proptest::option::of(any::<i64>()),
-            counts in prop::collection::vec(proptest::option::of(any::<u64>()), 6),
-            flag: bool,
-        ) -> Span {
-            let text = |at: usize| Box::<str>::from(&*texts[at]);
-            let maybe = |at: usize| flag.then(|| text(at));
-            Span {
-                parent_span_id: flag.then(|| SpanId::from_bytes([7; 8])),
-                duration: Duration::from_micros(micros),
-                first_chunk: flag.then(|| Duration::from_micros(micros / 2)),
-                start: Timestamp::from_nanos(1_795_328_714_000_000_000 + micros * 1_000),
-                provider: Arc::from(&*texts[0]),
-                request_model: Some(Arc::from(&*texts[1])),
-                response_model: maybe(2).map(Arc::from),
-                response_id: maybe(3),
-                finish_reasons: vec![text(4), text(5)],
-                tool_calls: vec![ToolCall { id: maybe(6), name: text(7) }],
-                stream: flag,
-                labels: labels(&label_values, &tags),
-                usage: Usage {
-                    input: counts[0],
-                    cache_write: counts[1],
-                    reasoning: counts[2],
-                    web_searches: counts[3],
-                    images: counts[4],
-                    seen_output: counts[5],
-                    ..Usage::NONE
-                },
-                cost: cost.map(Usd::from_nanos),
-                blocked_by: maybe(1),
-                http_status: flag.then_some(429),
-                path: text(2),
-                error_type: maybe(0),
-                edits: if flag { vec!["usage", "tail"] } else { Vec::new() },
-                partial: flag.then_some("body"),
-                events: vec![Event { name: texts[3].clone().into(), time: example().start }],
-                attributes: ["tollgate.sdk", "gen_ai.request.top_p", "x"]
-                    .into_iter()
-                    .zip(values)
-                    .collect(),
-                ..example()
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_span_is_read_back_as_it_was_written(span in spans()) {
-            let line = span.to_json();
-            let read = Span::from_json(&line, &mut Names::default()).unwrap();
-            let (json, debug) = shape(&span);
-            let (json_read, debug_read) = shape(&read);
-            prop_assert_eq!(json, json_read);
-            prop_assert_eq!(debug, debug_read);
-            for label in Label::ALL {
-                prop_assert_eq!(span.labels.get(label), read.labels.get(label));
-            }
-            for (key, value) in span.labels.tags() {
-                prop_assert_eq!(read.labels.tag_value(key), Some(&**value));
-            }
-            prop_assert_eq!(span.labels.tags().len(), read.labels.tags().len());
-        }
-
-        #[test]
-        fn no_text_is_a_span_by_mistake(text in ".{0,80}", cut in 0_usize..1_000) {
-            let mut names = Names::default();
-            prop_assert!(Span::from_json(&text, &mut names).is_err());
-            let line = example().to_json();
-            let cut = line.floor_char_boundary(cut.min(line.len() - 1));
-            prop_assert!(Span::from_json(line.split_at(cut).0, &mut names).is_err());
-        }
-    }
-
-    #[test]
-    fn a_span_that_an_agent_reported_is_read_back_whatever_its_names() {
-        let ids = (example().trace_id, example().span_id);
-        let mut span = Span::reported(Format::Otlp, ids, "plan a trip", example().start);
-        span.kind = Kind::Agent;
-        let reported = span.reported.as_mut().unwrap();
-        for number in 0..5_000_u64 {
-            reported.put(&format!("x{number:05}"), Some(Value::Int(number)));
-        }
-        let mut names = Names::default();
-        let read = Span::from_json(&span.to_json(), &mut names).unwrap();
-        assert_eq!(read.reported, span.reported);
-        assert_eq!(names.left_out(), 0);
-        assert_eq!(shape(&read), shape(&span));
-    }
-
-    #[test]
-    fn names_are_bounded_and_what_has_no_room_is_counted() {
-        let mut names = Names::default();
-        let mut known = 0;
-        for number in 0..MOST + 5 {
-            known += usize::from(names.keep(&format!("tollgate.x{number}")).is_some());
-        }
-        assert_eq!((known, names.left_out()), (MOST, 5));
-        assert_eq!(names.keep("tollgate.x0"), Some("tollgate.x0"));
-        assert_eq!(names.keep(&"x".repeat(LONGEST + 1)), None);
-    }
-}
+mod tests;

@@ -77,6 +77,11 @@ pub(super) fn text(text: &str) -> Value {
     Value::Text(Box::from(short(text)))
 }
 
+/// A whole number as an attribute.
+pub(super) fn whole(number: i64) -> Value {
+    u64::try_from(number).map_or(Value::Negative(number), Value::Int)
+}
+
 /// Several texts as an attribute.
 pub(super) fn texts<T: AsRef<str>>(texts: impl Iterator<Item = T>) -> Value {
     Value::Texts(

@@ -3,7 +3,7 @@
 
 mod json;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Batch, Refused, Report, Unreadable,
@@ -203,7 +203,12 @@ fn span(item: &Item, resource: &Attributes, report: &Report<'_>) -> Result<Span,
         }
     }
     span.request_model = text(attributes, MODEL).map(Arc::from);
+    span.response_model = text(attributes, &["gen_ai.response.model"]).map(Arc::from);
     span.response_id = text(attributes, &["gen_ai.response.id"]).map(Box::from);
+    span.stream = find(attributes, &["gen_ai.request.stream"]) == Some(&Value::Bool(true));
+    if let Some(Value::Float(first)) = find(attributes, &[FIRST_CHUNK]) {
+        span.first_chunk = Duration::try_from_secs_f64(*first).ok();
+    }
     if item.failed {
         span.status = Status::Error;
         let error = text(attributes, &["error.type"]).unwrap_or(&item.message);
@@ -236,9 +241,19 @@ fn is_kept(name: &str) -> bool {
     KEPT.iter().any(|kept| name.starts_with(kept))
 }
 
+/// When a stream began, in seconds.
+const FIRST_CHUNK: &str = "gen_ai.response.time_to_first_chunk";
+
 /// Keeps what says what happened, but for what is a field of the span already.
 fn keep(reported: &mut Reported, attributes: &Attributes) {
-    const FIELDS: &[&str] = &["error.type", "gen_ai.request.model", "gen_ai.response.id"];
+    const FIELDS: &[&str] = &[
+        "error.type",
+        "gen_ai.request.model",
+        "gen_ai.request.stream",
+        "gen_ai.response.id",
+        "gen_ai.response.model",
+        FIRST_CHUNK,
+    ];
     for (name, value) in attributes {
         if reported.attributes.len() >= ATTRIBUTES {
             return;

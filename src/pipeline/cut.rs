@@ -52,7 +52,9 @@ fn texts(span: &mut Span) -> impl Iterator<Item = &mut Box<str>> {
     let values = attributes.flat_map(|(_, value)| match value {
         Value::Text(text) => std::slice::from_mut(text).iter_mut(),
         Value::Texts(texts) => texts.iter_mut(),
-        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Json(_) => [].iter_mut(),
+        Value::Bool(_) | Value::Int(_) | Value::Negative(_) | Value::Float(_) | Value::Json(_) => {
+            [].iter_mut()
+        },
     });
     let own = [&mut span.path, &mut span.method].into_iter();
     let optional = [&mut span.error_type, &mut span.response_id];

@@ -96,6 +96,7 @@ impl Overflow {
                     stats.buffered = found;
                     stats.torn += news.torn;
                     stats.damaged += news.damaged;
+                    stats.nameless += news.nameless;
                 });
                 if found > 0 || news.damaged > 0 {
                     tracing::info!(
@@ -245,6 +246,7 @@ impl Overflow {
             stats.dropped += news.lost;
             stats.torn += news.torn;
             stats.damaged += news.damaged;
+            stats.nameless += news.nameless;
         });
     }
 

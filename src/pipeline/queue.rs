@@ -64,6 +64,8 @@ pub struct Stats {
     /// Files of spans on disk that were not as they were written: what could be read of them was, and
     /// they are set aside.
     pub damaged: u64,
+    /// Attributes that spans from disk lack: there are too many names of attributes.
+    pub nameless: u64,
     /// Times that spans could not be written to disk, or read from there.
     pub disk_errors: u64,
     /// Spans that were deleted because of their age.

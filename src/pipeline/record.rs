@@ -157,6 +157,7 @@ fn json(value: &Attribute) -> Option<Value> {
     Some(match value {
         Attribute::Bool(flag) => Value::from(*flag),
         Attribute::Int(number) => Value::from(*number),
+        Attribute::Negative(number) => Value::from(*number),
         Attribute::Float(number) => Value::from(*number),
         Attribute::Text(text) => Value::from(&**text),
         Attribute::Texts(texts) => texts.iter().map(|text| Value::from(&**text)).collect(),

@@ -123,10 +123,10 @@ fn value_of(value: &Json) -> Option<Value> {
     match kind.as_str() {
         "stringValue" => value.as_str().map(draft::text),
         "boolValue" => value.as_bool().map(Value::Bool),
-        "intValue" => number(value).map(Value::Int).or_else(|| {
-            let negative = value.as_f64().or_else(|| value.as_str()?.parse().ok());
-            negative.map(Value::Float)
-        }),
+        "intValue" => {
+            let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+            number.map(draft::whole)
+        },
         "doubleValue" => value.as_f64().map(Value::Float),
         "arrayValue" => {
             let items = value.get("values")?.as_array()?.iter();

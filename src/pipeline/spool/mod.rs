@@ -67,6 +67,8 @@ pub(super) struct News {
     pub(super) torn: u64,
     /// Segments with lines that are not as they were written.
     pub(super) damaged: u64,
+    /// Attributes of spans that were left out, since there were too many names of them.
+    pub(super) nameless: u64,
 }
 
 /// Where a span stands on disk.
@@ -189,6 +191,7 @@ impl Spool {
 
     /// What happened since the last time.
     pub(super) fn news(&mut self) -> News {
+        self.news.nameless = self.names.left_out();
         std::mem::take(&mut self.news)
     }
 
