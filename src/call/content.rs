@@ -21,6 +21,12 @@ pub const OUTPUT: &str = "gen_ai.output.messages";
 /// Attribute: the tools that the model could call.
 pub const TOOLS: &str = "gen_ai.tool.definitions";
 
+/// Attribute: what a tool was given.
+pub const ARGUMENTS: &str = "gen_ai.tool.call.arguments";
+
+/// Attribute: what came of a tool.
+pub const RESULT: &str = "gen_ai.tool.call.result";
+
 /// Attribute: how much of the content is there: `redacted` or `full`.
 pub const CONTENT: &str = "tollgate.content";
 
@@ -40,6 +46,10 @@ pub struct Messages {
     pub output: Vec<Value>,
     /// Each with a `type` and mostly a `name`.
     pub tools: Vec<Value>,
+    /// What a tool was given, where an agent tells of one.
+    pub arguments: Option<Value>,
+    /// What came of it.
+    pub result: Option<Value>,
     /// Something is missing.
     pub cut: bool,
 }
@@ -55,7 +65,22 @@ impl Messages {
         ]
     }
 
-    /// The same, to be changed.
+    /// Everything in them, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+        let Self {
+            system,
+            input,
+            output,
+            tools,
+            arguments,
+            result,
+            ..
+        } = self;
+        let lists = [system, input, output, tools].into_iter().flatten();
+        lists.chain([arguments, result].into_iter().flatten())
+    }
+
+    /// The lists, to be changed.
     pub fn lists_mut(&mut self) -> [&mut Vec<Value>; 4] {
         [
             &mut self.system,
@@ -73,9 +98,43 @@ impl fmt::Debug for Messages {
             .field("input", &self.input.len())
             .field("output", &self.output.len())
             .field("tools", &self.tools.len())
+            .field("arguments", &self.arguments.is_some())
+            .field("result", &self.result.is_some())
             .field("cut", &self.cut)
             .finish()
     }
+}
+
+/// What of a span an agent tells.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// JSON, or plain words.
+    pub parts: Vec<(Part, Box<str>)>,
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told")
+            .field("parts", &self.parts.len())
+            .finish()
+    }
+}
+
+/// What something that was said is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Instructions.
+    System,
+    /// What was said before.
+    Input,
+    /// What came of it.
+    Output,
+    /// The tools that could be called.
+    Tools,
+    /// What a tool was given.
+    Arguments,
+    /// What came of a tool.
+    Result,
 }
 
 /// What was kept of a call's request and response.

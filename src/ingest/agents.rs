@@ -1,5 +1,5 @@
 //! The format of the OpenAI Agents SDK's exporter: traces, which only have names, and spans of a
-//! dozen types. Prompts and answers in it are left where they are.
+//! dozen types. What was said is told apart.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     base::id::{SpanId, TraceId},
     call::{
+        content::{Part, Told},
         labels::{Label, Labels, Source},
         outcome::{Kind, Status},
         reported::{
@@ -86,7 +87,13 @@ pub(super) fn read(
                 batch.names.push((trace, named));
                 Ok(None)
             },
-            "trace.span" => span(&item, report).map(Some),
+            "trace.span" => {
+                let span = span(&item, report)?;
+                if report.with_content {
+                    batch.keep(&span, Data(&item.span_data).said());
+                }
+                Ok(Some(span))
+            },
             other => Err(format!(
                 "object: {:?} is not known here",
                 draft::error(other)
@@ -343,6 +350,27 @@ impl<'a> Data<'a> {
             reported.put(REPORTED_OUTPUT, count("output_tokens"));
         }
         reported.put(REPORTED_CALLS, self.tool_calls());
+    }
+
+    /// What was said, of the types that say it in words.
+    fn said(&self) -> Told {
+        let parts: &[_] = match self.text("type") {
+            Some("function") => &[("input", Part::Arguments), ("output", Part::Result)],
+            Some("generation" | "response") => &[("input", Part::Input), ("output", Part::Output)],
+            Some("speech" | "speech_group") => &[("input", Part::Input)],
+            Some("transcription") => &[("output", Part::Output)],
+            _ => &[],
+        };
+        let said = parts.iter().filter_map(|(name, part)| {
+            let words = match self.get(name)? {
+                Json::String(text) => text.clone(),
+                value => value.to_string(),
+            };
+            Some((*part, words.into()))
+        });
+        Told {
+            parts: said.collect(),
+        }
     }
 
     /// The ids of the tool calls that the model asked for, which tell which call of ours it was.

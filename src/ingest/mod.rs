@@ -8,7 +8,7 @@ mod agents;
 mod draft;
 mod otlp;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use crate::{
         recent::Recent,
         units::ByteSize,
     },
-    call::{labels::Labels, reported::Format, span::Span},
+    call::{content::Told, labels::Labels, reported::Format, span::Span},
 };
 use agents::Named;
 
@@ -83,13 +83,17 @@ pub struct Report<'a> {
     pub labels: &'a Labels,
     /// When it came.
     pub now: Timestamp,
+    /// Whether what was said is wanted.
+    pub with_content: bool,
 }
 
 /// What was taken of a request, and what was not.
 #[derive(Clone, Debug)]
 pub struct Taken {
-    /// The spans.
+    /// The spans. Nothing of what was said is on them.
     pub spans: Vec<Span>,
+    /// What was said in them.
+    pub said: Said,
     /// How many there are.
     pub accepted: usize,
     /// Items that were there before: the sender has not heard of our answer.
@@ -101,6 +105,9 @@ pub struct Taken {
     /// The answer's `content-type`.
     pub content_type: &'static str,
 }
+
+/// What was said in spans.
+pub type Said = HashMap<(TraceId, SpanId), Told>;
 
 /// Nothing of a request can be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,6 +171,7 @@ impl Ingest {
     pub fn read(&self, report: &Report<'_>, config: &Config) -> Result<Taken, Unreadable> {
         let Batch {
             mut spans,
+            said,
             refused,
             names,
         } = match report.format {
@@ -186,9 +194,22 @@ impl Ingest {
             repeated: read - spans.len(),
             refused: refused.count,
             spans,
+            said,
             answer,
             content_type,
         })
+    }
+
+    /// The answer to a report of which nothing was taken, where its format has a form for that.
+    pub fn refusal(
+        format: Format,
+        content_type: &str,
+        why: &str,
+    ) -> Option<(Vec<u8>, &'static str)> {
+        match format {
+            Format::Agents => None,
+            Format::Otlp => otlp::refusal(content_type, why),
+        }
     }
 
     fn named(&self, trace: TraceId) -> Option<Arc<Named>> {
@@ -208,8 +229,18 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
 #[derive(Debug, Default)]
 struct Batch {
     spans: Vec<Span>,
+    said: Said,
     refused: Refused,
     names: Vec<(TraceId, Arc<Named>)>,
+}
+
+impl Batch {
+    /// Keeps what was said in a span.
+    fn keep(&mut self, span: &Span, said: Told) {
+        if !said.parts.is_empty() {
+            self.said.insert((span.trace_id, span.span_id), said);
+        }
+    }
 }
 
 /// The items that were not taken.

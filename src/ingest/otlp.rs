@@ -1,6 +1,7 @@
 //! Spans over OTLP/HTTP, as instrumented frameworks send them. Of their attributes those are kept
-//! that say what happened; prompts and answers are left where they are.
+//! that say what happened; what was said is told apart.
 
+mod binary;
 mod json;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use crate::{
         id::{SpanId, TraceId},
     },
     call::{
+        content::{self, Part, Told},
         labels::{Label, Source},
         outcome::{Kind, Status},
         reported::{AGENT_NAME, Format, REPORTED_INPUT, REPORTED_OUTPUT, REPORTED_TYPE, Reported},
@@ -23,6 +25,7 @@ use crate::{
 };
 
 const JSON: &str = "application/json";
+const BINARY: &str = "application/x-protobuf";
 
 /// Attributes, by full name.
 pub(super) type Attributes = Vec<(Box<str>, Value)>;
@@ -41,6 +44,8 @@ pub(super) struct Item {
     pub(super) failed: bool,
     /// What the status says.
     pub(super) message: String,
+    /// What was said in it.
+    pub(super) said: Told,
 }
 
 /// Is given each span, or why it cannot be read, with the attributes of its resource.
@@ -52,7 +57,14 @@ pub(super) fn read(report: &Report<'_>, most: usize) -> Result<Batch, Unreadable
     let mut place = 0;
     let mut take = |resource: &Attributes, item: Result<Item, String>| {
         let read = if place < most {
-            item.and_then(|item| span(&item, resource, report))
+            item.and_then(|mut item| {
+                let said = std::mem::take(&mut item.said);
+                let span = span(&item, resource, report)?;
+                if report.with_content {
+                    batch.keep(&span, of_kind(span.kind, said));
+                }
+                Ok(span)
+            })
         } else {
             Err(format!("more than {most} spans (ingest.spans)"))
         };
@@ -64,14 +76,28 @@ pub(super) fn read(report: &Report<'_>, most: usize) -> Result<Batch, Unreadable
     };
     match essence(report.content_type) {
         JSON => json::read(report.body, &mut take)?,
-        other => return Err(Unreadable::ContentType(draft::error(other).to_owned(), "")),
+        BINARY => binary::read(report.body, &mut take)?,
+        other => {
+            let other = draft::error(other).to_owned();
+            return Err(Unreadable::ContentType(other, " or application/x-protobuf"));
+        },
     }
     Ok(batch)
 }
 
 /// The answer to a request, in its own form.
-pub(super) fn answer(_content_type: &str, refused: &Refused) -> (Vec<u8>, &'static str) {
-    (json::answer(refused.count, &message(refused)), JSON)
+pub(super) fn answer(content_type: &str, refused: &Refused) -> (Vec<u8>, &'static str) {
+    let why = message(refused);
+    if essence(content_type) == BINARY {
+        (binary::answer(refused.count, &why), BINARY)
+    } else {
+        (json::answer(refused.count, &why), JSON)
+    }
+}
+
+/// The answer to a request of which nothing was taken, if it has a form of its own.
+pub(super) fn refusal(content_type: &str, why: &str) -> Option<(Vec<u8>, &'static str)> {
+    (essence(content_type) == BINARY).then(|| (binary::refusal(why), BINARY))
 }
 
 /// Why spans were refused, in one text.
@@ -117,6 +143,31 @@ const KEPT: &[&str] = &[
     "traceloop.span.kind",
     "traceloop.workflow.name",
 ];
+
+/// What is said in a span that has an attribute of that name.
+fn part(name: &str) -> Option<Part> {
+    Some(match name {
+        content::SYSTEM => Part::System,
+        content::INPUT | "input.value" | "traceloop.entity.input" => Part::Input,
+        content::OUTPUT | "output.value" | "traceloop.entity.output" => Part::Output,
+        content::TOOLS => Part::Tools,
+        content::ARGUMENTS => Part::Arguments,
+        content::RESULT => Part::Result,
+        _ => return None,
+    })
+}
+
+/// What is said in a span of that kind: what goes into a tool and comes out of it has no messages.
+fn of_kind(kind: Kind, mut said: Told) -> Told {
+    for (part, _) in &mut said.parts {
+        *part = match *part {
+            Part::Input if kind == Kind::Tool => Part::Arguments,
+            Part::Output if kind == Kind::Tool => Part::Result,
+            part => part,
+        };
+    }
+    said
+}
 
 /// What says that a span is one of Tollgate's own, on its way back.
 const OURS: &str = "tollgate.request_id";

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Config, Content, redact::Redactor};
 use crate::call::{
-    content::{self, CONTENT, CUT, Messages},
+    content::{self, ARGUMENTS, CONTENT, CUT, Messages, RESULT},
     span::Value,
 };
 
@@ -76,15 +76,23 @@ impl Captured {
         // Escapes and names may make it longer than what was kept, but not by that much.
         let mut room = self.size().saturating_mul(2).saturating_add(SPARE);
         let mut attributes = vec![(CONTENT, Value::Text(level.name().into()))];
-        for (name, list) in messages.lists() {
-            let json = serde_json::to_string(list).unwrap_or_default();
-            if list.is_empty() || json.is_empty() {
-                continue;
-            }
-            match room.checked_sub(json.len()) {
+        let lists = messages.lists().into_iter();
+        let lists = lists.filter(|(_, list)| !list.is_empty());
+        let lists = lists.map(|(name, list)| {
+            let to_value: fn(Box<str>) -> Value = Value::Json;
+            (name, serde_json::to_string(list), to_value)
+        });
+        let tool = [(ARGUMENTS, &messages.arguments), (RESULT, &messages.result)];
+        let tool = tool.into_iter().filter_map(|(name, value)| {
+            let to_value: fn(Box<str>) -> Value = Value::Text;
+            Some((name, Ok(words(value.as_ref()?)), to_value))
+        });
+        for (name, said, to_value) in lists.chain(tool) {
+            let said = said.unwrap_or_default();
+            match room.checked_sub(said.len()) {
                 Some(left) => {
                     room = left;
-                    attributes.push((name, Value::Json(json.into())));
+                    attributes.push((name, to_value(said.into())));
                 },
                 None => is_cut = true,
             }
@@ -98,11 +106,18 @@ impl Captured {
     fn messages(&self, level: Content) -> Messages {
         let redactor = &self.policy.redactor;
         let mut messages = self.content.read(redactor.hidden(level));
-        for value in messages.lists_mut().into_iter().flatten() {
+        for value in messages.values_mut() {
             redactor.redact(value, level);
         }
         messages
     }
+}
+
+/// A text as it is, and anything else as JSON.
+fn words(value: &serde_json::Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -121,6 +136,8 @@ mod tests {
             input: vec![json!({"role": "user", "parts": [part]})],
             output: vec![json!({"role": "assistant", "parts": [call], "finish_reason": "stop"})],
             tools: vec![json!({"type": "function", "name": "f", "description": text})],
+            arguments: Some(json!({"to": text})),
+            result: Some(json!(text)),
             cut: false,
         }
     }
@@ -156,7 +173,7 @@ mod tests {
             let text = format!("{before} {secret} {after}");
             let record = saying("content: redacted", move || said(&text));
             prop_assert!(!record.line.contains(secret), "{}", record.line);
-            prop_assert_eq!(record.line.matches("[redacted:").count(), 5);
+            prop_assert_eq!(record.line.matches("[redacted:").count(), 7);
         }
     }
 }

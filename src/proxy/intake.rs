@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Worker, body::ResponseBody, identify, live::Live, reply, route};
+use super::{Worker, body::ResponseBody, identify, live::Live, reply, route, told};
 use crate::{
     base::{clock::Timestamp, id::RequestId},
     call::{labels::Labels, refusal::Refusal, reported::Format},
@@ -110,9 +110,10 @@ impl Worker {
             },
             Err(trouble) => {
                 proxy.metrics.no_report(trouble.name());
-                worded(trouble, |refusal| {
+                let refused = worded(trouble, |refusal| {
                     reply::turned_away(refusal, now, RequestId::new(now))
-                })
+                });
+                in_form(refused, trouble, format, &head)
             },
         };
         let length = response.body().len();
@@ -149,11 +150,9 @@ impl Worker {
             caller.key.as_deref(),
             &live.identity,
         );
-        let content_type = head.headers.get(CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok());
         let posted = Posted {
             format,
-            content_type: content_type.unwrap_or_default().to_owned(),
+            content_type: content_type(head).to_owned(),
             body,
             decoder,
             labels,
@@ -182,7 +181,9 @@ impl Worker {
             ingest.charge(items, config, proxy.clock.mono());
             let mut taken = taken?;
             for span in taken.spans.drain(..) {
-                proxy.pipeline.offer(span);
+                let said = taken.said.remove(&(span.trace_id, span.span_id));
+                let said = said.and_then(|said| told::captured(said, &live, &proxy.said));
+                proxy.pipeline.offer_with(span, said);
             }
             Ok(taken)
         });
@@ -215,6 +216,7 @@ impl Posted {
             body: &body,
             labels: &self.labels,
             now,
+            with_content: live.content.is_some(),
         };
         let read = ingest.read(&report, &live.ingest);
         read.map_err(|why| Trouble::wrong(StatusCode::BAD_REQUEST, &why))
@@ -291,6 +293,32 @@ fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Resp
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+/// The same in the form of the request, if that has one of its own for what is wrong with a report.
+fn in_form(
+    mut response: Response<Bytes>,
+    trouble: &Trouble,
+    format: Format,
+    head: &Parts,
+) -> Response<Bytes> {
+    let why = match trouble {
+        Trouble::Stranger(_) => return response,
+        Trouble::Later(why, _) => why,
+        Trouble::Wrong(_, why) => &**why,
+    };
+    if let Some((body, content_type)) = Ingest::refusal(format, content_type(head), why) {
+        *response.body_mut() = Bytes::from(body);
+        let content_type = HeaderValue::from_static(content_type);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+fn content_type(head: &Parts) -> &str {
+    let content_type = head.headers.get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    content_type.unwrap_or_default()
 }
 
 /// The answer to a report that was not taken. 503, not 429: exporters send again after the one, and

@@ -48,6 +48,7 @@ mod serve;
 mod sign;
 mod socket;
 mod tap;
+mod told;
 mod trace;
 mod turn;
 mod upgrade;

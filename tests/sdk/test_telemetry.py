@@ -1,5 +1,6 @@
 """Spans and metrics at a real OpenTelemetry collector (rotel), in every way that OTLP has, and at an
-older Jaeger, whose Thrift is decoded by Apache's own package."""
+older Jaeger, whose Thrift is decoded by Apache's own package; and spans that OpenTelemetry's own
+exporters report."""
 
 import http.server
 import pathlib
@@ -10,6 +11,17 @@ from decimal import Decimal
 import openai
 import pytest
 import rotel
+from opentelemetry.exporter.otlp.json.http.trace_exporter import (
+    OTLPSpanExporter as JsonExporter,
+)
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+    OTLPSpanExporter as BinaryExporter,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.trace import Status, StatusCode
 from thrift.protocol.TBinaryProtocol import TBinaryProtocol
 from thrift.Thrift import TType
 from thrift.transport.TTransport import TMemoryBuffer
@@ -289,3 +301,55 @@ def test_nothing_was_lost(answered, telling, collector):
         return len(delivered) == 1 and delivered != {0}
 
     wait_for("all have the same", probe)
+
+
+class Results:
+    """An exporter that notes what came of each export."""
+
+    def __init__(self, exporter):
+        self.exporter, self.results = exporter, []
+
+    def export(self, spans):
+        self.results.append(self.exporter.export(spans))
+        return self.results[-1]
+
+    def shutdown(self):
+        self.exporter.shutdown()
+
+    def force_flush(self, timeout_millis=0):
+        return True
+
+
+@pytest.mark.parametrize("exporter", [JsonExporter, BinaryExporter])
+def test_the_exporters_of_opentelemetry_report_spans(calls, exporter):
+    more = {"compression": Compression.Gzip} if exporter is BinaryExporter else {}
+    results = Results(exporter(endpoint=f"{calls.tollgate.url}/v1/traces", **more))
+    provider = TracerProvider(resource=Resource({"service.name": "trip-planner"}))
+    provider.add_span_processor(SimpleSpanProcessor(results))
+    tracer = provider.get_tracer("test")
+    session = {"gen_ai.conversation.id": calls.session}
+    with tracer.start_as_current_span("invoke_agent planner") as agent:
+        agent.set_attributes(session | {"gen_ai.operation.name": "invoke_agent"})
+        agent.set_attribute("gen_ai.agent.name", "planner")
+        with tracer.start_as_current_span("execute_tool lookup") as tool:
+            said = {"gen_ai.operation.name": "execute_tool", "gen_ai.request.seed": -7}
+            said |= {"gen_ai.request.stop_sequences": ["a", "b"], "gen_ai.request.top_p": 0.5}
+            tool.set_attributes(session | said | {"gen_ai.tool.call.arguments": '{"secret": 1}'})
+            tool.set_status(Status(StatusCode.ERROR, "timed out"))
+    provider.shutdown()
+    assert results.results == [SpanExportResult.SUCCESS] * 2
+
+    spans = {span["span_id"]: span for span in calls.tollgate.spans(calls.session, 2)}
+    agent, tool = (format(it.get_span_context().span_id, "016x") for it in (agent, tool))
+    agent, tool = spans[agent], spans[tool]
+    assert (agent["kind"], tool["kind"]) == ("agent", "tool")
+    assert tool["parent_span_id"] == agent["span_id"]
+    assert tool["trace_id"] == agent["trace_id"]
+    own = tool["attributes"]
+    assert tool["status"] == "error" and own["error.type"] == "timed out"
+    assert own["service.name"] == "trip-planner"
+    assert own["gen_ai.request.seed"] == -7
+    assert own["gen_ai.request.stop_sequences"] == ["a", "b"]
+    assert own["gen_ai.request.top_p"] == 0.5
+    assert agent["attributes"]["tollgate.agent"] == "planner"
+    assert "secret" not in str(spans)

@@ -37,6 +37,7 @@ fn taken(ingest: &Ingest, items: &[Json]) -> Taken {
         body: body.as_bytes(),
         labels: &Labels::default(),
         now: NOW,
+        with_content: true,
     };
     ingest.read(&report, &Config::default()).unwrap()
 }
@@ -128,6 +129,24 @@ fn each_type_becomes_its_kind_below_its_parent() {
     assert_eq!(found.spans[7].response_id.as_deref(), Some("resp_1"));
     let lines: String = found.spans.iter().map(Span::to_json).collect();
     assert!(!lines.contains("secret"), "{lines}");
+    assert!(!format!("{found:?}").contains("secret"));
+    let said = |at: usize| {
+        let span = &found.spans[at];
+        let said = found.said.get(&(span.trace_id, span.span_id));
+        said.map_or_else(Vec::new, |said| said.parts.clone())
+    };
+    let calls = r#"[{"content":"secret","tool_calls":[{"id":"call_1"}]}]"#;
+    let call = [
+        (Part::Input, r#"[{"secret":1}]"#.into()),
+        (Part::Output, calls.into()),
+    ];
+    assert_eq!(said(0), call);
+    let tool = [
+        (Part::Arguments, "{}".into()),
+        (Part::Result, "secret".into()),
+    ];
+    assert_eq!(said(1), tool);
+    assert_eq!(said(2), []);
     assert!(
         lines.contains("\"tollgate.reported.tool_calls\":[\"call_1\"]"),
         "{lines}"
@@ -194,6 +213,7 @@ fn what_is_no_report_is_an_error_and_too_many_items_are_refused() {
             body: body.as_bytes(),
             labels: &Labels::default(),
             now: NOW,
+            with_content: true,
         };
         let error = ingest.read(&report, &Config::default()).unwrap_err();
         assert!(matches!(error, Unreadable::Body(_)), "{body}");

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 
-use super::{super::object, Attributes, Item, Take, Unreadable, draft, of_use};
-use crate::call::span::Value;
+use super::{super::object, Attributes, Item, Take, Unreadable, draft, of_use, part};
+use crate::call::{content::Told, span::Value};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -99,6 +99,7 @@ fn item(span: Span) -> Result<Item, String> {
         name: span.name,
         start,
         end,
+        said: said(&span.attributes),
         attributes: attributes(&span.attributes),
         failed: code.as_u64() == Some(2) || code.as_str() == Some("STATUS_CODE_ERROR"),
         message: span.status.message,
@@ -106,11 +107,23 @@ fn item(span: Span) -> Result<Item, String> {
 }
 
 fn attributes(attributes: &[Attribute]) -> Attributes {
-    let values = attributes.iter().filter_map(|Attribute { key, value }| {
+    let attributes = attributes.iter().filter(|it| part(&it.key).is_none());
+    let values = attributes.filter_map(|Attribute { key, value }| {
         let name = Box::from(draft::short(key));
         Some((name, value_of(value)?))
     });
     values.collect()
+}
+
+/// What was said, of attributes that are texts.
+fn said(attributes: &[Attribute]) -> Told {
+    let said = attributes.iter().filter_map(|Attribute { key, value }| {
+        let text = value.get("stringValue")?.as_str()?;
+        Some((part(key)?, Box::from(text)))
+    });
+    Told {
+        parts: said.collect(),
+    }
 }
 
 /// A whole number, as a number or as a text.
@@ -164,6 +177,7 @@ mod tests {
             body: body.as_bytes(),
             labels: &Labels::default(),
             now: NOW,
+            with_content: true,
         };
         Ingest::default().read(&report, &Config::default())
     }
@@ -275,6 +289,7 @@ mod tests {
             body: b"{}",
             labels: &Labels::default(),
             now: NOW,
+            with_content: true,
         };
         let error = Ingest::default()
             .read(&report, &Config::default())

@@ -24,6 +24,9 @@ mod reason;
 mod request;
 mod room;
 mod text;
+mod told;
+
+pub use told::told;
 
 /// What stands in the place of what is hidden.
 const HIDDEN: &str = "[redacted:path]";

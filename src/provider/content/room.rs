@@ -1,7 +1,7 @@
 //! How much of a request or an answer is read: whoever writes it may nest and repeat without end.
 
 /// The most messages, and the most parts of all of them; the rest is left out.
-const MOST: usize = 4_096;
+pub(super) const MOST: usize = 4_096;
 
 /// How deep parts, results and definitions of tools are entered: an honest one takes five. The stack
 /// ends somewhere.

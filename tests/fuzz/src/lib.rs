@@ -1,5 +1,6 @@
 //! Fuzz targets of whatever reads bytes that others wrote: streams, answers, requests, heads, sockets,
-//! compressed bodies. Each has a file in `targets/` that says what must hold of any input.
+//! compressed bodies, what was said, reports of spans. Each has a file in `targets/` that says what
+//! must hold of any input.
 //!
 //! The modules under test are taken in by their paths, so that they alone are compiled again with
 //! the fuzzer's marks, and not the program with all that it is made of. `tests/fuzz/run` builds and
@@ -16,6 +17,8 @@ pub mod base;
 pub mod call;
 #[path = "../../../src/identity/mod.rs"]
 pub mod identity;
+#[path = "../../../src/ingest/mod.rs"]
+pub mod ingest;
 #[path = "../../../src/provider/mod.rs"]
 pub mod provider;
 

@@ -16,7 +16,10 @@ use tollgate::{
     store::{Filter, Reader},
 };
 
-use crate::support::{Answer, Sandbox, client, sandbox::until};
+use crate::support::{
+    Answer, Sandbox, client,
+    sandbox::{read_spans, until},
+};
 
 const INGEST: &str = "/v1/traces/ingest";
 
@@ -195,6 +198,111 @@ async fn otlp_is_taken_too_and_goes_to_every_processor() {
     assert_eq!(span.field("kind"), "tool");
     assert_eq!(span.get("tollgate.user"), "42");
     stored(&sandbox, 1).await;
+}
+
+/// Reports what was said in a tool and in a call of a model, in both formats, to a program that lets
+/// spans hold so much of it. Returns the lines in the order of their names.
+async fn said(content: &str) -> Vec<Value> {
+    let place = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::new(&format!(
+        "tracing: {{content: {content}, redaction: {{paths: ['$.customer']}}, processors: [{{type: file, \
+         directory: '{}'}}]}}",
+        place.path().display()
+    ));
+    let arguments = json!({"customer": "Ann", "to": "ann.lee@mail.example.com"}).to_string();
+    let tool = json!({"type": "function", "name": "pay", "input": arguments, "output": "paid"});
+    let key = "sk-ant-api03-Ab3dEfGh1jKlMnOpQrSt";
+    let call = json!({"type": "generation", "model": "m",
+        "input": [{"role": "user", "content": format!("Use {key}")}],
+        "output": [{"role": "assistant", "content": "Done."}]});
+    let items = [span("1", None, &tool), span("2", None, &call)];
+    assert_eq!(report(&sandbox, &items).await.status, StatusCode::OK);
+    let now = SystemClock.wall();
+    let text = |name: &str, text: &str| json!({"key": name, "value": {"stringValue": text}});
+    let messages = json!([{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]);
+    let chat = json!({"resourceSpans": [{"scopeSpans": [{"spans": [
+        {"traceId": "ab".repeat(16), "spanId": "cd".repeat(8), "name": "chat m",
+         "startTimeUnixNano": (now - Duration::from_secs(1)).as_nanos().to_string(),
+         "endTimeUnixNano": now.as_nanos().to_string(),
+         "attributes": [text("gen_ai.operation.name", "chat"),
+            text("gen_ai.input.messages", &messages.to_string()),
+            text("output.value", "Ho")]}]}]}]});
+    assert_eq!(
+        sandbox.post("/v1/traces", &chat).await.status,
+        StatusCode::OK
+    );
+    let mut lines = Vec::new();
+    until("the spans", || {
+        lines = read_spans(place.path());
+        lines.len() >= 3
+    })
+    .await;
+    lines.sort_by_key(|line| line["operation_name"].to_string());
+    lines
+}
+
+#[tokio::test]
+async fn what_was_said_in_spans_of_agents_obeys_as_that_of_calls_does() {
+    for line in said("none").await {
+        let line = line.to_string();
+        assert!(!line.contains("paid") && !line.contains("Done."), "{line}");
+        assert!(
+            !line.contains("messages") && !line.contains("call.arguments"),
+            "{line}"
+        );
+    }
+    let redacted = said("redacted").await;
+    let [chat, tool, call] = [0, 1, 2].map(|at| &redacted[at]["attributes"]);
+    assert_eq!(
+        tool["gen_ai.tool.call.arguments"],
+        r#"{"customer":"[redacted:path]","to":"[redacted:email]"}"#
+    );
+    assert_eq!(tool["gen_ai.tool.call.result"], "paid");
+    assert_eq!(
+        call["gen_ai.input.messages"][0]["parts"][0]["content"],
+        "Use [redacted:key]"
+    );
+    assert_eq!(
+        call["gen_ai.output.messages"][0]["parts"][0]["content"],
+        "Done."
+    );
+    assert_eq!(
+        chat["gen_ai.input.messages"][0]["parts"][0]["content"],
+        "Hi"
+    );
+    assert_eq!(
+        chat["gen_ai.output.messages"][0]["parts"][0]["content"],
+        "Ho"
+    );
+    assert_eq!(chat["tollgate.content"], "redacted");
+    let full = said("full").await;
+    let [tool, call] = [1, 2].map(|at| &full[at]["attributes"]);
+    assert!(
+        tool["gen_ai.tool.call.arguments"]
+            .as_str()
+            .unwrap()
+            .contains("Ann")
+    );
+    assert_eq!(
+        call["gen_ai.input.messages"][0]["parts"][0]["content"],
+        "Use [redacted:key]"
+    );
+}
+
+#[tokio::test]
+async fn what_is_refused_is_answered_in_the_form_of_the_request() {
+    let sandbox = Sandbox::new("");
+    let headers = [("content-type", "application/x-protobuf")];
+    let send = |body: &'static [u8]| {
+        client::call(sandbox.addr(), Method::POST, "/v1/traces", &headers, body)
+    };
+    let empty = send(b"").await;
+    assert_eq!((empty.status, empty.text()), (StatusCode::OK, ""));
+    let wrong = send(b"{}").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    for answer in [empty, wrong] {
+        assert_eq!(answer.header("content-type"), "application/x-protobuf");
+    }
 }
 
 #[tokio::test]

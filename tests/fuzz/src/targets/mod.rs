@@ -2,10 +2,12 @@
 //! them a few that steer the target, so that a mutation of the one leaves the other.
 
 pub mod cases;
+pub mod content;
 pub mod decoders;
 pub mod events;
 pub mod heads;
 pub mod json;
+pub mod reports;
 pub mod requests;
 pub mod responses;
 pub mod sockets;
