@@ -30,7 +30,7 @@ pub(super) fn line(span: &Span) -> String {
     out.push(",\"start_time\":");
     out.digits(span.start.digits());
     out.push(",\"end_time\":");
-    out.digits(span.end_time().digits());
+    out.digits(span.end_on_line().digits());
     out.push(",\"duration_ms\":");
     out.thousandths(micros(span.duration));
     out.push(",\"status\":");

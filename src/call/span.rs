@@ -213,6 +213,14 @@ impl Span {
         self.start + self.duration
     }
 
+    /// The same as its line says it: what the line's own start and duration add up to, which are cut
+    /// to microseconds.
+    pub(super) fn end_on_line(&self) -> Timestamp {
+        let cut = |nanos: u64| nanos / 1_000 * 1_000;
+        let duration = u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX);
+        Timestamp::from_nanos(cut(self.start.as_nanos())) + Duration::from_nanos(cut(duration))
+    }
+
     /// The model that the call is known by: the one that answered, else the one asked for.
     pub fn model(&self) -> Option<&str> {
         self.response_model

@@ -175,6 +175,20 @@ proptest! {
     }
 
     #[test]
+    fn what_was_read_back_is_written_as_it_was(nanos in 0_u64..1 << 55, more in 0_u64..1 << 50) {
+        let span = Span {
+            start: Timestamp::from_nanos(1_795_328_714_000_000_000 + nanos),
+            duration: Duration::from_nanos(more),
+            ..example()
+        };
+        let line = span.to_json();
+        let read = Span::from_json(&line, &mut Names::default()).unwrap();
+        let [written, again] = [line, read.to_json()]
+            .map(|line| serde_json::from_str::<Json>(&line).unwrap());
+        prop_assert_eq!(written, again);
+    }
+
+    #[test]
     fn no_text_is_a_span_by_mistake(text in ".{0,80}", cut in 0_usize..1_000) {
         let mut names = Names::default();
         prop_assert!(Span::from_json(&text, &mut names).is_err());
