@@ -1,23 +1,17 @@
 //! What a finished call's own thread does for its span: freezing it, and handing it over.
 
-use std::{future::ready, hint::black_box, sync::Arc, time::Duration};
+use std::{future::ready, hint::black_box, sync::Arc};
 
 use criterion::{BatchSize, Criterion, criterion_group};
 use tollgate::{
-    base::{
-        clock::{SystemClock, Timestamp},
-        money::Usd,
-    },
-    call::{
-        brief::Brief,
-        labels::{Label, Source},
-        line::Look,
-        outcome::Kind,
-        span::{Event, Span},
-        usage::{Usage, UsageSource},
-    },
+    base::clock::SystemClock,
+    call::{brief::Brief, line::Look},
     pipeline::{BoxFuture, DeliverError, Outlet, Pipeline, Processor, Record},
 };
+
+mod span;
+
+use span::span;
 
 /// A processor that costs nothing.
 struct Nowhere;
@@ -29,42 +23,6 @@ impl Processor for Nowhere {
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
         Box::pin(ready(Ok(())))
     }
-}
-
-fn span() -> Span {
-    let start = Timestamp::from_nanos(1_795_328_714_017_417_000);
-    let mut span = Span {
-        kind: Kind::Llm,
-        operation: Some("chat"),
-        duration: Duration::from_micros(812_400),
-        first_chunk: Some(Duration::from_millis(210)),
-        provider: Arc::from("openai"),
-        request_model: Some(Arc::from("gpt-4o")),
-        response_model: Some(Arc::from("gpt-4o-2024-08-06")),
-        response_id: Some(Box::from("chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT")),
-        finish_reasons: vec![Box::from("stop")],
-        stream: true,
-        usage: Usage {
-            cache_read: Some(1_024),
-            reasoning: Some(0),
-            ..Usage::text(1_500, 300)
-        },
-        usage_source: UsageSource::Reported,
-        cost: Some(Usd::from_nanos(5_468_750)),
-        http_status: Some(200),
-        method: Box::from("POST"),
-        server_address: Arc::from("api.openai.com"),
-        path: Box::from("/v1/chat/completions"),
-        events: vec![Event {
-            name: "first_token".into(),
-            time: start + Duration::from_millis(210),
-        }],
-        ..Span::begun(start)
-    };
-    for (label, value) in [(Label::Agent, "support"), (Label::User, "42")] {
-        span.labels.set(label, value, Source::Header);
-    }
-    span
 }
 
 fn freeze(c: &mut Criterion) {
