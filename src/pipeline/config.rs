@@ -142,7 +142,7 @@ impl Buffering {
 
 impl Config {
     /// Makes the processors. `surroundings`: what is not said here. A name that occurs again is
-    /// `file-2` in metrics and logs.
+    /// `file-2` in metrics and logs, and the metrics of `otlp` are `otlp-metrics` there.
     ///
     /// # Errors
     /// The first processor that cannot be made as it is configured.
@@ -164,16 +164,19 @@ impl Config {
                 .name
                 .as_ref()
                 .map_or_else(|| config.name(), |it| it.as_str());
-            // The store has its name already.
-            let taken = |name: &str| name == "store" || outlets.iter().any(|it| &*it.name == name);
-            let mut further = (2..).map(|number| format!("{name}-{number}"));
-            let mut unique = name.to_owned();
-            while taken(&unique) {
-                unique = further.next().unwrap_or(unique);
-            }
-            outlet.name = unique.into();
+            outlet.name = unique(name, &outlets);
             outlet.shelf = self.buffering.shelf(&outlet);
+            let metrics = outlet.metrics.take().map(|mut metrics| {
+                // Together they take what the destination may.
+                metrics.delivery.memory = outlet.delivery.memory / 4;
+                outlet.delivery.memory -= metrics.delivery.memory;
+                metrics.filter = metrics.filter.narrowed(options);
+                metrics.name = unique(&format!("{}-metrics", outlet.name), &outlets);
+                metrics.shelf = self.buffering.shelf(&metrics);
+                *metrics
+            });
             outlets.push(outlet);
+            outlets.extend(metrics);
         }
         Ok(outlets)
     }
@@ -196,7 +199,7 @@ impl Config {
             ),
             (Some(own), ..) => Ok(Some(own)),
             (None, Unit::All, _) | (None, _, Place::Here) => Ok(None),
-            (None, _, Place::Elsewhere) => Ok(Some(self.sampling)),
+            (None, _, Place::Elsewhere) => Ok(outlet.sampling.or(Some(self.sampling))),
         }
     }
 
@@ -235,6 +238,18 @@ impl Config {
             ..surroundings.clone()
         }
     }
+}
+
+/// The name, or with a number after it if it is taken.
+fn unique(name: &str, outlets: &[Outlet]) -> Arc<str> {
+    // The store has its name already.
+    let taken = |name: &str| name == "store" || outlets.iter().any(|it| &*it.name == name);
+    let mut further = (2..).map(|number| format!("{name}-{number}"));
+    let mut unique = name.to_owned();
+    while taken(&unique) {
+        unique = further.next().unwrap_or(unique);
+    }
+    unique.into()
 }
 
 /// At most 64: each has a thread.

@@ -86,6 +86,9 @@ pub struct Outlet {
     pub shelf: Option<Shelf>,
     /// The processor.
     pub processor: Box<dyn Processor>,
+    /// What goes with it and is a processor by itself: it adds up all spans, while this one gets those
+    /// that are chosen.
+    pub metrics: Option<Box<Self>>,
 }
 
 /// Where a processor delivers to.
@@ -109,6 +112,7 @@ impl Outlet {
             sampling: None,
             shelf: None,
             processor: Box::new(processor),
+            metrics: None,
         }
     }
 }

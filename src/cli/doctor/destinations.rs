@@ -138,14 +138,15 @@ fn deliver(
     if let Some(ProcessorConfig::Console(_)) = kind {
         return Finding::ok(DESTINATIONS, name, "prints where the sidecar runs");
     }
-    let outlet = match tracing.build(context) {
-        Ok(mut outlets) => outlets.pop(),
+    // It, and its metrics if it has some.
+    let outlets = match tracing.build(context) {
+        Ok(outlets) => outlets,
         Err(error) => return failed(error.reason),
     };
-    let Some(outlet) = outlet else {
+    if outlets.is_empty() {
         return failed("it was not made".to_owned());
-    };
-    if outlet.filter.is_shut() {
+    }
+    if outlets.iter().any(|outlet| outlet.filter.is_shut()) {
         return failed(
             "it gets no spans: it has no key, or its options leave all of them out".to_owned(),
         )
@@ -157,7 +158,10 @@ fn deliver(
         .enable_all()
         .build();
     let sent = match runtime {
-        Ok(runtime) => runtime.block_on(send(outlet, context.clock.wall(), patience)),
+        Ok(runtime) => {
+            let send = |outlet| runtime.block_on(send(outlet, context.clock.wall(), patience));
+            outlets.into_iter().try_for_each(send)
+        },
         Err(error) => return failed(error.to_string()),
     };
     match (sent, kind) {

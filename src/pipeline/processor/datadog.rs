@@ -1,5 +1,5 @@
-//! Spans to Datadog: as traces (APM), as LLM Observability's events, and as metrics. Through the Agent
-//! if there is one, else straight to Datadog.
+//! Spans to Datadog: as traces (APM), as LLM Observability's events, and as metrics, which are a
+//! processor by themselves. Through the Agent if there is one, else straight to Datadog.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -141,7 +141,12 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     };
     let statsd = config
         .metrics
-        .then(|| statsd(config, &way, &about, context));
+        .then(|| statsd(config, &way, &about, context))
+        .transpose()?;
+    let mut metrics = statsd.map(|statsd| statsd.outlet("datadog", context));
+    if let Some(metrics) = metrics.take_if(|_| mode.is_empty()) {
+        return Ok(metrics);
+    }
     let at = |product: Product, path: &str| {
         let wanted = mode.contains(&product);
         let address = wanted.then(|| Address::parse(&Secret::new(format!("{}{path}", way.base()))));
@@ -162,7 +167,6 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
         form,
         event: way.letter().map_err(BuildError::of("datadog"))?,
         about,
-        statsd: statsd.transpose()?,
         taken: HashSet::new(),
         clock: Arc::clone(&context.clock),
     };
@@ -170,6 +174,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     // Events take more than the spans that they are made of, and 5 MB at once are the most.
     outlet.delivery.batch_bytes = 2 << 20;
     outlet.delivery.max_age = outlet.delivery.max_age.min(FLUSH);
+    outlet.metrics = metrics.map(Box::new);
     Ok(outlet)
 }
 
@@ -296,7 +301,6 @@ struct Datadog {
     form: Form,
     event: Letter,
     about: About,
-    statsd: Option<Statsd>,
     /// Spans that APM has, of batches that LLM Observability has not.
     taken: HashSet<SpanId>,
     clock: Arc<dyn Clock>,
@@ -310,18 +314,7 @@ impl Datadog {
         for record in batch {
             self.taken.remove(&record.span.span_id);
         }
-        // Last, since nothing can tell which metrics arrived: they are never sent again.
-        let metrics = match &mut self.statsd {
-            Some(statsd) => statsd.tell(batch).await,
-            None => Ok(()),
-        };
-        if let Some(error) = traces.or(events) {
-            return Err(error);
-        }
-        metrics.map_err(|error| DeliverError::Partly {
-            refused: 0,
-            source: error.into(),
-        })
+        traces.or(events).map_or(Ok(()), Err)
     }
 
     async fn send_traces(&mut self, batch: &[Arc<Record>]) -> Result<(), DeliverError> {

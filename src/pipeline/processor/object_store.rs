@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use self::place::Place;
 use super::{
-    super::{BuildContext, Outlet, Record},
+    super::{BuildContext, Outlet, Record, Sampling},
     BoxFuture, BuildError, DeliverError, Processor,
     file::Compression,
 };
@@ -132,6 +132,8 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     outlet.delivery.batch_bytes = BYTES.as_usize();
     outlet.delivery.max_age = AGE;
     outlet.delivery.on_disk = true;
+    // It is what somebody will look into for any call.
+    outlet.sampling = Some(Sampling::default());
     Ok(outlet)
 }
 

@@ -1,7 +1,7 @@
 //! Spans in OpenTelemetry's own protocol, and metrics from them: to collectors and to all that speak
 //! it. The files beside this one that are named after products fill in what those want.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
 
 use self::{
     channel::{Channel, Encoding, Message, Refused, Signal, Way},
@@ -9,7 +9,7 @@ use self::{
     resource::Resource,
 };
 use super::{
-    super::{BuildContext, Outlet, Record},
+    super::{BuildContext, Content, Delivery, Outlet, Record, Unit},
     BoxError, BoxFuture, BuildError, DeliverError, Due, Processor,
 };
 use crate::{
@@ -34,6 +34,9 @@ mod trace;
 
 pub use channel::Protocol;
 pub use profile::Profile;
+
+/// How long sending metrics may take: spans that are to be counted wait meanwhile.
+const METRICS: Duration = Duration::from_secs(10);
 
 /// The path at the end of an endpoint that is for traces alone.
 const TRACES: &str = "/v1/traces";
@@ -172,21 +175,40 @@ impl Plan {
             context.environment.as_deref(),
             self.resource.clone(),
         );
-        let metrics = self.metrics.map(|every| Metered {
+        let meter = |channel, every| Meter {
+            channel,
+            profile,
+            resource: resource.clone(),
             metrics: Metrics::new(context.clock.wall()),
             schedule: Schedule {
                 every,
                 next: context.clock.mono() + every,
             },
-        });
+            clock: Arc::clone(&context.clock),
+        };
+        let meter = self
+            .metrics
+            .map(|every| Ok(meter(self.channel(context)?, every)))
+            .transpose()?;
         let otlp = Otlp {
             channel: self.channel(context)?,
             profile,
             resource,
-            metrics,
-            clock: Arc::clone(&context.clock),
         };
-        Ok(context.remote(self.processor, otlp))
+        let mut outlet = context.remote(self.processor, otlp);
+        outlet.metrics = meter.map(|meter| {
+            let counting = context.local(self.processor, meter);
+            Box::new(Outlet {
+                unit: Unit::All,
+                delivery: Delivery {
+                    timeout: counting.delivery.timeout.min(METRICS),
+                    content: Some(Content::None),
+                    ..counting.delivery
+                },
+                ..counting
+            })
+        });
+        Ok(outlet)
     }
 
     fn channel(&self, context: &BuildContext) -> Result<Channel, BuildError> {
@@ -253,13 +275,16 @@ struct Otlp {
     channel: Channel,
     profile: Profile,
     resource: Resource,
-    metrics: Option<Metered>,
-    clock: Arc<dyn Clock>,
 }
 
-struct Metered {
+/// Adds spans up, and sends the totals at intervals.
+struct Meter {
+    channel: Channel,
+    profile: Profile,
+    resource: Resource,
     metrics: Metrics,
     schedule: Schedule,
+    clock: Arc<dyn Clock>,
 }
 
 /// A batch of spans as a message.
@@ -285,20 +310,9 @@ impl Processor for Otlp {
         &'a mut self,
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
-        if let Some(metered) = &mut self.metrics {
-            metered.metrics.count(batch);
-        }
         Box::pin(async move {
             let spans = Spans(batch, &self.resource, self.profile);
-            let sent = self.channel.send(Signal::Traces, &spans).await;
-            let again = matches!(
-                sent,
-                Err(DeliverError::Retry { .. } | DeliverError::TooLarge(_))
-            );
-            if let Some(metered) = self.metrics.as_mut().filter(|_| !again) {
-                metered.metrics.forget(batch);
-            }
-            match sent? {
+            match self.channel.send(Signal::Traces, &spans).await? {
                 None => Ok(()),
                 Some(refused) => Err(DeliverError::Partly {
                     refused: usize::try_from(refused.count)
@@ -309,15 +323,24 @@ impl Processor for Otlp {
             }
         })
     }
+}
+
+impl Processor for Meter {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a [Arc<Record>],
+    ) -> BoxFuture<'a, Result<(), DeliverError>> {
+        self.metrics.count(batch);
+        Box::pin(ready(Ok(())))
+    }
 
     fn send_besides(&mut self, due: Due) -> Option<BoxFuture<'_, Result<(), BoxError>>> {
-        let metered = self.metrics.as_mut()?;
         let now = self.clock.mono();
-        if metered.metrics.is_empty() || due == Due::Tick && now < metered.schedule.next {
+        if self.metrics.is_empty() || due == Due::Tick && now < self.schedule.next {
             return None;
         }
-        metered.schedule.next = now + metered.schedule.every;
-        let message = Measured(&metered.metrics, &self.resource, self.profile, &*self.clock);
+        self.schedule.next = now + self.schedule.every;
+        let message = Measured(&self.metrics, &self.resource, self.profile, &*self.clock);
         let channel = &mut self.channel;
         Some(Box::pin(async move {
             match channel.send(Signal::Metrics, &message).await? {

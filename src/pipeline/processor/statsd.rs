@@ -47,10 +47,7 @@ impl Default for Config {
 /// Makes the processor.
 pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, BuildError> {
     let statsd = Statsd::new(config, context).map_err(BuildError::of("statsd"))?;
-    let mut outlet = context.remote("statsd", statsd);
-    outlet.delivery.max_age = FLUSH;
-    outlet.unit = Unit::All;
-    Ok(outlet)
+    Ok(statsd.outlet("statsd", context))
 }
 
 /// How long metrics wait for their datagram to fill. Servers add up what comes within 10 s.
@@ -91,9 +88,17 @@ impl Statsd {
         })
     }
 
+    /// The processor.
+    pub(super) fn outlet(self, name: &str, context: &BuildContext) -> Outlet {
+        let mut outlet = context.remote(name, self);
+        outlet.delivery.max_age = FLUSH;
+        outlet.unit = Unit::All;
+        outlet
+    }
+
     /// Sends what the batch comes to. Nothing is sent twice: the batch comes again only if the first
     /// datagram could not be sent.
-    pub(super) async fn tell(&mut self, batch: &[Arc<Record>]) -> Result<(), DeliverError> {
+    async fn tell(&mut self, batch: &[Arc<Record>]) -> Result<(), DeliverError> {
         let mut whole = 0;
         for packet in pack(&mut self.writer, batch, self.sender.most()) {
             let sent = self.sender.send(&packet.text).await;

@@ -12,7 +12,7 @@ use tollgate::{
 
 use super::{
     sink::{Does, Seen, Sink, TAKES},
-    sinks::{configured, span},
+    sinks::{span, with_metrics},
 };
 use crate::support::{conserved, sandbox::PATIENCE};
 
@@ -35,9 +35,13 @@ impl Clock for Then {
 }
 
 async fn told(yaml: &str, spans: Vec<Span>) -> Stats {
-    let mut outlet = configured(yaml, &BuildContext::new(Arc::new(Then)));
-    outlet.delivery.backoff = Duration::from_millis(1);
-    let pipeline = Pipeline::start(Vec::new(), vec![outlet], Arc::new(SystemClock)).unwrap();
+    sampled(yaml, "{rate: 1}", spans).await
+}
+
+async fn sampled(yaml: &str, sampling: &str, spans: Vec<Span>) -> Stats {
+    let mut outlets = with_metrics(yaml, sampling, &BuildContext::new(Arc::new(Then)));
+    outlets[0].delivery.backoff = Duration::from_millis(1);
+    let pipeline = Pipeline::start(Vec::new(), outlets, Arc::new(SystemClock)).unwrap();
     for span in spans {
         pipeline.offer(span);
     }
@@ -115,7 +119,7 @@ async fn without_an_agent_events_go_with_the_key_and_old_spans_are_counted() {
 }
 
 #[tokio::test]
-async fn metrics_go_to_dogstatsd_once_the_spans_are_delivered() {
+async fn metrics_go_to_dogstatsd_once_however_often_spans_are_sent() {
     let listener = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let statsd = listener.local_addr().unwrap();
     let sink = Sink::start(&[UNAVAILABLE, TAKES, UNAVAILABLE], TAKES).await;
@@ -137,4 +141,27 @@ async fn metrics_go_to_dogstatsd_once_the_spans_are_delivered() {
         "{text}"
     );
     assert!(listener.try_recv(&mut packet).is_err(), "sent again");
+}
+
+#[tokio::test]
+async fn of_spans_that_are_not_chosen_there_are_metrics() {
+    let listener = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let statsd = listener.local_addr().unwrap();
+    let sink = Sink::start(&[], TAKES).await;
+    let yaml = format!(
+        "{{type: datadog, endpoint: '{}', metrics: true, dogstatsd: '{statsd}'}}",
+        sink.url
+    );
+    let same = (1..=5).map(|n| Span {
+        request_model: Some("gpt-4o".into()),
+        ..span(n)
+    });
+    let stats = sampled(&yaml, "{rate: 0}", same.collect()).await;
+    assert_eq!((stats.delivered, stats.held), (1, 4), "{stats:?}");
+    let mut packets = String::new();
+    let mut packet = [0; 2_048];
+    while let Ok(length) = listener.try_recv(&mut packet) {
+        packets.push_str(std::str::from_utf8(&packet[..length]).unwrap());
+    }
+    assert_eq!(packets.matches("ai_agents.spans:1|c|").count(), 5);
 }

@@ -30,7 +30,7 @@ use tollgate::{
 
 use super::{
     sink::{Clients, Sink, TAKES, TLS, acceptor},
-    sinks::{configured, span},
+    sinks::{span, with_metrics},
 };
 use crate::support::{conserved, sandbox::PATIENCE};
 
@@ -220,11 +220,11 @@ async fn run(url: &str, more: &str, context: &BuildContext) -> Stats {
     let yaml = format!(
         "{{type: otlp, protocol: grpc, endpoint: '{url}', batch_size: 2, max_retries: 4, {more}}}"
     );
-    let mut outlet = configured(&yaml, context);
-    outlet.delivery.backoff = Duration::from_millis(1);
-    outlet.delivery.recovery_timeout = Duration::from_millis(5);
+    let mut outlets = with_metrics(&yaml, "{rate: 1}", context);
+    outlets[0].delivery.backoff = Duration::from_millis(1);
+    outlets[0].delivery.recovery_timeout = Duration::from_millis(5);
     let clock = Arc::new(SystemClock);
-    let pipeline = Pipeline::start(Vec::new(), vec![outlet], clock).unwrap();
+    let pipeline = Pipeline::start(Vec::new(), outlets, clock).unwrap();
     (1..=SPANS).for_each(|n| pipeline.offer(span(n)));
     assert!(pipeline.flush(PATIENCE).await, "{:?}", pipeline.stats());
     let stats = pipeline.stats()[0].1;

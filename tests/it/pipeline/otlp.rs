@@ -13,8 +13,8 @@ use tollgate::{
 };
 
 use super::{
-    sink::{Seen, Sink, TAKES},
-    sinks::{configured, span},
+    sink::{Does, Seen, Sink, TAKES},
+    sinks::{span, with_metrics},
 };
 use crate::support::{conserved, sandbox::PATIENCE};
 
@@ -31,14 +31,14 @@ fn context() -> BuildContext {
 /// What arrives of two spans, at the processor that `yaml` makes with an endpoint.
 async fn sent(yaml: &str) -> Vec<Seen> {
     let sink = Sink::start(&[], TAKES).await;
-    let outlet = configured(&yaml.replace("URL", &sink.url), &context());
-    deliver(outlet).await;
+    let yaml = yaml.replace("URL", &sink.url);
+    deliver(with_metrics(&yaml, "{rate: 1}", &context())).await;
     sink.seen()
 }
 
-async fn deliver(outlet: Outlet) {
+async fn deliver(outlets: Vec<Outlet>) {
     let clock = Arc::new(SystemClock);
-    let pipeline = Pipeline::start(Vec::new(), vec![outlet], clock).unwrap();
+    let pipeline = Pipeline::start(Vec::new(), outlets, clock).unwrap();
     for n in [1, 2] {
         pipeline.offer(Span {
             request_model: Some("gpt-4o".into()),
@@ -150,13 +150,15 @@ async fn a_project_of_phoenix_and_its_names_are_on_the_message() {
 }
 
 #[tokio::test]
-async fn metrics_follow_the_spans_with_totals_since_the_start() {
+async fn metrics_are_sent_besides_with_totals_since_the_start() {
     let yaml = "{type: otlp, endpoint: URL, protocol: http/json, metrics: true}";
     let seen = sent(yaml).await;
-    let targets: Vec<_> = seen.iter().map(|seen| &*seen.target).collect();
+    let of = |target: &'static str| seen.iter().filter(move |seen| seen.target == target);
     // The flush sends them, and so does the end.
-    assert_eq!(targets, ["/v1/traces", "/v1/metrics", "/v1/metrics"]);
-    let json: Value = serde_json::from_slice(&seen[1].body).unwrap();
+    let counts = (of("/v1/traces").count(), of("/v1/metrics").count());
+    assert_eq!(counts, (1, 2));
+    let metrics = of("/v1/metrics").next().unwrap();
+    let json: Value = serde_json::from_slice(&metrics.body).unwrap();
     let resource = &json["resourceMetrics"][0];
     let metrics = &resource["scopeMetrics"][0]["metrics"];
     let names: Vec<_> = metrics
@@ -176,15 +178,50 @@ async fn metrics_follow_the_spans_with_totals_since_the_start() {
 }
 
 #[tokio::test]
+async fn metrics_count_what_is_not_chosen_but_not_what_is_filtered_though_no_trace_arrives() {
+    let sink = Sink::start(&[], Does::Answers(404, None)).await;
+    let yaml = format!(
+        "{{type: otlp, endpoint: '{}', protocol: http/json, metrics: true, match: {{model: 'a-*'}}}}",
+        sink.url
+    );
+    let outlets = with_metrics(&yaml, "{rate: 0}", &context());
+    let pipeline = Pipeline::start(Vec::new(), outlets, Arc::new(SystemClock)).unwrap();
+    for n in 1..=20 {
+        let model = if n % 2 == 0 { "a-1" } else { "b-1" };
+        pipeline.offer(Span {
+            request_model: Some(model.into()),
+            ..span(n)
+        });
+    }
+    assert!(pipeline.flush(PATIENCE).await);
+    let stats = pipeline.stats();
+    for (_, stats) in &stats {
+        conserved(stats);
+    }
+    let (traces, metrics) = (&stats[0], &stats[1]);
+    assert_eq!((&*traces.0, &*metrics.0), ("otlp", "otlp-metrics"));
+    let (traces, metrics) = (traces.1, metrics.1);
+    // The first of the model was chosen, and refused.
+    assert_eq!((traces.failed, traces.held, traces.filtered), (1, 9, 10));
+    assert_eq!((metrics.delivered, metrics.filtered), (10, 10));
+    let seen = sink.seen();
+    let last = seen.iter().rfind(|seen| seen.target == "/v1/metrics");
+    let json: Value = serde_json::from_slice(&last.unwrap().body).unwrap();
+    let duration = &json["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0];
+    assert_eq!(duration["histogram"]["dataPoints"][0]["count"], "10");
+    pipeline.close(PATIENCE).await;
+}
+
+#[tokio::test]
 async fn metrics_are_sent_at_intervals_though_no_span_comes() {
     let sink = Sink::start(&[], TAKES).await;
     let yaml = format!(
         "{{type: otlp, endpoint: '{}', metrics: true, metrics_interval: 1s, batch_size: 1}}",
         sink.url
     );
-    let outlet = configured(&yaml, &context());
+    let outlets = with_metrics(&yaml, "{rate: 1}", &context());
     let clock = Arc::new(SystemClock);
-    let pipeline = Pipeline::start(Vec::new(), vec![outlet], clock).unwrap();
+    let pipeline = Pipeline::start(Vec::new(), outlets, clock).unwrap();
     pipeline.offer(span(1));
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     let twice = async {

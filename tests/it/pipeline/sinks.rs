@@ -146,9 +146,15 @@ fn by_bytes(seen: &Seen, span: &Span) -> bool {
 
 /// The only processor of a configuration, with nothing kept on disk.
 pub(super) fn configured(yaml: &str, context: &BuildContext) -> Outlet {
-    let yaml = format!("buffering: {{persist_buffer: false}}\nprocessors: [{yaml}]");
+    with_metrics(yaml, "{rate: 1}", context).remove(0)
+}
+
+/// The same, with the processor of its metrics behind it if it has one, and with traces chosen so.
+pub(super) fn with_metrics(yaml: &str, sampling: &str, context: &BuildContext) -> Vec<Outlet> {
+    let yaml =
+        format!("sampling: {sampling}\nbuffering: {{persist_buffer: false}}\nprocessors: [{yaml}]");
     let config: Config = serde_saphyr::from_str(&yaml).unwrap();
-    config.build(context).unwrap().remove(0)
+    config.build(context).unwrap()
 }
 
 /// Nothing but the courier: lines of JSON to one address, gzipped.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     base::id::{SpanId, TraceId},
     call::{outcome::Kind, span::Span},
-    pipeline::Record,
+    pipeline::{Record, sampling::share_of},
 };
 
 /// The body for some spans, and how many traces they belong to.
@@ -144,6 +144,9 @@ fn attributes_of(
     if high.is_some() {
         metrics.insert("_top_level".to_owned(), 1.0);
         metrics.insert("_sampling_priority_v1".to_owned(), priority(span));
+        if let Some(share) = share_of(span) {
+            metrics.insert("_sample_rate".to_owned(), share);
+        }
     }
     (meta, metrics)
 }

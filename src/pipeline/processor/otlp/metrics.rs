@@ -1,11 +1,7 @@
 //! Metrics from what spans say, added up since the start and sent again and again: what was lost on
 //! the way is in the next message.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     attribute::{Attributes, Value},
@@ -16,7 +12,6 @@ use super::{
 use crate::{
     base::{
         clock::Timestamp,
-        id::SpanId,
         protobuf::{Field, Form},
     },
     call::{outcome::Kind, span::Span, usage::UsageSource},
@@ -29,10 +24,6 @@ use points::Points;
 
 /// The most sets of attributes that are told apart; further ones are added up in one, which says so.
 const SETS: usize = 1_000;
-
-/// The most spans that are remembered as counted, so that a batch that comes again is not counted
-/// again.
-const COUNTED: usize = 20_000;
 
 /// Seconds, as the conventions have them.
 const SECONDS: &[f64] = &[
@@ -100,8 +91,6 @@ pub(super) struct Metrics {
     start: Timestamp,
     /// At most [`SETS`] and the overflow.
     sums: HashMap<Key, Sums>,
-    /// At most [`COUNTED`].
-    counted: BTreeSet<SpanId>,
 }
 
 impl Metrics {
@@ -110,32 +99,19 @@ impl Metrics {
         Self {
             start,
             sums: HashMap::new(),
-            counted: BTreeSet::new(),
         }
     }
 
-    /// Counts the spans of a batch, each once, however often the batch comes. Plain requests have
-    /// no metrics.
+    /// Counts the spans of a batch. Plain requests have no metrics.
     pub(super) fn count(&mut self, batch: &[Arc<Record>]) {
-        if self.counted.len() + batch.len() > COUNTED {
-            // Those of batches that were given up long ago.
-            self.counted.clear();
-        }
         for record in batch {
             let span = &record.span;
             // What agents report of a call of theirs is a call that we count already.
             let counts =
                 span.reported.is_none() && matches!(span.kind, Kind::Llm | Kind::Embedding);
-            if counts && self.counted.insert(span.span_id) {
+            if counts {
                 self.add(span);
             }
-        }
-    }
-
-    /// The batch will not come again.
-    pub(super) fn forget(&mut self, batch: &[Arc<Record>]) {
-        for record in batch {
-            self.counted.remove(&record.span.span_id);
         }
     }
 
@@ -309,7 +285,10 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::{super::testing::call, *};
-    use crate::{base::protobuf, call::outcome::Status};
+    use crate::{
+        base::{id::SpanId, protobuf},
+        call::outcome::Status,
+    };
 
     fn batch(spans: impl IntoIterator<Item = Span>) -> Vec<Arc<Record>> {
         let records = spans.into_iter().map(Record::new);
@@ -373,19 +352,6 @@ mod tests {
         assert_eq!(written["sum"]["dataPoints"][0]["asDouble"], 5);
         let old = metric(&metrics, Profile::Next, "gen_ai.client.token.usage");
         assert_eq!(old, Json::Null);
-    }
-
-    #[test]
-    fn a_batch_that_comes_again_is_counted_once() {
-        let mut metrics = counted(Vec::new());
-        let whole = batch([numbered(1), numbered(2)]);
-        metrics.count(&whole);
-        metrics.count(&whole[..1]);
-        metrics.count(&whole[1..]);
-        metrics.forget(&whole);
-        let duration = metric(&metrics, Profile::V1_41, "gen_ai.client.operation.duration");
-        assert_eq!(duration["histogram"]["dataPoints"][0]["count"], "2");
-        assert!(metrics.counted.is_empty());
     }
 
     #[test]
