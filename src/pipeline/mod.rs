@@ -3,9 +3,9 @@
 //! the oldest first, and counted. Spans for a destination elsewhere wait on disk while it is down.
 //!
 //! What a kill of the process takes: the spans in memory, which are those that wait for their batch
-//! to fill while all is well, and those of the last tick while the destination is down. The store
-//! gets back what it lacks of calls that the ledger knows; other destinations do not. What is on
-//! disk stays, and of what was being delivered one batch may come twice, with the same ids.
+//! to fill while all is well, and those of the last ticks while the destination is down, or where
+//! spans wait for their batch on disk (object stores). The store gets back what it lacks of calls that
+//! the ledger knows; other destinations do not. What is on disk stays, and of what was being delivered one batch may come twice, with the same ids.
 
 use std::{fmt, io, sync::Arc, thread, time::Duration};
 
