@@ -9,6 +9,7 @@ mod fault;
 mod images;
 pub(super) mod input;
 mod operations;
+mod output;
 mod realtime;
 mod request;
 mod responses;
@@ -16,6 +17,8 @@ mod responses_end;
 mod responses_socket;
 mod runs;
 mod usage;
+
+pub(super) use output::Output;
 
 use bytes::Bytes;
 use http::Method;

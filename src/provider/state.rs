@@ -2,7 +2,7 @@
 //!
 //! Bounded by [`StreamState::MAX_OPEN`] a list; what goes over it is counted and not kept.
 
-use super::{bedrock::Vendor, wire::template::Templates};
+use super::{bedrock::Vendor, openai::Output, wire::template::Templates};
 use crate::call::{
     facts::{ResponseFacts, ToolCall},
     text::Text,
@@ -15,6 +15,11 @@ pub struct StreamState {
     pub choices: u32,
     /// A guard wants the steps that an answer adds to its conversation ([`ResponseFacts::steps`]).
     pub wants_steps: bool,
+    /// What was sent of the output is to be kept, for the last event to say it again where the dialect
+    /// needs that to end a stream that is cut (Responses).
+    pub keeps_output: bool,
+    /// That.
+    pub(super) output: Option<Box<Output>>,
     /// How many of them have ended, where nothing else tells the last one (images).
     pub(super) done: u32,
     /// When the response was made, in the provider's own spelling (seconds since the epoch).
@@ -63,6 +68,31 @@ impl StreamState {
     /// How many choices, blocks, calls and reasons were left out because there were too many.
     pub const fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// What was sent of the output so far, where it is kept.
+    pub(super) fn output(&mut self) -> Option<&mut Output> {
+        self.keeps_output
+            .then(|| &mut **self.output.get_or_insert_default())
+    }
+
+    /// Something was not read that may be part of the output.
+    pub fn lose_output(&mut self) {
+        if let Some(output) = self.output() {
+            output.lose();
+        }
+    }
+
+    /// Whether the output was to be kept and was not: something was not read, or it was too large.
+    pub fn has_lost_output(&self) -> bool {
+        self.output.as_ref().is_some_and(|output| output.is_lost())
+    }
+
+    /// The latest event that was read is not sent.
+    pub fn take_back(&mut self) {
+        if let Some(output) = self.output() {
+            output.take_back();
+        }
     }
 
     /// Notes that something has begun. Whether it was not known already.

@@ -261,6 +261,14 @@ impl Exchange {
         self.route.dialect.cut(self.route.operation, &cut)
     }
 
+    /// The last events of a stream that is cut do not say again what was sent of its output, as they
+    /// should: it was too large to keep, or was not all read.
+    pub(super) fn left_out_output(&mut self) {
+        self.proxy.metrics.output_left_out();
+        let attribute = ("tollgate.cut.output", Value::Text("left out".into()));
+        self.attributes.push(attribute);
+    }
+
     /// Answers with a refusal, and finishes. There was no response.
     pub(super) fn refuse(self: Box<Self>, refusal: Refusal) -> Response<ResponseBody> {
         self.refuse_response(refusal, ResponseFacts::default())

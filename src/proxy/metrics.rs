@@ -46,6 +46,7 @@ pub struct Metrics {
     retries: Retries,
     errors: IntCounterVec,
     blocked: IntCounterVec,
+    outputs_left_out: IntCounter,
     unmetered: IntCounterVec,
     guards: IntCounterVec,
     thresholds: IntCounterVec,
@@ -210,6 +211,7 @@ impl Metrics {
                 &["by"],
             )?,
             unmetered: unmetered()?,
+            outputs_left_out: outputs_left_out()?,
             guards: guard_actions()?,
             thresholds: thresholds()?,
             strangers: strangers()?,
@@ -226,7 +228,8 @@ impl Metrics {
             blockers: Names::default(),
             series: DashMap::default(),
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 13] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 14] = [
+            Box::new(metrics.outputs_left_out.clone()),
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
             Box::new(metrics.first_tokens.clone()),
@@ -302,6 +305,11 @@ impl Metrics {
     /// Counts a call that could not be metered.
     pub(super) fn unmetered(&self, reason: &str) {
         self.unmetered.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a stream whose last event does not say again what was sent.
+    pub(super) fn output_left_out(&self) {
+        self.outputs_left_out.inc();
     }
 
     /// Counts what a guard did.
@@ -390,6 +398,11 @@ impl Metrics {
 fn guard_actions() -> Result<IntCounterVec, prometheus::Error> {
     let described = Opts::new("tollgate_guard_actions_total", "What guards did to calls.");
     IntCounterVec::new(described, &["guard", "action"])
+}
+
+fn outputs_left_out() -> Result<IntCounter, prometheus::Error> {
+    let help = "Streams that were cut, and whose last event does not say again what was sent.";
+    IntCounter::new("tollgate_cut_outputs_left_out_total", help)
 }
 
 fn unmetered() -> Result<IntCounterVec, prometheus::Error> {

@@ -453,6 +453,7 @@ fn respond(
     );
     observer.state.choices = exchange.request.choices;
     observer.state.wants_steps = exchange.live.guards.want_conversations();
+    observer.state.keeps_output = exchange.live.cut_style == crate::provider::CutStyle::Graceful;
     observer.drop_usage = asked;
     if exchange.route.operation.spends == Spends::Lines && status.is_success() {
         exchange.begin_results(status);

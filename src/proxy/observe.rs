@@ -214,6 +214,7 @@ impl Observer {
             Ok(Ok(())) => {},
             Ok(Err(_)) => {
                 self.partial.get_or_insert(what);
+                self.state.lose_output();
                 if counts {
                     self.facts.output_bytes = before + Text::of(&event.data);
                 }
@@ -333,6 +334,7 @@ impl Observer {
             Whole::Unfinished { bytes, is_first } => (bytes, is_first),
             Whole::Reduced(event) => {
                 self.ask(&event, "stream event", true);
+                self.state.lose_output();
                 return self.judge(&event, framing, editable, progress);
             },
             Whole::Damaged => return self.lose("event with a wrong checksum", progress),

@@ -98,6 +98,7 @@ impl Tap {
     /// A limit was reached: the client gets a legal end, the provider an abort.
     fn cut(&mut self) {
         self.upstream = None;
+        self.observer.state.take_back();
         let last_events = match &self.exchange.refusal {
             Some(why) if self.observer.is_editable() => {
                 self.exchange.last_events(why, &self.observer)
@@ -165,6 +166,9 @@ impl Tap {
         if last_events.is_empty() {
             self.broken = Some(Broken::Cut);
         } else {
+            if self.observer.state.has_lost_output() {
+                self.exchange.left_out_output();
+            }
             self.ready.push_back(last_events);
         }
         self.exchange.finish_with(End::Cut, &mut self.observer);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{fault, usage};
+use super::{fault, output::Output, usage};
 use crate::{
     call::{
         facts::{ErrorFacts, ResponseFacts, ToolCall},
@@ -35,7 +35,11 @@ pub(super) fn read(
         facts.output_bytes += response.written;
         return Ok(());
     }
-    if let Some(only) = state.templates.read(&event.data) {
+    if let Some(only) = state.templates.read(&event.data)
+        && state
+            .output()
+            .is_none_or(|output| output.add_alike(&only, &event.data))
+    {
         facts.output_bytes += only.text;
         state.sequence = only.sequence.or(state.sequence);
         return Ok(());
@@ -52,6 +56,9 @@ fn read_typed(
 ) -> Result<(), Unreadable> {
     let fields = Fields::read(event)?;
     state.sequence = fields.sequence.or(state.sequence);
+    if let Some(output) = state.output() {
+        output.next();
+    }
     let kind = fields.kind.as_deref().unwrap_or_default();
     match (kind, fields.response) {
         ("response.output_item.added", _) => {
@@ -64,6 +71,9 @@ fn read_typed(
             state.end(fields.index);
             if let Some(item) = fields.item {
                 item.note(fields.index, facts, state);
+            }
+            if let (Some(output), Some(item)) = (state.output(), fields.whole_item) {
+                output.finish(fields.index, item.raw());
             }
             if let (true, Some(whole)) = (state.wants_steps, fields.whole_item) {
                 let steps = facts.steps.get_or_insert_default();
@@ -87,7 +97,13 @@ fn read_typed(
             let delta = fields.delta.filter(|_| is_text);
             let text = delta.map(Json::text).unwrap_or_default();
             facts.output_bytes += text;
-            state.templates.learn(data, text);
+            let mut tag = Output::NONE;
+            if let (Some(output), Some(delta)) = (state.output(), delta) {
+                let piece = delta.raw().trim_ascii();
+                let piece = piece.get(1..piece.len() - 1).unwrap_or_default();
+                tag = output.add(kind, (fields.index, fields.part), piece);
+            }
+            state.templates.learn_as(data, text, tag);
         },
     }
     Ok(())
@@ -105,6 +121,8 @@ struct Fields<'a> {
     kind: Option<Cow<'a, str>>,
     sequence: Option<u64>,
     index: u64,
+    /// The index in the item.
+    part: u64,
     item: Option<Item<'a>>,
     whole_item: Option<Json<'a>>,
     delta: Option<Json<'a>>,
@@ -119,6 +137,7 @@ impl<'a> Fields<'a> {
             b"type" => fields.kind = value.take().str(),
             b"sequence_number" => fields.sequence = value.take().u64(),
             b"output_index" => fields.index = value.take().u64().unwrap_or(0),
+            b"content_index" | b"summary_index" => fields.part = value.take().u64().unwrap_or(0),
             b"item" => {
                 let (whole, item) = Item::read(value);
                 (fields.whole_item, fields.item) = (Some(whole), Some(item));

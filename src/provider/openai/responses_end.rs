@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::provider::{dialect::Cut, state::Open};
+use super::output::Output;
+use crate::provider::dialect::Cut;
 
-/// Closes what is open and ends the response as incomplete for want of tokens. The text that was
-/// sent is not repeated: it was never kept.
+/// Closes what is open and ends the response as incomplete for want of tokens, with what was sent of
+/// its output. Where that was too much to keep, its items are there without what is in them. (What
+/// tools of the provider came to, and what is noted beside a text, is only in items that were done.)
 pub(super) fn graceful(cut: &Cut<'_>) -> String {
     let mut number = cut.state.sequence.map_or(0, |last| last + 1);
     let mut text = String::new();
@@ -20,11 +22,16 @@ pub(super) fn graceful(cut: &Cut<'_>) -> String {
         // Writing to a String cannot fail.
         let _ok = write!(text, "event: {kind}\ndata: {event}\n\n");
     };
-    let items: Vec<_> = cut.state.open.iter().map(closed_item).collect();
-    for (open, item) in cut.state.open.iter().zip(&items) {
-        let event = json!({"output_index": open.index, "item": item});
+    let none = Output::default();
+    let output = cut.state.output.as_deref().unwrap_or(&none);
+    let mut items = output.done();
+    for open in &cut.state.open {
+        let item = output.close(open);
+        let event = json!({"output_index": open.index, "item": &item});
         push("response.output_item.done", event);
+        items.insert(open.index, item);
     }
+    let items: Vec<_> = items.into_values().collect();
     push(
         "response.incomplete",
         json!({"response": response(cut, &items)}),
@@ -43,37 +50,6 @@ pub(super) fn error(cut: &Cut<'_>) -> String {
         "sequence_number": cut.state.sequence.map_or(0, |last| last + 1),
     });
     format!("event: error\ndata: {event}\n\n")
-}
-
-fn closed_item(open: &Open) -> Value {
-    let mut item = json!({
-        "type": &*open.kind,
-        "id": open.id.as_deref().unwrap_or_default(),
-        "status": "incomplete",
-    });
-    let (Some(fields), call) = (item.as_object_mut(), open.call.as_ref()) else {
-        return item;
-    };
-    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-    match (&*open.kind, call) {
-        ("message", _) => {
-            put("role", json!("assistant"));
-            put("content", json!([]));
-        },
-        ("reasoning", _) => put("summary", json!([])),
-        (kind, Some(call)) => {
-            put("call_id", json!(call.id));
-            put("name", json!(call.name));
-            let arguments = if kind == "custom_tool_call" {
-                "input"
-            } else {
-                "arguments"
-            };
-            put(arguments, json!(""));
-        },
-        _ => {},
-    }
-    item
 }
 
 fn response(cut: &Cut<'_>, output: &[Value]) -> Value {

@@ -39,6 +39,10 @@ pub struct OnlyText {
     pub text: Text,
     /// The event's number in the stream.
     pub sequence: Option<u64>,
+    /// From where to where the text stands in the event, in bytes; `None`: in several places.
+    pub place: Option<(usize, usize)>,
+    /// What the dialect noted with the template.
+    pub tag: u32,
 }
 
 impl Templates {
@@ -55,10 +59,16 @@ impl Templates {
     /// Keeps the shape of `event`, of which the dialect says that it brought `text` and nothing
     /// else. It is not kept if that text is not where it was looked for.
     pub fn learn(&mut self, event: &[u8], text: Text) {
+        self.learn_as(event, text, 0);
+    }
+
+    /// The same, and notes `tag` with it.
+    pub fn learn_as(&mut self, event: &[u8], text: Text, tag: u32) {
         if event.len() > Self::MAX_BYTES {
             return;
         }
-        let learnt = Template::of(event);
+        let mut learnt = Template::of(event);
+        learnt.tag = tag;
         if learnt.read(event).is_some_and(|found| found.text == text) {
             self.kept.rotate_right(1);
             if let Some(first) = self.kept.first_mut() {
@@ -73,6 +83,7 @@ impl Templates {
 struct Template {
     fixed: Vec<(Box<[u8]>, Hole)>,
     end: Box<[u8]>,
+    tag: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +111,11 @@ impl Template {
     }
 
     fn read(&self, event: &[u8]) -> Option<OnlyText> {
-        let mut found = OnlyText::default();
+        let mut found = OnlyText {
+            tag: self.tag,
+            ..OnlyText::default()
+        };
+        let mut texts = 0_u32;
         let mut rest = event;
         for (fixed, hole) in &self.fixed {
             rest = rest.strip_prefix(&**fixed)?;
@@ -108,6 +123,9 @@ impl Template {
                 Hole::Text => {
                     let string = Quoted::read(rest, 0)?;
                     found.text += string.text();
+                    let from = event.len() - rest.len();
+                    texts += 1;
+                    found.place = (texts == 1).then_some((from, from + string.inner.len()));
                     string.inner.len()
                 },
                 Hole::Padding => Quoted::read(rest, 0)?.inner.len(),
@@ -209,6 +227,8 @@ mod tests {
         let expected = OnlyText {
             text: Text::of(b"Out"),
             sequence: Some(105),
+            place: Some((32, 35)),
+            tag: 0,
         };
         assert_eq!(found, Some(expected));
     }

@@ -86,6 +86,54 @@ async fn a_stream_that_crosses_its_limit_ends_as_if_it_were_out_of_tokens() {
     }
 }
 
+/// The text in all events of this type.
+fn deltas(events: &[Value], kind: &str) -> String {
+    let of_kind = events.iter().filter(|event| event["type"] == kind);
+    of_kind
+        .map(|event| event["delta"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_last_event_of_a_response_says_again_what_was_sent_of_it() {
+    let (path, mut body) = streams().remove(1);
+    // As a client sees it that is told of each token's chances as well: every event is another.
+    for top_logprobs in [Value::Null, json!(2)] {
+        body["top_logprobs"] = top_logprobs;
+        let sandbox = Sandbox::new(&priced("budgets: {daily: 0.022}"));
+        let (answer, span) = cut(&sandbox, path, &body).await;
+        let data = answer.data();
+        let said = deltas(&data, "response.output_text.delta");
+        assert!(said.len() > 1_000, "{said}");
+        let last = &data.last().unwrap()["response"];
+        let message = &last["output"][0];
+        assert_eq!(message["content"][0]["type"], "output_text", "{last}");
+        assert_eq!(message["content"][0]["text"], said);
+        let closed = &data[data.len() - 2];
+        assert_eq!(closed["type"], "response.output_item.done");
+        assert_eq!(&closed["item"], message);
+        assert_eq!(span.get("tollgate.cut.output"), &Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_much_to_say_again_is_left_out_and_counted() {
+    let (path, body) = streams().remove(1);
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 9}"));
+    let settings = "events=400;event-size=4000";
+    sandbox.mock.next_with(settings).unwrap();
+    let answer = sandbox.post(path, &body).await;
+    assert_eq!(answer.error, None);
+    let data = answer.data();
+    assert!(deltas(&data, "response.output_text.delta").len() > 300_000);
+    let last = &data.last().unwrap()["response"];
+    assert_eq!(last["status"], "incomplete", "{last}");
+    assert_eq!(last["output"][0]["content"], json!([]));
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.cut.output"), "left out");
+    assert!(sandbox.metric("tollgate_cut_outputs_left_out_total") > 0.5);
+}
+
 #[tokio::test]
 async fn a_stream_that_is_billed_in_full_anyway_is_bounded_before_and_not_cut() {
     let (path, body) = streams().remove(2);
@@ -137,7 +185,7 @@ async fn a_cut_may_be_an_error_instead() {
 #[tokio::test]
 async fn a_tool_call_that_is_cut_is_closed_as_incomplete() {
     use tollgate::mock::{Options, Rule, Script, When};
-    let long = json!({"text": "x".repeat(6_000)});
+    let long = json!({"text": "x".repeat(3_000)});
     let script = Script {
         rules: vec![Rule::call(When::default(), "write", long)],
     };
@@ -159,6 +207,9 @@ async fn a_tool_call_that_is_cut_is_closed_as_incomplete() {
             let item = &last["response"]["output"][0];
             assert_eq!(item["type"], "function_call", "{last}");
             assert_eq!(item["status"], "incomplete");
+            let pieces = deltas(&data, "response.function_call_arguments.delta");
+            assert!(pieces.len() > 1_000, "{last}");
+            assert_eq!(item["arguments"], pieces, "as far as they came");
         }
     }
 }

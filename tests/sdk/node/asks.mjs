@@ -66,8 +66,18 @@ const ways = {
   'responses': ({ openai }) => openai.responses.create({ model: 'gpt-4o', input }),
   'responses stream': ({ openai, begun }) => {
     const stream = openai.responses.stream({ model: 'gpt-4o', input });
-    const isPiece = ({ type }) => type === 'response.output_text.delta';
-    const reason = async () => (await stream.finalResponse()).incomplete_details?.reason;
+    let said = '';
+    const isPiece = ({ type, delta }) => {
+      if (type !== 'response.output_text.delta') return false;
+      said += delta;
+      return true;
+    };
+    const reason = async () => {
+      const { output, incomplete_details } = await stream.finalResponse();
+      const parts = output.flatMap(({ content }) => content ?? []);
+      if (parts.map(({ text }) => text).join('') !== said) throw new Error('it lost what was said');
+      return incomplete_details?.reason;
+    };
     return ofEvents(stream, isPiece, reason, begun);
   },
   'responses call': async ({ openai, begun }) => {
