@@ -191,10 +191,31 @@ impl Counter {
     }
 
     /// `rule` is what asks now: as edited, maybe.
-    pub(super) fn ask_by(&mut self, rule: &Arc<Rule>) {
-        if !Arc::ptr_eq(&self.rule, rule) {
-            self.rule = Arc::clone(rule);
+    pub(super) fn ask_by(&mut self, rule: &Arc<Rule>, now: Timestamp) {
+        if Arc::ptr_eq(&self.rule, rule) {
+            return;
         }
+        let before = std::mem::replace(&mut self.rule, Arc::clone(rule));
+        if before.limit(self.unit) != rule.limit(self.unit) || before.thresholds != rule.thresholds
+        {
+            self.rearm(now);
+        }
+    }
+
+    /// Another limit holds, or what was spent was given back: thresholds that are no longer reached are
+    /// told of anew once they are. Returns the one that counts as told of now, if that is another.
+    pub(super) fn rearm(&mut self, now: Timestamp) -> Option<Level> {
+        let level = self.level(now);
+        if level >= self.reported {
+            return None;
+        }
+        self.reported = level;
+        Some(level)
+    }
+
+    fn level(&self, now: Timestamp) -> Level {
+        let (spent, limit) = (self.balance.spent(), self.raised_limit(now));
+        self.rule.thresholds.level(spent, limit)
     }
 
     /// Adds to its limit.
@@ -366,9 +387,7 @@ impl Counter {
         if !self.rule.is_budget() {
             return None;
         }
-        let spent = self.balance.spent();
-        let limit = self.raised_limit(now);
-        let level = self.rule.thresholds.level(spent, limit);
+        let level = self.level(now);
         let mut reported = self.reported;
         if let Window::Rolling(length) = self.rule.calendar.window()
             && now.since(self.reported_at) >= length
@@ -387,8 +406,8 @@ impl Counter {
             values: Arc::clone(&self.values),
             unit: self.unit,
             level,
-            spent,
-            limit,
+            spent: self.balance.spent(),
+            limit: self.raised_limit(now),
             window: self.window,
             at: now,
         })

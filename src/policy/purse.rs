@@ -18,6 +18,7 @@ use super::{
     table::{Claim, Table, Told},
     tally::{Counts, Tallies},
     threshold::Crossing,
+    told,
     window::Window,
 };
 use crate::base::clock::Timestamp;
@@ -75,8 +76,8 @@ impl Purse {
     pub(super) fn take_in(&self, claims: &mut [Claim], now: Timestamp) -> Result<(), JournalDown> {
         let (mut table, _) = self.opened(claims, now)?;
         for claim in claims {
-            if let Some((counter, _)) = table.at(claim.place) {
-                counter.ask_by(&claim.rule);
+            if let Some((counter, now)) = table.at(claim.place) {
+                counter.ask_by(&claim.rule, now);
             }
             table.hold(claim);
         }
@@ -94,7 +95,7 @@ impl Purse {
         let (mut table, _) = self.opened(claims, now)?;
         for claim in claims {
             if let Some((counter, now)) = table.at(claim.place) {
-                counter.ask_by(&claim.rule);
+                counter.ask_by(&claim.rule, now);
                 let verdict = claim
                     .ask
                     .map_or(Verdict::Fits, |ask| counter.judge(ask, now));
@@ -218,7 +219,8 @@ impl Purse {
     }
 
     /// Changes the claim's counter, if it is in memory, by an entry of the ledger: takes `credits`
-    /// off what was spent, and raises its limit.
+    /// off what was spent, and raises its limit. Thresholds that it is under by that are told of anew
+    /// when it reaches them again, also after a restart.
     pub(super) fn adjust(
         &self,
         claim: &Claim,
@@ -226,6 +228,7 @@ impl Purse {
         raise: Option<Raise>,
         now: Timestamp,
     ) {
+        let mut lowered = None;
         let mut wakers = Wakers::default();
         let mut table = self.table.lock();
         table.tell(now);
@@ -234,12 +237,22 @@ impl Purse {
                 counter.balance.recall(*cell, credit.saturating_neg());
             }
             counter.raise(raise.as_slice());
+            lowered = counter.rearm(now);
             if let Some(first) = counter.first_waiting() {
                 wakers.add(table.waiting.wake(first));
             }
         }
         drop(table);
         wakers.wake();
+        if let Some(level) = lowered {
+            // As the last thing that was told of it. The journal counts what it cannot write.
+            let _position = self.journal.write(&Entry::Crossed(&told::Told {
+                counter: CounterName::of(claim),
+                window: claim.window,
+                level,
+                at: now,
+            }));
+        }
     }
 
     /// The table, locked, with the claims' counters in it. What a new counter held before is asked

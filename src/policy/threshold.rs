@@ -1,4 +1,6 @@
-//! At which part of a limit to speak up, and to stop. Each crossing is reported once a window.
+//! At which part of a limit to speak up, and to stop. Each crossing is reported once a window and
+//! limit: what was reported is reported anew if the counter was brought under the threshold by hand (a
+//! reset, a raise, another limit in the configuration) and reaches it again.
 
 use std::{fmt, sync::Arc};
 

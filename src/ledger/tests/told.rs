@@ -86,6 +86,41 @@ fn a_crossing_is_told_once_wherever_the_process_is_killed() {
 }
 
 #[test]
+fn what_a_reset_brings_under_a_threshold_is_told_anew_also_after_a_restart() {
+    for posts in [false, true] {
+        for resets in [false, true] {
+            let (mut rig, _) = rig(TempDir::new().unwrap());
+            let crossings = rig.admit(80).unwrap().charge_in_full();
+            assert_eq!(levels(&crossings), three(Level::Warning));
+            for crossing in &crossings {
+                rig.engine.purse().told(crossing);
+            }
+            for rule in ["day", "six", "all"] {
+                if resets {
+                    rig.engine.reset(rule, "ada", NOW).unwrap();
+                }
+            }
+            if posts {
+                rig.post(0);
+            }
+            let (next, told) = killed(&rig);
+            assert_eq!(told, []);
+            let again = if resets {
+                let crossings = next.admit(80).unwrap().charge_in_full();
+                // Nobody is told before it is killed.
+                assert_eq!(levels(&crossings), three(Level::Warning));
+                three(Level::Warning)
+            } else {
+                assert_eq!(levels(&next.admit(1).unwrap().charge_in_full()), []);
+                Vec::new()
+            };
+            let (_, told) = killed(&next);
+            assert_eq!(told, again, "{posts} {resets}");
+        }
+    }
+}
+
+#[test]
 fn a_record_that_comes_late_does_not_replace_a_later_one() {
     let rig = rig(TempDir::new().unwrap()).0;
     let books = books(&rig);

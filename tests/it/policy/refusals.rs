@@ -8,7 +8,7 @@ use tollgate::{
         labels::{Label, Labels},
         refusal::{Rate, Reason},
     },
-    policy::{Amounts, Config, Engine, Level, Purse},
+    policy::{Amounts, Config, Engine, Level, Purse, Raise},
 };
 
 use super::*;
@@ -199,6 +199,55 @@ fn each_threshold_is_reported_once_a_window() {
     assert_eq!(spend("2", NOW), [Level::Cutoff]);
     let tomorrow = NOW + Duration::from_hours(24);
     assert_eq!(spend("9", tomorrow), [Level::Critical]);
+}
+
+#[test]
+fn a_threshold_is_reported_anew_after_a_reset_or_under_another_limit_and_not_otherwise() {
+    let rules = |limit: i64| {
+        json!({"max_wait": 0, "rules": [{"name": "r", "window": "day", "limit": {"usd": limit}},
+        {"name": "rolling", "window": "6h", "limit": {"usd": limit}}]})
+    };
+    let first = engine(rules(10));
+    let nobody = Labels::default();
+    let spend = |engine: &Engine, dollars: &str| {
+        let hold = ask(engine, &nobody, dollars, NOW).unwrap();
+        let crossings = hold.settle(charge(dollars, 1));
+        crossings
+            .iter()
+            .map(|crossing| (&*crossing.rule == "r", crossing.level))
+            .collect::<Vec<_>>()
+    };
+    let both = |level| vec![(true, level), (false, level)];
+    let raise = |engine: &Engine, amount: i64, until| {
+        for name in ["r", "rolling"] {
+            let amount = amount * 1_000_000_000;
+            engine
+                .raise(name, Raise { amount, until }, "ada", NOW)
+                .unwrap();
+        }
+    };
+    assert_eq!(spend(&first, "8"), both(Level::Warning));
+    for name in ["r", "rolling"] {
+        first.reset(name, "ada", NOW).unwrap();
+    }
+    assert_eq!(spend(&first, "7"), []);
+    assert_eq!(spend(&first, "0.5"), both(Level::Warning));
+    assert_eq!(spend(&first, "1.5"), both(Level::Critical));
+    // Still above three quarters of it.
+    raise(&first, 1, None);
+    assert_eq!(spend(&first, "0.1"), []);
+    assert_eq!(spend(&first, "0.8"), both(Level::Critical));
+    raise(&first, 9, None);
+    assert_eq!(spend(&first, "0.1"), []);
+    assert_eq!(spend(&first, "5"), both(Level::Warning));
+    let edited = |limit| {
+        let config = config(rules(limit));
+        Engine::build(&config, &[], &[], first.purse(), Some(&first)).unwrap()
+    };
+    assert_eq!(spend(&edited(10), "0.1"), [], "it is as it was");
+    let wider = edited(30);
+    assert_eq!(spend(&wider, "0.1"), []);
+    assert_eq!(spend(&wider, "15"), both(Level::Warning));
 }
 
 #[test]
