@@ -169,3 +169,29 @@ fn a_storm_of_refusals_is_noted_in_part() {
     assert_eq!(noted(6, 150), 150);
     assert_eq!(noted(4, 300), 200);
 }
+
+#[test]
+fn calls_under_way_on_a_full_disk_are_settled_once_there_is_room_and_else_charged_what_they_held() {
+    for has_room_again in [true, false] {
+        let rig = rig(TempDir::new().unwrap()).0;
+        let (one, other) = (rig.admit(30).unwrap(), rig.admit(20).unwrap());
+        rig.journal.fill_the_disk();
+        let gone = rig.dir.path().with_extension("gone");
+        fs::rename(rig.dir.path(), &gone).unwrap();
+        assert!(rig.admit(1).is_none(), "it is not sent");
+        one.settle(cost(12));
+        assert_eq!(rig.stands(), (12, 20));
+        fs::rename(&gone, rig.dir.path()).unwrap();
+        let in_flight = if has_room_again {
+            other.settle(cost(5));
+            rig.admit(1).unwrap().settle(cost(1));
+            None
+        } else {
+            Some(other)
+        };
+        let (next, _) = super::rig(rig.files());
+        let expected = if has_room_again { 12 + 5 + 1 } else { 30 + 20 };
+        assert_eq!(next.stands(), (expected, 0));
+        drop(in_flight);
+    }
+}

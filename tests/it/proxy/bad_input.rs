@@ -326,6 +326,27 @@ async fn an_unusable_directory_matters_only_to_budgets() {
 }
 
 #[tokio::test]
+async fn a_limit_of_nothing_lets_nothing_pass_whatever_wider_ones_say() {
+    // The tightest holds, whatever the others say and in whatever order.
+    for budgets in [
+        "daily: 0",
+        "rules: [{name: daily, window: day, limit: {tokens: 0}}]",
+        "rules: [{name: daily, window: total, limit: {requests: 0}}]",
+        "daily: 0, monthly: 1000, rules: [{name: wide, window: total, limit: {usd: 99999999}}]",
+        "rules: [{name: wide, window: day, limit: {usd: 99999999}}, \
+         {name: daily, window: day, limit: {usd: 0}}, \
+         {name: eye, window: day, limit: {usd: 5}, on_exhausted: shadow}]",
+    ] {
+        let sandbox = Sandbox::new(&priced(&format!("budgets: {{{budgets}}}")));
+        let answer = sandbox.post(PATH, &chat()).await;
+        let by = answer.header("x-tollgate-blocked-by");
+        assert_eq!(by, "budget.daily", "{budgets}: {answer:?}");
+        assert_eq!(answer.header("x-should-retry"), "false", "{budgets}");
+        assert_eq!(sandbox.mock.count(), 0, "{budgets}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_price_file_does_not_start() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"not\": \"prices\"").unwrap();

@@ -111,3 +111,65 @@ async fn as_many_get_a_turn_as_there_is_room_for_and_the_others_hear_that_it_is_
     assert_eq!(answer.header("x-tollgate-blocked-by"), "budget.room");
     assert!(budget.limit - spent < 700_000, "{budget:?}");
 }
+
+/// One call of [`chat`] holds less than this, and more than half of it, in dollars.
+const ONE: &str = "0.0012";
+
+#[tokio::test]
+async fn in_every_scope_a_crowd_of_one_value_has_room_for_one() {
+    let scopes = [
+        "agent",
+        "user",
+        "project",
+        "environment",
+        "session",
+        "workflow",
+        "tags.team",
+        "model",
+        "provider",
+        "key",
+        "route",
+        "pod",
+        "namespace",
+        "service_account",
+    ];
+    for scope in scopes {
+        let sandbox = Sandbox::new(&priced(&format!(
+            "identity: {{pod: agents-0, namespace: research, service_account: runner}}\n\
+             budgets: {{max_wait: 0s, missing: deny, rules: [{{name: room, per: [{scope}], \
+             window: day, limit: {{usd: {ONE}}}}}]}}"
+        )));
+        let barrier = Arc::new(Barrier::new(CALLERS));
+        let mut calls = JoinSet::new();
+        for _ in 0..CALLERS {
+            let (addr, barrier) = (sandbox.addr(), Arc::clone(&barrier));
+            calls.spawn(async move {
+                let headers = [
+                    ("x-mock", "hang=head"),
+                    ("authorization", "Bearer sk-of-all"),
+                    ("x-tollgate-agent", "a"),
+                    ("x-tollgate-user", "u"),
+                    ("x-tollgate-project", "p"),
+                    ("x-tollgate-environment", "e"),
+                    ("x-tollgate-session", "s"),
+                    ("x-tollgate-workflow", "w"),
+                    ("x-tollgate-tags", "team=t"),
+                ];
+                barrier.wait().await;
+                client::post(addr, PATH, &headers, &chat()).await
+            });
+        }
+        // All but the one that is let in, and hangs.
+        for _ in 1..CALLERS {
+            let answer = calls.join_next().await.unwrap().unwrap();
+            let by = answer.header("x-tollgate-blocked-by");
+            assert_eq!(by, "busy.room", "{scope}: {answer:?}");
+        }
+        sandbox.mock.until(|all| all.len() == 1).await;
+        let budget = sandbox.budget("room");
+        assert!(budget.values.contains(scope), "{scope}: {budget:?}");
+        assert!(budget.reserved <= budget.limit && budget.reserved * 2 > budget.limit);
+        assert_eq!(sandbox.app.budgets().len(), 1, "{scope}");
+        calls.abort_all();
+    }
+}
