@@ -6,6 +6,7 @@
 
 mod advice;
 mod caller;
+mod caps;
 mod destinations;
 mod finding;
 mod limits;

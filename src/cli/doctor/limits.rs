@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     super::Failure,
     caller::{Caller, Way},
+    caps,
     finding::{Finding, Part},
     trial::{Answer, Limit, Trial},
 };
@@ -43,15 +44,17 @@ const REST: u64 = 300;
 const MOST_AFTER: u32 = 20;
 
 /// One limit: whose, in which unit, and how much.
-struct Move {
-    name: String,
-    unit: Unit,
-    most: i64,
-    limit: Limit,
+pub(super) struct Move {
+    pub(super) name: String,
+    pub(super) unit: Unit,
+    /// Nano-dollars, tokens or calls.
+    pub(super) most: i64,
+    /// Its rule, with no other unit.
+    pub(super) limit: Limit,
 }
 
 /// What was seen.
-enum Seen {
+pub(super) enum Seen {
     Held(String),
     Failed(String),
     /// The limit is further away than is gone.
@@ -67,7 +70,8 @@ pub(super) fn move_all(config: &Config) -> Result<Vec<Finding>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let moves = budgets(config).into_iter().chain(rates(config));
+    let caps = caps::caps(config.guards.call);
+    let moves = budgets(config).into_iter().chain(rates(config)).chain(caps);
     let found = moves.map(|moved| {
         let begun = SystemClock.mono();
         let found = runtime.block_on(moved.make(config, &pricing))?;
@@ -198,26 +202,34 @@ impl Move {
     /// Moves it, and says what was seen.
     async fn make(self, config: &Config, pricing: &Pricing) -> Result<Finding, Failure> {
         let limit = self.said();
+        let (all, each): (Match, &[Per]) = (Match::default(), &[]);
         let (matches, per) = match &self.limit {
-            Limit::Budget(rule) => (&rule.matches, &rule.per),
-            Limit::Rate(rate) => (&rate.matches, &rate.per),
+            Limit::Budget(rule) => (&rule.matches, &*rule.per),
+            Limit::Rate(rate) => (&rate.matches, &*rate.per),
+            Limit::Call(_) => (&all, each),
         };
         let at = (SystemClock.wall(), self.unit == Unit::Usd);
-        let caller = match Caller::counted_by((matches, per), config, pricing, at) {
-            Ok(caller) => caller,
-            Err(why) => {
-                let help = "try it with a call that it counts";
-                let says = format!("{limit}: not moved, {why}");
-                return Ok(Finding::unsure(Part::Limits, &self.name, says, help));
-            },
-        };
-        let trial = Trial::start(config, self.limit.clone(), caller)?;
-        let seen = match &self.limit {
-            Limit::Budget(rule) => self.spend(&trial, rule.on_exhausted).await,
-            Limit::Rate(_) => self.hurry(&trial).await,
-        };
-        trial.end().await;
-        Ok(match seen? {
+        let caller = || Caller::counted_by((matches, per), config, pricing, at);
+        let mut seen = Seen::TooFar(String::new());
+        // Once more if it failed: its window may have ended meanwhile.
+        for _ in 0..2 {
+            let caller = match caller() {
+                Ok(caller) => caller,
+                Err(why) => {
+                    let help = "try it with a call that it counts";
+                    let says = format!("{limit}: not moved, {why}");
+                    return Ok(Finding::unsure(Part::Limits, &self.name, says, help));
+                },
+            };
+            let trial = Trial::start(config, self.limit.clone(), caller)?;
+            let tried = self.try_on(&trial).await;
+            trial.end().await;
+            seen = tried?;
+            if !matches!(seen, Seen::Failed(_)) {
+                break;
+            }
+        }
+        Ok(match seen {
             Seen::Held(how) => Finding::ok(Part::Limits, &self.name, format!("{limit}: {how}")),
             Seen::Failed(how) => {
                 Finding::failed(Part::Limits, &self.name, format!("{limit}: {how}"))
@@ -228,6 +240,14 @@ impl Move {
                 Finding::unsure(Part::Limits, &self.name, format!("{limit}: {how}"), help)
             },
         })
+    }
+
+    async fn try_on(&self, trial: &Trial) -> Result<Seen, Failure> {
+        match &self.limit {
+            Limit::Budget(rule) => self.spend(trial, rule.on_exhausted).await,
+            Limit::Rate(_) => self.hurry(trial).await,
+            Limit::Call(call) => self.exceed(trial, call.on_exhausted).await,
+        }
     }
 
     /// `$100.00 a day`, `600 requests a minute`.
@@ -246,6 +266,7 @@ impl Move {
                 format!("{} calls at once", self.most)
             },
             Limit::Rate(_) => format!("{amount} a minute"),
+            Limit::Call(_) => format!("{amount} a call"),
         }
     }
 
@@ -254,11 +275,12 @@ impl Move {
         match &self.limit {
             Limit::Budget(_) => format!("budget.{}", self.name),
             Limit::Rate(_) => format!("rate.{}", self.name),
+            Limit::Call(_) => caps::blocks_as(self.unit),
         }
     }
 
     /// Whether it was refused, and by this limit.
-    fn refused(&self, answer: &Answer) -> bool {
+    pub(super) fn refused(&self, answer: &Answer) -> bool {
         !answer.status.is_success() && answer.blocked_by.as_deref() == Some(&*self.blocks_as())
     }
 
@@ -446,7 +468,7 @@ fn code(answer: &Answer) -> u16 {
 }
 
 /// `429 budget.daily`.
-fn words(answer: &Answer) -> String {
+pub(super) fn words(answer: &Answer) -> String {
     let status = answer.status.as_u16();
     match &answer.blocked_by {
         Some(by) => format!("{status} {by}"),

@@ -45,6 +45,8 @@ pub(super) enum Limit {
     Budget(RuleConfig),
     /// Of a rate, in one unit.
     Rate(RateLimit),
+    /// Of single calls, in one unit.
+    Call(guard::Call),
 }
 
 /// A running Tollgate and its mock.
@@ -224,6 +226,7 @@ fn alone(
             rate.max_wait = Duration::ZERO;
             alone.rate_limits.push(rate);
         },
+        Limit::Call(call) => alone.guards.call = call,
     }
     let known = Providers::build(&config.providers);
     for provider in known.iter().flat_map(Providers::iter) {

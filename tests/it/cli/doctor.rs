@@ -154,6 +154,7 @@ async fn every_kind_of_limit_is_moved_and_held() {
 rate_limits:
   - {name: a-minute, tokens_per_minute: 20000, max_wait: 1m}
   - {name: at-once, concurrent: 3}
+guards: {call: {max_output_tokens: 4000}, session: {max_calls: 7}}
 tracing: {processors: []}
 ",
     );
@@ -177,6 +178,12 @@ tracing: {processors: []}
         ("keys", "unsure", "some keys alone"),
         ("a-minute", "ok", "counted, then refused with 429"),
         ("at-once", "ok", "3 at once, one more refused with 429"),
+        (
+            "guards.call",
+            "ok",
+            "4,000 output tokens a call: a call that asks for more is refused with 403",
+        ),
+        ("guards.session", "ok", "7 passed, then refused with 429"),
     ] {
         let (found, said, _) = of(&checks, "limits", name);
         assert_eq!(found, verdict, "{name}: {said}");
