@@ -117,7 +117,7 @@ impl SpanMetrics {
             ];
             for (gauge, value) in states {
                 let value = i64::try_from(value).unwrap_or(i64::MAX);
-                gauge.with_label_values(&[&*name]).set(value);
+                gauge.with_label_values(&[&*name]).add(value);
             }
             let events = [
                 ("retried", stats.retried),

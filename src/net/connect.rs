@@ -174,12 +174,21 @@ impl Connector {
         config: &config::Upstream,
         own_ports: &[u16],
     ) -> Result<Self, TlsError> {
-        let tls = tls::client(tls::Files {
+        let files = tls::Files {
             section,
-            ca_file: config.ca_file.as_deref(),
+            ca_file: config.ca_file.as_deref().map(|path| (section, path)),
             client_cert: config.client_cert.as_deref(),
             client_key: config.client_key.as_deref(),
-        })?;
+        };
+        Self::with(files, config, own_ports)
+    }
+
+    fn with(
+        files: tls::Files<'_>,
+        config: &config::Upstream,
+        own_ports: &[u16],
+    ) -> Result<Self, TlsError> {
+        let tls = tls::client(files)?;
         let egress = match &config.proxy {
             Egress::None => None,
             Egress::Env => egress_from_env(own_ports),
@@ -192,21 +201,17 @@ impl Connector {
     /// As `upstream:` says, but for what a destination says itself: `tls`, and the egress `proxy`.
     ///
     /// # Errors
-    /// A certificate or key cannot be used; the error names the key below `tls`.
+    /// A certificate or key cannot be used; the error names its key.
     pub(super) fn toward(
         (upstream, own_ports): (&config::Upstream, &[u16]),
         tls: &Tls,
         proxy: Option<&Egress>,
     ) -> Result<Self, TlsError> {
-        let ca_file = tls.ca_file.as_ref().or(upstream.ca_file.as_ref());
         let way = config::Upstream {
-            ca_file: ca_file.cloned(),
-            client_cert: tls.client_cert.clone(),
-            client_key: tls.client_key.clone(),
             proxy: proxy.unwrap_or(&upstream.proxy).clone(),
             ..upstream.clone()
         };
-        Self::configured("tls", &way, own_ports)
+        Self::with(tls::Files::of(tls, upstream), &way, own_ports)
     }
 
     /// A new connection to `origin`. The name is resolved again each time.
@@ -253,7 +258,7 @@ impl Connector {
                 tunnel = tunnel.with_auth(authorization);
             }
             let io = with_tls(&self.tls, tunnel, self.protocol)
-                .call(origin.uri().clone())
+                .call(with_port(origin.uri())?)
                 .await?;
             return Ok(Connected { io, via: None });
         }
@@ -263,6 +268,17 @@ impl Connector {
             via: Some(Via { authorization }),
         })
     }
+}
+
+/// With the port in it: a tunnel takes 443 where there is none, whatever the scheme.
+fn with_port(uri: &Uri) -> Result<Uri, http::Error> {
+    let host = uri.host().unwrap_or_default();
+    if uri.port().is_some() || uri.scheme() != Some(&Scheme::HTTP) {
+        return Ok(uri.clone());
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(format!("{host}:80").parse()?);
+    Ok(Uri::from_parts(parts)?)
 }
 
 fn with_tls<C>(tls: &Arc<ClientConfig>, connector: C, protocol: Protocol) -> HttpsConnector<C> {
@@ -313,7 +329,41 @@ pub fn egress_from_env(own_ports: &[u16]) -> Option<Matcher> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncBufReadExt as _, BufReader},
+        net::TcpListener,
+    };
+
     use super::*;
+    use crate::base::secret::Secret;
+
+    #[tokio::test]
+    async fn a_tunnel_leads_to_the_port_of_the_scheme() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://{}", listener.local_addr().unwrap());
+        let config = config::Upstream {
+            proxy: Egress::Url(Secret::new(proxy)),
+            ..config::Upstream::default()
+        };
+        let connector = Connector::configured("upstream", &config, &[]).unwrap();
+        let connector = connector.over_http2();
+        for (url, target) in [
+            ("http://collector/", "collector:80"),
+            ("http://[::1]/", "[::1]:80"),
+            ("http://collector:4317/", "collector:4317"),
+            ("https://collector/", "collector:443"),
+        ] {
+            let origin = Origin::of(&url.parse().unwrap()).unwrap();
+            let asked = async {
+                let (socket, _) = listener.accept().await.unwrap();
+                let mut line = String::new();
+                BufReader::new(socket).read_line(&mut line).await.unwrap();
+                line
+            };
+            let (_refused, asked) = tokio::join!(connector.connect(&origin), asked);
+            assert_eq!(asked, format!("CONNECT {target} HTTP/1.1\r\n"), "{url}");
+        }
+    }
 
     #[test]
     fn an_origin_keeps_the_port_that_was_given_and_drops_user_names() {

@@ -8,6 +8,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
+use super::{config::Upstream, post::Tls};
+
 /// Why TLS cannot be set up; each names the key of the configuration that is to blame.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -41,12 +43,29 @@ pub enum TlsError {
 pub struct Files<'a> {
     /// The section, as errors name it.
     pub section: &'static str,
-    /// Further roots, beside the system's.
-    pub ca_file: Option<&'a Path>,
+    /// Further roots, beside the system's, with the section that names them.
+    pub ca_file: Option<(&'static str, &'a Path)>,
     /// Our certificate, for providers that ask for one.
     pub client_cert: Option<&'a Path>,
     /// Its key.
     pub client_key: Option<&'a Path>,
+}
+
+impl<'a> Files<'a> {
+    /// As a destination says itself, with the authority of `upstream:` where it has none of its own.
+    pub fn of(tls: &'a Tls, upstream: &'a Upstream) -> Self {
+        let own = tls.ca_file.as_deref().map(|path| ("tls", path));
+        let inherited = || {
+            let path = upstream.ca_file.as_deref()?;
+            Some(("upstream", path))
+        };
+        Self {
+            section: "tls",
+            ca_file: own.or_else(inherited),
+            client_cert: tls.client_cert.as_deref(),
+            client_key: tls.client_key.as_deref(),
+        }
+    }
 }
 
 /// The client's side of TLS 1.2 and 1.3, by ring. Trusts the system's roots (Mozilla's where the
@@ -62,8 +81,8 @@ pub fn client(files: Files<'_>) -> Result<ClientConfig, TlsError> {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     let named = |key: &str| format!("{}.{key}", files.section);
-    if let Some(path) = files.ca_file {
-        let key = named("ca_file");
+    if let Some((section, path)) = files.ca_file {
+        let key = format!("{section}.ca_file");
         for certificate in certificates(&key, path)? {
             roots.add(certificate).map_err(unusable(&key, path))?;
         }
@@ -123,18 +142,20 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named_with_its_key() {
-        let path = Path::new("no/such/ca.pem");
-        let error = client(Files {
-            section: "upstream",
-            ca_file: Some(path),
-            ..Files::default()
-        })
-        .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("upstream.ca_file: cannot read no/such/ca.pem")
-        );
+        let path = || Some("no/such/ca.pem".into());
+        let upstream = Upstream {
+            ca_file: path(),
+            ..Upstream::default()
+        };
+        let own = Tls {
+            ca_file: path(),
+            ..Tls::default()
+        };
+        for (tls, key) in [(Tls::default(), "upstream"), (own, "tls")] {
+            let error = client(Files::of(&tls, &upstream)).unwrap_err();
+            let expected = format!("{key}.ca_file: cannot read no/such/ca.pem");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
     }
 
     #[test]

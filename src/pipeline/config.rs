@@ -149,7 +149,8 @@ impl Config {
     pub fn build(&self, surroundings: &BuildContext) -> Result<Vec<Outlet>, BuildError> {
         let context = self.context(surroundings);
         let mut outlets: Vec<Outlet> = Vec::with_capacity(self.processors.len());
-        for Destination { config, options } in &self.processors {
+        for destination in &self.processors {
+            let Destination { config, options } = destination;
             let mut outlet = config.build(&context)?;
             outlet.delivery = self.shared(outlet.delivery);
             options.apply(&mut outlet.delivery);
@@ -173,8 +174,10 @@ impl Config {
                 metrics.filter = metrics.filter.narrowed(options);
                 metrics.name = unique(&format!("{}-metrics", outlet.name), &outlets);
                 metrics.shelf = self.buffering.shelf(&metrics);
+                metrics.origin = Some(Box::new(self.of(destination)));
                 *metrics
             });
+            outlet.origin = Some(Box::new(self.of(destination)));
             outlets.push(outlet);
             outlets.extend(metrics);
         }
@@ -200,6 +203,18 @@ impl Config {
             (Some(own), ..) => Ok(Some(own)),
             (None, Unit::All, _) | (None, _, Place::Here) => Ok(None),
             (None, _, Place::Elsewhere) => Ok(outlet.sampling.or(Some(self.sampling))),
+        }
+    }
+
+    /// What of this section can matter to the processor.
+    fn of(&self, destination: &Destination) -> Self {
+        Self {
+            processors: vec![destination.clone()],
+            content: Content::default(),
+            redaction: Redaction::default(),
+            propagation: Propagation::default(),
+            allow_exec_reload: false,
+            ..self.clone()
         }
     }
 
@@ -263,8 +278,8 @@ fn processors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Destinat
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::base::clock::SystemClock;
+    use super::{super::Pipeline, *};
+    use crate::base::clock::{Clock, SystemClock};
 
     fn read(yaml: &str) -> Result<Config, String> {
         serde_saphyr::from_str(yaml).map_err(|error| error.to_string())
@@ -314,6 +329,40 @@ processors:
         assert_eq!(of(1), (5, 9, Duration::from_mins(2)));
         assert_eq!(outlets[0].delivery.batch, Delivery::LOCAL.batch);
         assert_eq!(outlets[3].filter.min_duration, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_processor_stays_over_an_edit_that_leaves_it_alone() {
+        let before = "processors: [{type: console}, {type: console, batch_size: 5}]";
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let outlets = |yaml: &str| {
+            let context = BuildContext::new(Arc::clone(&clock));
+            read(yaml).unwrap().build(&context).unwrap()
+        };
+        let pipeline = Pipeline::start(Vec::new(), outlets(before), Arc::clone(&clock)).unwrap();
+        for (edit, stays) in [
+            (before.to_owned(), vec![true, true]),
+            (before.replace('5', "6"), vec![true, false]),
+            (format!("content: full\n{before}"), vec![true, true]),
+            (format!("environment: prod\n{before}"), vec![false, false]),
+            (
+                format!("buffering: {{max_buffer_size: 9}}\n{before}"),
+                vec![false, false],
+            ),
+            (
+                "processors: [{type: console, name: a}]".to_owned(),
+                vec![false],
+            ),
+        ] {
+            let successors = pipeline.prepare(outlets(&edit)).unwrap();
+            let present = pipeline.lines.load();
+            let found = successors.0.iter().map(|(line, start)| {
+                let is_present = present.iter().any(|old| Arc::ptr_eq(line, old));
+                assert_eq!(is_present, start.is_none(), "{edit}");
+                is_present
+            });
+            assert_eq!(found.collect::<Vec<_>>(), stays, "{edit}");
+        }
     }
 
     #[test]

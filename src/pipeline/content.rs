@@ -125,8 +125,17 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{super::testing::saying, *};
-    use crate::call::content::{INPUT, OUTPUT};
+    use super::{
+        super::{
+            Delivery, Outlet, Pipeline,
+            testing::{Scripted, captured, saying, span},
+        },
+        *,
+    };
+    use crate::{
+        base::clock::SystemClock,
+        call::content::{INPUT, OUTPUT},
+    };
 
     fn said(text: &str) -> Messages {
         let part = json!({"type": "text", "content": text});
@@ -154,6 +163,27 @@ mod tests {
         // A name within what was said is not one of the span's.
         let spoof = saying("content: full", || said("tollgate.blocked_by"));
         assert_eq!(spoof.value("tollgate.blocked_by"), None);
+    }
+
+    #[test]
+    fn what_waits_for_a_processor_that_never_gets_it_does_not_keep_what_was_said() {
+        let outlet = |name, content| Outlet {
+            delivery: Delivery {
+                content,
+                ..Delivery::REMOTE
+            },
+            ..Outlet::local(name, Scripted::new(&[]).0)
+        };
+        let outlets = vec![
+            outlet("without", Some(Content::None)),
+            outlet("with", Some(Content::Full)),
+        ];
+        let pipeline = Pipeline::start(Vec::new(), outlets, Arc::new(SystemClock)).unwrap();
+        let captured = captured("content: full", || said("Hi"));
+        pipeline.offer_with(span(1), Some(captured));
+        let [(_, without), (_, with)] = pipeline.stats().try_into().unwrap();
+        assert_eq!((without.queued, with.queued), (1, 1));
+        assert!(with.queued_bytes > without.queued_bytes);
     }
 
     #[test]

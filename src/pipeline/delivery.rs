@@ -101,6 +101,12 @@ impl Delivery {
         recovery_timeout: Duration::from_mins(5),
     };
 
+    /// Whether so many spans, which take so many bytes, are half of what may wait in memory: then no
+    /// batch is waited for, so that none is dropped while it fills.
+    pub(super) const fn is_much(&self, waiting: usize, bytes: usize) -> bool {
+        waiting >= self.queue.div_ceil(2) || bytes >= self.memory.div_ceil(2)
+    }
+
     /// The wait after the failed attempt number `attempt` (from 1): what the destination asked for,
     /// else as configured.
     pub(super) fn wait(&self, attempt: u32, asked: Option<Duration>) -> Duration {

@@ -268,6 +268,10 @@ mod tests {
         let mut span = span(1);
         span.labels.set(Label::Agent, "support-eu", Source::Header);
         span.labels.tag("team", "a\"b", Source::Header);
+        for name in ["status", "url.path", "tollgate.attempt"] {
+            span.labels
+                .tag(name, "chosen by the client", Source::Header);
+        }
         span.http_status = Some(429);
         span.finish_reasons = vec!["stop".into(), "length".into()];
         span.path = "/v1/\",\"error.type\":\"fake\"".into();
@@ -279,6 +283,9 @@ mod tests {
             ("{agent: [research, 'support-*'], team: 'a\"b'}", true),
             ("{agent: research}", false),
             ("{user: '*'}", false),
+            ("{status: 'chosen*'}", false),
+            ("{url.path: 'chosen*'}", false),
+            ("{tollgate.attempt: 'chosen*'}", false),
             ("{status: ok, kind: [http, llm]}", true),
             ("{http.response.status_code: 429}", true),
             ("{http.response.status_code: '4*'}", true),

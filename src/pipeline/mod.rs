@@ -7,19 +7,13 @@
 //! spans wait for their batch on disk (object stores). The store gets back what it lacks of calls that
 //! the ledger knows; other destinations do not. What is on disk stays, and of what was being delivered one batch may come twice, with the same ids.
 
-use std::{fmt, io, sync::Arc, thread, time::Duration};
+use std::{collections::VecDeque, fmt, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{oneshot, watch},
-    time::timeout_at,
-};
+use tokio::time::timeout_at;
 
-use crate::{
-    base::clock::{Clock, Instant},
-    call::span::Span,
-};
+use crate::{base::clock::Clock, call::span::Span};
 
 mod config;
 mod content;
@@ -30,6 +24,7 @@ mod dress;
 mod filter;
 mod holding;
 mod keep;
+mod line;
 pub mod options;
 mod overflow;
 pub mod processor;
@@ -45,11 +40,7 @@ mod spool;
 mod testing;
 mod worker;
 
-use filter::Fit;
-use overflow::Overflow;
-use queue::Queue;
-use sieve::Sieve;
-use worker::{Orders, Worker};
+use line::{Keeps, Line, Ready, begin, close, ready};
 
 pub use config::{Buffering, Config, Content};
 pub use content::{Captured, ContentPolicy};
@@ -89,6 +80,9 @@ pub struct Outlet {
     /// What goes with it and is a processor by itself: it adds up all spans, while this one gets those
     /// that are chosen.
     pub metrics: Option<Box<Self>>,
+    /// What it was made of: of equal ones the present one stays when the configuration is edited, with
+    /// all that is known of it. None: it is made anew each time.
+    origin: Option<Box<Config>>,
 }
 
 /// Where a processor delivers to.
@@ -113,6 +107,7 @@ impl Outlet {
             shelf: None,
             processor: Box::new(processor),
             metrics: None,
+            origin: None,
         }
     }
 }
@@ -129,33 +124,16 @@ impl fmt::Debug for Outlet {
 /// Where finished spans go. One for the process; shared by reference.
 pub struct Pipeline {
     lines: ArcSwap<Vec<Arc<Line>>>,
+    /// Of processors that are no more, the last one first. Locked while the lines change.
+    gone: Mutex<VecDeque<Arc<Line>>>,
     clock: Arc<dyn Clock>,
 }
 
-/// One processor's queue and worker.
-struct Line {
-    name: Arc<str>,
-    queue: Arc<Queue>,
-    /// None: every span is for it.
-    filter: Option<Filter>,
-    unit: Unit,
-    /// Whether its queue has a sieve.
-    sifts: bool,
-    keeps: Keeps,
-    orders: watch::Sender<Orders>,
-    flushed: watch::Receiver<u64>,
-    thread: Mutex<Option<thread::JoinHandle<()>>>,
-}
+/// Of how many processors that are no more the counts are kept.
+const GONE: usize = 256;
 
-/// Whether a line stays when the configuration changes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keeps {
-    Always,
-    UntilReplaced,
-}
-
-/// Processors that are made, each with a thread that waits to begin, for [`Pipeline::replace`].
-/// Dropped, they end.
+/// Processors for [`Pipeline::replace`]: those that stay, and new ones, each with a thread that waits to
+/// begin. Dropped, the new ones end.
 pub struct Successors(Vec<Ready>);
 
 impl fmt::Debug for Successors {
@@ -165,9 +143,6 @@ impl fmt::Debug for Successors {
             .finish()
     }
 }
-
-/// A line, and what lets its worker begin.
-type Ready = (Arc<Line>, oneshot::Sender<()>);
 
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,12 +167,13 @@ impl Pipeline {
             .map(|outlet| (outlet, Keeps::UntilReplaced));
         let ready = fixed
             .chain(others)
-            .map(|(outlet, keeps)| ready(outlet, keeps, &clock))
+            .map(|(outlet, keeps)| ready(outlet, keeps, None, &clock))
             .collect::<io::Result<Vec<Ready>>>()?;
         let lines = ready.iter().map(|(line, _)| Arc::clone(line)).collect();
         begin(ready);
         Ok(Self {
             lines: ArcSwap::from_pointee(lines),
+            gone: Mutex::default(),
             clock,
         })
     }
@@ -210,43 +186,75 @@ impl Pipeline {
 
     /// The same, with what was kept of what was said in the call.
     pub fn offer_with(&self, span: Span, said: Option<Captured>) {
-        let lines = self.lines.load();
-        let Some((last, others)) = lines.split_last() else {
-            return;
-        };
         let record = Arc::new(Record::with(span, said));
-        for line in others {
-            line.offer(Arc::clone(&record), &*self.clock);
+        let mut bare = None;
+        for line in self.lines.load().iter() {
+            line.offer(&record, &mut bare, &*self.clock);
         }
-        last.offer(record, &*self.clock);
     }
 
     /// Makes all that other processors need, so that nothing can go wrong any more when they
-    /// [`replace`](Self::replace) the present ones.
+    /// [`replace`](Self::replace) the present ones. Those whose configuration is as before stay.
     ///
     /// # Errors
     /// The operating system gives no thread or no event queue for a worker.
     pub fn prepare(&self, outlets: Vec<Outlet>) -> io::Result<Successors> {
-        let outlets = outlets.into_iter();
-        let ready = outlets.map(|outlet| ready(outlet, Keeps::UntilReplaced, &self.clock));
+        let gone = self.gone.lock();
+        let present = self.lines.load();
+        let ready = outlets.into_iter().map(|outlet| {
+            if let Some(same) = present.iter().find(|line| line.is_as(&outlet)) {
+                return Ok((Arc::clone(same), None));
+            }
+            let mut known = present.iter().chain(gone.iter());
+            let known = known.find(|line| line.precedes(&outlet));
+            let queue = known.map(|line| Arc::clone(&line.queue));
+            ready(outlet, Keeps::UntilReplaced, queue, &self.clock)
+        });
         ready.collect::<io::Result<_>>().map(Successors)
     }
 
-    /// Puts other processors in the place of the present ones. Spans offered meanwhile wait for
-    /// the new ones, which begin when the old ones have ended, within `grace`.
+    /// Puts `successors` in the place of the present processors. They begin when those before them
+    /// have ended, within `grace`. What waits for a processor waits for the one of its name then, and
+    /// its counts go on.
     pub async fn replace(&self, successors: Successors, grace: Duration) {
-        let Successors(new) = successors;
-        let old = self.lines.load_full();
-        let kept = old.iter().filter(|line| line.keeps == Keeps::Always);
-        let lines = kept.chain(new.iter().map(|(line, _)| line));
-        self.lines.store(Arc::new(lines.map(Arc::clone).collect()));
-        let replaced = old.iter().filter(|line| line.keeps != Keeps::Always);
-        let by = self.clock.mono() + grace;
-        let replaced: Vec<_> = replaced.map(Arc::clone).collect();
-        close(&replaced, by).await;
-        for line in replaced {
+        let Successors(mut new) = successors;
+        let terms = new.iter_mut().filter_map(|(line, start)| {
+            let terms = start.as_mut()?.terms.take()?;
+            Some((Arc::clone(line), terms))
+        });
+        let terms: Vec<_> = terms.collect();
+        let has_heir = |line: &Line| new.iter().any(|(it, _)| it.has_queue_of(line));
+        let replaced = {
+            let mut gone = self.gone.lock();
+            let old = self.lines.load_full();
+            let stays = |line: &Arc<Line>| {
+                line.keeps == Keeps::Always || new.iter().any(|(it, _)| Arc::ptr_eq(it, line))
+            };
+            let replaced = old.iter().filter(|line| !stays(line)).map(Arc::clone);
+            let replaced: Vec<Arc<Line>> = replaced.collect();
+            for (line, terms) in terms {
+                line.queue.pass_on(terms);
+            }
+            let kept = old.iter().filter(|line| line.keeps == Keeps::Always);
+            let lines = kept.chain(new.iter().map(|(line, _)| line));
+            self.lines.store(Arc::new(lines.map(Arc::clone).collect()));
+            for line in gone.iter().filter(|line| has_heir(line)) {
+                // Its worker may have been left behind.
+                line.orders.send_modify(|orders| orders.has_heir = true);
+            }
+            gone.retain(|line| !has_heir(line));
+            for line in replaced.iter().filter(|line| !has_heir(line)) {
+                gone.push_front(Arc::clone(line));
+            }
+            gone.truncate(GONE);
+            drop(gone);
+            replaced
+        };
+        close(&replaced, self.clock.mono() + grace, has_heir).await;
+        for line in replaced.iter().filter(|line| !has_heir(line)) {
+            line.queue.note(|stats| stats.circuit = Circuit::default());
             let waiting = line.queue.stats().buffered;
-            if waiting > 0 && !new.iter().any(|(it, _)| it.name == line.name) {
+            if waiting > 0 {
                 tracing::warn!(
                     processor = &*line.name,
                     spans = waiting,
@@ -284,107 +292,18 @@ impl Pipeline {
     /// are offered later are dropped; all that is counted.
     pub async fn close(&self, grace: Duration) {
         let by = self.clock.mono() + grace;
-        close(&self.lines.load_full(), by).await;
+        close(&self.lines.load_full(), by, |_| false).await;
     }
 
-    /// What became of every span so far, by processor.
+    /// What became of every span so far, by processor; those that are no more come last. A name is
+    /// there again where a processor of that name had its spans in another directory.
     pub fn stats(&self) -> Vec<(Arc<str>, Stats)> {
+        let gone = self.gone.lock();
         let lines = self.lines.load();
         lines
             .iter()
+            .chain(gone.iter())
             .map(|line| (Arc::clone(&line.name), line.queue.stats()))
             .collect()
-    }
-}
-
-impl Line {
-    fn offer(&self, record: Arc<Record>, clock: &dyn Clock) {
-        let fit = match &self.filter {
-            Some(filter) => filter.fit(&record),
-            None => Fit::Passes,
-        };
-        match fit {
-            Fit::Passes if !self.sifts => self.queue.push(record),
-            Fit::Follows if self.unit != Unit::Trace => self.queue.leave_out(),
-            Fit::Passes | Fit::Follows => self.queue.sift(record, fit, clock.mono()),
-            Fit::Fails => self.queue.leave_out(),
-        }
-    }
-}
-
-/// A line whose worker has a thread to itself and waits there to begin: whatever its processor does,
-/// it holds up nobody else.
-fn ready(outlet: Outlet, keeps: Keeps, clock: &Arc<dyn Clock>) -> io::Result<Ready> {
-    let sampling = outlet.sampling.filter(|_| outlet.unit != Unit::All);
-    let sieve = Sieve::new(&outlet.filter, outlet.unit, sampling, clock.mono());
-    let sifts = sieve.is_some();
-    let queue = Queue::new(outlet.delivery.queue, outlet.delivery.memory);
-    let queue = Arc::new(queue.sifting(sieve));
-    let (orders, told) = watch::channel(Orders::default());
-    let (flushed, seen) = watch::channel(0);
-    let worker = Worker {
-        name: Arc::clone(&outlet.name),
-        queue: Arc::clone(&queue),
-        delivery: outlet.delivery,
-        overflow: outlet
-            .shelf
-            .map(|shelf| Overflow::new(Arc::clone(&outlet.name), shelf, outlet.delivery)),
-        processor: outlet.processor,
-        clock: Arc::clone(clock),
-        orders: told,
-        flushed,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (start, started) = oneshot::channel();
-    let work = async {
-        if started.await.is_ok() {
-            worker.run().await;
-        }
-    };
-    let thread = thread::Builder::new()
-        .name(format!("span-{}", outlet.name))
-        .spawn(move || runtime.block_on(work))?;
-    let line = Line {
-        name: outlet.name,
-        queue,
-        filter: Some(outlet.filter).filter(|filter| *filter != Filter::default()),
-        unit: outlet.unit,
-        sifts,
-        keeps,
-        orders,
-        flushed: seen,
-        thread: Mutex::new(Some(thread)),
-    };
-    Ok((Arc::new(line), start))
-}
-
-/// Lets the workers begin.
-fn begin(ready: Vec<Ready>) {
-    for (_, start) in ready {
-        // A thread that is gone has said why.
-        let _gone = start.send(());
-    }
-}
-
-/// Tells the lines to end and waits until they have, or until `by`. A worker that is stuck in its
-/// processor is left behind.
-async fn close(lines: &[Arc<Line>], by: Instant) {
-    for line in lines {
-        line.orders
-            .send_modify(|orders| orders.close_by = Some(orders.close_by.unwrap_or(by)));
-    }
-    for line in lines {
-        // The sender goes when the worker ends.
-        let mut flushed = line.flushed.clone();
-        let ended = timeout_at(by, async { while flushed.changed().await.is_ok() {} }).await;
-        line.queue.close();
-        let thread = line.thread.lock().take();
-        if let (Ok(()), Some(thread)) = (ended, thread)
-            && thread.join().is_err()
-        {
-            tracing::error!(processor = &*line.name, "A span worker panicked");
-        }
     }
 }

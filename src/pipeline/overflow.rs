@@ -92,7 +92,9 @@ impl Overflow {
             Ok(mut spool) => {
                 let (found, news) = (spool.len(), spool.news());
                 queue.note(|stats| {
-                    stats.found += found;
+                    // The worker before this one may have left spans there, which are known.
+                    stats.found += found.saturating_sub(stats.buffered);
+                    stats.dropped += stats.buffered.saturating_sub(found);
                     stats.buffered = found;
                     stats.torn += news.torn;
                     stats.damaged += news.damaged;

@@ -106,16 +106,20 @@ impl Stats {
 /// new one.
 #[derive(Debug)]
 pub(super) struct Queue {
-    bound: usize,
-    memory: usize,
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    bound: usize,
+    memory: usize,
     waiting: VecDeque<Passed>,
     /// What they take.
     bytes: usize,
+    /// So many of the oldest need no more work.
+    reworked: usize,
+    /// How many were taken from the front, ever.
+    popped: u64,
     /// What waits besides; none: nothing does.
     sieve: Option<Sieve>,
     closed: bool,
@@ -126,9 +130,17 @@ impl Queue {
     /// An empty queue of at most `bound` spans (at least one), which take at most `memory` bytes.
     pub(super) fn new(bound: usize, memory: usize) -> Self {
         Self {
-            bound: bound.max(1),
-            memory,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                bound: bound.max(1),
+                memory,
+                waiting: VecDeque::new(),
+                bytes: 0,
+                reworked: 0,
+                popped: 0,
+                sieve: None,
+                closed: false,
+                stats: Stats::default(),
+            }),
         }
     }
 
@@ -138,13 +150,27 @@ impl Queue {
         self
     }
 
+    /// From now on it is another worker's, with the bounds and the sieve of `other`: its counts go on, and
+    /// what waits waits for that one, but not for other spans of its trace.
+    pub(super) fn pass_on(&self, other: Self) {
+        let other = other.inner.into_inner();
+        let mut freed = Vec::new();
+        let mut inner = self.inner.lock();
+        while inner.give_up_oldest(&mut freed) {}
+        inner.sieve = other.sieve;
+        (inner.bound, inner.memory) = (other.bound, other.memory);
+        inner.closed = false;
+        inner.make_room(0, 0, &mut freed);
+        drop(inner);
+    }
+
     /// Adds a span. Never waits for more than the lock, which is held for a few instructions.
     pub(super) fn push(&self, record: Arc<Record>) {
         let size = record.size();
         let mut freed = Vec::new();
         let mut inner = self.inner.lock();
         inner.stats.offered += 1;
-        self.add(&mut inner, record.into(), size, &mut freed);
+        inner.add(record.into(), size, &mut freed);
         // What was dropped is freed after the lock.
         drop(inner);
     }
@@ -166,17 +192,17 @@ impl Queue {
                 let released = released.map(|it| it.holding.release(record.span.trace_id));
                 for record in released.into_iter().flatten() {
                     let size = record.size();
-                    self.add(&mut inner, Passed { record, share }, size, &mut freed);
+                    inner.add(Passed { record, share }, size, &mut freed);
                 }
-                self.add(&mut inner, Passed { record, share }, size, &mut freed);
+                inner.add(Passed { record, share }, size, &mut freed);
             },
             Sifted::Waits(why) => {
-                if inner.held().0 >= self.bound && inner.give_up_oldest(&mut freed) {
+                if inner.held().0 >= inner.bound && inner.give_up_oldest(&mut freed) {
                     inner.stats.held_too_many += 1;
                 }
-                let fits = inner.bytes.saturating_add(size) <= self.memory;
+                let fits = inner.bytes.saturating_add(size) <= inner.memory;
                 if fits {
-                    inner.make_room(self.memory, size, &mut freed);
+                    inner.let_give_way(size, &mut freed);
                 }
                 let keeps = fits && !inner.closed;
                 if let Some(sieve) = inner.sieve.as_mut().filter(|_| keeps) {
@@ -197,25 +223,6 @@ impl Queue {
         let mut inner = self.inner.lock();
         inner.expire(now, &mut freed);
         drop(inner);
-    }
-
-    /// Adds a span, for which those that may go at all give way, and then the oldest.
-    fn add(&self, inner: &mut Inner, passed: Passed, size: usize, freed: &mut Vec<Arc<Record>>) {
-        if inner.closed || size > self.memory {
-            inner.stats.dropped += 1;
-            freed.push(passed.record);
-            return;
-        }
-        inner.make_room(self.memory, size, freed);
-        while inner.waiting.len() >= self.bound || inner.bytes.saturating_add(size) > self.memory {
-            let Some(oldest) = inner.pop() else {
-                break;
-            };
-            inner.stats.dropped += 1;
-            freed.push(oldest.record);
-        }
-        inner.bytes = inner.bytes.saturating_add(size);
-        inner.waiting.push_back(passed);
     }
 
     /// Counts a span that is not for the processor.
@@ -257,21 +264,59 @@ impl Queue {
         let mut dropped = Vec::new();
         for record in batch.into_iter().rev() {
             let bytes = inner.bytes.saturating_add(record.size());
-            if inner.closed || inner.waiting.len() >= self.bound || bytes > self.memory {
+            if inner.closed || inner.waiting.len() >= inner.bound || bytes > inner.memory {
                 inner.stats.dropped += 1;
                 dropped.push(record);
             } else {
                 inner.bytes = bytes;
                 inner.waiting.push_front(record.into());
+                inner.reworked += 1;
+                inner.popped = inner.popped.wrapping_sub(1);
             }
         }
         drop(inner);
     }
 
+    /// Puts others in the place of spans that wait and were not worked on before, at most so many, the
+    /// oldest first. `work` makes as many of them, without the lock; what is taken meanwhile goes as it
+    /// was.
+    pub(super) fn rework(&self, most: usize, work: impl FnOnce(Vec<Passed>) -> Vec<Arc<Record>>) {
+        let (old, from, popped) = {
+            let inner = self.inner.lock();
+            let old = inner.waiting.iter().skip(inner.reworked).take(most);
+            (
+                old.cloned().collect::<Vec<_>>(),
+                inner.reworked,
+                inner.popped,
+            )
+        };
+        if old.is_empty() {
+            return;
+        }
+        let new = work(old.clone());
+        let mut inner = self.inner.lock();
+        let taken = inner.popped.wrapping_sub(popped);
+        let from = count_of(from).wrapping_sub(taken);
+        for (at, (old, new)) in (0_u64..).zip(old.iter().zip(&new)) {
+            let at = usize::try_from(from.wrapping_add(at)).unwrap_or(usize::MAX);
+            let place = inner.waiting.get_mut(at);
+            let Some(place) = place.filter(|it| Arc::ptr_eq(&it.record, &old.record)) else {
+                continue;
+            };
+            let (before, after) = (old.record.size(), new.size());
+            *place = Arc::clone(new).into();
+            inner.bytes = inner.bytes.saturating_sub(before).saturating_add(after);
+            inner.reworked = inner.reworked.max(at.saturating_add(1));
+        }
+        let mut freed = Vec::new();
+        inner.make_room(0, 0, &mut freed);
+        drop(inner);
+    }
+
     /// Whether so much waits that spans will be dropped soon.
     pub(super) fn is_half_full(&self) -> bool {
-        let (waiting, bytes) = self.len();
-        waiting > self.bound / 2 || bytes > self.memory / 2
+        let inner = self.inner.lock();
+        inner.waiting.len() > inner.bound / 2 || inner.bytes > inner.memory / 2
     }
 
     /// Books how so many of the spans in hand ended.
@@ -294,6 +339,7 @@ impl Queue {
         inner.closed = true;
         let waiting = std::mem::take(&mut inner.waiting);
         inner.bytes = 0;
+        inner.reworked = 0;
         inner.stats.dropped += count_of(waiting.len());
         let mut freed = Vec::new();
         while inner.give_up_oldest(&mut freed) {}
@@ -316,8 +362,37 @@ impl Queue {
 }
 
 impl Inner {
+    /// Adds a span, for which others give way.
+    fn add(&mut self, passed: Passed, size: usize, freed: &mut Vec<Arc<Record>>) {
+        if self.closed || size > self.memory {
+            self.stats.dropped += 1;
+            freed.push(passed.record);
+            return;
+        }
+        self.make_room(1, size, freed);
+        self.bytes = self.bytes.saturating_add(size);
+        self.waiting.push_back(passed);
+    }
+
+    /// Makes room for so many more spans of so many bytes: those that may go at all give way, and then
+    /// the oldest.
+    fn make_room(&mut self, spans: usize, bytes: usize, freed: &mut Vec<Arc<Record>>) {
+        self.let_give_way(bytes, freed);
+        while self.waiting.len().saturating_add(spans) > self.bound
+            || self.bytes.saturating_add(bytes) > self.memory
+        {
+            let Some(oldest) = self.pop() else {
+                break;
+            };
+            self.stats.dropped += 1;
+            freed.push(oldest.record);
+        }
+    }
+
     fn pop(&mut self) -> Option<Passed> {
         let oldest = self.waiting.pop_front()?;
+        self.popped = self.popped.wrapping_add(1);
+        self.reworked = self.reworked.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(oldest.record.size());
         Some(oldest)
     }
@@ -328,9 +403,9 @@ impl Inner {
     }
 
     /// Lets spans that wait for their trace give way to one of that size.
-    fn make_room(&mut self, memory: usize, size: usize, freed: &mut Vec<Arc<Record>>) {
+    fn let_give_way(&mut self, size: usize, freed: &mut Vec<Arc<Record>>) {
         let waiting = self.bytes.saturating_add(size);
-        while waiting.saturating_add(self.held().1) > memory && self.give_up_oldest(freed) {
+        while waiting.saturating_add(self.held().1) > self.memory && self.give_up_oldest(freed) {
             self.stats.held_too_large += 1;
         }
     }
@@ -380,68 +455,4 @@ fn count_of(length: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::testing::record, *};
-
-    const PLENTY: usize = usize::MAX;
-
-    #[test]
-    fn a_full_queue_drops_its_oldest_and_counts_it() {
-        let queue = Queue::new(2, PLENTY);
-        (1..=3).for_each(|n| queue.push(record(n)));
-        let batch = queue.take(10, PLENTY);
-        let kept: Vec<_> = batch.iter().map(|it| it.record.span.span_id).collect();
-        assert_eq!(kept, [record(2).span.span_id, record(3).span.span_id]);
-        assert_eq!(queue.stats().dropped, 1);
-        assert_eq!(queue.stats().in_hand, 2);
-    }
-
-    #[test]
-    fn a_queue_holds_no_more_bytes_than_it_may() {
-        let size = record(1).size();
-        let queue = Queue::new(PLENTY, 3 * size);
-        (1..=5).for_each(|n| queue.push(record(n)));
-        let stats = queue.stats();
-        assert_eq!((stats.queued, stats.dropped), (3, 2));
-        assert_eq!(stats.queued_bytes, 3 * size as u64);
-        queue.take(2, PLENTY);
-        assert_eq!(queue.len(), (1, size));
-        let tiny = Queue::new(PLENTY, size - 1);
-        tiny.push(record(1));
-        assert_eq!((tiny.stats().queued, tiny.stats().dropped), (0, 1));
-    }
-
-    #[test]
-    fn a_batch_has_no_more_bytes_than_it_may_but_at_least_one_span() {
-        let length = record(1).line.len();
-        let queue = Queue::new(PLENTY, PLENTY);
-        (1..=6).for_each(|n| queue.push(record(n)));
-        let sizes = [
-            (10, 2 * length),
-            (10, length - 1),
-            (1, PLENTY),
-            (10, PLENTY),
-        ];
-        let taken = sizes.map(|(most, bytes)| queue.take(most, bytes).len());
-        assert_eq!(taken, [2, 1, 1, 2]);
-        assert!(queue.take(10, PLENTY).is_empty());
-    }
-
-    #[test]
-    fn every_span_is_in_exactly_one_count() {
-        let queue = Queue::new(4, PLENTY);
-        (1..=6).for_each(|n| queue.push(record(n)));
-        queue.take(2, PLENTY);
-        queue.settle(2, Outcome::Delivered { refused: 1 });
-        queue.take(1, PLENTY);
-        queue.settle(1, Outcome::Failed);
-        queue.leave_out();
-        assert_eq!(queue.stats().accounted(), 7);
-        queue.close();
-        queue.push(record(8));
-        let stats = queue.stats();
-        assert_eq!((stats.offered, stats.delivered, stats.failed), (8, 1, 2));
-        assert_eq!((stats.dropped, stats.queued, stats.in_hand), (4, 0, 0));
-        assert_eq!((stats.filtered, stats.accounted()), (1, 8));
-    }
-}
+mod tests;

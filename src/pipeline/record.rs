@@ -26,6 +26,8 @@ pub struct Record {
 /// What was said, and the records that hold it, each made when it is first asked for.
 struct Said {
     captured: Captured,
+    /// Its size in bytes, which would take long to find under a lock.
+    bytes: usize,
     redacted: Mutex<Option<Arc<Record>>>,
     full: Mutex<Option<Arc<Record>>>,
 }
@@ -51,12 +53,27 @@ impl Record {
         let line = span.to_json();
         let said = said.map(|captured| {
             Box::new(Said {
+                bytes: captured.size(),
                 captured,
                 redacted: Mutex::default(),
                 full: Mutex::default(),
             })
         });
         Self { span, line, said }
+    }
+
+    /// Whether what was said is kept with it.
+    pub(super) const fn holds_said(&self) -> bool {
+        self.said.is_some()
+    }
+
+    /// The same without what was said.
+    pub(super) fn bare(&self) -> Self {
+        Self {
+            span: self.span.clone(),
+            line: self.line.clone(),
+            said: None,
+        }
     }
 
     /// The same with what was said, for a processor that may have so much of it; no `level` is as much
@@ -99,7 +116,7 @@ impl Record {
     }
 
     fn said_bytes(&self) -> usize {
-        self.said.as_ref().map_or(0, |said| said.captured.size())
+        self.said.as_ref().map_or(0, |said| said.bytes)
     }
 
     /// What the line says under this name, whether that is a member or an attribute.
@@ -122,8 +139,8 @@ impl Record {
         Value::deserialize(&mut serde_json::Deserializer::from_str(rest)).ok()
     }
 
-    /// What the span says under this name, in words: a label, `model`, `provider`, a tag, a member or
-    /// an attribute. Several if it is a list; none if it says nothing.
+    /// What the span says under this name, in words: a label, `model`, `provider`, a member, an
+    /// attribute or a tag, in this order. Several if it is a list; none if it says nothing.
     pub fn texts(&self, name: &str) -> Vec<String> {
         let span = &self.span;
         let found = match name {
@@ -131,16 +148,18 @@ impl Record {
             "provider" => Some(&*span.provider),
             _ => Label::named(name).and_then(|label| span.labels.get(label)),
         };
-        if let Some(found) = found.or_else(|| span.labels.tag_value(name)) {
+        if let Some(found) = found {
             return vec![found.to_owned()];
         }
-        let mut texts = Vec::new();
+        // Tags come last: their names are the client's to choose.
         match self.value(name) {
-            Some(Value::Array(items)) => texts.extend(items.iter().filter_map(text)),
-            Some(value) => texts.extend(text(&value)),
-            None => {},
+            Some(Value::Array(items)) => items.iter().filter_map(text).collect(),
+            Some(value) => text(&value).into_iter().collect(),
+            None => {
+                let tag = span.labels.tag_value(name);
+                tag.map(str::to_owned).into_iter().collect()
+            },
         }
-        texts
     }
 }
 

@@ -30,11 +30,11 @@ pub(super) fn span(n: u64) -> Span {
     }
 }
 
-/// A call in which these messages were said, as the record that a processor gets with `tracing:` so.
-pub(super) fn saying(
+/// What was kept of these messages, with `tracing:` so.
+pub(super) fn captured(
     tracing: &str,
     read: impl Fn() -> Messages + Send + Sync + 'static,
-) -> Arc<Record> {
+) -> Captured {
     struct Fixed<F>(F);
     impl<F: Fn() -> Messages + Send + Sync> Content for Fixed<F> {
         fn read(&self, _hidden: &[JsonPath]) -> Messages {
@@ -45,8 +45,15 @@ pub(super) fn saying(
         }
     }
     let policy = ContentPolicy::of(&serde_saphyr::from_str(tracing).unwrap());
-    let captured = Captured::new(Box::new(Fixed(read)), policy.unwrap().unwrap());
-    let record = Record::with(span(1), Some(captured));
+    Captured::new(Box::new(Fixed(read)), policy.unwrap().unwrap())
+}
+
+/// A call in which these messages were said, as the record that a processor gets with `tracing:` so.
+pub(super) fn saying(
+    tracing: &str,
+    read: impl Fn() -> Messages + Send + Sync + 'static,
+) -> Arc<Record> {
+    let record = Record::with(span(1), Some(captured(tracing, read)));
     record.holding(None).unwrap()
 }
 
@@ -71,6 +78,8 @@ pub(super) enum Does {
     TakesAllBut(usize),
     /// Takes the batch if it has no more spans; else it is too large.
     HoldsOnly(usize),
+    /// From now on takes every batch, but fails with those that the span with this number is in.
+    ChokesOn(u64),
 }
 
 /// A processor that does what it is told, attempt by attempt, and then takes everything.
@@ -102,7 +111,15 @@ impl Processor for Scripted {
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
         let ids = batch.iter().map(|record| record.span.span_id).collect();
         self.attempts.lock().push((self.clock.mono(), ids));
-        let does = self.script.pop_front().unwrap_or(Does::Takes);
+        let does = match self.script.front() {
+            Some(&Does::ChokesOn(n))
+                if batch.iter().any(|it| it.span.span_id == span(n).span_id) =>
+            {
+                Does::Fails
+            },
+            Some(Does::ChokesOn(_)) => Does::Takes,
+            _ => self.script.pop_front().unwrap_or(Does::Takes),
+        };
         let error = |after| DeliverError::Retry {
             after,
             source: "scripted".into(),
@@ -117,7 +134,7 @@ impl Processor for Scripted {
                 Does::HoldsOnly(most) if count > most => {
                     Err(DeliverError::TooLarge("scripted".into()))
                 },
-                Does::Takes | Does::HoldsOnly(_) => Ok(()),
+                Does::Takes | Does::HoldsOnly(_) | Does::ChokesOn(_) => Ok(()),
                 Does::Fails => Err(error(None)),
                 Does::Asks(wait) => Err(error(Some(wait))),
                 Does::Refuses => Err(DeliverError::Reject("scripted".into())),

@@ -25,23 +25,23 @@ use super::{
 use crate::base::clock::{Clock, Instant};
 
 mod disk;
+mod head;
+mod log;
 mod unpanicked;
 
+use head::Head;
 use unpanicked::unpanicked;
 
 /// How often a worker looks at its queue. Nobody wakes it for a span: that would cost more than
 /// everything else that is done for the span.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
-/// The least time between two log lines about dropped spans.
-const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
-
-/// The least time between two log lines about failed attempts.
-const FAILURES_LOGGED_EVERY: Duration = Duration::from_secs(10);
-
 /// How many ticks an attempt may take before the spans of the batch, and those behind it, go to disk
 /// meanwhile: a kill would lose them.
 const PATIENT_TICKS: u32 = 10;
+
+/// How many of the spans that wait are dressed at a tick.
+const DRESSED: usize = 256;
 
 /// What the pipeline asks of its workers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +50,8 @@ pub(super) struct Orders {
     pub(super) flush: u64,
     /// Deliver what waits until then, drop the rest, and end.
     pub(super) close_by: Option<Instant>,
+    /// Another worker goes on with the queue: what waits is that one's.
+    pub(super) has_heir: bool,
 }
 
 /// One processor's worker. It ends when it is told to, or when the pipeline is gone.
@@ -77,6 +79,8 @@ struct State {
     not_before: Option<Instant>,
     /// The batch from there that is tried again, as it was: a destination may know it by what is in it.
     again: Option<Hand>,
+    /// How the oldest there do.
+    head: Head,
     drops_logged: (u64, Option<Instant>),
     failure_logged: Option<Instant>,
 }
@@ -106,6 +110,7 @@ impl Worker {
             failures: 0,
             not_before: None,
             again: None,
+            head: Head::default(),
             drops_logged: (0, None),
             failure_logged: None,
         };
@@ -113,10 +118,13 @@ impl Worker {
             let open = self.wait().await;
             let orders = *self.orders.borrow_and_update();
             let forced = orders.close_by.is_some() || *self.flushed.borrow() != orders.flush;
-            self.round(&mut state, forced).await;
-            if let (Some(_), Some(overflow)) = (orders.close_by, &mut self.overflow) {
-                overflow.spill_queue(&self.queue, self.clock.mono());
+            if !orders.has_heir {
+                self.round(&mut state, forced).await;
+                if let (Some(_), Some(overflow)) = (orders.close_by, &mut self.overflow) {
+                    overflow.spill_queue(&self.queue, self.clock.mono());
+                }
             }
+            self.dress_waiting();
             self.look_after(&mut state);
             let due = match orders.close_by {
                 Some(_) => Due::End,
@@ -129,8 +137,15 @@ impl Worker {
                 break;
             }
         }
-        self.queue.close();
+        self.shut();
         self.log_drops(&mut state, true);
+    }
+
+    /// Nothing is delivered any more, by this worker.
+    fn shut(&self) {
+        if !self.orders.borrow().has_heir {
+            self.queue.close();
+        }
     }
 
     /// Waits for the next tick or order; false if the pipeline is gone.
@@ -147,7 +162,7 @@ impl Worker {
             return;
         }
         let (mut left, _bytes) = self.queue.len();
-        while left > 0 && (forced || self.is_due(state)) {
+        while left > 0 && !self.orders.borrow().has_heir && (forced || self.is_due(state)) {
             let most = self.delivery.batch.max(1).min(left);
             let batch = self.queue.take(most, self.delivery.batch_bytes);
             if batch.is_empty() {
@@ -165,7 +180,7 @@ impl Worker {
     fn is_due(&self, state: &mut State) -> bool {
         let (waiting, bytes) = self.queue.len();
         // A span takes at least twice its line.
-        self.is_enough(waiting, bytes / 2, state)
+        self.delivery.is_much(waiting, bytes) || self.is_enough(waiting, bytes / 2, state)
     }
 
     /// Whether so many spans, with so many bytes of JSON, are a batch, or have waited long enough.
@@ -239,14 +254,17 @@ impl Worker {
             let verdict = self.judge(result, size, state);
             self.show(state);
             let after = match verdict {
-                Verdict::Ended(outcome) => return Tried::Ended(outcome),
+                Verdict::Ended(outcome) => {
+                    state.head.moved(self.delivery.batch);
+                    return Tried::Ended(outcome);
+                },
                 Verdict::Halve => return Tried::Halve,
                 Verdict::Again { after } => after,
             };
             if self.put_off(hand) {
-                state.failures = state.failures.saturating_add(1);
-                let wait = self.delivery.wait(state.failures, after);
-                state.not_before = Some(self.clock.mono() + wait);
+                let now = self.clock.mono();
+                state.head.failed(size, &self.delivery, now);
+                self.rest(after, state);
                 return Tried::Later;
             }
             if closing.is_some() || attempt == self.delivery.attempts {
@@ -256,6 +274,20 @@ impl Worker {
             self.pause(self.clock.mono() + wait).await;
         }
         Tried::Ended(Outcome::Failed)
+    }
+
+    /// What is on disk is left alone for a while: as long as was asked for, if that was.
+    fn rest(&self, asked: Option<Duration>, state: &mut State) {
+        state.failures = state.failures.saturating_add(1);
+        let wait = self.delivery.wait(state.failures, asked);
+        state.not_before = Some(self.clock.mono() + wait);
+    }
+
+    /// Dresses what waits: bytes of calls are kept in a room that all calls share, and must not stay
+    /// there as long as a destination is down.
+    fn dress_waiting(&self) {
+        let dress = |batch| dressed(batch, &self.delivery, &self.queue);
+        self.queue.rework(DRESSED, dress);
     }
 
     /// Shows what the breaker does.
@@ -273,7 +305,7 @@ impl Worker {
                 return Verdict::Again { after };
             },
             Err(DeliverError::Gone) => {
-                self.queue.close();
+                self.shut();
                 return Verdict::Ended(Outcome::Failed);
             },
             Err(DeliverError::Reject(error)) => (Outcome::Failed, Some(error)),
@@ -322,10 +354,13 @@ impl Worker {
 
     /// Waits until `until`, or until the pipeline ends.
     async fn pause(&mut self, until: Instant) {
-        let ending = self.orders.wait_for(|orders| orders.close_by.is_some());
-        tokio::select! {
-            () = sleep_until(until) => {},
-            _closing_or_gone = ending => {},
+        while self.clock.mono() < until {
+            let ending = self.orders.wait_for(|orders| orders.close_by.is_some());
+            tokio::select! {
+                () = sleep_until(until.min(self.clock.mono() + TICK)) => {},
+                _closing_or_gone = ending => return,
+            }
+            self.dress_waiting();
         }
     }
 
@@ -350,6 +385,8 @@ impl Worker {
                 result = &mut limited => break result.ok(),
                 () = sleep(TICK) => ticks += 1,
             }
+            self.queue
+                .rework(DRESSED, |batch| dressed(batch, &self.delivery, &self.queue));
             if let Some(overflow) = &mut self.overflow
                 && (hand.is_on_disk()
                     || closing.is_some()
@@ -417,45 +454,6 @@ impl Worker {
             "A processor could not send what it sends besides spans",
             0,
             state,
-        );
-    }
-
-    /// Logs spans that were dropped since the last such line, once a minute at most.
-    fn log_drops(&self, state: &mut State, last: bool) {
-        let (logged, at) = state.drops_logged;
-        let dropped = self.queue.stats().dropped;
-        let now = self.clock.mono();
-        let quiet = at.is_some_and(|at| now.duration_since(at) < DROPS_LOGGED_EVERY);
-        if dropped > logged && (last || !quiet) {
-            tracing::warn!(
-                processor = &*self.name,
-                spans = dropped - logged,
-                total = dropped,
-                "Spans were dropped: their processor does not keep up"
-            );
-            state.drops_logged = (dropped, Some(now));
-        }
-    }
-
-    /// Logs a failed attempt, unless another one was logged just before.
-    fn log_failure(
-        &self,
-        error: &BoxError,
-        message: &'static str,
-        spans: usize,
-        state: &mut State,
-    ) {
-        let now = self.clock.mono();
-        let quiet = |at: Instant| now.duration_since(at) < FAILURES_LOGGED_EVERY;
-        if state.failure_logged.is_some_and(quiet) {
-            return;
-        }
-        state.failure_logged = Some(now);
-        tracing::warn!(
-            processor = &*self.name,
-            spans,
-            %error,
-            "{message}"
         );
     }
 }

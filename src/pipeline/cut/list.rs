@@ -20,10 +20,13 @@ pub(super) fn shorter(json: &str, most: usize) -> Box<str> {
             *size_of = size(item);
         }
     }
-    let mut left_out = 0;
-    while total(sizes.get(left_out..).unwrap_or_default()) > most && left_out < list.len() {
-        left_out += 1;
-    }
+    let mut left = total(&sizes);
+    let first_ones = sizes.iter().take_while(|size| {
+        let is_too_much = left > most;
+        left = left.saturating_sub(**size + 1);
+        is_too_much
+    });
+    let left_out = first_ones.count();
     list.drain(..left_out);
     serde_json::to_string(&list).unwrap_or_default().into()
 }

@@ -76,16 +76,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
                     .to_owned(),
             )
         })?;
-        let tls = rustls_tls::client(rustls_tls::Files {
-            section: "tls",
-            ca_file: config
-                .tls
-                .ca_file
-                .as_deref()
-                .or(context.upstream.ca_file.as_deref()),
-            client_cert: config.tls.client_cert.as_deref(),
-            client_key: config.tls.client_key.as_deref(),
-        });
+        let tls = rustls_tls::client(rustls_tls::Files::of(&config.tls, &context.upstream));
         let tls = tls::Tls::new(tls.map_err(BuildError::of("database"))?);
         let engine = Engine::Postgres(Box::new(Postgres::new(server, tls)));
         context.remote("database", Database { engine, table })

@@ -9,7 +9,7 @@ use prometheus::{Registry, TextEncoder};
 use serde::Deserialize;
 
 use super::{
-    super::{BuildContext, Outlet, Record, Unit},
+    super::{BuildContext, Content, Outlet, Record, Unit},
     BoxError, BoxFuture, BuildError, DeliverError, Due, Processor,
 };
 use crate::{
@@ -105,6 +105,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     outlet.delivery.batch_bytes = outlet.delivery.memory;
     outlet.delivery.max_age = config.interval;
     outlet.unit = Unit::All;
+    outlet.delivery.content = Some(Content::None);
     Ok(outlet)
 }
 

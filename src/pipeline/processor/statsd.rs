@@ -10,7 +10,7 @@ use self::{
     socket::{Place, Sender},
 };
 use super::{
-    super::{BuildContext, Outlet, Record, Unit},
+    super::{BuildContext, Content, Outlet, Record, Unit},
     BoxError, BoxFuture, BuildError, DeliverError, Processor,
 };
 
@@ -92,6 +92,7 @@ impl Statsd {
     pub(super) fn outlet(self, name: &str, context: &BuildContext) -> Outlet {
         let mut outlet = context.remote(name, self);
         outlet.delivery.max_age = FLUSH;
+        outlet.delivery.content = Some(Content::None);
         outlet.unit = Unit::All;
         outlet
     }

@@ -34,17 +34,24 @@ impl Worker {
                 return false;
             };
             state.waiting_since = None;
-            if !self.deliver(hand, state).await {
+            let went_on = if state.head.is_suspect(&hand) {
+                self.ask_behind(hand, state).await
+            } else {
+                self.deliver(hand, state).await
+            };
+            if !went_on {
                 return false;
             }
         }
     }
 
-    /// The batch that failed, as it was; else the oldest spans.
+    /// The batch that failed, as it was, unless less is to be tried now; else the oldest spans.
     fn next_on_disk(&mut self, state: &mut State) -> Option<Hand> {
         let overflow = self.overflow.as_mut()?;
-        let again = state.again.take().and_then(|hand| overflow.still(hand));
-        let (most, bytes) = (self.delivery.batch.max(1), self.delivery.batch_bytes);
+        let again = state.again.take().filter(|hand| state.head.admits(hand));
+        let again = again.and_then(|hand| overflow.still(hand));
+        let most = state.head.most(self.delivery.batch);
+        let bytes = self.delivery.batch_bytes;
         again.or_else(|| overflow.oldest(&self.queue, most, bytes, self.clock.mono()))
     }
 

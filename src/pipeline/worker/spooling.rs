@@ -173,6 +173,59 @@ async fn without_a_disk_to_write_to_all_is_as_without_a_spool() {
     assert!(stats.disk_errors > 0);
 }
 
+/// In no time a minute has passed.
+fn hasty() -> Delivery {
+    Delivery {
+        batch: 10,
+        recovery_timeout: SECOND,
+        max_backoff: SECOND,
+        ..quick()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_that_the_destination_chokes_on_does_not_hold_up_the_rest_for_ever() {
+    for poison in [1, 7, 10, 24, 25] {
+        let place = tempfile::tempdir().unwrap();
+        let mut bench = bench(&place, hasty(), &[Does::ChokesOn(poison)]);
+        bench.push(1..=25);
+        let queue = Arc::clone(&bench.queue);
+        let later = async {
+            sleep(3 * SECOND).await;
+            assert_eq!(queue.stats().buffered, if poison > 20 { 5 } else { 25 });
+            // Only with something behind it is it known whether the destination is well.
+            sleep(60 * SECOND).await;
+            assert_eq!(queue.stats().failed, u64::from(poison != 25), "{poison}");
+            queue.push(record(26));
+        };
+        let (stats, ()) = tokio::join!(bench.work(120 * SECOND, SECOND), later);
+        assert_eq!(
+            (stats.delivered, stats.failed),
+            (25, 1),
+            "{poison}: {stats:?}"
+        );
+        let attempts = bench.attempts.lock().clone();
+        let taken = attempts.into_iter().map(|(_, ids)| ids);
+        let taken = taken.filter(|ids| !ids.contains(&span(poison).span_id));
+        let taken: Vec<_> = taken.flatten().collect();
+        assert_eq!(taken.len(), 25, "each is taken once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_is_down_for_long_costs_no_span() {
+    let place = tempfile::tempdir().unwrap();
+    let mut bench = bench(&place, hasty(), &[Does::Fails; 60]);
+    bench.push(1..=25);
+    let stats = bench.work(120 * SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.failed), (25, 0));
+    let suspected = bench.attempts.lock()[..60]
+        .iter()
+        .filter(|(_, ids)| ids[0] == span(2).span_id)
+        .count();
+    assert!(suspected > 3, "{suspected}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_spool_that_somebody_has_is_taken_when_they_let_go() {
     let place = tempfile::tempdir().unwrap();

@@ -4,11 +4,11 @@ use super::{
     super::{
         delivery::Circuit,
         queue::Stats,
-        testing::{Attempts, Does, Scripted, record, span},
+        testing::{Attempts, Does, Scripted, captured, record, span},
     },
     *,
 };
-use crate::base::clock::SystemClock;
+use crate::{base::clock::SystemClock, call::content::Messages};
 
 /// A worker on a script, with what steers it.
 pub(super) struct Bench {
@@ -102,6 +102,32 @@ async fn a_remote_processors_batch_waits_until_it_is_full_or_old() {
     assert_eq!(bench.sizes(), [2, 2, 1]);
     let last = bench.attempts.lock()[2].0.duration_since(began);
     assert!(last >= delivery.max_age && last <= delivery.max_age + 3 * TICK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_for_less_than_a_batch_is_emptied_before_it_overflows() {
+    let memory = 40 * record(1).size();
+    for delivery in [
+        Delivery {
+            queue: 40,
+            ..Delivery::REMOTE
+        },
+        Delivery {
+            memory,
+            ..Delivery::REMOTE
+        },
+    ] {
+        let mut bench = Bench::new(delivery, &[]);
+        let queue = Arc::clone(&bench.queue);
+        let calls = async {
+            for n in 0..10 {
+                (n * 10..n * 10 + 10).for_each(|n| queue.push(record(n)));
+                sleep(TICK).await;
+            }
+        };
+        let (stats, ()) = tokio::join!(bench.work(5 * SECOND, SECOND), calls);
+        assert_eq!((stats.delivered, stats.dropped), (100, 0), "{delivery:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,6 +269,39 @@ async fn a_batch_waits_for_no_more_when_it_has_bytes_enough() {
     assert_eq!(bench.sizes(), [2, 2, 1]);
     let second = bench.attempts.lock()[1].0.duration_since(began);
     assert!(second <= 2 * TICK, "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_is_let_go_while_a_destination_is_in_trouble() {
+    for trouble in [Does::Hangs, Does::Asks(20 * SECOND)] {
+        let mut bench = Bench::new(Delivery::LOCAL, &[trouble]);
+        let room = Arc::new(());
+        let queue = Arc::clone(&bench.queue);
+        let say = |n| {
+            let room = Arc::clone(&room);
+            let captured = captured("content: full", move || {
+                assert!(Arc::strong_count(&room) > 1);
+                Messages {
+                    system: vec!["be kind".into()],
+                    ..Messages::default()
+                }
+            });
+            queue.push(Arc::new(Record::with(span(n), Some(captured))));
+        };
+        say(1);
+        let later = async {
+            sleep(SECOND).await;
+            (2..=9).for_each(say);
+            let before = queue.stats().queued_bytes;
+            sleep(2 * TICK).await;
+            let stats = queue.stats();
+            assert_eq!((stats.queued, stats.in_hand), (8, 1), "{trouble:?}");
+            assert_ne!(stats.queued_bytes, before);
+            assert_eq!(Arc::strong_count(&room), 1, "{trouble:?}");
+        };
+        let (stats, ()) = tokio::join!(bench.work(60 * SECOND, SECOND), later);
+        assert_eq!(stats.delivered, 9);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use tollgate::{
     pipeline::{BoxFuture, DeliverError, Outlet, Pipeline, Processor, Record},
 };
 
-use crate::support::conserved;
+use crate::support::{conserved, sandbox::until};
 
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -137,6 +137,47 @@ async fn a_flush_waits_for_every_span_offered_before_it() {
 }
 
 #[tokio::test]
+async fn one_of_the_same_name_goes_on_with_counts_and_with_what_waits() {
+    let door = Arc::new(Door::default());
+    let shut = Arc::clone(&door);
+    let blocked = With(move |_: &[_]| {
+        shut.wait();
+        Ok(())
+    });
+    let got = Arc::new(AtomicU64::new(0));
+    let old = vec![Outlet::local("it", blocked)];
+    let pipeline = Pipeline::start(Vec::new(), old, Arc::new(SystemClock)).unwrap();
+    let stats = || pipeline.stats()[0].1;
+    pipeline.offer(span());
+    until("the span in hand", || stats().in_hand == 1).await;
+    (0..4).for_each(|_| pipeline.offer(span()));
+    let replace = async |outlets, grace| {
+        let successors = pipeline.prepare(outlets).unwrap();
+        pipeline.replace(successors, grace).await;
+    };
+    let new = || vec![Outlet::local("it", Counting(Arc::clone(&got)))];
+    replace(new(), Duration::ZERO).await;
+    assert!(pipeline.flush(GRACE).await);
+    assert_eq!((got.load(Relaxed), stats().delivered), (4, 4));
+    assert_eq!((stats().offered, stats().in_hand), (5, 1));
+    conserved(&stats());
+    // The one that was left behind ends, and leaves the queue open.
+    door.open();
+    until("the span of before", || stats().in_hand == 0).await;
+    pipeline.offer(span());
+    assert!(pipeline.flush(GRACE).await);
+    // Gone, and back.
+    replace(Vec::new(), GRACE).await;
+    assert_eq!((stats().offered, stats().delivered), (6, 6));
+    replace(new(), GRACE).await;
+    pipeline.offer(span());
+    pipeline.close(GRACE).await;
+    assert_eq!(pipeline.stats().len(), 1);
+    conserved(&stats());
+    assert_eq!((stats().offered, stats().delivered), (7, 7));
+}
+
+#[tokio::test]
 async fn processors_can_be_replaced_without_losing_a_span() {
     let [store, old, new] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
     let outlet = |name, got| Outlet::local(name, Counting(Arc::clone(got)));
@@ -154,4 +195,10 @@ async fn processors_can_be_replaced_without_losing_a_span() {
     pipeline.close(GRACE).await;
     assert_eq!(store.load(Relaxed), 20);
     assert_eq!((old.load(Relaxed), new.load(Relaxed)), (10, 10));
+    let told = pipeline.stats().into_iter();
+    let told: Vec<_> = told
+        .map(|(name, stats)| (name.to_string(), stats.offered, stats.delivered))
+        .collect();
+    let of = |name: &str, count| (name.to_owned(), count, count);
+    assert_eq!(told, [of("store", 20), of("new", 10), of("old", 10)]);
 }

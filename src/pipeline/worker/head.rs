@@ -1,0 +1,126 @@
+//! What is done about spans on disk that a destination never takes while it would take others: one of
+//! them may be what it stumbles over, and must not hold up the rest for ever.
+//!
+//! A batch that failed `max_retries` times or more, over three times `recovery_timeout`, is halved, and so is what
+//! is left of it as often as it fails again. A single span is suspected at last: then the one behind it is
+//! tried. Only if that is taken, and the suspect fails once more right after it, is the suspect given
+//! up, counted as failed. So a destination that is down for hours costs nothing.
+
+use super::{
+    super::{delivery::Delivery, overflow::Hand, queue::Outcome},
+    State, Verdict, Worker,
+};
+use crate::base::clock::Instant;
+
+/// How many recovery times the oldest on disk must have failed before they are narrowed down.
+const PATIENCE: u32 = 3;
+
+/// How the oldest spans on disk do.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    /// Failed attempts since they were narrowed down, or since anything was taken.
+    failures: u32,
+    /// When the first attempt failed since a whole batch was taken.
+    since: Option<Instant>,
+    /// The most that are tried at once; none: a whole batch.
+    most: Option<usize>,
+    is_suspect: bool,
+}
+
+impl Head {
+    /// How many spans are to be tried at once, of the `batch` that may be; with a suspect, the one
+    /// behind it is among them.
+    pub(super) fn most(&self, batch: usize) -> usize {
+        if self.is_suspect {
+            return 2;
+        }
+        self.most.map_or(batch, |most| most.min(batch)).max(1)
+    }
+
+    /// Whether the first in hand is a suspect, with another one behind it.
+    pub(super) fn is_suspect(&self, hand: &Hand) -> bool {
+        self.is_suspect && hand.records.len() > 1
+    }
+
+    /// Whether a batch that failed is to be tried as it was.
+    pub(super) fn admits(&self, hand: &Hand) -> bool {
+        !self.is_suspect && hand.records.len() <= self.most.unwrap_or(usize::MAX)
+    }
+
+    /// An attempt with so many of them failed.
+    pub(super) fn failed(&mut self, size: usize, delivery: &Delivery, now: Instant) {
+        self.is_suspect = false;
+        self.failures = self.failures.saturating_add(1);
+        let since = *self.since.get_or_insert(now);
+        let patience = delivery.recovery_timeout.saturating_mul(PATIENCE);
+        if self.failures < delivery.attempts || now.duration_since(since) < patience {
+            return;
+        }
+        self.failures = 0;
+        self.most = Some(size.div_ceil(2));
+        self.is_suspect = size == 1;
+    }
+
+    /// The one behind a suspect failed too.
+    pub(super) const fn cleared(&mut self) {
+        self.is_suspect = false;
+    }
+
+    /// The destination said what becomes of some of them. More are tried again next time.
+    pub(super) fn moved(&mut self, batch: usize) {
+        self.failures = 0;
+        self.is_suspect = false;
+        match self.most {
+            None => self.since = None,
+            Some(most) => self.most = Some(most.saturating_mul(2)).filter(|most| *most < batch),
+        }
+    }
+}
+
+impl Worker {
+    /// Tries the second span in hand, and where that is taken, the first one once more, which is given
+    /// up if it fails even then. False if nothing was taken.
+    pub(super) async fn ask_behind(&mut self, mut hand: Hand, state: &mut State) -> bool {
+        let closing = self.orders.borrow().close_by;
+        let mut verdicts = Vec::new();
+        for _second_then_first in 0..2 {
+            hand.records.swap(0, 1);
+            self.queue.note(|stats| stats.retried += 1);
+            let result = self.attempt(&mut hand, 1, closing).await;
+            let verdict = self.judge(result, 1, state);
+            self.show(state);
+            if verdicts.is_empty() && !matches!(verdict, Verdict::Ended(Outcome::Delivered { .. }))
+            {
+                let after = match verdict {
+                    Verdict::Again { after } => after,
+                    Verdict::Ended(_) | Verdict::Halve => None,
+                };
+                state.head.cleared();
+                self.rest(after, state);
+                return false;
+            }
+            verdicts.push(verdict);
+        }
+        state.head.moved(self.delivery.batch);
+        for verdict in verdicts.into_iter().rev() {
+            let outcome = match verdict {
+                Verdict::Ended(outcome) => outcome,
+                Verdict::Again { .. } | Verdict::Halve => {
+                    self.log_given_up(&hand);
+                    Outcome::Failed
+                },
+            };
+            self.settle(&mut hand, 1, outcome);
+        }
+        true
+    }
+
+    fn log_given_up(&self, hand: &Hand) {
+        let span = hand.records.first().map(|record| record.span.span_id);
+        tracing::warn!(
+            processor = &*self.name,
+            span = span.map(tracing::field::display),
+            "A span was given up: its processor fails with it, and takes the one behind it"
+        );
+    }
+}
