@@ -39,7 +39,7 @@ const SPANS: u64 = 4;
 
 /// What a server does with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Does {
+pub(super) enum Does {
     Takes,
     /// Takes all but so many spans.
     TakesBut(i64),
@@ -63,8 +63,8 @@ struct Seen {
     message: Vec<u8>,
 }
 
-struct Server {
-    url: String,
+pub(super) struct Server {
+    pub(super) url: String,
     played: Arc<Played>,
 }
 
@@ -76,7 +76,7 @@ struct Played {
 }
 
 impl Server {
-    async fn start(script: &[Does], then: Does, tls: Option<TlsAcceptor>) -> Self {
+    pub(super) async fn start(script: &[Does], then: Does, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let scheme = if tls.is_some() { "https" } else { "http" };

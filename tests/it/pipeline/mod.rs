@@ -1,5 +1,6 @@
 //! Spans on their way out, with real threads.
 
+mod chaos;
 mod content;
 mod counts;
 mod database;
