@@ -27,7 +27,8 @@ impl Worker {
             let waits = state.not_before.is_some_and(|at| now < at);
             let rests = state.breaker.closed_at(now).is_some();
             let late = !forced && now >= until;
-            if rests || late || !forced && (waits || !self.is_due_on_disk(state)) {
+            let is_heirs = self.orders.borrow().has_heir;
+            if rests || late || is_heirs || !forced && (waits || !self.is_due_on_disk(state)) {
                 return false;
             }
             let Some(hand) = self.next_on_disk(state) else {
