@@ -25,6 +25,8 @@ pub(super) struct Asking {
     pub(super) by_what_is_left: bool,
     /// It asks for less than it shall be let in with, in order to wait.
     pub(super) only_waits: bool,
+    /// It was sized again often enough: where there is a line, it takes its place.
+    pub(super) lines_up: bool,
 }
 
 /// A call that does not fit: nothing was set aside.
@@ -37,8 +39,7 @@ pub(super) enum Blocked {
         /// The call's place in the lines, if it may wait, and when time alone may have made room.
         line: Option<(Ticket, Option<Duration>)>,
     },
-    /// What is left is not what it was when the call chose what to ask for. Each time somebody else
-    /// has got on, so that there is an end to it.
+    /// What is left is not what it was when the call chose what to ask for: somebody else has got on.
     Changed,
     /// What a counter held before cannot be known.
     Down(JournalDown),
@@ -103,7 +104,13 @@ impl Purse {
                 }
                 Ok(told.elapsed)
             },
-            Some(_) if asking.by_what_is_left && full_changed => Err(Blocked::Changed),
+            Some((verdict, _))
+                if asking.by_what_is_left
+                    && full_changed
+                    && !(asking.lines_up && verdict == Verdict::Busy) =>
+            {
+                Err(Blocked::Changed)
+            },
             Some((Verdict::Busy, by)) => {
                 let ticket = self.queue(&mut table, claims, asking.ticket);
                 let line = ticket.map(|ticket| (ticket, again));

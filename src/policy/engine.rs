@@ -47,6 +47,10 @@ pub enum RuleError {
     NoLimit(String),
 }
 
+/// How often a call is sized again before it takes a place in the line with what it asked for last:
+/// on a busy budget each sizing may come too late.
+const MOST_SIZINGS: u8 = 8;
+
 /// The rules that count one call, and under which values.
 #[derive(Debug)]
 pub struct Matched {
@@ -55,6 +59,8 @@ pub struct Matched {
     pub(super) place: Option<Place>,
     /// The claims have seen what is left, for the call to choose what it asks for.
     was_shown: bool,
+    /// How often it was sized by what was gone when it asked, since it last stood in a line.
+    outdated: u8,
 }
 
 /// What a call asks for, having seen what is left; see [`Engine::admit_sized`].
@@ -182,6 +188,7 @@ impl Engine {
             spaced: Vec::new(),
             place: None,
             was_shown: false,
+            outdated: 0,
         };
         for rule in &self.rules {
             if !rule.matcher.matches(subject, &self.trusted) {
@@ -305,11 +312,16 @@ impl Engine {
             ticket: matched.place.as_ref().map(Place::ticket),
             by_what_is_left: std::mem::take(&mut matched.was_shown),
             only_waits: wanted.only_waits,
+            lines_up: matched.outdated >= MOST_SIZINGS,
         };
         let elapsed = match self.purse.admit(&mut matched.claims, asking, now) {
             Ok(elapsed) => elapsed,
-            Err(Blocked::Changed) => return Err(Denied::Outdated(matched)),
+            Err(Blocked::Changed) => {
+                matched.outdated = matched.outdated.saturating_add(1);
+                return Err(Denied::Outdated(matched));
+            },
             Err(Blocked::Full { by, line }) => {
+                matched.outdated = 0;
                 return Err(Denied::Refused(self.full(matched, by, line, now)));
             },
             Err(Blocked::Down(down)) => {

@@ -36,6 +36,7 @@ pub(super) async fn ask_in_turn<T>(
             },
             Err(Denied::Outdated(again)) => {
                 matched = again;
+                kill::unless(&exchange.proxy, &subject, others_first()).await?;
                 continue;
             },
             Err(Denied::Refused(refused)) => refused,

@@ -251,3 +251,45 @@ proptest! {
         prop_assert_eq!(world.let_in + world.exhausted, arrived);
     }
 }
+
+#[test]
+fn whoever_is_always_too_late_takes_a_place_in_the_line() {
+    let engine = engine(json!({"rules": [
+        {"name": "r", "window": "total", "limit": {"tokens": LIMIT}}]}));
+    let nobody = Labels::default();
+    let subject = subject(&nobody);
+    let matched = || engine.matched(&subject, NOW).unwrap();
+    let mut in_flight = vec![engine.admit(matched(), tokens(60), &subject, NOW).unwrap()];
+    let mut slow = matched();
+    let refused = (0..100).find_map(|_| {
+        let room = engine.room(&mut slow, tokens(60), NOW).unwrap();
+        let wanted = Wanted {
+            amounts: tokens(i64::try_from(room.left.tokens.unwrap()).unwrap()),
+            only_waits: false,
+        };
+        // Meanwhile somebody takes of it.
+        in_flight.push(engine.admit(matched(), tokens(1), &subject, NOW).unwrap());
+        match engine.admit_sized(
+            std::mem::replace(&mut slow, matched()),
+            wanted,
+            &subject,
+            NOW,
+        ) {
+            Ok(_) => panic!("there was no room"),
+            Err(Denied::Outdated(again)) => {
+                slow = again;
+                None
+            },
+            Err(Denied::Refused(refused)) => Some(refused),
+        }
+    });
+    let mut refused = refused.unwrap();
+    assert_eq!(refused.refusal().reason, Reason::Busy);
+    assert!(refused.wait().is_some());
+    let others = engine.admit(matched(), tokens(1), &subject, NOW);
+    assert_eq!(
+        others.unwrap_err().refusal().reason,
+        Reason::Busy,
+        "it is behind"
+    );
+}
