@@ -337,8 +337,10 @@ impl Spool {
                 read = segment::read(&self.dir, number, from, to);
             }
             let read = match read {
+                Ok(read) => read,
                 Err(error) if batch.is_empty() => return Err(error),
-                read => read.unwrap_or_default(),
+                // It may be readable again: what is read behind it must not strike it out.
+                Err(_) => return Ok(batch),
             };
             let mut end = 0;
             for entry in segment::entries(&read) {

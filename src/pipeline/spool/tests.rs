@@ -88,6 +88,24 @@ fn spans_come_back_in_order_as_they_were_across_processes() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_for_a_while_is_not_passed_over() {
+    let place = tempfile::tempdir().unwrap();
+    for first in [1, 4, 7] {
+        append(&mut open(place.path()), first..first + 3);
+    }
+    let mut spool = open(place.path());
+    let numbers = segment::list(place.path(), KIND).unwrap();
+    assert_eq!(numbers.len(), 3);
+    let middle = segment::path(place.path(), numbers[1], KIND);
+    let elsewhere = place.path().join("elsewhere");
+    fs::rename(&middle, &elsewhere).unwrap();
+    assert_eq!(take(&mut spool, 9), [1, 2, 3]);
+    assert!(spool.oldest(9, 1 << 20).is_err());
+    fs::rename(&elsewhere, &middle).unwrap();
+    assert_eq!(drain(&mut spool, 9), [4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
 fn nobody_else_can_read_it_and_it_has_one_owner() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("x");
