@@ -366,6 +366,22 @@ processors:
     }
 
     #[test]
+    fn a_webhook_gets_every_span_unless_it_is_sampled_itself() {
+        let yaml = "
+sampling: {rate: 0.1, slow_ms: 7}
+processors:
+  - {type: webhook, url: 'http://a/x', min_cost_usd: 5}
+  - {type: webhook, url: 'http://a/x', sampling_rate: 0.5}
+  - {type: otlp}";
+        let context = BuildContext::new(Arc::new(SystemClock));
+        let outlets = read(yaml).unwrap().build(&context).unwrap();
+        let sampling: Vec<_> = outlets.iter().filter_map(|it| it.sampling).collect();
+        assert!(!sampling[0].leaves_out());
+        let choices = [sampling[1].choice, sampling[2].choice];
+        assert_eq!(choices, [0.5, 0.1].map(super::super::Choice::Share));
+    }
+
+    #[test]
     fn wrong_names_are_answered_with_the_right_ones() {
         let error = read("processors: [{type: consol}]").unwrap_err();
         assert!(

@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
-use super::record::Record;
+use super::{record::Record, sampling::Sampling};
 use crate::base::{clock::Instant, id::TraceId};
 
 /// The most traces of which it is remembered that they go.
 const MOST_GOING: usize = 32_768;
 
-/// For how many times the wait of a span that is remembered, after the last span of the trace.
+/// For how many times the wait of a span that is remembered, after the last span of the trace; and of
+/// the usual wait at least: the parent of what was kept may end much later.
 const REMEMBERED: u32 = 10;
 
 /// Why a span waits.
@@ -185,7 +186,8 @@ impl Holding {
     }
 
     fn forget(&mut self, now: Instant) {
-        let memory = self.patience.saturating_mul(REMEMBERED);
+        let memory = self.patience.max(Sampling::WAIT);
+        let memory = memory.saturating_mul(REMEMBERED);
         let is_over = |at: Instant| now.saturating_duration_since(at) >= memory;
         while let Some((_, trace)) = self.went.pop_front_if(|(at, _)| is_over(*at)) {
             match self.going.get(&trace) {

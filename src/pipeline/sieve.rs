@@ -67,12 +67,12 @@ impl Sieve {
         sampling: Option<Sampling>,
         now: Instant,
     ) -> Option<Self> {
+        let wait = sampling.map_or(Sampling::WAIT, |sampling| sampling.decision_wait);
         let sampling = sampling.filter(Sampling::leaves_out);
         let filters = unit == Unit::Trace && filter.waits();
         if sampling.is_none() && !filters {
             return None;
         }
-        let wait = sampling.map_or(Sampling::WAIT, |sampling| sampling.decision_wait);
         Some(Self {
             sampler: sampling.map(|sampling| Sampler::new(sampling, now)),
             filters,

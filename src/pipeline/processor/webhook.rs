@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use self::template::{Shown, Template, TemplateError};
 use super::{
-    super::{BuildContext, Outlet, Record, Unit, options::Lasting},
+    super::{BuildContext, Outlet, Record, Sampling, Unit, options::Lasting},
     BoxFuture, BuildError, DeliverError, Processor, Upkeep,
 };
 use crate::{
@@ -150,6 +150,8 @@ pub(super) fn named(
     outlet.delivery.max_age = Duration::ZERO;
     outlet.filter.min_cost = config.min_cost_usd;
     outlet.unit = Unit::Span;
+    // It may warn: it is sampled only if that is said of itself.
+    outlet.sampling = Some(Sampling::default());
     Ok(outlet)
 }
 

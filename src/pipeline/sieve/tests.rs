@@ -107,14 +107,31 @@ fn one_failure_takes_its_whole_trace_along_in_order_and_no_other() {
 fn a_trace_that_goes_is_remembered_while_spans_of_it_come() {
     let mut bench = Bench::sampling("{rate: 0, decision_wait: 1s}");
     bench.offer(of(1, 1, Status::Error));
+    // However short spans wait: the parent of the one that failed ends later.
+    let memory = 10 * WAIT;
     for n in 2..6 {
-        bench.later(Duration::from_secs(9));
+        bench.later(memory.checked_sub(Duration::from_secs(1)).unwrap());
         bench.offer(of(1, n, Status::Ok));
     }
     assert_eq!(bench.going().len(), 5);
-    bench.later(Duration::from_secs(10));
+    bench.later(memory);
     bench.offer(of(1, 6, Status::Ok));
     assert_eq!(bench.going(), []);
+}
+
+#[test]
+fn what_a_filter_holds_waits_as_long_as_is_said_though_nothing_is_sampled() {
+    let filter = Filter {
+        min_duration: Duration::from_secs(5),
+        ..Filter::default()
+    };
+    let sampling = Some("{rate: 1, decision_wait: 2s}");
+    let mut bench = Bench::new(filter, sampling, PLENTY, PLENTY);
+    bench.offer(of(1, 1, Status::Ok));
+    bench.later(Duration::from_secs(1));
+    assert_eq!(bench.queue.stats().held, 1);
+    bench.later(Duration::from_secs(1));
+    assert_eq!(bench.queue.stats().filtered, 1);
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn yaml(sampling: &str, hook: &Sink, collector: &Sink, files: &TempDir) -> Strin
 tracing:
   sampling: {sampling}
   processors:
-    - {{type: webhook, url: '{hook}/hook'}}
+    - {{type: webhook, url: '{hook}/hook', sampling: {sampling}}}
     - {{type: otlp, endpoint: '{collector}', protocol: http/json, compression: none, flush_interval: 100ms}}
     - {{type: file, directory: '{files}'}}
 "
