@@ -1,6 +1,6 @@
 //! From what was written to what it means: a snapshot for the proxy, connections, processors.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use prometheus::Registry;
 
@@ -94,6 +94,15 @@ pub fn pricing(config: &Config) -> Result<Pricing, Impossible> {
     let fetched = url.and_then(|url| Shelf::of(&config.store.path).book(url));
     let book = fetched.map(|fetched| fetched.book);
     priced(config, &providers(config)?, book)
+}
+
+/// Puts the price book that was fetched for `config` into another `data` directory, if there is one, so
+/// that a Tollgate there has the same prices.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn lend_prices(config: &Config, data: &Path) -> io::Result<()> {
+    Shelf::of(&config.store.path).lend(&Shelf::of(data))
 }
 
 /// Why the price book of `pricing.url` that is used is not the latest, if it is not: in words.

@@ -36,7 +36,7 @@ use keep::Kept;
 use prices::Prices;
 use worker::{Common, Phase};
 
-pub use build::{Impossible, price_trouble, pricing, surroundings};
+pub use build::{Impossible, lend_prices, price_trouble, pricing, surroundings};
 
 /// How often idle state is let go of.
 const TIDY: Duration = Duration::from_mins(1);

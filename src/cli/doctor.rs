@@ -40,7 +40,7 @@ impl Command {
         let loaded = self.settings.load()?;
         let mut all = Vec::new();
         for part in Part::ALL {
-            let found = look(part, &loaded, self.timeout)?;
+            let found = look(part, &loaded, self.timeout);
             if !self.json {
                 show::part(part, &found)?;
             }
@@ -58,10 +58,10 @@ impl Command {
     }
 }
 
-fn look(part: Part, loaded: &Loaded, patience: Duration) -> Result<Vec<Finding>, Failure> {
+fn look(part: Part, loaded: &Loaded, patience: Duration) -> Vec<Finding> {
     match part {
-        Part::Here => Ok(place::look(loaded)),
-        Part::Destinations => Ok(destinations::visit(&loaded.config, patience)),
+        Part::Here => place::look(loaded),
+        Part::Destinations => destinations::visit(&loaded.config, patience),
         Part::Limits => limits::move_all(&loaded.config),
     }
 }

@@ -25,7 +25,6 @@ pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
     files(config, sources, &mut problems);
     limits(config, &mut problems);
     content(config, &mut problems);
-    config.check_memory(&mut problems);
     let providers = Providers::build(&config.providers)
         .map_err(|errors| {
             let errors = errors.into_iter();

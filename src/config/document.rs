@@ -57,6 +57,12 @@ impl Document {
             .map(|located| located.place)
     }
 
+    /// Whether the key at `path` is written in it.
+    pub(super) fn says(&self, path: &str) -> bool {
+        let places = self.root.places();
+        places.iter().any(|located| located.path == path)
+    }
+
     /// `problem` with its place, and without values that came from variables.
     #[must_use]
     pub(super) fn located(&self, mut problem: Problem) -> Problem {

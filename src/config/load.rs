@@ -153,7 +153,8 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
     };
     config.identity.located(sources.variable);
     let document = Document::new(file, text, files.into_inner(), root);
-    let found = check(&config, sources);
+    let mut found = check(&config, sources);
+    config.check_memory(&document, &mut found);
     problems.extend(found.into_iter().map(|problem| document.located(problem)));
     if problems
         .iter()
@@ -161,7 +162,7 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
     {
         return Err(invalid(problems));
     }
-    config.divide_memory();
+    config.divide_memory(&document);
     Ok(Loaded {
         config,
         document: Some(document),

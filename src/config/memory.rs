@@ -1,45 +1,45 @@
 //! `tracing.resource_limits.max_memory`, divided among all that hold spans and bodies of requests.
 
-use super::{Config, problem::Problem};
-use crate::{base::units::ByteSize, pipeline::Content, proxy::config::Limits};
+use super::{Config, Document, problem::Problem};
+use crate::{base::units::ByteSize, pipeline::Content};
 
 /// The least that a processor's queue is of use with.
 const LEAST: ByteSize = ByteSize::mib(1);
+/// How much of request bodies may be held.
+const PEEK_TOTAL: &str = "limits.peek_total";
 
 /// Who holds something in memory, and how much of it.
 struct Holders {
     /// Those whose bound is written down, as it would be named to the user.
     fixed: Vec<(String, u64)>,
-    /// How many take what is left in equal shares.
+    /// How many take what is left in equal shares; at least one.
     sharing: u64,
     /// The least that each of these needs.
     least: ByteSize,
 }
 
 impl Config {
-    /// Gives everyone whose bound is not written down an equal share of `max_memory`, or the usual bound
-    /// if that is less.
-    pub(super) fn divide_memory(&mut self) {
+    /// Gives everyone whose bound is not written down in `document` an equal share of `max_memory`, or the
+    /// usual bound if that is less.
+    pub(super) fn divide_memory(&mut self, document: &Document) {
         let Some(most) = self.tracing.resource_limits.max_memory else {
             return;
         };
-        let share = self.holders().share(most);
+        let share = self.holders(document).share(most);
         self.tracing.share = Some(share);
-        if self.peeks_share() {
+        if !document.says(PEEK_TOTAL) {
             self.limits.peek_total = self.limits.peek_total.min(share);
         }
     }
 
     /// What is wrong if so much cannot be had.
-    pub(super) fn check_memory(&self, problems: &mut Vec<Problem>) {
+    pub(super) fn check_memory(&self, document: &Document, problems: &mut Vec<Problem>) {
         let Some(most) = self.tracing.resource_limits.max_memory else {
             return;
         };
-        let holders = self.holders();
+        let holders = self.holders(document);
         let share = holders.share(most);
-        if share >= holders.least
-            || (holders.sharing == 0 && holders.fixed_total() <= most.as_u64())
-        {
+        if share >= holders.least {
             return;
         }
         let fixed: Vec<String> = holders
@@ -62,12 +62,7 @@ impl Config {
         problems.push(Problem::error("tracing.resource_limits.max_memory", message).help(help));
     }
 
-    /// Whether nobody has written down how much of request bodies may be held.
-    fn peeks_share(&self) -> bool {
-        self.limits.peek_total == Limits::default().peek_total
-    }
-
-    fn holders(&self) -> Holders {
+    fn holders(&self, document: &Document) -> Holders {
         let mut holders = Holders {
             fixed: Vec::new(),
             sharing: 1, // The store's queue.
@@ -79,12 +74,12 @@ impl Config {
         } else {
             2
         };
-        if self.peeks_share() {
+        if document.says(PEEK_TOTAL) {
+            let bytes = self.limits.peek_total.as_u64().saturating_mul(rooms);
+            holders.fixed.push((PEEK_TOTAL.to_owned(), bytes));
+        } else {
             holders.sharing += rooms;
             holders.least = LEAST.max(self.limits.peek);
-        } else {
-            let bytes = self.limits.peek_total.as_u64().saturating_mul(rooms);
-            holders.fixed.push(("limits.peek_total".to_owned(), bytes));
         }
         for (place, destination) in self.tracing.processors.iter().enumerate() {
             match destination.options.max_memory_usage {
@@ -108,7 +103,7 @@ impl Holders {
     /// What each of those that share gets of `most` bytes.
     fn share(&self, most: ByteSize) -> ByteSize {
         let left = most.as_u64().saturating_sub(self.fixed_total());
-        ByteSize::bytes(left / self.sharing.max(1))
+        ByteSize::bytes(left / self.sharing)
     }
 }
 
@@ -149,6 +144,17 @@ mod tests {
         .unwrap();
         assert_eq!(config.tracing.share, Some(ByteSize::mib(40)));
         assert_eq!(config.limits.peek_total, ByteSize::mib(10));
+    }
+
+    #[test]
+    fn the_usual_bound_holds_if_it_is_written_down() {
+        let config = read(
+            "limits: {peek_total: 64MiB}\ntracing:\n  resource_limits: {max_memory: 100MiB}\n  processors: \
+             [{type: console}]\n",
+        )
+        .unwrap();
+        assert_eq!(config.limits.peek_total, ByteSize::mib(64));
+        assert_eq!(config.tracing.share, Some(ByteSize::mib(18)));
     }
 
     #[test]

@@ -141,15 +141,29 @@ impl Buffering {
 }
 
 impl Config {
-    /// Makes the processors. `surroundings`: what is not said here. A name that occurs again is
-    /// `file-2` in metrics and logs, and the metrics of `otlp` are `otlp-metrics` there.
+    /// What the processors are called in metrics and logs: by their own name or their type, and
+    /// `file-2` if that occurs again.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = Vec::with_capacity(self.processors.len());
+        for Destination { config, options } in &self.processors {
+            let own = options.name.as_ref();
+            let name = own.map_or_else(|| config.name(), |it| it.as_str());
+            let name = unique(name, |it| names.iter().any(|name| **name == *it));
+            names.push(name);
+        }
+        names
+    }
+
+    /// Makes the processors, under their [`names`](Self::names). `surroundings`: what is not said here.
+    /// The metrics of `otlp` are `otlp-metrics`.
     ///
     /// # Errors
     /// The first processor that cannot be made as it is configured.
     pub fn build(&self, surroundings: &BuildContext) -> Result<Vec<Outlet>, BuildError> {
         let context = self.context(surroundings);
         let mut outlets: Vec<Outlet> = Vec::with_capacity(self.processors.len());
-        for destination in &self.processors {
+        let names = self.names();
+        for (destination, name) in self.processors.iter().zip(&names) {
             let Destination { config, options } = destination;
             let mut outlet = config.build(&context)?;
             outlet.delivery = self.shared(outlet.delivery);
@@ -161,18 +175,19 @@ impl Config {
                     processor: config.name(),
                     reason: reason.to_owned(),
                 })?;
-            let name = options
-                .name
-                .as_ref()
-                .map_or_else(|| config.name(), |it| it.as_str());
-            outlet.name = unique(name, &outlets);
+            outlet.name = Arc::clone(name);
             outlet.shelf = self.buffering.shelf(&outlet);
             let metrics = outlet.metrics.take().map(|mut metrics| {
                 // Together they take what the destination may.
                 metrics.delivery.memory = outlet.delivery.memory / 4;
                 outlet.delivery.memory -= metrics.delivery.memory;
                 metrics.filter = metrics.filter.narrowed(options);
-                metrics.name = unique(&format!("{}-metrics", outlet.name), &outlets);
+                metrics.name = unique(&format!("{name}-metrics"), |it| {
+                    names
+                        .iter()
+                        .chain(outlets.iter().map(|it| &it.name))
+                        .any(|name| **name == *it)
+                });
                 metrics.shelf = self.buffering.shelf(&metrics);
                 metrics.origin = Some(Box::new(self.of(destination)));
                 *metrics
@@ -256,12 +271,11 @@ impl Config {
 }
 
 /// The name, or with a number after it if it is taken.
-fn unique(name: &str, outlets: &[Outlet]) -> Arc<str> {
-    // The store has its name already.
-    let taken = |name: &str| name == "store" || outlets.iter().any(|it| &*it.name == name);
+fn unique(name: &str, is_taken: impl Fn(&str) -> bool) -> Arc<str> {
     let mut further = (2..).map(|number| format!("{name}-{number}"));
     let mut unique = name.to_owned();
-    while taken(&unique) {
+    // The store has its name already.
+    while unique == "store" || is_taken(&unique) {
         unique = further.next().unwrap_or(unique);
     }
     unique.into()
@@ -379,6 +393,29 @@ processors:
         assert!(!sampling[0].leaves_out());
         let choices = [sampling[1].choice, sampling[2].choice];
         assert_eq!(choices, [0.5, 0.1].map(super::super::Choice::Share));
+    }
+
+    #[test]
+    fn no_name_is_there_twice() {
+        let config = read(
+            "processors: [{type: console, name: store}, {type: otlp, endpoint: 'http://c:1', metrics: \
+             true}, {type: console}, {type: console, name: otlp-metrics}]",
+        );
+        let config = config.unwrap();
+        let named = config.names();
+        let named: Vec<&str> = named.iter().map(|name| &**name).collect();
+        assert_eq!(named, ["store-2", "otlp", "console", "otlp-metrics"]);
+        let outlets = config.build(&BuildContext::new(Arc::new(SystemClock)));
+        let outlets = outlets.unwrap();
+        let made: Vec<&str> = outlets.iter().map(|outlet| &*outlet.name).collect();
+        let all = [
+            "store-2",
+            "otlp",
+            "otlp-metrics-2",
+            "console",
+            "otlp-metrics",
+        ];
+        assert_eq!(made, all);
     }
 
     #[test]

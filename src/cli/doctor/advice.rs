@@ -99,6 +99,10 @@ fn by_words(text: &str) -> Option<&'static str> {
 pub(super) const LATE: &str =
     "it is there and does not answer: look there, or give it longer with --timeout";
 
+/// The same, where its own `timeout` ended before.
+pub(super) const LATE_BY_ITS_OWN: &str =
+    "it is there and does not answer: look there, or give it longer with its `timeout`";
+
 #[cfg(test)]
 mod tests {
     use http::StatusCode;

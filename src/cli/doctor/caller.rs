@@ -105,14 +105,12 @@ impl Caller {
             })
             .collect();
         let tagged = matches.tags.iter();
-        let tagged = tagged.map(|(key, patterns)| format!("{key}={}", concrete(patterns)));
+        let tagged = tagged.map(|(key, patterns)| tag(key, &concrete(patterns)));
         let counted = per
             .iter()
             .filter_map(|per| per.name().strip_prefix("tags."));
         let counted = counted.filter(|key| !matches.tags.contains_key(*key));
-        let tags: Vec<String> = tagged
-            .chain(counted.map(|key| format!("{key}={ANY}")))
-            .collect();
+        let tags: Vec<String> = tagged.chain(counted.map(|key| tag(key, ANY))).collect();
         if !tags.is_empty() {
             labels.push(("x-tollgate-tags", tags.join(",")));
         }
@@ -187,6 +185,22 @@ fn concrete(patterns: &Patterns) -> String {
     first.replace('*', ANY)
 }
 
+/// A tag as the header says it, in which signs that have a meaning there are encoded.
+fn tag(key: &str, value: &str) -> String {
+    let encoded = |text: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:@".contains(&byte);
+        let bytes = text.bytes().map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        });
+        bytes.collect::<String>()
+    };
+    format!("{}={}", encoded(key), encoded(value))
+}
+
 /// Whether no patterns are asked for, or one of them matches.
 fn fits(patterns: Option<&Patterns>, text: &str) -> bool {
     patterns.is_none_or(|it| it.0.iter().any(|pattern| glob::matches(pattern, text)))
@@ -248,7 +262,7 @@ mod tests {
     fn a_caller_is_whom_the_rule_counts() {
         let made = caller(
             "{name: r, window: day, limit: {usd: 1}, match: {agent: 'research-*', model: 'claude-*', \
-             tags: {team: [core, web]}, pod: p-1}, per: [tags.tier, user]}",
+             tags: {team: ['core, web=1', web]}, pod: p-1}, per: [tags.tier, user]}",
         )
         .unwrap();
         let label = |name| {
@@ -261,7 +275,10 @@ mod tests {
         };
         assert_eq!(label("x-tollgate-agent"), "research-doctor");
         assert_eq!(label("x-tollgate-user"), "doctor");
-        assert_eq!(label("x-tollgate-tags"), "team=core,tier=doctor");
+        assert_eq!(
+            label("x-tollgate-tags"),
+            "team=core%2C%20web%3D1,tier=doctor"
+        );
         assert_eq!(made.workload.pod.as_deref(), Some("p-1"));
         let (path, body) = made.request(Way::Within(7));
         assert_eq!(path, "/anthropic/v1/messages");

@@ -3,10 +3,9 @@
 use http::StatusCode;
 
 use super::{
-    super::Failure,
     caller::Way,
     limits::{Move, Seen, words},
-    trial::{Limit, Trial},
+    trial::{Limit, Trial, Trouble},
 };
 use crate::{
     base::money::{PerMillion, Usd},
@@ -77,7 +76,7 @@ impl Move {
         &self,
         trial: &Trial,
         on_exhausted: OnExhausted,
-    ) -> Result<Seen, Failure> {
+    ) -> Result<Seen, Trouble> {
         let most = u64::try_from(self.most).unwrap_or(0);
         let output = match self.unit {
             Unit::OutputTokens => most.saturating_add(1),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use prometheus::{IntGauge, Registry};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::{
     advice,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     app,
     base::{
-        clock::{Clock, SystemClock, Timestamp},
+        clock::{Clock, Instant, SystemClock, Timestamp},
         units::show_duration,
     },
     call::{
@@ -28,7 +28,8 @@ use crate::{
     },
     config::Config,
     pipeline::{
-        self, BuildContext, DeliverError, Destination, Due, Outlet, ProcessorConfig, Record,
+        self, BuildContext, DeliverError, Delivery, Destination, Due, Outlet, ProcessorConfig,
+        Record,
     },
 };
 
@@ -50,8 +51,8 @@ pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
         let _known = registry.register(Box::new(gauge)).is_ok();
     }
     let context = app::surroundings(config, &[config.listen.proxy], &registry, &clock);
-    let visits: Vec<_> = names(&config.tracing.processors)
-        .into_iter()
+    let names = config.tracing.names().into_iter();
+    let visits: Vec<_> = names
         .zip(&config.tracing.processors)
         .map(|(name, destination)| {
             let only = pipeline::Config {
@@ -61,7 +62,7 @@ pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
             let (context, told) = (context.clone(), mpsc::sync_channel(1));
             let (tell, told) = told;
             let begun = clock.mono();
-            let visitor = name.clone();
+            let visitor = Arc::clone(&name);
             let started = thread::Builder::new()
                 .name(format!("visit-{name}"))
                 .spawn(move || {
@@ -93,27 +94,11 @@ fn answer(
     }
     match told.recv_timeout(patience.saturating_add(GRACE)) {
         Ok(found) => found,
-        Err(mpsc::RecvTimeoutError::Timeout) => late(name, patience),
+        Err(mpsc::RecvTimeoutError::Timeout) => late(name, patience, advice::LATE),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             Finding::failed(DESTINATIONS, name, "it panicked: please report this")
         },
     }
-}
-
-/// What they are called in metrics and logs.
-fn names(destinations: &[Destination]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for Destination { config, options } in destinations {
-        let own = options.name.as_ref();
-        let name = own
-            .map_or_else(|| config.name(), |it| it.as_str())
-            .to_owned();
-        let again = (2..).map(|number| format!("{name}-{number}"));
-        let mut candidates = [name.clone()].into_iter().chain(again);
-        let unique = candidates.find(|it| !names.contains(it));
-        names.push(unique.unwrap_or(name));
-    }
-    names
 }
 
 /// The destination, so that it does not replace what a running sidecar has there.
@@ -159,7 +144,8 @@ fn deliver(
         .build();
     let sent = match runtime {
         Ok(runtime) => {
-            let send = |outlet| runtime.block_on(send(outlet, context.clock.wall(), patience));
+            let now = (context.clock.wall(), context.clock.mono());
+            let send = |outlet| runtime.block_on(send(outlet, now, patience));
             outlets.into_iter().try_for_each(send)
         },
         Err(error) => return failed(error.to_string()),
@@ -175,37 +161,63 @@ fn deliver(
             "sent in datagrams, which nobody confirms",
         ),
         (Ok(()), _) => Finding::ok(DESTINATIONS, name, "delivered"),
-        (Err(None), _) => late(name, patience),
-        (Err(Some(error)), _) => failed(error.to_string()).with_advice(advice::on(&error)),
+        (Err(Unsent::Late(within, advice)), _) => late(name, within, advice),
+        (Err(Unsent::Refused(error)), _) => {
+            failed(error.to_string()).with_advice(advice::on(&error))
+        },
     }
 }
 
-fn late(name: &str, patience: Duration) -> Finding {
-    let says = format!("no answer within {}", show_duration(patience));
-    Finding::failed(DESTINATIONS, name, says).with_advice(Some(advice::LATE))
+fn late(name: &str, within: Duration, advice: &str) -> Finding {
+    let says = format!("no answer within {}", show_duration(within));
+    Finding::failed(DESTINATIONS, name, says).with_advice(Some(advice))
 }
 
-/// Delivers a span and what goes besides spans. The error is none if time was up.
+/// Why a span was not delivered.
+enum Unsent {
+    /// No answer within that time, and what to do about that.
+    Late(Duration, &'static str),
+    Refused(DeliverError),
+}
+
+/// Delivers a span and what goes besides spans, each within the destination's own `timeout`, and all of
+/// it within `patience` from `begun` on.
 async fn send(
     outlet: Outlet,
-    now: Timestamp,
+    (now, begun): (Timestamp, Instant),
     patience: Duration,
-) -> Result<(), Option<DeliverError>> {
+) -> Result<(), Unsent> {
     let Outlet {
         mut processor,
-        delivery,
+        delivery: Delivery { timeout: own, .. },
         ..
     } = outlet;
-    let patience = patience.min(delivery.timeout);
     let batch = [Arc::new(Record::new(marked(now)))];
-    let delivered = timeout(patience, processor.deliver(&batch)).await;
-    delivered.map_err(|_elapsed| None)?.map_err(Some)?;
+    let delivered = in_time(processor.deliver(&batch), own, (begun, patience)).await?;
+    delivered.map_err(Unsent::Refused)?;
     // Takes away again what would stay, like metrics at a gateway.
     if let Some(sending) = processor.send_besides(Due::End) {
-        let sent = timeout(patience, sending).await.map_err(|_elapsed| None)?;
-        sent.map_err(|error| Some(DeliverError::retry(error)))?;
+        let sent = in_time(sending, own, (begun, patience)).await?;
+        sent.map_err(|error| Unsent::Refused(DeliverError::retry(error)))?;
     }
     Ok(())
+}
+
+/// What comes of `sending` within its `own` time, and before all of the time is up.
+async fn in_time<T>(
+    sending: impl Future<Output = T>,
+    own: Duration,
+    (begun, patience): (Instant, Duration),
+) -> Result<T, Unsent> {
+    let (own_end, end) = (SystemClock.mono() + own, begun + patience);
+    let sent = timeout_at(end.min(own_end), sending).await;
+    sent.map_err(|_elapsed| {
+        if own_end < end {
+            Unsent::Late(own, advice::LATE_BY_ITS_OWN)
+        } else {
+            Unsent::Late(patience, advice::LATE)
+        }
+    })
 }
 
 /// A span of no call.
@@ -234,12 +246,6 @@ mod tests {
 
     fn read(yaml: &str) -> Vec<Destination> {
         serde_saphyr::from_str(yaml).unwrap()
-    }
-
-    #[test]
-    fn destinations_are_called_what_metrics_call_them() {
-        let all = read("[{type: file}, {type: console}, {type: file}, {type: file, name: audit}]");
-        assert_eq!(names(&all), ["file", "console", "file-2", "audit"]);
     }
 
     #[test]

@@ -10,11 +10,10 @@ use tokio::{
 };
 
 use super::{
-    super::Failure,
     caller::{Caller, Way},
     caps,
     finding::{Finding, Part},
-    trial::{Answer, Limit, Trial},
+    trial::{Answer, Limit, Trial, Trouble},
 };
 use crate::{
     app,
@@ -62,20 +61,22 @@ pub(super) enum Seen {
 }
 
 /// Moves all of them.
-///
-/// # Errors
-/// A Tollgate to move them in cannot be started.
-pub(super) fn move_all(config: &Config) -> Result<Vec<Finding>, Failure> {
-    let pricing = app::pricing(config).map_err(Failure::wrong)?;
+pub(super) fn move_all(config: &Config) -> Vec<Finding> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build();
+    let priced = app::pricing(config).map_err(|error| error.to_string());
+    let ready = priced.and_then(|it| Ok((it, runtime.map_err(|error| error.to_string())?)));
+    let (pricing, runtime) = match ready {
+        Ok(ready) => ready,
+        Err(error) => return vec![Finding::failed(Part::Limits, "all", error)],
+    };
     let caps = caps::caps(config.guards.call);
     let moves = budgets(config).into_iter().chain(rates(config)).chain(caps);
     let found = moves.map(|moved| {
         let begun = SystemClock.mono();
-        let found = runtime.block_on(moved.make(config, &pricing))?;
-        Ok(found.after(SystemClock.mono().duration_since(begun)))
+        let found = runtime.block_on(moved.make(config, &pricing));
+        found.after(SystemClock.mono().duration_since(begun))
     });
     found.collect()
 }
@@ -200,7 +201,7 @@ fn rates(config: &Config) -> Vec<Move> {
 
 impl Move {
     /// Moves it, and says what was seen.
-    async fn make(self, config: &Config, pricing: &Pricing) -> Result<Finding, Failure> {
+    async fn make(self, config: &Config, pricing: &Pricing) -> Finding {
         let limit = self.said();
         let (all, each): (Match, &[Per]) = (Match::default(), &[]);
         let (matches, per) = match &self.limit {
@@ -218,18 +219,18 @@ impl Move {
                 Err(why) => {
                     let help = "try it with a call that it counts";
                     let says = format!("{limit}: not moved, {why}");
-                    return Ok(Finding::unsure(Part::Limits, &self.name, says, help));
+                    return Finding::unsure(Part::Limits, &self.name, says, help);
                 },
             };
-            let trial = Trial::start(config, self.limit.clone(), caller)?;
-            let tried = self.try_on(&trial).await;
-            trial.end().await;
-            seen = tried?;
+            seen = self
+                .tried(config, caller)
+                .await
+                .unwrap_or_else(|error| Seen::Failed(format!("it could not be tried: {error}")));
             if !matches!(seen, Seen::Failed(_)) {
                 break;
             }
         }
-        Ok(match seen {
+        match seen {
             Seen::Held(how) => Finding::ok(Part::Limits, &self.name, format!("{limit}: {how}")),
             Seen::Failed(how) => {
                 Finding::failed(Part::Limits, &self.name, format!("{limit}: {how}"))
@@ -239,15 +240,18 @@ impl Move {
                 let help = "a limit of this size is tried with the same code as any other";
                 Finding::unsure(Part::Limits, &self.name, format!("{limit}: {how}"), help)
             },
-        })
+        }
     }
 
-    async fn try_on(&self, trial: &Trial) -> Result<Seen, Failure> {
-        match &self.limit {
-            Limit::Budget(rule) => self.spend(trial, rule.on_exhausted).await,
-            Limit::Rate(_) => self.hurry(trial).await,
-            Limit::Call(call) => self.exceed(trial, call.on_exhausted).await,
-        }
+    async fn tried(&self, config: &Config, caller: Caller) -> Result<Seen, Trouble> {
+        let trial = Trial::start(config, self.limit.clone(), caller)?;
+        let seen = match &self.limit {
+            Limit::Budget(rule) => self.spend(&trial, rule.on_exhausted).await,
+            Limit::Rate(_) => self.hurry(&trial).await,
+            Limit::Call(call) => self.exceed(&trial, call.on_exhausted).await,
+        };
+        trial.end().await;
+        seen
     }
 
     /// `$100.00 a day`, `600 requests a minute`.
@@ -285,7 +289,7 @@ impl Move {
     }
 
     /// Spends a budget: nearly all of it, then a stream across the limit, then calls beyond it.
-    async fn spend(&self, trial: &Trial, on_exhausted: OnExhausted) -> Result<Seen, Failure> {
+    async fn spend(&self, trial: &Trial, on_exhausted: OnExhausted) -> Result<Seen, Trouble> {
         if self.unit == Unit::Requests {
             return self.count(trial, on_exhausted).await;
         }
@@ -365,7 +369,7 @@ impl Move {
     }
 
     /// Calls until it is refused.
-    async fn count(&self, trial: &Trial, on_exhausted: OnExhausted) -> Result<Seen, Failure> {
+    async fn count(&self, trial: &Trial, on_exhausted: OnExhausted) -> Result<Seen, Trouble> {
         let most = u64::try_from(self.most).unwrap_or(0);
         if most >= MOST_CALLS {
             let first = trial.call(Way::Within(1), "input=1;output=1").await?;
@@ -400,7 +404,7 @@ impl Move {
     }
 
     /// Comes to a rate limit.
-    async fn hurry(&self, trial: &Trial) -> Result<Seen, Failure> {
+    async fn hurry(&self, trial: &Trial) -> Result<Seen, Trouble> {
         match self.unit {
             Unit::Requests => return self.count(trial, OnExhausted::Block).await,
             Unit::Concurrent => return self.crowd(trial).await,
@@ -426,7 +430,7 @@ impl Move {
     }
 
     /// Makes as many calls at once as there may be, and one more.
-    async fn crowd(&self, trial: &Trial) -> Result<Seen, Failure> {
+    async fn crowd(&self, trial: &Trial) -> Result<Seen, Trouble> {
         let most = u64::try_from(self.most).unwrap_or(0);
         if most > MOST_AT_ONCE {
             let says =
@@ -440,7 +444,7 @@ impl Move {
         // All but one wait for the mock.
         let first = timeout(PATIENCE, calls.join_next()).await;
         let first = match first {
-            Ok(Some(first)) => first.map_err(Failure::failed)??,
+            Ok(Some(first)) => first??,
             Ok(None) | Err(_) => return Ok(Seen::Failed("one more passed".to_owned())),
         };
         let others = usize::try_from(most).unwrap_or(usize::MAX);

@@ -1,6 +1,7 @@
 //! A Tollgate of its own with one limit and nothing else, before a mock: what a limit is moved on.
 
 use std::{
+    error::Error,
     fs,
     future::ready,
     net::SocketAddr,
@@ -17,19 +18,19 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    super::{Failure, scratch},
+    super::scratch,
     caller::{Caller, Way},
 };
 use crate::{
-    app::App,
-    base::clock::SystemClock,
+    app::{self, App},
+    base::{clock::SystemClock, units::show_duration},
     call::outcome::{Decision, End},
     config::Config,
     guard, ingest,
     mock::{Mock, Options},
     net::config::{Egress, Listen, Upstream},
     pipeline::{self, BoxFuture, DeliverError, Outlet, Processor, Record},
-    policy::{Budget, RateLimit, RuleConfig},
+    policy::{Budget, RateLimit, RuleConfig, Unbounded},
     provider::{ProviderConfig, Providers},
     proxy::config::{Identity, Limits, Shutdown},
     store,
@@ -37,6 +38,9 @@ use crate::{
 
 /// How long a call to the mock may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why something could not be tried, which says nothing of limits.
+pub(super) type Trouble = Box<dyn Error + Send + Sync>;
 
 /// The limit that is moved, alone.
 #[derive(Clone, Debug)]
@@ -72,13 +76,21 @@ impl Trial {
     ///
     /// # Errors
     /// Something cannot be had: a directory, a port, a thread.
-    pub(super) fn start(config: &Config, limit: Limit, caller: Caller) -> Result<Self, Failure> {
+    pub(super) fn start(config: &Config, limit: Limit, caller: Caller) -> Result<Self, Trouble> {
         let mock = Mock::start(Options::default())?;
         let directory = scratch::directory("doctor")?;
         let alone = alone(config, limit, &caller, (&directory, &mock.url()));
         let seen = Arc::default();
         let watcher = Outlet::local("doctor", Watcher(Arc::clone(&seen)));
-        let started = App::start_with(alone, Arc::new(SystemClock), vec![watcher]);
+        let started = app::lend_prices(config, &directory)
+            .map_err(Trouble::from)
+            .and_then(|()| {
+                Ok(App::start_with(
+                    alone,
+                    Arc::new(SystemClock),
+                    vec![watcher],
+                )?)
+            });
         let app = started.inspect_err(|_| drop(fs::remove_dir_all(&directory)))?;
         Ok(Self {
             app,
@@ -98,7 +110,7 @@ impl Trial {
     ///
     /// # Errors
     /// There is no answer.
-    pub(super) async fn call(&self, way: Way, mock: &str) -> Result<Answer, Failure> {
+    pub(super) async fn call(&self, way: Way, mock: &str) -> Result<Answer, Trouble> {
         self.calling(way, mock)?.await
     }
 
@@ -110,7 +122,7 @@ impl Trial {
         &self,
         way: Way,
         mock: &str,
-    ) -> Result<impl Future<Output = Result<Answer, Failure>> + Send + use<>, Failure> {
+    ) -> Result<impl Future<Output = Result<Answer, Trouble>> + Send + use<>, Trouble> {
         let (path, body) = self.caller.request(way);
         let address = self.app.proxy_address();
         let mut request = Request::post(path)
@@ -122,9 +134,10 @@ impl Trial {
             request = request.header(*name, value);
         }
         let body = Full::new(Bytes::from(body.to_string()));
-        let request = request.body(body).map_err(Failure::failed)?;
+        let request = request.body(body)?;
         let answered = async move { timeout(PATIENCE, exchange(address, request)).await };
-        Ok(async move { answered.await.map_err(Failure::failed)? })
+        let late = || format!("no answer within {}", show_duration(PATIENCE));
+        Ok(async move { answered.await.map_err(|_elapsed| late())? })
     }
 
     /// The budget as it stands, once nothing is reserved any more; none before its first call.
@@ -147,10 +160,9 @@ impl Trial {
 }
 
 /// Sends a request on a connection of its own, and reads its answer to the end.
-async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, Trouble> {
     let stream = TcpStream::connect(address).await?;
-    let shaken = http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = shaken.map_err(Failure::failed)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Moved in, so that the connection ends with the exchange.
     let exchange = async move {
         let response = sender.send_request(request).await?;
@@ -160,7 +172,7 @@ async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<
         Ok::<_, hyper::Error>(head)
     };
     let (head, _end) = tokio::join!(exchange, connection);
-    let head = head.map_err(Failure::failed)?;
+    let head = head?;
     let blocked_by = head.headers.get("x-tollgate-blocked-by");
     let blocked_by = blocked_by.and_then(|it| it.to_str().ok());
     Ok(Answer {
@@ -204,7 +216,6 @@ fn alone(
         ..store::Config::default()
     };
     alone.ledger.path = directory.join("journal");
-    alone.pricing.url = None;
     alone.guards = guard::Config::default();
     alone.ingest = ingest::Config::default();
     alone.tracing = pipeline::Config {
@@ -218,6 +229,10 @@ fn alone(
     let budgets = &mut alone.budgets;
     (budgets.daily, budgets.monthly, budgets.per_user) = (None, None, None);
     budgets.max_wait = Duration::ZERO;
+    // What is allowed to pass a limit says nothing of whether the limit holds.
+    if budgets.unbounded == Unbounded::Allow {
+        budgets.unbounded = Unbounded::Cap;
+    }
     budgets.rules.clear();
     alone.rate_limits.clear();
     match limit {

@@ -92,10 +92,8 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     let address = Address::parse(&config.endpoint).map_err(|why| wrong("endpoint", &why))?;
     let variable = |name| (context.variable)(name).filter(|value| !value.trim().is_empty());
     let given = |value: &Option<Box<str>>, name| {
-        value
-            .as_deref()
-            .map(str::to_owned)
-            .or_else(|| variable(name))
+        let given = value.as_deref().filter(|value| !value.trim().is_empty());
+        given.map(str::to_owned).or_else(|| variable(name))
     };
     let key = key(config, context);
     let mut headers = HeaderMap::new();

@@ -19,25 +19,21 @@ const UPPER: &str = "_dd.p.tid";
 
 pub(super) static NAMES: [HeaderName; 5] = [TRACE, PARENT, PRIORITY, TAGS, ORIGIN];
 
-/// What these headers say, if they say it rightly.
+/// What these headers say, if they name a trace and a span in it. What they say besides is left aside
+/// where it cannot be read.
 pub(super) fn read(headers: &HeaderMap) -> Option<Sent> {
     let lower = number(text(headers, &TRACE)?)?;
     let parent = number(text(headers, &PARENT)?)?;
     let tags = text(headers, &TAGS).unwrap_or_default().split(',');
     let upper = tags.filter_map(|tag| tag.trim().split_once('='));
     let upper = upper.filter(|(name, _)| *name == UPPER);
-    let upper = upper.map(|(_, value)| value).next();
-    let upper = upper.map_or(Some(0), |digits| {
-        let whole = digits.len() == 16;
-        whole.then(|| u64::from_str_radix(digits, 16).ok())?
-    })?;
+    let is_half = |it: &str| it.len() == 16 && it.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let upper = upper.map(|(_, value)| value).find(|it| is_half(it));
+    let upper = upper.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let upper = upper.unwrap_or(0);
     // Kept by a rule or a person (1, 2), left out by a rule or a person (0, -1).
-    let priority = text(headers, &PRIORITY).map(str::trim);
-    let flags = match priority {
-        None | Some("1" | "2") => 1,
-        Some("0" | "-1") => 0,
-        Some(_) => return None,
-    };
+    let priority = text(headers, &PRIORITY).and_then(|it| it.trim().parse::<i64>().ok());
+    let flags = u8::from(priority.is_none_or(|it| it > 0));
     Some(Sent {
         trace_id: format!("{upper:016x}{lower:016x}").parse().ok()?,
         span_id: format!("{parent:016x}").parse().ok()?,
@@ -129,12 +125,29 @@ mod tests {
             ("+1", "2", "1", ""),
             ("18446744073709551616", "2", "1", ""),
             ("a1", "2", "1", ""),
-            ("1", "2", "7", ""),
-            ("1", "2", "1", "_dd.p.tid=12"),
-            ("1", "2", "1", "_dd.p.tid=640cfd8d0000000g"),
         ] {
             let read = sent(trace, parent, priority, tags);
             assert_eq!(read, None, "{trace} {parent} {priority} {tags}");
+        }
+    }
+
+    #[test]
+    fn one_odd_field_leaves_the_others_in_force() {
+        for (priority, tags, flags, is_decided) in [
+            ("7", "", 1, true),
+            ("-3", "", 0, true),
+            ("maybe", "", 1, false),
+            ("1", "_dd.p.tid=12", 1, true),
+            ("0", "_dd.p.tid=640cfd8d0000000g", 0, true),
+            ("1", "_dd.p.tid=+40cfd8d00000000", 1, true),
+        ] {
+            let read = sent("1", "2", priority, tags).unwrap();
+            assert_eq!(read.trace_id.to_string(), format!("{:032x}", 1), "{tags}");
+            assert_eq!(
+                (read.flags, read.is_decided),
+                (flags, is_decided),
+                "{priority}"
+            );
         }
     }
 

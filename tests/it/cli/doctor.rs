@@ -110,7 +110,11 @@ async fn each_trouble_is_told_in_the_destination_s_words_with_what_to_do() {
         hook("nobody", "http://127.0.0.1:1"),
         "    - {type: openai, api_key_secret: hush-key}\n".to_owned(),
         "    - {type: prometheus}\n".to_owned(),
-        "    - {type: file, directory: tollgate.yaml/below}\n".to_owned(),
+        "    - {type: file, directory: tollgate.yaml/below, name: store}\n".to_owned(),
+        format!(
+            "    - {{type: webhook, name: hurried, url: '{}', timeout: 500ms}}\n",
+            hangs.url
+        ),
     ]
     .concat();
     let program = Program::new().with("tollgate.yaml", &text);
@@ -124,7 +128,8 @@ async fn each_trouble_is_told_in_the_destination_s_words_with_what_to_do() {
         ("nobody", "refused", "nobody listens"),
         ("openai", "gets no spans", "api_key"),
         ("prometheus", "push_gateway is missing", ""),
-        ("file", "tollgate.yaml/below", "path"),
+        ("store-2", "tollgate.yaml/below", "path"),
+        ("hurried", "no answer within 500ms", "its `timeout`"),
     ] {
         let (verdict, said, help) = of(&checks, "destinations", name);
         assert_eq!(verdict, "failed", "{name}: {said}");
@@ -140,11 +145,13 @@ async fn every_kind_of_limit_is_moved_and_held() {
         "tollgate.yaml",
         "budgets:
   per_user: 0.01
+  unbounded: allow
   rules:
     - {name: claude, match: {model: 'claude-*'}, per: [session], window: total, limit: {usd: 5}}
     - {name: lower, match: {agent: 'a-*'}, window: day, limit: {usd: 1}, on_exhausted: clamp}
     - {name: watched, window: month, limit: {usd: 1}, on_exhausted: shadow}
-    - {name: tokens, match: {tags: {team: core}}, window: 6h, limit: {tokens: 100000}}
+    - {name: unseen, match: {model: o3}, window: day, limit: {tokens: 30000}}
+    - {name: tokens, match: {tags: {team: 'core, web'}}, window: 6h, limit: {tokens: 100000}}
     - {name: input, window: hour, limit: {input_tokens: 5000}}
     - {name: output, window: hour, limit: {output_tokens: 5000}}
     - {name: calls, window: week, limit: {requests: 4}}
@@ -166,6 +173,7 @@ tracing: {processors: []}
         ("lower", "ok", "then refused with 429"),
         ("watched", "ok", "only watched"),
         ("tokens", "ok", "100,000 tokens in any 6h: counted, "),
+        ("unseen", "ok", "30,000 tokens a day: counted, "),
         (
             "input",
             "ok",

@@ -7,5 +7,5 @@ mod exec;
 mod keys;
 mod kill;
 mod mock;
-mod program;
+pub(crate) mod program;
 mod reading;

@@ -123,6 +123,7 @@ async fn each_trace_processor_gets_what_its_options_say() {
 
     let sent = openai.seen();
     assert_eq!(header(&sent[0], "openai-organization"), "org-7");
+    assert_eq!(sent[0].headers.get("openai-project"), None);
     let traces: Vec<Value> = sent
         .iter()
         .flat_map(reported)

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tollgate::{app, pricing::Book};
 
 use super::refresh::{page, price};
-use crate::support::{Line, Sandbox, Upstream, client::Head, sandbox::configuration};
+use crate::{
+    cli::program::Program,
+    support::{Line, Sandbox, Upstream, client::Head, sandbox::configuration},
+};
 
 /// A book with a model of every provider of which the built-in one has some, in which a token of
 /// gpt-4o costs `input` dollars a million.
@@ -254,4 +257,25 @@ async fn it_is_fetched_at_the_start_and_when_it_is_due_sooner_after_one_that_did
     passes(3 * 60).await;
     tokio::join!(sandbox.app.fetch_due_prices(), shop.answers(&good));
     counted(&sandbox, [2.0, 1.0, 0.0, 1.0]);
+}
+
+#[tokio::test]
+async fn doctor_moves_limits_at_the_prices_of_the_fetched_book() {
+    let (shop, yaml) = Shop::open().await;
+    let sandbox = Sandbox::new(&yaml);
+    let dear = book("3", 1).replace(r#""output":"0""#, r#""output":"500""#);
+    shop.sells(&sandbox, "200 OK", "", &dear).await;
+    let directory = sandbox.stop().await;
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let text = format!(
+        "{yaml}\nbudgets: {{daily: 20}}\nstore: {{path: '{}'}}\nledger: {{path: '{}'}}\ntracing: \
+         {{processors: []}}\n",
+        at("data"),
+        at("data/journal")
+    );
+    let program = Program::new().with("tollgate.yaml", &text);
+    let ran = program.run(&["doctor"]);
+    let held = "✓ daily           $20.00 a day: counted, ";
+    assert!(ran.stdout.contains(held), "{}", ran.stdout);
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
 }
