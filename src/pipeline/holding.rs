@@ -12,6 +12,9 @@ use crate::base::{clock::Instant, id::TraceId};
 /// The most traces of which it is remembered that they go.
 const MOST_GOING: usize = 32_768;
 
+/// How many of those that would be forgotten first stay because spans of them came since.
+const SPARED: usize = 8;
+
 /// For how many times the wait of a span that is remembered, after the last span of the trace; and of
 /// the usual wait at least: the parent of what was kept may end much later.
 const REMEMBERED: u32 = 10;
@@ -37,8 +40,10 @@ pub(super) struct Holding {
     spans: usize,
     bytes: usize,
     going: HashMap<TraceId, Going>,
-    /// The traces that go, and when each was last looked at.
-    went: VecDeque<(Instant, TraceId)>,
+    /// The traces that ids chose, and when each was last looked at.
+    by_id: VecDeque<(Instant, TraceId)>,
+    /// The same of those that go because of a span.
+    by_span: VecDeque<(Instant, TraceId)>,
     forgotten: u64,
 }
 
@@ -83,7 +88,8 @@ impl Holding {
             spans: 0,
             bytes: 0,
             going: HashMap::new(),
-            went: VecDeque::new(),
+            by_id: VecDeque::new(),
+            by_span: VecDeque::new(),
             forgotten: 0,
         }
     }
@@ -111,20 +117,50 @@ impl Holding {
         self.waiting.get(&trace).is_some_and(|it| it.is_unchosen)
     }
 
-    /// Remembers that the trace goes.
-    pub(super) fn remember(&mut self, trace: TraceId, share: Option<f64>, now: Instant) {
-        if self.going.len() >= MOST_GOING
-            && let Some((_, oldest)) = self.went.pop_front()
-        {
-            self.going.remove(&oldest);
-            self.forgotten += 1;
+    /// Remembers that the trace goes. `by_id`: its id chose it, and would most likely do so again.
+    pub(super) fn remember(
+        &mut self,
+        trace: TraceId,
+        share: Option<f64>,
+        by_id: bool,
+        now: Instant,
+    ) {
+        if self.going.len() >= MOST_GOING {
+            self.forget_one();
         }
-        if self
-            .going
-            .insert(trace, Going { share, seen: now })
-            .is_none()
-        {
-            self.went.push_back((now, trace));
+        let going = Going { share, seen: now };
+        if self.going.insert(trace, going).is_none() {
+            let went = if by_id {
+                &mut self.by_id
+            } else {
+                &mut self.by_span
+            };
+            went.push_back((now, trace));
+        }
+    }
+
+    /// Forgets a trace before its time: one that an id chose, if there is one, and of which no span
+    /// came for long.
+    fn forget_one(&mut self) {
+        let went = if self.by_id.is_empty() {
+            &mut self.by_span
+        } else {
+            &mut self.by_id
+        };
+        for spares in (0..=SPARED).rev() {
+            let Some((at, trace)) = went.pop_front() else {
+                return;
+            };
+            match self.going.get(&trace) {
+                Some(going) if going.seen > at && spares > 0 => {
+                    went.push_back((going.seen, trace));
+                },
+                _ => {
+                    self.going.remove(&trace);
+                    self.forgotten += 1;
+                    return;
+                },
+            }
         }
     }
 
@@ -169,34 +205,43 @@ impl Holding {
         }
     }
 
-    /// Takes out the span that waits longest if it has waited long enough; forgets traces of which
-    /// no span came for long.
-    pub(super) fn expired(&mut self, now: Instant) -> Option<(Arc<Record>, Why)> {
-        self.forget(now);
-        loop {
-            let oldest = self.came.front()?;
-            if now.saturating_duration_since(oldest.at) < self.patience {
-                return None;
+    /// Takes out spans that have waited long enough, and forgets traces of which no span came for long;
+    /// true if there may be more of them: it takes so many steps at most for each.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        most: usize,
+        expired: &mut Vec<(Arc<Record>, Why)>,
+    ) -> bool {
+        let patience = self.patience;
+        let memory = patience.max(Sampling::WAIT).saturating_mul(REMEMBERED);
+        let is_older = |at: Instant, age| now.saturating_duration_since(at) >= age;
+        let mut is_more = false;
+        for went in [&mut self.by_id, &mut self.by_span] {
+            let mut steps = 0;
+            while steps < most
+                && let Some((_, trace)) = went.pop_front_if(|(at, _)| is_older(*at, memory))
+            {
+                steps += 1;
+                match self.going.get(&trace) {
+                    Some(going) if !is_older(going.seen, memory) => {
+                        went.push_back((going.seen, trace));
+                    },
+                    _ => {
+                        self.going.remove(&trace);
+                    },
+                }
             }
-            let came = self.came.pop_front()?;
-            if let Some(given_up) = self.take(came) {
-                return Some(given_up);
-            }
+            is_more |= steps == most;
         }
-    }
-
-    fn forget(&mut self, now: Instant) {
-        let memory = self.patience.max(Sampling::WAIT);
-        let memory = memory.saturating_mul(REMEMBERED);
-        let is_over = |at: Instant| now.saturating_duration_since(at) >= memory;
-        while let Some((_, trace)) = self.went.pop_front_if(|(at, _)| is_over(*at)) {
-            match self.going.get(&trace) {
-                Some(going) if !is_over(going.seen) => self.went.push_back((going.seen, trace)),
-                _ => {
-                    self.going.remove(&trace);
-                },
-            }
+        for _step in 0..most {
+            let oldest = self.came.pop_front_if(|it| is_older(it.at, patience));
+            let Some(came) = oldest else {
+                return is_more;
+            };
+            expired.extend(self.take(came));
         }
+        true
     }
 
     /// The span that came then, if it still waits.

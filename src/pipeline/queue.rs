@@ -102,6 +102,13 @@ impl Stats {
     }
 }
 
+/// How many spans that have waited long enough, and traces that are remembered no more, a call gives up
+/// when it adds one; the worker gives up the rest, …
+const HANDFUL: usize = 4;
+
+/// … so many under one lock.
+const AT_ONCE: usize = 256;
+
 /// The queue of one processor, bounded in spans and in bytes. Full, it drops its oldest spans for the
 /// new one.
 #[derive(Debug)]
@@ -151,20 +158,30 @@ impl Queue {
     }
 
     /// From now on it is another worker's, with the bounds and the sieve of `other`: its counts go on, and
-    /// what waits waits for that one, but not for other spans of its trace.
+    /// what waits waits for that one; for other spans of its trace only if it is sifted as before.
     pub(super) fn pass_on(&self, other: Self) {
         let other = other.inner.into_inner();
         let mut freed = Vec::new();
         let mut inner = self.inner.lock();
-        while inner.give_up_oldest(&mut freed) {}
-        inner.sieve = other.sieve;
+        let as_before = match (&inner.sieve, &other.sieve) {
+            (Some(sieve), Some(next)) => sieve.is_as(next),
+            _ => false,
+        };
+        if !as_before {
+            while inner.give_up_oldest(&mut freed) {}
+            inner.sieve = other.sieve;
+        }
         (inner.bound, inner.memory) = (other.bound, other.memory);
         inner.closed = false;
+        while inner.held().0 > inner.bound && inner.give_up_oldest(&mut freed) {
+            inner.stats.held_too_many += 1;
+        }
         inner.make_room(0, 0, &mut freed);
         drop(inner);
     }
 
-    /// Adds a span. Never waits for more than the lock, which is held for a few instructions.
+    /// Adds a span. Never waits for more than the lock, under which nobody does more than what his own
+    /// spans, or a few hundred others, need.
     pub(super) fn push(&self, record: Arc<Record>) {
         let size = record.size();
         let mut freed = Vec::new();
@@ -181,7 +198,7 @@ impl Queue {
         let mut freed = Vec::new();
         let mut inner = self.inner.lock();
         inner.stats.offered += 1;
-        inner.expire(now, &mut freed);
+        inner.expire(now, HANDFUL, &mut freed);
         let sifted = match &mut inner.sieve {
             Some(sieve) => sieve.sift(&record, fit, now),
             None => Sifted::Goes(None),
@@ -219,10 +236,13 @@ impl Queue {
 
     /// Gives up what has waited for its trace long enough.
     pub(super) fn expire(&self, now: Instant) {
-        let mut freed = Vec::new();
-        let mut inner = self.inner.lock();
-        inner.expire(now, &mut freed);
-        drop(inner);
+        loop {
+            let mut freed = Vec::new();
+            let is_more = self.inner.lock().expire(now, AT_ONCE, &mut freed);
+            if !is_more {
+                return;
+            }
+        }
     }
 
     /// Counts a span that is not for the processor.
@@ -419,12 +439,15 @@ impl Inner {
         found
     }
 
-    fn expire(&mut self, now: Instant, freed: &mut Vec<Arc<Record>>) {
-        while let Some(sieve) = &mut self.sieve
-            && let Some(expired) = sieve.holding.expired(now)
-        {
-            self.count_given_up(Some(expired), freed);
+    /// Gives up so many of those that have waited long enough at most; true if there may be more.
+    fn expire(&mut self, now: Instant, most: usize, freed: &mut Vec<Arc<Record>>) -> bool {
+        let mut expired = Vec::new();
+        let sieve = self.sieve.as_mut();
+        let is_more = sieve.is_some_and(|it| it.holding.expire(now, most, &mut expired));
+        for given_up in expired {
+            self.count_given_up(Some(given_up), freed);
         }
+        is_more
     }
 
     fn count_given_up(

@@ -14,6 +14,9 @@ use crate::call::{
     stored::Names,
 };
 
+/// What stands before the attributes in a line, of which there is one at least.
+const ATTRIBUTES: &str = ",\"attributes\":{";
+
 /// What processors are given.
 pub struct Record {
     /// The span.
@@ -100,7 +103,17 @@ impl Record {
         let mut span = self.span.clone();
         span.attributes
             .push((SAMPLING_RATE, Attribute::Float(share)));
-        Self::new(span)
+        // The line is added to, as the first that is so named is the span's own: making it anew takes
+        // much longer.
+        let Some((before, after)) = self.line.split_once(ATTRIBUTES) else {
+            return Self::new(span);
+        };
+        let line = format!("{before}{ATTRIBUTES}\"{SAMPLING_RATE}\":{share:?},{after}");
+        Self {
+            span,
+            line,
+            said: None,
+        }
     }
 
     /// About how many bytes it takes: its line, and as much again for the span; and what was said,
@@ -190,5 +203,35 @@ fn text(value: &Value) -> Option<String> {
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::span, *};
+    use crate::call::span::Event;
+
+    #[test]
+    fn the_share_is_on_the_line_as_if_it_had_been_made_with_it() {
+        let tricky = ",\"attributes\":{\"events\":[]},\"events\":[".to_owned();
+        let json = format!("{{\"a\":{{}}{tricky}]}}");
+        let mut call = span(1);
+        call.attributes = vec![
+            ("text", Attribute::Text(tricky.clone().into())),
+            ("json", Attribute::Json(json.into())),
+        ];
+        call.events = vec![Event {
+            name: tricky.into(),
+            time: call.start,
+        }];
+        for share in [0.0, 1e-9, 0.1, 1.0] {
+            let marked = Record::new(call.clone()).marked(share);
+            let read = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+            assert_eq!(read(&marked.line), read(&marked.span.to_json()));
+            assert_eq!(read(&marked.line)["attributes"][SAMPLING_RATE], share);
+            assert_eq!(marked.value(SAMPLING_RATE), Some(Value::from(share)));
+            let again = Record::read(&marked.line, &mut Names::default()).unwrap();
+            assert_eq!(read(&again.span.to_json()), read(&marked.line));
+        }
     }
 }

@@ -204,11 +204,22 @@ impl<'de> Deserialize<'de> for Sampling {
 /// What becomes of a span's trace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Verdict {
-    /// It goes; of traces like it this share does. Whether that must be remembered for its other
-    /// spans: their ids alone would not say so.
-    Goes { share: f64, remember: bool },
+    /// It goes; of traces like it this share does.
+    Goes { share: f64, by: By },
     /// It goes only if another of its spans says so.
     Waits,
+}
+
+/// What a trace goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// A span, which must be remembered for the others.
+    Span,
+    /// Its id, of which the same might not be said for each of its spans: shares change, and a client may
+    /// leave one of them out.
+    IdNow,
+    /// Its id, whatever its other spans are.
+    Id,
 }
 
 /// Chooses the traces of one destination.
@@ -243,7 +254,7 @@ impl Sampler {
             self.count(Counted::Kept, now);
             return Verdict::Goes {
                 share: 1.0,
-                remember: true,
+                by: By::Span,
             };
         }
         if theirs == Some(false) {
@@ -258,10 +269,12 @@ impl Sampler {
             (None, Choice::PerSecond { most, .. }) => most,
         };
         if random_part(span.trace_id) >= threshold(share) {
-            Verdict::Goes {
-                share,
-                remember: self.controller.is_some(),
-            }
+            let by = if self.controller.is_some() || self.rules.follow_client {
+                By::IdNow
+            } else {
+                By::Id
+            };
+            Verdict::Goes { share, by }
         } else {
             Verdict::Waits
         }

@@ -8,7 +8,7 @@ use super::{
     holding::{Holding, Why},
     queue::Stats,
     record::Record,
-    sampling::{Sampler, Sampling, Verdict},
+    sampling::{By, Sampler, Sampling, Verdict},
 };
 use crate::base::clock::Instant;
 
@@ -55,6 +55,8 @@ pub(super) struct Sieve {
     sampler: Option<Sampler>,
     /// Whether a filter holds back spans that go if another span of their trace does.
     filters: bool,
+    /// What it was made of.
+    terms: (Filter, Unit, Option<Sampling>),
     pub(super) holding: Holding,
 }
 
@@ -76,8 +78,14 @@ impl Sieve {
         Some(Self {
             sampler: sampling.map(|sampling| Sampler::new(sampling, now)),
             filters,
+            terms: (filter.clone(), unit, sampling),
             holding: Holding::new(wait),
         })
+    }
+
+    /// Whether it decides as the other one does.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.terms == other.terms
     }
 
     /// What becomes of the span, which the filter says this of.
@@ -94,13 +102,15 @@ impl Sieve {
             return Sifted::Waits(Why::Filtered);
         }
         let Some(sampler) = &mut self.sampler else {
-            self.holding.remember(trace, None, now);
+            self.holding.remember(trace, None, false, now);
             return Sifted::Goes(None);
         };
         match sampler.judge(span, self.holding.is_unchosen(trace), now) {
-            Verdict::Goes { share, remember } => {
-                if remember || self.filters {
-                    self.holding.remember(trace, Some(share), now);
+            Verdict::Goes { share, by } => {
+                // Ids say nothing of spans that a filter holds back.
+                let by_id = by != By::Span && !self.filters;
+                if by != By::Id || self.filters {
+                    self.holding.remember(trace, Some(share), by_id, now);
                 }
                 Sifted::Goes(Some(share))
             },

@@ -361,6 +361,7 @@ impl Worker {
                 _closing_or_gone = ending => return,
             }
             self.dress_waiting();
+            self.queue.expire(self.clock.mono());
         }
     }
 
@@ -387,6 +388,7 @@ impl Worker {
             }
             self.queue
                 .rework(DRESSED, |batch| dressed(batch, &self.delivery, &self.queue));
+            self.queue.expire(self.clock.mono());
             if let Some(overflow) = &mut self.overflow
                 && (hand.is_on_disk()
                     || closing.is_some()

@@ -144,7 +144,7 @@ fn whatever_somebody_will_look_for_is_kept() {
         let verdict = sampler.judge(&span, false, SystemClock.mono());
         let whole = Verdict::Goes {
             share: 1.0,
-            remember: true,
+            by: By::Span,
         };
         assert!(verdict == whole || verdict == Verdict::Waits);
         verdict == whole

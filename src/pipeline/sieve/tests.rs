@@ -16,7 +16,10 @@ use crate::{
         clock::{Clock as _, SystemClock},
         id::{SpanId, TraceId},
     },
-    call::{outcome::Status, span::Span},
+    call::{
+        outcome::Status,
+        span::{SAMPLED, Span, Value},
+    },
 };
 
 const PLENTY: usize = usize::MAX;
@@ -219,6 +222,101 @@ fn too_many_traces_that_go_are_forgotten_and_counted() {
         });
     }
     assert_eq!(bench.queue.stats().forgotten, 33_000 - 32_768);
+}
+
+/// The trace of that number, which half of all keeps or leaves out.
+fn numbered(number: u64, kept: bool, n: u64, status: Status) -> Span {
+    let mut id = [1; 16];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    id[9] = if kept { 0x80 } else { 0 };
+    Span {
+        trace_id: TraceId::from_bytes(id),
+        ..of(1, n, status)
+    }
+}
+
+#[test]
+fn a_failing_run_that_goes_on_is_not_forgotten_for_others() {
+    let mut bench = Bench::sampling("{rate: 0}");
+    let mut ran = 0;
+    for n in 0..70_000 {
+        bench.now += Duration::from_millis(1);
+        if n % 1_000 == 0 {
+            let status = if n == 0 { Status::Error } else { Status::Ok };
+            bench.offer(numbered(0, false, 1, status));
+            ran += 1;
+        } else {
+            bench.offer(numbered(n, false, 2, Status::Error));
+        }
+    }
+    let going = bench.going();
+    assert_eq!(going.iter().filter(|(n, _)| *n == 1).count(), ran);
+    assert_eq!(bench.queue.stats().held, 0);
+}
+
+#[test]
+fn what_ids_choose_is_forgotten_before_what_failed() {
+    let bench = Bench::sampling("{rate: 0.5}");
+    bench.offer(numbered(0, false, 1, Status::Error));
+    for n in 1..40_000 {
+        bench.offer(numbered(n, true, 2, Status::Ok));
+    }
+    bench.offer(numbered(0, false, 3, Status::Ok));
+    assert_eq!(bench.queue.stats().held, 0);
+    assert_eq!(bench.queue.stats().forgotten, 40_000 - 32_768);
+}
+
+#[test]
+fn a_span_that_its_client_leaves_out_goes_with_its_trace() {
+    let bench = Bench::sampling("{rate: 0.5}");
+    let left_out = |kept, n| Span {
+        attributes: vec![(SAMPLED, Value::Bool(false))],
+        ..numbered(u64::from(kept), kept, n, Status::Ok)
+    };
+    bench.offer(left_out(true, 1));
+    bench.offer(numbered(1, true, 2, Status::Ok));
+    bench.offer(left_out(true, 3));
+    bench.offer(left_out(false, 4));
+    assert_eq!(bench.going(), [1, 2, 3].map(|n| (n, Some(0.5))));
+}
+
+#[test]
+fn a_call_gives_up_a_few_and_the_worker_all_that_waited_long_enough() {
+    let mut bench = Bench::sampling("{rate: 0}");
+    for n in 1..=1_000 {
+        bench.offer(of(1, n, Status::Ok));
+    }
+    bench.now += WAIT;
+    bench.offer(of(2, 1_001, Status::Ok));
+    assert_eq!(bench.queue.stats().held, 997);
+    bench.later(Duration::ZERO);
+    assert_eq!(bench.queue.stats().held, 1);
+}
+
+#[test]
+fn what_waits_for_its_trace_goes_on_waiting_where_it_is_sifted_as_before() {
+    for (before, after, stays) in [
+        ("{rate: 0}", "{rate: 0}", true),
+        ("{rate: 0}", "{rate: 0, slow_ms: 9}", false),
+        ("{rate: 0}", "{rate: 1}", false),
+    ] {
+        let bench = Bench::sampling(before);
+        for n in 1..=4 {
+            bench.offer(of(1, n, Status::Ok));
+        }
+        let sampling = Some(serde_saphyr::from_str(after).unwrap());
+        let sieve = Sieve::new(&bench.filter, Unit::Trace, sampling, bench.now);
+        let next = Queue::new(3, PLENTY).sifting(sieve);
+        bench.queue.pass_on(next);
+        let held = bench.queue.stats().held;
+        assert_eq!(held, if stays { 3 } else { 0 }, "{after}");
+        bench.offer(of(1, 5, Status::Error));
+        let stats = bench.queue.stats();
+        assert_eq!(stats.offered, stats.accounted());
+        assert_eq!(stats.held_too_many, u64::from(stays));
+        let going = bench.going().len();
+        assert_eq!(going, if stays { 3 } else { 1 }, "{after}");
+    }
 }
 
 #[test]

@@ -2,8 +2,11 @@
 
 use super::{
     super::{
+        Filter, Unit,
         delivery::Circuit,
+        filter::Fit,
         queue::Stats,
+        sieve::Sieve,
         testing::{Attempts, Does, Scripted, captured, record, span},
     },
     *,
@@ -301,6 +304,30 @@ async fn what_was_said_is_let_go_while_a_destination_is_in_trouble() {
         };
         let (stats, ()) = tokio::join!(bench.work(60 * SECOND, SECOND), later);
         assert_eq!(stats.delivered, 9);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_trace_is_given_up_though_a_destination_is_in_trouble() {
+    for trouble in [Does::Hangs, Does::Asks(20 * SECOND)] {
+        let mut bench = Bench::new(Delivery::LOCAL, &[trouble]);
+        let sampling = serde_saphyr::from_str("{rate: 0, decision_wait: 1s}").unwrap();
+        let now = SystemClock.mono();
+        let sieve = Sieve::new(&Filter::default(), Unit::Trace, Some(sampling), now);
+        let queue = Arc::new(Queue::new(10_000, usize::MAX).sifting(sieve));
+        bench.worker.as_mut().unwrap().queue = Arc::clone(&queue);
+        bench.queue = Arc::clone(&queue);
+        bench.push(1..=1);
+        (2..=1_000).for_each(|n| queue.sift(record(n), Fit::Passes, now));
+        let later = async {
+            sleep(SECOND / 2).await;
+            assert_eq!(queue.stats().held, 999);
+            sleep(SECOND / 2 + 2 * TICK).await;
+            let stats = queue.stats();
+            assert_eq!((stats.held, stats.in_hand), (0, 1), "{trouble:?}");
+        };
+        let (stats, ()) = tokio::join!(bench.work(60 * SECOND, SECOND), later);
+        assert_eq!((stats.delivered, stats.sampled_out), (1, 999));
     }
 }
 
