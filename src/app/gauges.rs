@@ -163,12 +163,13 @@ impl Gauges {
         for (what, count) in held {
             metrics.held.with_label_values(&[what]).set(whole(count));
         }
+        let bytes = usize::try_from(holdings.most_bytes).unwrap_or(usize::MAX);
         let bounds = [
             ("connections", self.limits.connections),
-            ("calls", self.limits.in_flight),
+            ("calls", holdings.most_in_flight),
             ("unfinished_requests", self.limits.connections),
-            ("peeked_bytes", self.limits.peek_total.as_usize()),
-            ("content_bytes", self.limits.peek_total.as_usize()),
+            ("peeked_bytes", bytes),
+            ("content_bytes", bytes),
             ("awaited_responses", holdings.most_awaited),
             ("attempts", holdings.most_attempts),
             ("guarded_requests", MAX_REPEATS),

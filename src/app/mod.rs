@@ -352,15 +352,14 @@ fn start_pipeline(
     outlets.extend(further);
     let settled = kept.ledger.as_ref().map(Ledger::writing_down);
     let store = kept.store.take().map(|writer| {
-        let mut store = Outlet::store(writer, Arc::clone(clock), move || {
+        Outlet::store(writer, Arc::clone(clock), move || {
             if let Some(write_down) = &settled {
                 write_down();
             }
-        });
-        store.delivery = config.tracing.shared(store.delivery);
-        store
+        })
     });
     let pipeline = Pipeline::start(Vec::from_iter(store), outlets, Arc::clone(clock))?;
+    pipeline.share(&config.tracing);
     for crashed in std::mem::take(&mut kept.crashed) {
         pipeline.offer(crashed::span(crashed));
     }

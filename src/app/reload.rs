@@ -65,6 +65,7 @@ impl App {
             tracing::warn!(key, "This change takes effect with the next start");
         }
         *self.config = config;
+        self.pipeline.share(&self.config.tracing);
         // Last: a destination that is down must not hold up new limits.
         if let Some(successors) = successors {
             self.pipeline.replace(successors, GRACE).await;

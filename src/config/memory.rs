@@ -158,6 +158,13 @@ mod tests {
     }
 
     #[test]
+    fn it_is_divided_anew_without_a_restart() {
+        let new = read("tracing: {resource_limits: {max_memory: 99Mi, max_cpu: 2}}").unwrap();
+        let restart = read("{}").unwrap().needs_restart(&new);
+        assert_eq!(restart, ["tracing.resource_limits.max_cpu"]);
+    }
+
+    #[test]
     fn more_than_there_is_cannot_be_set_aside() {
         let error = read(
             "limits: {peek_total: 20MiB}\ntracing:\n  resource_limits: {max_memory: 32Mi}\n  processors:\n    \

@@ -105,8 +105,8 @@ impl Config {
             ("ledger", self.ledger != new.ledger),
             ("store", self.store != new.store),
             (
-                "tracing.resource_limits",
-                self.tracing.resource_limits != new.tracing.resource_limits,
+                "tracing.resource_limits.max_cpu",
+                self.tracing.resource_limits.max_cpu != new.tracing.resource_limits.max_cpu,
             ),
         ];
         let differ = differ.into_iter().filter(|(_, differs)| *differs);

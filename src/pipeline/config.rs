@@ -244,7 +244,7 @@ impl Config {
     }
 
     /// With no more memory than there is for one that does not say how much it takes.
-    pub fn shared(&self, mut delivery: Delivery) -> Delivery {
+    pub(super) fn shared(&self, mut delivery: Delivery) -> Delivery {
         let share = self.share.map_or(usize::MAX, ByteSize::as_usize);
         delivery.memory = delivery.memory.min(share);
         delivery

@@ -84,6 +84,11 @@ impl Line {
         }
     }
 
+    /// From now on it takes as much memory as `config` has for one that does not say its own bound.
+    pub(super) fn share(&self, config: &Config) {
+        self.queue.bound_memory(config.shared(self.delivery).memory);
+    }
+
     /// Whether it is what `outlet` would become.
     pub(super) fn is_as(&self, outlet: &Outlet) -> bool {
         self.origin.is_some() && self.origin == outlet.origin && self.name == outlet.name

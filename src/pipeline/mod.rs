@@ -266,6 +266,13 @@ impl Pipeline {
         begin(new);
     }
 
+    /// Gives the fixed processors the share of memory that `config` has for each.
+    pub fn share(&self, config: &Config) {
+        let lines = self.lines.load();
+        let fixed = lines.iter().filter(|line| line.keeps == Keeps::Always);
+        fixed.for_each(|line| line.share(config));
+    }
+
     /// Waits until every span offered before now was delivered, has failed or is on disk to be
     /// tried again; false if that was not so within `grace`.
     pub async fn flush(&self, grace: Duration) -> bool {

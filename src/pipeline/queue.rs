@@ -180,6 +180,15 @@ impl Queue {
         drop(inner);
     }
 
+    /// From now on what waits takes at most `memory` bytes.
+    pub(super) fn bound_memory(&self, memory: usize) {
+        let mut freed = Vec::new();
+        let mut inner = self.inner.lock();
+        inner.memory = memory;
+        inner.make_room(0, 0, &mut freed);
+        drop(inner);
+    }
+
     /// Adds a span. Never waits for more than the lock, under which nobody does more than what his own
     /// spans, or a few hundred others, need.
     pub(super) fn push(&self, record: Arc<Record>) {

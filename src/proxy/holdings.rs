@@ -7,10 +7,14 @@ use super::{Proxy, attempts, later};
 pub struct Holdings {
     /// Calls under way, those included whose requests are not there yet.
     pub in_flight: usize,
+    /// The most calls whose requests are there.
+    pub most_in_flight: usize,
     /// Calls whose requests are not there yet.
     pub unfinished: usize,
     /// Bytes of request bodies held before they are sent.
     pub peeked_bytes: u64,
+    /// The most of them; of what was said that waits, as many.
+    pub most_bytes: u64,
     /// Bodies that were streamed since there was no room to hold them.
     pub peek_turned_away: u64,
     /// Bytes of what was said that wait for spans to hold them.
@@ -55,8 +59,10 @@ impl Proxy {
         let conversations = live.guards.conversations();
         Holdings {
             in_flight: self.flights.now(),
+            most_in_flight: live.places.flying,
             unfinished: self.flights.reading(),
             peeked_bytes: self.room.held(),
+            most_bytes: live.bounds.total,
             peek_turned_away: self.room.turned_away(),
             content_bytes: self.said.held(),
             content_turned_away: self.said.turned_away(),
