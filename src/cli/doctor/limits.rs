@@ -211,7 +211,7 @@ impl Move {
         };
         let at = (SystemClock.wall(), self.unit == Unit::Usd);
         let caller = || Caller::counted_by((matches, per), config, pricing, at);
-        let mut seen = Seen::TooFar(String::new());
+        let mut seen = Ok(Seen::TooFar(String::new()));
         // Once more if it failed: its window may have ended meanwhile.
         for _ in 0..2 {
             let caller = match caller() {
@@ -222,21 +222,23 @@ impl Move {
                     return Finding::unsure(Part::Limits, &self.name, says, help);
                 },
             };
-            seen = self
-                .tried(config, caller)
-                .await
-                .unwrap_or_else(|error| Seen::Failed(format!("it could not be tried: {error}")));
-            if !matches!(seen, Seen::Failed(_)) {
+            seen = self.tried(config, caller).await;
+            if matches!(seen, Ok(Seen::Held(_) | Seen::TooFar(_))) {
                 break;
             }
         }
         match seen {
-            Seen::Held(how) => Finding::ok(Part::Limits, &self.name, format!("{limit}: {how}")),
-            Seen::Failed(how) => {
+            Ok(Seen::Held(how)) => Finding::ok(Part::Limits, &self.name, format!("{limit}: {how}")),
+            Ok(Seen::Failed(how)) => {
                 Finding::failed(Part::Limits, &self.name, format!("{limit}: {how}"))
                     .with_advice(Some("please report this, with the rule as it is written"))
             },
-            Seen::TooFar(how) => {
+            Err(error) => {
+                let says = format!("{limit}: could not be tried: {error}");
+                let help = "it says nothing of the limit: mend what it names, and try again";
+                Finding::failed(Part::Limits, &self.name, says).with_advice(Some(help))
+            },
+            Ok(Seen::TooFar(how)) => {
                 let help = "a limit of this size is tried with the same code as any other";
                 Finding::unsure(Part::Limits, &self.name, format!("{limit}: {how}"), help)
             },

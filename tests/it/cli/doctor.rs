@@ -199,6 +199,25 @@ tracing: {processors: []}
     }
 }
 
+#[test]
+fn what_cannot_be_tried_is_told_and_does_not_end_the_rest() {
+    let yaml = "budgets: {daily: 1, monthly: 9}\ntracing: {processors: []}\n";
+    let program = Program::new().with("tollgate.yaml", yaml);
+    let mut command = program.command(&["doctor", "--json"]);
+    let ran = Ran::from(command.env("TMPDIR", "tollgate.yaml").output().unwrap());
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    for name in ["daily", "monthly"] {
+        let (verdict, says, advice) = of(said["checks"].as_array().unwrap(), "limits", name);
+        assert_eq!(verdict, "failed");
+        assert!(
+            says.contains("could not be tried: Not a directory"),
+            "{says}"
+        );
+        assert!(advice.contains("try again"), "{advice}");
+    }
+}
+
 #[tokio::test]
 async fn a_running_sidecar_is_seen_and_left_alone() {
     let yaml = "budgets: {daily: 1.00}";
