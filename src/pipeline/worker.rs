@@ -417,6 +417,8 @@ impl Worker {
         let upkeep = catch_unwind(AssertUnwindSafe(|| processor.upkeep()));
         self.queue.note(|stats| match upkeep {
             Ok(upkeep) => {
+                stats.halved += upkeep.halved;
+                stats.too_large += upkeep.too_large;
                 stats.torn += upkeep.torn;
                 stats.expired += upkeep.expired;
                 stats.suppressed += upkeep.suppressed;

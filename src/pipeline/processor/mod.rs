@@ -94,6 +94,10 @@ pub enum Due {
 /// What upkeep has found and done since the last time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Upkeep {
+    /// Parts of a batch that were too large, and delivered in halves by the processor itself.
+    pub halved: u64,
+    /// Spans of a batch that it found too large by themselves.
+    pub too_large: u64,
     /// Half-written lines that were cut.
     pub torn: u64,
     /// Spans that were deleted because of their age.

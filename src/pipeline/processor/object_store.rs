@@ -16,7 +16,7 @@ use serde::Deserialize;
 use self::place::Place;
 use super::{
     super::{BuildContext, Outlet, Record, Sampling},
-    BoxFuture, BuildError, DeliverError, Processor,
+    BoxFuture, BuildError, DeliverError, Processor, Upkeep,
     file::Compression,
 };
 use crate::{
@@ -125,7 +125,9 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
         is_aws: place.is_aws,
         compression: config.compression,
         headers,
-        taken: Vec::new(),
+        batch: Vec::new(),
+        known: BTreeMap::new(),
+        upkeep: Upkeep::default(),
     };
     let mut outlet = context.remote("object_store", store);
     outlet.delivery.batch = SPANS;
@@ -149,47 +151,60 @@ struct Store {
     compression: Compression,
     /// Of every object.
     headers: HeaderMap,
-    /// The keys of the present batch's objects that the store has, from an attempt that failed later on.
-    taken: Vec<String>,
+    /// The keys of the objects of the batch that was tried last, if that failed, …
+    batch: Vec<String>,
+    /// … and what became of some of them, and of their parts.
+    known: BTreeMap<String, Known>,
+    /// What was counted since the last one.
+    upkeep: Upkeep,
 }
 
-/// The spans of one day in a batch.
+/// The spans of one day in a batch, or a part of them.
 struct Object {
     /// Its name in the bucket.
     key: String,
     lines: String,
-    spans: usize,
+    records: Vec<Arc<Record>>,
+}
+
+/// What became of an object.
+#[derive(Clone, Copy)]
+enum Known {
+    Taken,
+    TooLarge,
 }
 
 impl Store {
-    /// An object for each day of the batch, in UTC, by the beginnings of the spans.
+    /// An object for each day of the batch, in UTC, by the beginnings of the spans; the first day last.
     fn objects(&self, batch: &[Arc<Record>]) -> Vec<Object> {
-        let mut days: BTreeMap<u64, Vec<&Record>> = BTreeMap::new();
+        let mut days: BTreeMap<u64, Vec<Arc<Record>>> = BTreeMap::new();
         for record in batch {
             let day = record.span.start.as_secs() / 86_400;
-            days.entry(day).or_default().push(record);
+            days.entry(day).or_default().push(Arc::clone(record));
         }
+        let days = days.into_values().rev();
+        days.map(|records| self.object(records)).collect()
+    }
+
+    fn object(&self, records: Vec<Arc<Record>>) -> Object {
+        let first = records.iter().map(|record| record.span.start).min();
+        let time = first.unwrap_or(Timestamp::from_secs(0)).to_string();
+        let (day, time) = time.split_once('T').unwrap_or((&time, ""));
+        let time: String = time.chars().take(8).filter(|it| *it != ':').collect();
+        let mut lines = String::new();
+        for record in &records {
+            lines.push_str(&record.line);
+            lines.push('\n');
+        }
+        let name = hash(lines.as_bytes());
+        let name = name.get(..32).unwrap_or(&name);
+        let prefix = &self.prefix;
         let extension = self.compression.extension().unwrap_or_default();
-        let object = |records: Vec<&Record>| {
-            let first = records.iter().map(|record| record.span.start).min();
-            let time = first.unwrap_or(Timestamp::from_secs(0)).to_string();
-            let (day, time) = time.split_once('T').unwrap_or((&time, ""));
-            let time: String = time.chars().take(8).filter(|it| *it != ':').collect();
-            let mut lines = String::new();
-            for record in &records {
-                lines.push_str(&record.line);
-                lines.push('\n');
-            }
-            let name = hash(lines.as_bytes());
-            let name = name.get(..32).unwrap_or(&name);
-            let prefix = &self.prefix;
-            Object {
-                key: format!("{prefix}dt={day}/{time}-{name}.jsonl{extension}"),
-                lines,
-                spans: records.len(),
-            }
-        };
-        days.into_values().map(object).collect()
+        Object {
+            key: format!("{prefix}dt={day}/{time}-{name}.jsonl{extension}"),
+            lines,
+            records,
+        }
     }
 
     async fn put(&self, object: &Object) -> Result<(), DeliverError> {
@@ -219,24 +234,49 @@ impl Store {
 
     /// Puts every object that the store does not have yet. What it refuses for good is told at the end.
     async fn store(&mut self, batch: &[Arc<Record>]) -> Result<(), DeliverError> {
-        let objects = self.objects(batch);
-        self.taken
-            .retain(|key| objects.iter().any(|object| object.key == *key));
-        let (mut refused, mut trouble) = (0, None);
-        for object in &objects {
-            if self.taken.contains(&object.key) {
-                continue;
-            }
-            match self.put(object).await {
-                Ok(()) => self.taken.push(object.key.clone()),
-                Err(DeliverError::Reject(error)) => {
-                    refused += object.spans;
-                    trouble = Some(error);
-                },
-                Err(error) => return Err(error),
-            }
+        let mut objects = self.objects(batch);
+        let keys: Vec<String> = objects.iter().map(|object| object.key.clone()).collect();
+        if self.batch != keys {
+            self.known.clear();
+            self.batch = keys;
         }
-        self.taken.clear();
+        let (mut refused, mut too_large, mut trouble) = (0, 0, None);
+        while let Some(object) = objects.pop() {
+            let spans = object.records.len();
+            match self.known.get(&object.key) {
+                Some(Known::Taken) => continue,
+                Some(Known::TooLarge) => {},
+                None => match self.put(&object).await {
+                    Ok(()) => {
+                        self.known.insert(object.key, Known::Taken);
+                        continue;
+                    },
+                    Err(DeliverError::TooLarge(_)) if spans > 1 => {
+                        self.known.insert(object.key, Known::TooLarge);
+                        self.upkeep.halved += 1;
+                    },
+                    Err(DeliverError::TooLarge(error)) => {
+                        refused += spans;
+                        too_large += 1;
+                        trouble = Some(error);
+                        continue;
+                    },
+                    Err(DeliverError::Reject(error)) => {
+                        refused += spans;
+                        trouble = Some(error);
+                        continue;
+                    },
+                    Err(error) => return Err(error),
+                },
+            }
+            // Its halves are put instead. Those of the whole batch would be other objects, with what is
+            // there already among them.
+            let (first, second) = object.records.split_at(spans.div_ceil(2));
+            objects.extend([second, first].map(|half| self.object(half.to_vec())));
+        }
+        self.batch.clear();
+        self.known.clear();
+        self.upkeep.too_large += too_large;
         match trouble {
             None => Ok(()),
             Some(error) if refused == batch.len() => Err(DeliverError::Reject(error)),
@@ -278,6 +318,10 @@ impl Processor for Store {
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
         Box::pin(self.store(batch))
+    }
+
+    fn upkeep(&mut self) -> Upkeep {
+        std::mem::take(&mut self.upkeep)
     }
 }
 

@@ -162,6 +162,36 @@ async fn what_comes_again_is_the_same_object_and_what_arrived_is_not_sent_again(
 }
 
 #[tokio::test]
+async fn an_object_that_is_too_large_is_halved_and_nothing_is_there_twice() {
+    let place = tempfile::tempdir().unwrap();
+    let too_large = Does::Answers(413, None);
+    // Of the second day the first half arrives, and the answer to the second half is lost.
+    let sink = Sink::start(&[TAKES, too_large, TAKES, Does::ResetsAnswer], TAKES).await;
+    let pipeline = start(outlet(&sink, "compression: none", Some(place.path())));
+    let spans: Vec<Span> = (1..=6).map(|n| later(n, n / 3)).collect();
+    for span in &spans {
+        pipeline.offer(span.clone());
+    }
+    let flushed = async {
+        while stats(&pipeline).delivered < 6 {
+            assert!(pipeline.flush(PATIENCE).await);
+        }
+    };
+    tokio::time::timeout(PATIENCE, flushed).await.unwrap();
+    assert_eq!(
+        (stats(&pipeline).halved, stats(&pipeline).too_large),
+        (1, 0)
+    );
+    let seen = sink.seen();
+    let found: Vec<String> = objects(&seen).values().flat_map(|it| ids(it)).collect();
+    assert_eq!(found.len(), 6, "nothing is there twice");
+    let names: Vec<&str> = seen.iter().map(|seen| &*seen.target).collect();
+    let put: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!((names.len(), put.len()), (6, 5), "{names:?}");
+    pipeline.close(PATIENCE).await;
+}
+
+#[tokio::test]
 async fn a_day_that_is_refused_takes_no_other_with_it() {
     let denied = Does::Answers(403, None);
     let sink = Sink::start(&[TAKES, denied], TAKES).await;
