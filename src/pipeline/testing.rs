@@ -62,6 +62,8 @@ pub(super) fn saying(
 pub(super) enum Does {
     /// Takes the batch.
     Takes,
+    /// From now on takes every batch, after so long.
+    TakesIn(Duration),
     /// Fails, and may do better later.
     Fails,
     /// Fails, and asks to be left alone for so long.
@@ -118,6 +120,7 @@ impl Processor for Scripted {
                 Does::Fails
             },
             Some(Does::ChokesOn(_)) => Does::Takes,
+            Some(&Does::TakesIn(time)) => Does::TakesIn(time),
             _ => self.script.pop_front().unwrap_or(Does::Takes),
         };
         let error = |after| DeliverError::Retry {
@@ -135,6 +138,10 @@ impl Processor for Scripted {
                     Err(DeliverError::TooLarge("scripted".into()))
                 },
                 Does::Takes | Does::HoldsOnly(_) | Does::ChokesOn(_) => Ok(()),
+                Does::TakesIn(time) => {
+                    tokio::time::sleep(time).await;
+                    Ok(())
+                },
                 Does::Fails => Err(error(None)),
                 Does::Asks(wait) => Err(error(Some(wait))),
                 Does::Refuses => Err(DeliverError::Reject("scripted".into())),

@@ -120,8 +120,8 @@ impl Worker {
             let forced = orders.close_by.is_some() || *self.flushed.borrow() != orders.flush;
             if !orders.has_heir {
                 self.round(&mut state, forced).await;
-                if let (Some(_), Some(overflow)) = (orders.close_by, &mut self.overflow) {
-                    overflow.spill_queue(&self.queue, self.clock.mono());
+                if orders.close_by.is_some() {
+                    self.spill_queue();
                 }
             }
             self.dress_waiting();
@@ -173,6 +173,13 @@ impl Worker {
             state.waiting_since = None;
             if !self.deliver(Hand::from_queue(batch), state).await {
                 break;
+            }
+            if self.queue.is_half_full() && self.overflow.is_some() {
+                // It takes spans more slowly than they come.
+                self.spill_queue();
+                if !self.empty_disk(state, forced).await {
+                    break;
+                }
             }
         }
     }

@@ -66,6 +66,14 @@ impl Worker {
         self.is_enough(waiting, bytes, state)
     }
 
+    /// Puts what waits on disk, where there is one.
+    pub(super) fn spill_queue(&mut self) {
+        let now = self.clock.mono();
+        if let Some(overflow) = &mut self.overflow {
+            overflow.spill_queue(&self.queue, now);
+        }
+    }
+
     /// Puts what is in hand on disk, and what waits behind it; false if that cannot be.
     pub(super) fn put_off(&mut self, hand: &mut Hand) -> bool {
         let now = self.clock.mono();

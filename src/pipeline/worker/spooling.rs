@@ -133,6 +133,28 @@ async fn a_queue_that_fills_up_goes_to_disk_and_nothing_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_destination_is_too_slow_for_goes_to_disk_though_it_answers_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let delivery = Delivery {
+        batch: 10,
+        queue: 100,
+        ..quick()
+    };
+    // Two batches a tick, when twice as many spans come.
+    let mut bench = bench(&place, delivery, &[Does::TakesIn(TICK / 2)]);
+    let queue = Arc::clone(&bench.queue);
+    let later = async {
+        for tick in 0..50 {
+            (1..=40).for_each(|n| queue.push(record(40 * tick + n)));
+            sleep(TICK).await;
+        }
+    };
+    let (stats, ()) = tokio::join!(bench.work(60 * SECOND, SECOND), later);
+    assert_eq!((stats.delivered, stats.dropped), (2000, 0), "{stats:?}");
+    assert_eq!(ids(&bench, 0), (1..=2000).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_oldest_are_dropped_when_the_quota_is_full() {
     let place = tempfile::tempdir().unwrap();
     let quota = 50 * (record(1).line.len() as u64 + 10);
