@@ -204,53 +204,53 @@ const FIELDS: [&str; 4] = [
     "server_tool_call_response",
 ];
 
+/// So often may a text be JSON that has a text which is JSON, and so on, to be searched: each time that
+/// it is written anew its escapes can double.
+const NESTED: usize = 4;
+
 /// Hides what stands at those places of a tool's arguments or results. Returns whether all could be
 /// searched.
 fn hide_in_tools(message: &mut Value, hidden: &[JsonPath]) -> bool {
+    hide_in_parts(message, hidden, NESTED)
+}
+
+/// The same of arguments or a result alone.
+fn hide_in(value: &mut Value, hidden: &[JsonPath]) -> bool {
+    hide_in_value(value, hidden, NESTED)
+}
+
+fn hide_in_parts(message: &mut Value, hidden: &[JsonPath], nested: usize) -> bool {
     let mut all = true;
     if let Some(parts) = message.get_mut("parts").and_then(Value::as_array_mut) {
         for part in parts {
-            all &= hide_in_tools(part, hidden);
+            all &= hide_in_parts(part, hidden, nested);
         }
         return all;
     }
     for field in FIELDS {
         if let Some(value) = message.get_mut(field) {
-            all &= hide_in(value, hidden);
+            all &= hide_in_value(value, hidden, nested);
         }
     }
     all
 }
 
-fn hide_in(value: &mut Value, hidden: &[JsonPath]) -> bool {
+fn hide_in_value(value: &mut Value, hidden: &[JsonPath], nested: usize) -> bool {
     let mut all = true;
     match value {
-        Value::String(written) => {
-            if !written.trim_start().starts_with(['{', '[']) || written == HIDDEN {
-                return true;
-            }
-            // What no parser takes may have something there.
-            let parsed = serde_json::from_str::<Value>(written);
-            let Ok(mut within) = parsed else {
-                HIDDEN.clone_into(written);
-                return false;
-            };
-            all &= hide_in(&mut within, hidden);
-            *written = within.to_string();
-            return all;
-        },
+        Value::String(written) => return hide_in_text(written, hidden, nested),
         // A result's parts.
         Value::Array(items) => {
             for item in items {
-                all &= hide_in_tools(item, hidden);
+                all &= hide_in_parts(item, hidden, nested);
                 if let Some(content) = item.get_mut("content") {
-                    all &= hide_in(content, hidden);
+                    all &= hide_in_value(content, hidden, nested);
                 }
             }
         },
         Value::Object(fields) => {
             if let Some(arguments) = fields.get_mut("arguments") {
-                all &= hide_in(arguments, hidden);
+                all &= hide_in_value(arguments, hidden, nested);
             }
         },
         Value::Null | Value::Bool(_) | Value::Number(_) => {},
@@ -259,6 +259,32 @@ fn hide_in(value: &mut Value, hidden: &[JsonPath]) -> bool {
         path.hide(value, HIDDEN);
     }
     all
+}
+
+/// Searches what is JSON in a text, or a text in JSON that is.
+fn hide_in_text(written: &mut String, hidden: &[JsonPath], nested: usize) -> bool {
+    let begin = written.trim_start();
+    let (is_quoted, is_open) = (begin.starts_with('"'), begin.starts_with(['{', '[']));
+    if !(is_quoted || is_open) || written == HIDDEN {
+        return true;
+    }
+    match (
+        serde_json::from_str::<Value>(written),
+        nested.checked_sub(1),
+    ) {
+        (Ok(mut within), Some(nested)) => {
+            let all = hide_in_value(&mut within, hidden, nested);
+            *written = within.to_string();
+            all
+        },
+        // Words may begin with a quotation mark.
+        (Err(_), _) if is_quoted => true,
+        // What no parser takes, or what is wrapped too often, may have something there.
+        (Err(_) | Ok(_), _) => {
+            HIDDEN.clone_into(written);
+            false
+        },
+    }
 }
 
 #[cfg(test)]

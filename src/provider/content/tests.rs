@@ -321,3 +321,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn json_in_texts_in_json_is_searched_to_a_depth_and_hidden_below_it() {
+    let hidden = [path("$..customer")];
+    let mut wrapped = json!({"customer": "Ann", "order": 7});
+    for level in 1..=NESTED + 26 {
+        wrapped = if level % 2 == 0 {
+            json!({ "arguments": wrapped.to_string() })
+        } else {
+            Value::String(wrapped.to_string())
+        };
+        if level > 8 && wrapped.to_string().len() > 100_000 {
+            break;
+        }
+        let mut value = wrapped.clone();
+        let all = hide_in(&mut value, &hidden);
+        let said = value.to_string();
+        assert!(!said.contains("Ann"), "{level}: {said}");
+        assert_eq!(all, said.contains("order"), "{level}: {said}");
+        assert!(said.len() <= 16 * wrapped.to_string().len());
+    }
+}
+
+#[test]
+fn a_text_whose_quotes_are_spelt_as_numbers_does_not_grow_with_its_depth() {
+    let mut text = "{}".to_owned();
+    for _ in 0..25 {
+        let inner = text.replace('\\', "\\u005c").replace('"', "\\u0022");
+        text = format!("{{\"arguments\":\"{inner}\"}}");
+    }
+    let mut value = Value::String(text.clone());
+    assert!(!hide_in(&mut value, &[path("$.x")]));
+    assert!(value.to_string().len() < 16 * text.len());
+}
+
+#[test]
+fn words_that_begin_with_a_quotation_mark_stay() {
+    for words in ["\"Yes\", she said.", "\"Yes\"", "\""] {
+        let mut value = Value::String(words.to_owned());
+        assert!(hide_in(&mut value, &[path("$.x")]));
+        assert_eq!(value, words);
+    }
+}

@@ -10,7 +10,7 @@ use crate::call::{
 };
 
 /// Reads what an agent tells. Paths begin as in a request and in a response, so that those for calls
-/// hold here too.
+/// hold here too, but in messages of the conventions: these are searched below `$.messages[*].parts`.
 pub fn told(parts: &[(Part, Box<str>)], hidden: &[JsonPath]) -> Messages {
     let mut all = Messages::default();
     for (part, text) in parts {
@@ -28,8 +28,8 @@ pub fn told(parts: &[(Part, Box<str>)], hidden: &[JsonPath]) -> Messages {
                 let body = json!({ "tools": value }).to_string();
                 all.add(messages(body.as_bytes(), Response::None, hidden));
             },
-            Part::Arguments => all.arguments = Some(searched(value, hidden)),
-            Part::Result => all.result = Some(searched(value, hidden)),
+            Part::Arguments => all.arguments = Some(searched(value, hidden, &mut all.cut)),
+            Part::Result => all.result = Some(searched(value, hidden, &mut all.cut)),
         }
     }
     all
@@ -55,10 +55,10 @@ impl Add for Messages {
     }
 }
 
-/// What a tool was given, or what came of it.
-fn searched(mut value: Value, hidden: &[JsonPath]) -> Value {
+/// What a tool was given, or what came of it; it is cut if not all of it could be searched.
+fn searched(mut value: Value, hidden: &[JsonPath], cut: &mut bool) -> Value {
     if !hidden.is_empty() {
-        hide_in(&mut value, hidden);
+        *cut |= !hide_in(&mut value, hidden);
     }
     value
 }
@@ -92,7 +92,7 @@ fn said(value: Value, side: Side, hidden: &[JsonPath], all: &mut Messages) {
         },
         Value::Array(list) => all.add(listed(list, side, hidden)),
         Value::Object(fields) => {
-            let value = searched(Value::Object(fields), hidden);
+            let value = searched(Value::Object(fields), hidden, &mut all.cut);
             let found = document(&value, side, hidden);
             // Whatever else goes into a step of an agent and comes out of it.
             let is_none = found.input.is_empty() && found.output.is_empty();
