@@ -124,7 +124,7 @@ impl Seen {
 /// A counter in the purse's table. There may be a million of them: it is kept small.
 #[derive(Debug)]
 pub(super) struct Counter {
-    /// As of the last call that it was asked about: its limit is the one that holds.
+    /// The latest by which it was asked: its limit is the one that holds.
     pub(super) rule: Arc<Rule>,
     pub(super) values: Arc<str>,
     pub(super) unit: Unit,
@@ -190,9 +190,9 @@ impl Counter {
             && self.rule.identity == claim.rule.identity
     }
 
-    /// `rule` is what asks now: as edited, maybe.
+    /// `rule` is what asks now: as edited, maybe, or as it was when a call that waits came.
     pub(super) fn ask_by(&mut self, rule: &Arc<Rule>, now: Timestamp) {
-        if Arc::ptr_eq(&self.rule, rule) {
+        if Arc::ptr_eq(&self.rule, rule) || rule.edition < self.rule.edition {
             return;
         }
         let before = std::mem::replace(&mut self.rule, Arc::clone(rule));

@@ -28,6 +28,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     pub(super) rules: Vec<Arc<Rule>>,
+    /// How many times rules were put in force over the purse, these included.
+    edition: u64,
     trusted: Vec<Source>,
     pub(super) purse: Arc<Purse>,
     pub(super) wording: Wording,
@@ -126,13 +128,16 @@ impl Engine {
         {
             return Err(RuleError::NoRate(rule.name.as_str().to_owned()));
         }
-        let budgets = budgets.iter().map(|rule| Rule::budget(rule, config));
+        let edition = before.map_or(1, |before| before.edition.saturating_add(1));
+        let budgets = budgets
+            .iter()
+            .map(|rule| Rule::budget(rule, config, edition));
         let rates = rates.iter().map(|rule| {
             let requests = rule.requests_per_minute.and_then(|rate| {
                 let kept = before.and_then(|before| before.requests(&rate_identity(rule), rate));
                 kept.or_else(|| Requests::new(rate, purse.bound()).map(Arc::new))
             });
-            Rule::rate(rule, requests)
+            Rule::rate(rule, requests, edition)
         });
         let rules: Vec<_> = budgets.chain(rates).map(Arc::new).collect();
         if let Some(rule) = rules
@@ -143,6 +148,7 @@ impl Engine {
         }
         Ok(Self {
             rules,
+            edition,
             trusted: trusted.to_vec(),
             purse: Arc::clone(purse),
             wording: Wording {

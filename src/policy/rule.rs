@@ -24,6 +24,8 @@ pub(super) struct Rule {
     pub(super) name: Arc<str>,
     /// `budget` or `rate`.
     pub(super) kind: RuleKind,
+    /// How many times rules were put in force before it: a later one overrules those of its identity.
+    pub(super) edition: u64,
     /// Name, `per`, window and zone: a counter belongs to the rule of its identity, so that an
     /// edit of anything else keeps what was spent.
     pub(super) identity: Arc<str>,
@@ -55,11 +57,12 @@ pub(super) enum RuleKind {
 
 impl Rule {
     /// A rule of `budgets`.
-    pub(super) fn budget(rule: &RuleConfig, config: &Config) -> Self {
+    pub(super) fn budget(rule: &RuleConfig, config: &Config, edition: u64) -> Self {
         let zone = config.timezone.0.clone();
         Self {
             name: Arc::from(rule.name.as_str()),
             kind: RuleKind::Budget,
+            edition,
             identity: identity(
                 rule.name.as_str(),
                 &rule.per,
@@ -81,7 +84,7 @@ impl Rule {
     }
 
     /// A rule of `rate_limits`; `requests` is its limiter, if it has one.
-    pub(super) fn rate(rule: &RateLimit, requests: Option<Arc<Requests>>) -> Self {
+    pub(super) fn rate(rule: &RateLimit, requests: Option<Arc<Requests>>, edition: u64) -> Self {
         // Who waits for a request waits in the line of a gauge, which need not bound anything.
         let waits = requests.is_some() && !rule.max_wait.is_zero();
         let concurrent = rule.concurrent.or_else(|| waits.then_some(u64::MAX));
@@ -94,6 +97,7 @@ impl Rule {
         Self {
             name: Arc::from(rule.name.as_str()),
             kind: RuleKind::Rate,
+            edition,
             identity: rate_identity(rule),
             matcher: Matcher::new(&rule.matches),
             per: rule.per.clone(),
@@ -128,6 +132,7 @@ impl Rule {
         Self {
             name: Arc::from(name_in(identity)),
             kind: RuleKind::Budget,
+            edition: 0,
             identity: Arc::clone(identity),
             matcher: Matcher::new(&Match::default()),
             per: Vec::new(),

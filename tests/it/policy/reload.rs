@@ -140,3 +140,25 @@ fn a_raise_to_more_than_can_be_counted_is_refused() {
     let budgets = engine.budgets(&engine.purse().standings(NOW), &[], NOW);
     assert_eq!(budgets[0].limit, usd("9000000000").nanos());
 }
+
+#[test]
+fn a_call_that_came_before_an_edit_is_judged_by_the_limit_that_holds_now() {
+    let purse = Purse::new(Arc::new(Memory), 100);
+    let build = |limit: u32, before: Option<&Engine>| {
+        let rules = config(json!({"max_wait": 0, "rules": [
+            {"name": "r", "window": "day", "limit": {"usd": limit}}]}));
+        Engine::build(&rules, &[], &[], &purse, before).unwrap()
+    };
+    let nobody = Labels::default();
+    let before = build(10, None);
+    ask(&before, &nobody, "9.5", NOW)
+        .unwrap()
+        .settle(charge("9.5", 1));
+    let raised = build(20, Some(&before));
+    ask(&raised, &nobody, "1", NOW).unwrap().release();
+    // As one that waited meanwhile does.
+    ask(&before, &nobody, "5", NOW).unwrap().release();
+    let lowered = build(10, Some(&raised));
+    assert!(ask(&lowered, &nobody, "1", NOW).is_err());
+    assert!(ask(&raised, &nobody, "1", NOW).is_err());
+}
