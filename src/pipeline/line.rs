@@ -182,7 +182,7 @@ pub(super) async fn close(lines: &[Arc<Line>], by: Instant, has_heir: impl Fn(&L
     for line in lines {
         line.orders.send_modify(|orders| {
             orders.close_by = Some(orders.close_by.unwrap_or(by));
-            orders.has_heir = has_heir(line);
+            orders.has_heir |= has_heir(line);
         });
     }
     for line in lines {

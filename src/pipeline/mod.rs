@@ -232,16 +232,19 @@ impl Pipeline {
             };
             let replaced = old.iter().filter(|line| !stays(line)).map(Arc::clone);
             let replaced: Vec<Arc<Line>> = replaced.collect();
+            // Before the queues are others': a worker may be about to close its own. One that is gone
+            // may have left its worker behind.
+            for line in replaced.iter().chain(gone.iter()) {
+                let has_heir = has_heir(line);
+                line.orders
+                    .send_modify(|orders| orders.has_heir |= has_heir);
+            }
             for (line, terms) in terms {
                 line.queue.pass_on(terms);
             }
             let kept = old.iter().filter(|line| line.keeps == Keeps::Always);
             let lines = kept.chain(new.iter().map(|(line, _)| line));
             self.lines.store(Arc::new(lines.map(Arc::clone).collect()));
-            for line in gone.iter().filter(|line| has_heir(line)) {
-                // Its worker may have been left behind.
-                line.orders.send_modify(|orders| orders.has_heir = true);
-            }
             gone.retain(|line| !has_heir(line));
             for line in replaced.iter().filter(|line| !has_heir(line)) {
                 gone.push_front(Arc::clone(line));

@@ -166,7 +166,7 @@ impl Overflow {
         }
     }
 
-    /// Puts the hand on disk, and behind it all that waits. False: the hand is still only in memory.
+    /// Puts the hand on disk. False: it is still only in memory.
     pub(super) fn spill(&mut self, queue: &Queue, hand: &mut Hand, now: Instant) -> bool {
         if !hand.is_on_disk() {
             let Some(spool) = &mut self.spool else {
@@ -183,7 +183,6 @@ impl Overflow {
             let count = hand.records.len();
             self.book(queue, |stats| stats.in_hand = less(stats.in_hand, count));
         }
-        self.spill_queue(queue, now);
         true
     }
 

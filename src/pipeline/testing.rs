@@ -82,6 +82,8 @@ pub(super) enum Does {
     HoldsOnly(usize),
     /// From now on takes every batch, but fails with those that the span with this number is in.
     ChokesOn(u64),
+    /// The same, and refuses those that only the next span is in.
+    ChokesOnAndRefusesNext(u64),
 }
 
 /// A processor that does what it is told, attempt by attempt, and then takes everything.
@@ -114,12 +116,17 @@ impl Processor for Scripted {
         let ids = batch.iter().map(|record| record.span.span_id).collect();
         self.attempts.lock().push((self.clock.mono(), ids));
         let does = match self.script.front() {
-            Some(&Does::ChokesOn(n))
+            Some(&(Does::ChokesOn(n) | Does::ChokesOnAndRefusesNext(n)))
                 if batch.iter().any(|it| it.span.span_id == span(n).span_id) =>
             {
                 Does::Fails
             },
-            Some(Does::ChokesOn(_)) => Does::Takes,
+            Some(&Does::ChokesOnAndRefusesNext(n))
+                if batch.len() == 1 && batch[0].span.span_id == span(n + 1).span_id =>
+            {
+                Does::Refuses
+            },
+            Some(Does::ChokesOn(_) | Does::ChokesOnAndRefusesNext(_)) => Does::Takes,
             Some(&Does::TakesIn(time)) => Does::TakesIn(time),
             _ => self.script.pop_front().unwrap_or(Does::Takes),
         };
@@ -137,7 +144,10 @@ impl Processor for Scripted {
                 Does::HoldsOnly(most) if count > most => {
                     Err(DeliverError::TooLarge("scripted".into()))
                 },
-                Does::Takes | Does::HoldsOnly(_) | Does::ChokesOn(_) => Ok(()),
+                Does::Takes
+                | Does::HoldsOnly(_)
+                | Does::ChokesOn(_)
+                | Does::ChokesOnAndRefusesNext(_) => Ok(()),
                 Does::TakesIn(time) => {
                     tokio::time::sleep(time).await;
                     Ok(())

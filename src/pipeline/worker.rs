@@ -88,7 +88,11 @@ struct State {
 /// What comes after an attempt.
 enum Verdict {
     Ended(Outcome),
-    Again { after: Option<Duration> },
+    /// The destination takes nothing any more.
+    Gone,
+    Again {
+        after: Option<Duration>,
+    },
     Halve,
 }
 
@@ -99,6 +103,8 @@ enum Tried {
     Halve,
     /// It is on disk, and will be tried again from there.
     Later,
+    /// The worker that goes on with the queue is to try it.
+    Heirs,
 }
 
 impl Worker {
@@ -143,9 +149,16 @@ impl Worker {
 
     /// Nothing is delivered any more, by this worker.
     fn shut(&self) {
-        if !self.orders.borrow().has_heir {
+        // Nobody gets an heir while this is borrowed: the queue would be closed under that one.
+        let orders = self.orders.borrow();
+        if !orders.has_heir {
             self.queue.close();
         }
+    }
+
+    /// Whether what waits is another worker's.
+    fn has_heir(&self) -> bool {
+        self.orders.borrow().has_heir
     }
 
     /// Waits for the next tick or order; false if the pipeline is gone.
@@ -162,7 +175,7 @@ impl Worker {
             return;
         }
         let (mut left, _bytes) = self.queue.len();
-        while left > 0 && !self.orders.borrow().has_heir && (forced || self.is_due(state)) {
+        while left > 0 && !self.has_heir() && (forced || self.is_due(state)) {
             let most = self.delivery.batch.max(1).min(left);
             let batch = self.queue.take(most, self.delivery.batch_bytes);
             if batch.is_empty() {
@@ -200,11 +213,8 @@ impl Worker {
     }
 
     /// Delivers what is in hand, whole or, where that is too large for the destination, in parts;
-    /// false if some of it went to disk instead.
+    /// false if some of it went to disk, or back to the queue, instead.
     async fn deliver(&mut self, mut hand: Hand, state: &mut State) -> bool {
-        if hand.is_on_disk() {
-            hand.records = dressed(hand.records, &self.delivery, &self.queue);
-        }
         let mut sizes = vec![hand.records.len()];
         while let Some(size) = sizes.pop() {
             match self.try_part(&mut hand, size, state).await {
@@ -216,6 +226,10 @@ impl Worker {
                 },
                 Tried::Later => {
                     state.again = Some(hand);
+                    return false;
+                },
+                Tried::Heirs => {
+                    self.queue.take_back(hand.records);
                     return false;
                 },
             }
@@ -234,24 +248,20 @@ impl Worker {
     }
 
     /// Tries until the first `size` spans in hand are delivered, refused, out of attempts, or on disk
-    /// to be tried again. At the end of the pipeline they are tried once more at most, whatever the
+    /// or an heir's to be tried again. At the end of the pipeline they are tried once more at most, whatever the
     /// breaker says.
     async fn try_part(&mut self, hand: &mut Hand, size: usize, state: &mut State) -> Tried {
         for attempt in 1..=self.delivery.attempts.max(1) {
             if let Some(until) = state.breaker.closed_at(self.clock.mono()) {
-                if self.put_off(hand) {
-                    return Tried::Later;
+                if let Some(later) = self.put_off(hand) {
+                    return later;
                 }
                 self.pause(until).await;
             }
             let closing = self.orders.borrow().close_by;
             if closing.is_some_and(|by| self.clock.mono() >= by) {
                 let late = Tried::Ended(Outcome::Dropped);
-                return if self.put_off(hand) {
-                    Tried::Later
-                } else {
-                    late
-                };
+                return self.put_off(hand).unwrap_or(late);
             }
             if attempt > 1 || state.failures > 0 {
                 self.queue.note(|stats| stats.retried += 1);
@@ -265,14 +275,15 @@ impl Worker {
                     state.head.moved(self.delivery.batch);
                     return Tried::Ended(outcome);
                 },
+                Verdict::Gone => return Tried::Ended(Outcome::Failed),
                 Verdict::Halve => return Tried::Halve,
                 Verdict::Again { after } => after,
             };
-            if self.put_off(hand) {
+            if let Some(later) = self.put_off(hand) {
                 let now = self.clock.mono();
                 state.head.failed(size, &self.delivery, now);
                 self.rest(after, state);
-                return Tried::Later;
+                return later;
             }
             if closing.is_some() || attempt == self.delivery.attempts {
                 break;
@@ -293,6 +304,9 @@ impl Worker {
     /// Dresses what waits: bytes of calls are kept in a room that all calls share, and must not stay
     /// there as long as a destination is down.
     fn dress_waiting(&self) {
+        if self.has_heir() {
+            return; // That one may have other rules.
+        }
         let dress = |batch| dressed(batch, &self.delivery, &self.queue);
         self.queue.rework(DRESSED, dress);
     }
@@ -313,7 +327,7 @@ impl Worker {
             },
             Err(DeliverError::Gone) => {
                 self.shut();
-                return Verdict::Ended(Outcome::Failed);
+                return Verdict::Gone;
             },
             Err(DeliverError::Reject(error)) => (Outcome::Failed, Some(error)),
             Err(DeliverError::Partly { refused, source }) => {
@@ -393,8 +407,11 @@ impl Worker {
                 result = &mut limited => break result.ok(),
                 () = sleep(TICK) => ticks += 1,
             }
-            self.queue
-                .rework(DRESSED, |batch| dressed(batch, &self.delivery, &self.queue));
+            let has_heir = self.orders.borrow().has_heir;
+            if !has_heir {
+                self.queue
+                    .rework(DRESSED, |batch| dressed(batch, &self.delivery, &self.queue));
+            }
             self.queue.expire(self.clock.mono());
             if let Some(overflow) = &mut self.overflow
                 && (hand.is_on_disk()
@@ -402,7 +419,10 @@ impl Worker {
                     || ticks >= PATIENT_TICKS
                     || self.queue.is_half_full())
             {
-                overflow.spill(&self.queue, hand, self.clock.mono());
+                let now = self.clock.mono();
+                if overflow.spill(&self.queue, hand, now) && !has_heir {
+                    overflow.spill_queue(&self.queue, now);
+                }
             }
         };
         match result {

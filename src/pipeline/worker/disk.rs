@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Hand, Overflow, State, Worker};
+use super::{Hand, Overflow, State, Tried, Worker, dressed};
 
 /// How long what is on disk is delivered before other things are looked after.
 const STRETCH: Duration = Duration::from_secs(1);
@@ -14,9 +14,13 @@ impl Worker {
         let until = self.clock.mono() + STRETCH;
         loop {
             let now = self.clock.mono();
+            let is_heirs = self.has_heir();
             let Some(overflow) = &mut self.overflow else {
                 return true;
             };
+            if is_heirs {
+                return false;
+            }
             overflow.open(&self.queue, now);
             if overflow.holds() || self.delivery.on_disk {
                 overflow.spill_queue(&self.queue, now);
@@ -27,13 +31,13 @@ impl Worker {
             let waits = state.not_before.is_some_and(|at| now < at);
             let rests = state.breaker.closed_at(now).is_some();
             let late = !forced && now >= until;
-            let is_heirs = self.orders.borrow().has_heir;
-            if rests || late || is_heirs || !forced && (waits || !self.is_due_on_disk(state)) {
+            if rests || late || !forced && (waits || !self.is_due_on_disk(state)) {
                 return false;
             }
-            let Some(hand) = self.next_on_disk(state) else {
+            let Some(mut hand) = self.next_on_disk(state) else {
                 return false;
             };
+            hand.records = dressed(hand.records, &self.delivery, &self.queue);
             state.waiting_since = None;
             let went_on = if state.head.is_suspect(&hand) {
                 self.ask_behind(hand, state).await
@@ -52,7 +56,7 @@ impl Worker {
         let again = state.again.take().filter(|hand| state.head.admits(hand));
         let again = again.and_then(|hand| overflow.still(hand));
         let most = state.head.most(self.delivery.batch);
-        let bytes = self.delivery.batch_bytes;
+        let bytes = state.head.most_bytes(self.delivery.batch_bytes);
         again.or_else(|| overflow.oldest(&self.queue, most, bytes, self.clock.mono()))
     }
 
@@ -66,18 +70,23 @@ impl Worker {
         self.is_enough(waiting, bytes, state)
     }
 
-    /// Puts what waits on disk, where there is one.
+    /// Puts what waits on disk, where there is one, unless it is another worker's.
     pub(super) fn spill_queue(&mut self) {
-        let now = self.clock.mono();
-        if let Some(overflow) = &mut self.overflow {
+        let (now, is_heirs) = (self.clock.mono(), self.has_heir());
+        if let Some(overflow) = self.overflow.as_mut().filter(|_| !is_heirs) {
             overflow.spill_queue(&self.queue, now);
         }
     }
 
-    /// Puts what is in hand on disk, and what waits behind it; false if that cannot be.
-    pub(super) fn put_off(&mut self, hand: &mut Hand) -> bool {
+    /// Puts what is in hand on disk, and what waits behind it; where that cannot be, it is for the
+    /// worker that goes on with the queue. None: there is none either.
+    pub(super) fn put_off(&mut self, hand: &mut Hand) -> Option<Tried> {
         let now = self.clock.mono();
         let overflow = self.overflow.as_mut();
-        overflow.is_some_and(|overflow| overflow.spill(&self.queue, hand, now))
+        if overflow.is_some_and(|overflow| overflow.spill(&self.queue, hand, now)) {
+            self.spill_queue();
+            return Some(Tried::Later);
+        }
+        self.has_heir().then_some(Tried::Heirs)
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! A batch that failed `max_retries` times or more, over three times `recovery_timeout`, is halved, and so is what
 //! is left of it as often as it fails again. A single span is suspected at last: then the one behind it is
-//! tried. Only if that is taken, and the suspect fails once more right after it, is the suspect given
-//! up, counted as failed. So a destination that is down for hours costs nothing.
+//! tried. Only if that is taken or refused, and the suspect fails once more right after it, is the
+//! suspect given up, counted as failed. So a destination that is down for hours costs nothing.
 
 use super::{
     super::{delivery::Delivery, overflow::Hand, queue::Outcome},
@@ -35,6 +35,12 @@ impl Head {
             return 2;
         }
         self.most.map_or(batch, |most| most.min(batch)).max(1)
+    }
+
+    /// How many bytes they may have together, of those that a batch may have: a suspect and the one
+    /// behind it go one by one.
+    pub(super) const fn most_bytes(&self, batch: usize) -> usize {
+        if self.is_suspect { usize::MAX } else { batch }
     }
 
     /// Whether the first in hand is a suspect, with another one behind it.
@@ -78,8 +84,8 @@ impl Head {
 }
 
 impl Worker {
-    /// Tries the second span in hand, and where that is taken, the first one once more, which is given
-    /// up if it fails even then. False if nothing was taken.
+    /// Tries the second span in hand, and where that is taken or refused, the first one once more,
+    /// which is given up if it fails even then. False if the destination said nothing of the second.
     pub(super) async fn ask_behind(&mut self, mut hand: Hand, state: &mut State) -> bool {
         let closing = self.orders.borrow().close_by;
         let mut verdicts = Vec::new();
@@ -89,11 +95,10 @@ impl Worker {
             let result = self.attempt(&mut hand, 1, closing).await;
             let verdict = self.judge(result, 1, state);
             self.show(state);
-            if verdicts.is_empty() && !matches!(verdict, Verdict::Ended(Outcome::Delivered { .. }))
-            {
+            if verdicts.is_empty() && !matches!(verdict, Verdict::Ended(_)) {
                 let after = match verdict {
                     Verdict::Again { after } => after,
-                    Verdict::Ended(_) | Verdict::Halve => None,
+                    Verdict::Ended(_) | Verdict::Gone | Verdict::Halve => None,
                 };
                 state.head.cleared();
                 self.rest(after, state);
@@ -105,6 +110,7 @@ impl Worker {
         for verdict in verdicts.into_iter().rev() {
             let outcome = match verdict {
                 Verdict::Ended(outcome) => outcome,
+                Verdict::Gone => Outcome::Failed,
                 Verdict::Again { .. } | Verdict::Halve => {
                     self.log_given_up(&hand);
                     Outcome::Failed
@@ -120,7 +126,7 @@ impl Worker {
         tracing::warn!(
             processor = &*self.name,
             span = span.map(tracing::field::display),
-            "A span was given up: its processor fails with it, and takes the one behind it"
+            "A span was given up: its processor fails with it, and not with the one behind it"
         );
     }
 }

@@ -235,6 +235,58 @@ async fn a_span_that_the_destination_chokes_on_does_not_hold_up_the_rest_for_eve
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_span_that_is_a_batch_by_itself_does_not_hold_up_the_rest_either() {
+    let place = tempfile::tempdir().unwrap();
+    let delivery = Delivery {
+        batch_bytes: 1,
+        ..hasty()
+    };
+    let mut bench = bench(&place, delivery, &[Does::ChokesOn(7)]);
+    bench.push(1..=25);
+    let stats = bench.work(120 * SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.failed), (24, 1), "{stats:?}");
+    assert!(bench.sizes().iter().all(|size| *size == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_that_is_refused_tells_as_well_that_the_destination_is_up() {
+    let place = tempfile::tempdir().unwrap();
+    let script = [Does::ChokesOnAndRefusesNext(7)];
+    let mut bench = bench(&place, hasty(), &script);
+    bench.push(1..=25);
+    let stats = bench.work(120 * SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.failed), (23, 2), "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_worker_puts_on_disk_what_it_has_in_hand_and_leaves_its_heir_the_rest() {
+    let place = tempfile::tempdir().unwrap();
+    let delivery = Delivery {
+        attribute_bytes: Some(64),
+        ..quick()
+    };
+    let mut bench = bench(&place, delivery, &[Does::Hangs]);
+    bench.push(1..=2);
+    let worker = bench.worker.take().unwrap();
+    let script = async {
+        sleep(SECOND / 2).await;
+        bench.orders.send_modify(|orders| orders.has_heir = true);
+        let mut long = span(3);
+        long.path = "/x".repeat(500).into();
+        bench.queue.push(Arc::new(Record::new(long)));
+        sleep(2 * SECOND).await;
+        let by = SystemClock.mono() + SECOND;
+        bench
+            .orders
+            .send_modify(|orders| orders.close_by = Some(by));
+    };
+    tokio::join!(worker.run(), script);
+    let stats = bench.queue.stats();
+    assert_eq!((stats.buffered, stats.queued, stats.cut_texts), (2, 1, 0));
+    assert_eq!(stats.offered, stats.accounted(), "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_destination_that_is_down_for_long_costs_no_span() {
     let place = tempfile::tempdir().unwrap();
     let mut bench = bench(&place, hasty(), &[Does::Fails; 60]);

@@ -359,6 +359,31 @@ async fn a_destination_that_is_gone_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replaced_worker_gives_its_heir_what_it_could_not_deliver() {
+    for trouble in [Does::Hangs, Does::Fails] {
+        let mut bench = Bench::new(Delivery::LOCAL, &[trouble; 9]);
+        bench.push(1..=2);
+        let worker = bench.worker.take().unwrap();
+        let script = async {
+            sleep(TICK * 3 / 2).await;
+            bench.push(3..=3);
+            let by = SystemClock.mono() + SECOND;
+            bench.orders.send_modify(|orders| {
+                orders.has_heir = true;
+                orders.close_by = Some(by);
+            });
+        };
+        tokio::join!(worker.run(), script);
+        let stats = bench.queue.stats();
+        assert_eq!((stats.queued, stats.in_hand), (3, 0), "{stats:?}");
+        assert_eq!(stats.offered, stats.accounted(), "{stats:?}");
+        let next = bench.queue.take(3, usize::MAX);
+        let next = next.iter().map(|it| it.record.span.span_id);
+        assert!(next.eq([1, 2, 3].map(|n| span(n).span_id)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_delivers_what_waits_and_drops_what_cannot_be() {
     let mut bench = Bench::new(Delivery::REMOTE, &[]);
     bench.push(1..=3);
