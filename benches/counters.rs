@@ -125,6 +125,8 @@ fn call(engine: &Engine, user: u32) {
     let amounts = Amounts::of(Usd::from_nanos(20_000_000), 2_000);
     let hold = engine.admit(matched, amounts, &subject, now).unwrap();
     let cost = Some(Usd::from_nanos(10_000_000));
+    // As before the first byte is sent: the admission is written.
+    hold.keep().unwrap();
     hold.settle(Charge::of(cost, 900, 100, UsageSource::Reported));
 }
 

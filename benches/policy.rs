@@ -72,6 +72,8 @@ fn limits(criterion: &mut Criterion) {
         let mut matched = engine.matched(&subject, NOW).unwrap();
         assert!(engine.recalling(&mut matched, NOW).is_none());
         let hold = engine.admit(matched, amounts, &subject, NOW).unwrap();
+        // As before the first byte is sent: the admission is written.
+        hold.keep().unwrap();
         black_box(hold.settle(charge));
     };
 
