@@ -95,13 +95,13 @@ fn by_words(text: &str) -> Option<&'static str> {
     found.map(|(_, advice)| *advice)
 }
 
-/// What to do about one that has not answered in time.
-pub(super) const LATE: &str =
-    "it is there and does not answer: look there, or give it longer with --timeout";
+/// What to do about one that has not answered in time, if it can be reached at all.
+pub(super) const LATE: &str = "it cannot be reached or does not answer: look there, at firewalls and \
+                               at `proxy`, or give it longer with --timeout";
 
 /// The same, where its own `timeout` ended before.
-pub(super) const LATE_BY_ITS_OWN: &str =
-    "it is there and does not answer: look there, or give it longer with its `timeout`";
+pub(super) const LATE_BY_ITS_OWN: &str = "it cannot be reached or does not answer: look there, at \
+                                          firewalls and at `proxy`, or give it longer with its `timeout`";
 
 #[cfg(test)]
 mod tests {

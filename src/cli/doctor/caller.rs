@@ -94,6 +94,15 @@ impl Caller {
                 label => named.push((label, value)),
             }
         }
+        for field in per {
+            let place = match field {
+                Per::Pod => &mut workload.pod,
+                Per::Namespace => &mut workload.namespace,
+                Per::ServiceAccount => &mut workload.service_account,
+                _ => continue,
+            };
+            place.get_or_insert_with(|| ANY.into());
+        }
         let mut labels: Vec<(&'static str, String)> = LABELS
             .into_iter()
             .map(|(label, header)| {
@@ -236,7 +245,7 @@ fn offers<'p>(
 fn price(pricing: &Pricing, provider: &Provider, model: &str, at: Timestamp) -> Option<PerMillion> {
     let query = Query {
         provider: &provider.name,
-        request_model: Some(model),
+        request_model: Some(provider.model(model)),
         at,
         ..Query::default()
     };

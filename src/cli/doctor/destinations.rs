@@ -56,7 +56,7 @@ pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
         .zip(&config.tracing.processors)
         .map(|(name, destination)| {
             let only = pipeline::Config {
-                processors: vec![beside(destination, &config.tracing.service_name)],
+                processors: vec![beside(destination, &context)],
                 ..config.tracing.clone()
             };
             let (context, told) = (context.clone(), mpsc::sync_channel(1));
@@ -102,10 +102,10 @@ fn answer(
 }
 
 /// The destination, so that it does not replace what a running sidecar has there.
-fn beside(destination: &Destination, service: &str) -> Destination {
+fn beside(destination: &Destination, context: &BuildContext) -> Destination {
     let mut beside = destination.clone();
     if let ProcessorConfig::Prometheus(prometheus) = &mut beside.config {
-        let instance = prometheus.instance.as_deref().unwrap_or(service);
+        let instance = prometheus.named(context).unwrap_or_default();
         prometheus.instance = Some(format!("{instance}-doctor").into());
     }
     beside
@@ -146,7 +146,10 @@ fn deliver(
         Ok(runtime) => {
             let now = (context.clock.wall(), context.clock.mono());
             let send = |outlet| runtime.block_on(send(outlet, now, patience));
-            outlets.into_iter().try_for_each(send)
+            let sent = outlets.into_iter().try_for_each(send);
+            // A name that is still looked up keeps nobody waiting.
+            runtime.shutdown_background();
+            sent
         },
         Err(error) => return failed(error.to_string()),
     };
@@ -251,7 +254,9 @@ mod tests {
     #[test]
     fn metrics_at_a_gateway_are_of_another_instance() {
         let all = read("[{type: prometheus, push_gateway: 'http://g:1', instance: pod-7}]");
-        let ProcessorConfig::Prometheus(config) = beside(&all[0], "agents").config else {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let context = app::surroundings(&Config::default(), &[], &Registry::new(), &clock);
+        let ProcessorConfig::Prometheus(config) = beside(&all[0], &context).config else {
             panic!("another type");
         };
         assert_eq!(config.instance.as_deref(), Some("pod-7-doctor"));

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     admin::Archive,
     app,
-    base::clock::{Clock as _, SystemClock},
+    base::{
+        clock::{Clock as _, SystemClock},
+        secret::Secret,
+    },
     call::line::grouped,
     config::{Config, Document, Loaded},
     ledger::Owner,
@@ -35,8 +38,10 @@ pub(super) fn look(loaded: &Loaded) -> Vec<Finding> {
         timed(|| ledger(config)),
         timed(|| store(config)),
     ];
-    if config.tracing.buffering.persist_buffer && has_destinations_elsewhere(config) {
-        let directory = &config.tracing.buffering.buffer_directory;
+    let buffering = &config.tracing.buffering;
+    let buffers = buffering.persist_buffer && buffering.max_disk.as_u64() > 0;
+    if buffers && has_destinations_elsewhere(config) {
+        let directory = &buffering.buffer_directory;
         let help = "tracing.buffering.buffer_directory";
         found.push(timed(|| directory_finding("buffer", directory, help)));
     }
@@ -179,11 +184,13 @@ fn prices(config: &Config) -> Finding {
 
 /// Whether any spans go over a network.
 fn has_destinations_elsewhere(config: &Config) -> bool {
-    let here = |it: &ProcessorConfig| {
-        matches!(
-            it,
-            ProcessorConfig::Console(_) | ProcessorConfig::File(_) | ProcessorConfig::Exec(_)
-        )
+    let here = |it: &ProcessorConfig| match it {
+        ProcessorConfig::Console(_) | ProcessorConfig::File(_) | ProcessorConfig::Exec(_) => true,
+        ProcessorConfig::Database(database) => {
+            let url = database.url.as_ref().map_or("", Secret::expose);
+            url.starts_with("sqlite:")
+        },
+        _ => false,
     };
     let mut all = config.tracing.processors.iter();
     all.any(|destination| !here(&destination.config))

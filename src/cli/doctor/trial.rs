@@ -30,7 +30,7 @@ use crate::{
     mock::{Mock, Options},
     net::config::{Egress, Listen, Upstream},
     pipeline::{self, BoxFuture, DeliverError, Outlet, Processor, Record},
-    policy::{Budget, RateLimit, RuleConfig, Unbounded},
+    policy::{self, Budget, RateLimit, RuleConfig, Unbounded},
     provider::{ProviderConfig, Providers},
     proxy::config::{Identity, Limits, Shutdown},
     store,
@@ -233,6 +233,8 @@ fn alone(
     if budgets.unbounded == Unbounded::Allow {
         budgets.unbounded = Unbounded::Cap;
     }
+    // A cutoff is a part of the limit, which is moved whole.
+    budgets.thresholds = policy::Config::default().thresholds;
     budgets.rules.clear();
     alone.rate_limits.clear();
     match limit {

@@ -76,7 +76,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     if job.is_empty() {
         return Err(wrong("job: a gateway takes no metrics without one"));
     }
-    let instance = config.instance.clone().or_else(|| instance(context));
+    let instance = config.named(context);
     let path = group(job, instance.as_deref());
     let url = format!("{}{path}", gateway.expose().trim_end_matches('/'));
     let address = Address::parse(&Secret::new(url));
@@ -107,6 +107,13 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     outlet.unit = Unit::All;
     outlet.delivery.content = Some(Content::None);
     Ok(outlet)
+}
+
+impl Config {
+    /// The instance whose metrics are pushed: as configured, else this machine's name.
+    pub fn named(&self, context: &BuildContext) -> Option<Box<str>> {
+        self.instance.clone().or_else(|| instance(context))
+    }
 }
 
 /// What this machine is called.

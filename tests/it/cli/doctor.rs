@@ -146,6 +146,7 @@ async fn every_kind_of_limit_is_moved_and_held() {
         "budgets:
   per_user: 0.01
   unbounded: allow
+  thresholds: {warning: 0.5, critical: 0.8, cutoff: 0.9}
   rules:
     - {name: claude, match: {model: 'claude-*'}, per: [session], window: total, limit: {usd: 5}}
     - {name: lower, match: {agent: 'a-*'}, window: day, limit: {usd: 1}, on_exhausted: clamp}
@@ -156,12 +157,16 @@ async fn every_kind_of_limit_is_moved_and_held() {
     - {name: output, window: hour, limit: {output_tokens: 5000}}
     - {name: calls, window: week, limit: {requests: 4}}
     - {name: nothing, window: day, limit: {usd: 0}}
+    - {name: pods, per: [pod], missing: skip, window: day, limit: {requests: 10}}
+    - {name: spaces, per: [namespace], missing: deny, window: day, limit: {requests: 2}}
+    - {name: ours, match: {model: my-gpt}, window: day, limit: {usd: 2}}
     - {name: many, window: day, limit: {requests: 100000}}
     - {name: keys, match: {key: ci}, window: day, limit: {usd: 1}}
 rate_limits:
   - {name: a-minute, tokens_per_minute: 20000, max_wait: 1m}
   - {name: at-once, concurrent: 3}
 guards: {call: {max_output_tokens: 4000}, session: {max_calls: 7}}
+providers: {openai: {models: {my-gpt: gpt-4o}}}
 tracing: {processors: []}
 ",
     );
@@ -182,6 +187,9 @@ tracing: {processors: []}
         ("output", "ok", "5,000 output tokens an hour: counted, "),
         ("calls", "ok", "4 passed, then refused with 429"),
         ("nothing", "ok", "refused at once"),
+        ("pods", "ok", "10 passed, then refused with 429"),
+        ("spaces", "ok", "2 passed, then refused with 429"),
+        ("ours", "ok", "$2.00 a day: counted, "),
         ("many", "unsure", "not reached"),
         ("keys", "unsure", "some keys alone"),
         ("a-minute", "ok", "counted, then refused with 429"),

@@ -40,7 +40,7 @@ fn reported(seen: &Seen) -> Vec<Value> {
     spans.cloned().collect()
 }
 
-/// Ids of the calls in the guide's table, with what is in the column `status`.
+/// Trace, span and duration of each call in the guide's table.
 fn rows(path: &Path) -> Vec<(String, String, f64)> {
     let connection = rusqlite::Connection::open(path).unwrap();
     let mut rows = connection

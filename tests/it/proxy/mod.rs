@@ -59,7 +59,7 @@ fn priced(yaml: &str) -> String {
     format!("pricing: {{{}}}\n{yaml}", prices.join(", "))
 }
 
-/// Whether tests may take minutes: `tests/nightly` says so.
+/// Whether tests may take minutes: `tests/nightly/run` says so.
 fn has_time() -> bool {
     std::env::var_os("TOLLGATE_LONG").is_some()
 }
