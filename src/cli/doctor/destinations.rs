@@ -145,8 +145,8 @@ fn deliver(
     let sent = match runtime {
         Ok(runtime) => {
             let now = (context.clock.wall(), context.clock.mono());
-            let send = |outlet| runtime.block_on(send(outlet, now, patience));
-            let sent = outlets.into_iter().try_for_each(send);
+            let visit_one = |outlet| runtime.block_on(send(outlet, now, patience));
+            let sent = outlets.into_iter().try_for_each(visit_one);
             // A name that is still looked up keeps nobody waiting.
             runtime.shutdown_background();
             sent

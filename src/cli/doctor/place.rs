@@ -39,8 +39,8 @@ pub(super) fn look(loaded: &Loaded) -> Vec<Finding> {
         timed(|| store(config)),
     ];
     let buffering = &config.tracing.buffering;
-    let buffers = buffering.persist_buffer && buffering.max_disk.as_u64() > 0;
-    if buffers && has_destinations_elsewhere(config) {
+    let is_used = buffering.persist_buffer && buffering.max_disk.as_u64() > 0;
+    if is_used && has_destinations_elsewhere(config) {
         let directory = &buffering.buffer_directory;
         let help = "tracing.buffering.buffer_directory";
         found.push(timed(|| directory_finding("buffer", directory, help)));
