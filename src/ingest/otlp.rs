@@ -44,7 +44,7 @@ pub(super) struct Item {
     pub(super) failed: bool,
     /// What the status says.
     pub(super) message: String,
-    /// What was said in it.
+    /// What was said in it; nothing where that is not wanted.
     pub(super) said: Told,
 }
 
@@ -60,9 +60,7 @@ pub(super) fn read(report: &Report<'_>, most: usize) -> Result<Batch, Unreadable
             item.and_then(|mut item| {
                 let said = std::mem::take(&mut item.said);
                 let span = span(&item, resource, report)?;
-                if report.with_content {
-                    batch.keep(&span, of_kind(span.kind, said));
-                }
+                batch.keep(&span, of_kind(span.kind, said));
                 Ok(span)
             })
         } else {
@@ -75,8 +73,8 @@ pub(super) fn read(report: &Report<'_>, most: usize) -> Result<Batch, Unreadable
         place += 1;
     };
     match essence(report.content_type) {
-        JSON => json::read(report.body, &mut take)?,
-        BINARY => binary::read(report.body, &mut take)?,
+        JSON => json::read(report.body, report.with_content, &mut take)?,
+        BINARY => binary::read(report.body, report.with_content, &mut take)?,
         other => {
             let other = draft::error(other).to_owned();
             return Err(Unreadable::ContentType(other, " or application/x-protobuf"));

@@ -13,8 +13,8 @@ use crate::{
 const FAILED: u64 = 2;
 
 /// Reads a request.
-pub(super) fn read(body: &[u8], take: Take<'_>) -> Result<(), Unreadable> {
-    request(body, take).map_err(|malformed| Unreadable::Body(malformed.to_string()))
+pub(super) fn read(body: &[u8], with_content: bool, take: Take<'_>) -> Result<(), Unreadable> {
+    request(body, with_content, take).map_err(|malformed| Unreadable::Body(malformed.to_string()))
 }
 
 /// The answer to a request of which so many spans were refused.
@@ -37,7 +37,7 @@ pub(super) fn refusal(why: &str) -> Vec<u8> {
     status.finish()
 }
 
-fn request(body: &[u8], take: Take<'_>) -> Result<(), Malformed> {
+fn request(body: &[u8], with_content: bool, take: Take<'_>) -> Result<(), Malformed> {
     for of_resource in messages(body, 1) {
         let of_resource = of_resource?;
         let mut resource = Attributes::new();
@@ -53,7 +53,7 @@ fn request(body: &[u8], take: Take<'_>) -> Result<(), Malformed> {
             for span in messages(of_scope?, 2) {
                 take(
                     &resource,
-                    item(span?).map_err(|malformed| malformed.to_string()),
+                    item(span?, with_content).map_err(|malformed| malformed.to_string()),
                 );
             }
         }
@@ -70,7 +70,7 @@ fn messages(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], M
     })
 }
 
-fn item(span: &[u8]) -> Result<Item, Malformed> {
+fn item(span: &[u8], with_content: bool) -> Result<Item, Malformed> {
     let mut item = Item::default();
     for field in Fields::of(span) {
         match field? {
@@ -80,7 +80,7 @@ fn item(span: &[u8]) -> Result<Item, Malformed> {
             (5, Wire::Bytes(name)) => item.name = text(name),
             (7, Wire::Eight(start)) => item.start = start,
             (8, Wire::Eight(end)) => item.end = end,
-            (9, Wire::Bytes(attribute)) => attribute_of(attribute, &mut item)?,
+            (9, Wire::Bytes(attribute)) => attribute_of(attribute, with_content, &mut item)?,
             (15, Wire::Bytes(status)) => {
                 for field in Fields::of(status) {
                     match field? {
@@ -96,11 +96,14 @@ fn item(span: &[u8]) -> Result<Item, Malformed> {
     Ok(item)
 }
 
-fn attribute_of(attribute: &[u8], item: &mut Item) -> Result<(), Malformed> {
+fn attribute_of(attribute: &[u8], with_content: bool, item: &mut Item) -> Result<(), Malformed> {
     let (name, bytes) = named(attribute)?;
     if let Some(part) = part(&name) {
         for said in messages(bytes, 1) {
-            item.said.parts.push((part, text(said?).into()));
+            let said = said?;
+            if with_content {
+                item.said.parts.push((part, text(said).into()));
+            }
         }
     } else {
         let value = value_of(bytes)?;
@@ -270,6 +273,18 @@ mod tests {
         let fields: Vec<_> = Fields::of(partial).map(Result::unwrap).collect();
         assert_eq!(fields[0], (1, Wire::Varint(1)));
         assert!(matches!(fields[1], (2, Wire::Bytes(why)) if text(why).contains("span 1")));
+    }
+
+    #[test]
+    fn what_was_said_is_not_copied_where_it_is_not_wanted() {
+        for (with_content, expected) in [(true, 1), (false, 0)] {
+            let mut said = Vec::new();
+            let mut take = |_: &Attributes, item: Result<Item, String>| {
+                said.extend(item.map(|item| item.said.parts.len()));
+            };
+            read(&example(), with_content, &mut take).unwrap();
+            assert_eq!(said, [expected, 0]);
+        }
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! The JSON form of OTLP: ids in hexadecimal, numbers of 64 bits as texts or numbers.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 
@@ -14,16 +16,17 @@ struct Body<'a> {
 
 #[derive(Deserialize)]
 struct OfResource<'a> {
-    #[serde(default)]
-    resource: Described,
+    #[serde(borrow, default)]
+    resource: Described<'a>,
     #[serde(borrow, default, rename = "scopeSpans")]
     scopes: Vec<OfScope<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Described {
-    attributes: Vec<Attribute>,
+struct Described<'a> {
+    #[serde(borrow)]
+    attributes: Vec<Attribute<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -34,14 +37,15 @@ struct OfScope<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Span {
+struct Span<'a> {
     trace_id: String,
     span_id: String,
     parent_span_id: String,
     name: String,
     start_time_unix_nano: Json,
     end_time_unix_nano: Json,
-    attributes: Vec<Attribute>,
+    #[serde(borrow)]
+    attributes: Vec<Attribute<'a>>,
     status: Status,
 }
 
@@ -54,23 +58,35 @@ struct Status {
 }
 
 #[derive(Deserialize)]
-struct Attribute {
-    key: String,
-    #[serde(default)]
-    value: Json,
+struct Attribute<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    /// As it stands: not all are wanted, and prompts are long.
+    #[serde(borrow, default)]
+    value: Option<&'a RawValue>,
+}
+
+impl Attribute<'_> {
+    /// The value, read.
+    fn value(&self) -> Result<Json, String> {
+        let value = self.value.map(|value| serde_json::from_str(value.get()));
+        value
+            .transpose()
+            .map(Option::unwrap_or_default)
+            .map_err(|error| error.to_string())
+    }
 }
 
 /// Reads a request.
-pub(super) fn read(body: &[u8], take: Take<'_>) -> Result<(), Unreadable> {
+pub(super) fn read(body: &[u8], with_content: bool, take: Take<'_>) -> Result<(), Unreadable> {
     let body: Body<'_> = object(body)?;
     for of_resource in body.resources {
-        let resource = of_use(attributes(&of_resource.resource.attributes));
+        let resource = attributes(&of_resource.resource.attributes);
+        let resource = of_use(resource.map_err(Unreadable::Body)?);
         for span in of_resource.scopes.iter().flat_map(|scope| &scope.spans) {
-            let span = serde_json::from_str::<Span>(span.get());
-            take(
-                &resource,
-                span.map_err(|error| error.to_string()).and_then(item),
-            );
+            let span = serde_json::from_str::<Span<'_>>(span.get());
+            let span = span.map_err(|error| error.to_string());
+            take(&resource, span.and_then(|span| item(span, with_content)));
         }
     }
     Ok(())
@@ -87,7 +103,7 @@ pub(super) fn answer(refused: usize, why: &str) -> Vec<u8> {
     answer.to_string().into_bytes()
 }
 
-fn item(span: Span) -> Result<Item, String> {
+fn item(span: Span<'_>, with_content: bool) -> Result<Item, String> {
     let time = |name: &str, value: &Json| number(value).ok_or_else(|| format!("{name} is no time"));
     let start = time("startTimeUnixNano", &span.start_time_unix_nano)?;
     let end = time("endTimeUnixNano", &span.end_time_unix_nano)?;
@@ -99,31 +115,41 @@ fn item(span: Span) -> Result<Item, String> {
         name: span.name,
         start,
         end,
-        said: said(&span.attributes),
-        attributes: attributes(&span.attributes),
+        said: if with_content {
+            said(&span.attributes)?
+        } else {
+            Told::default()
+        },
+        attributes: attributes(&span.attributes)?,
         failed: code.as_u64() == Some(2) || code.as_str() == Some("STATUS_CODE_ERROR"),
         message: span.status.message,
     })
 }
 
-fn attributes(attributes: &[Attribute]) -> Attributes {
+fn attributes(attributes: &[Attribute<'_>]) -> Result<Attributes, String> {
     let attributes = attributes.iter().filter(|it| part(&it.key).is_none());
-    let values = attributes.filter_map(|Attribute { key, value }| {
-        let name = Box::from(draft::short(key));
-        Some((name, value_of(value)?))
+    let values = attributes.filter_map(|attribute| {
+        let value = attribute
+            .value()
+            .map(|value| value_of(&value))
+            .transpose()?;
+        Some(value.map(|value| (Box::from(draft::short(&attribute.key)), value)))
     });
     values.collect()
 }
 
 /// What was said, of attributes that are texts.
-fn said(attributes: &[Attribute]) -> Told {
-    let said = attributes.iter().filter_map(|Attribute { key, value }| {
-        let text = value.get("stringValue")?.as_str()?;
-        Some((part(key)?, Box::from(text)))
-    });
-    Told {
-        parts: said.collect(),
+fn said(attributes: &[Attribute<'_>]) -> Result<Told, String> {
+    let mut told = Told::default();
+    for attribute in attributes {
+        if let Some(part) = part(&attribute.key)
+            && let Json::Object(mut value) = attribute.value()?
+            && let Some(Json::String(text)) = value.remove("stringValue")
+        {
+            told.parts.push((part, text.into()));
+        }
     }
+    Ok(told)
 }
 
 /// A whole number, as a number or as a text.
@@ -295,5 +321,28 @@ mod tests {
             .read(&report, &Config::default())
             .unwrap_err();
         assert!(error.to_string().contains("text/plain"), "{error}");
+    }
+
+    #[test]
+    fn what_was_said_is_not_even_read_where_it_is_not_wanted() {
+        let words = json!({"gen_ai.input.messages": {"stringValue": "Hi"}, "tool.name": {"stringValue": "f"}});
+        let body = request(&[span(1, &words)]).to_string();
+        // No parser goes so deep.
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        let deep = body.replace("\"Hi\"", &deep);
+        let said = |body: &str, with_content| {
+            let mut found = Vec::new();
+            read(body.as_bytes(), with_content, &mut |_, item| {
+                let item = item.ok();
+                assert!(item.iter().all(|item| item.attributes.len() == 1));
+                found.push(item.map(|item| item.said.parts.len()));
+            })
+            .unwrap();
+            found
+        };
+        assert_eq!(said(&body, true), [Some(1)]);
+        assert_eq!(said(&body, false), [Some(0)]);
+        assert_eq!(said(&deep, true), [None]);
+        assert_eq!(said(&deep, false), [Some(0)]);
     }
 }

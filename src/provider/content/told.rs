@@ -3,7 +3,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{HIDDEN, Response, hide_in, hide_in_tools, messages, room::MOST, text::parsed};
+use super::{
+    super::wire::json::Json,
+    FIELDS, HIDDEN, Response, hide_in, hide_in_tools, messages,
+    part::parts,
+    room::{MOST, Room},
+    text::parsed,
+};
 use crate::call::{
     content::{Messages, Part},
     json_path::JsonPath,
@@ -29,7 +35,11 @@ pub fn told(parts: &[(Part, Box<str>)], hidden: &[JsonPath]) -> Messages {
                 all.add(messages(body.as_bytes(), Response::None, hidden));
             },
             Part::Arguments => all.arguments = Some(searched(value, hidden, &mut all.cut)),
-            Part::Result => all.result = Some(searched(value, hidden, &mut all.cut)),
+            Part::Result => {
+                let mut result = searched(value, hidden, &mut all.cut);
+                without_bytes(&mut result);
+                all.result = Some(result);
+            },
         }
     }
     all
@@ -156,44 +166,128 @@ fn known(list: Vec<Value>, hidden: &[JsonPath], all: &mut Messages) -> Vec<Value
     };
     list.truncate(MOST);
     list.retain(is_message);
+    let mut room = Room::default();
     for message in &mut list {
         if let Some(fields) = message.as_object_mut() {
             fields.retain(|name, _| matches!(&**name, "role" | "name" | "finish_reason" | "parts"));
         }
-        let parts = message.get_mut("parts").and_then(Value::as_array_mut);
-        parts.into_iter().flatten().for_each(without_bytes);
+        if let Some(Value::Array(parts)) = message.get_mut("parts") {
+            *parts = parts
+                .drain(..)
+                .flat_map(|part| known_part(part, &mut room))
+                .collect();
+        }
         if !hidden.is_empty() {
             all.cut |= !hide_in_tools(message, hidden);
         }
     }
+    all.cut |= room.is_cut;
     list
 }
 
-/// Leaves of pictures, sound and files only kind and size: nobody can tell what is in them.
-fn without_bytes(part: &mut Value) {
-    let Some(fields) = part.as_object_mut() else {
-        return;
-    };
-    let is = |name: &str| fields.get("type").and_then(Value::as_str) == Some(name);
-    let data = fields.get("uri").and_then(Value::as_str);
-    let is_data = data.is_some_and(|uri| uri.starts_with("data:"));
-    if is("blob") || is_data {
-        let encoded = if is_data {
-            data
-        } else {
-            fields.get("content").and_then(Value::as_str)
-        };
-        let bytes = encoded.map(|text| text.len() / 4 * 3);
-        let mut blob = Map::new();
-        for name in ["mime_type", "modality"] {
-            if let Some(value) = fields.get(name) {
-                blob.insert(name.to_owned(), value.clone());
-            }
-        }
-        blob.insert("type".to_owned(), json!("blob"));
-        blob.insert("bytes".to_owned(), json!(bytes));
-        *part = Value::Object(blob);
+/// The kinds of parts in the conventions, and the field of each that the others are beside.
+const KINDS: [(&str, &str); 9] = [
+    ("text", "content"),
+    ("reasoning", "content"),
+    ("tool_call", "arguments"),
+    ("tool_call_response", "response"),
+    ("server_tool_call", "server_tool_call"),
+    ("server_tool_call_response", "server_tool_call_response"),
+    ("blob", "content"),
+    ("file", "file_id"),
+    ("uri", "uri"),
+];
+
+/// That field of a part; `None` if it is not as the conventions have it.
+fn field_of(part: &Value) -> Option<&'static str> {
+    let kind = part.get("type")?.as_str()?;
+    let (_, field) = KINDS.into_iter().find(|(known, _)| *known == kind)?;
+    let value = part.get(field)?;
+    (value.is_string() || FIELDS.contains(&field)).then_some(field)
+}
+
+/// A part with what is known of it and nothing else.
+fn known_part(mut part: Value, room: &mut Room) -> Vec<Value> {
+    if let Some(fields) = part.as_object_mut()
+        && fields.get("type").is_some_and(|kind| kind == "tool_call_response")
+        // As the conventions' own examples have it.
+        && let Some(result) = fields.remove("result")
+    {
+        fields.entry("response").or_insert(result);
     }
+    let Some(main) = field_of(&part) else {
+        return as_in_calls(&part, room);
+    };
+    if let Some(blob) = blob(&part) {
+        return vec![blob];
+    }
+    if let Some(fields) = part.as_object_mut() {
+        fields.retain(|name, value| {
+            let is_beside = matches!(&**name, "type" | "id" | "name" | "mime_type" | "modality");
+            name == main || (is_beside && value.is_string())
+        });
+        for name in ["response", "server_tool_call_response"] {
+            fields.get_mut(name).into_iter().for_each(without_bytes);
+        }
+    }
+    vec![part]
+}
+
+/// What a part in the form of a provider is in calls.
+fn as_in_calls(part: &Value, room: &mut Room) -> Vec<Value> {
+    let (text, mut out) = (part.to_string(), Vec::new());
+    Json::document(text.as_bytes()).read(|part| parts(part, &mut out, room));
+    out
+}
+
+/// Leaves of pictures, sound and files in what came of a tool only kind and size, as in messages.
+fn without_bytes(result: &mut Value) {
+    let items = match result {
+        Value::Array(items) => &mut items[..],
+        item => std::slice::from_mut(item),
+    };
+    for item in items {
+        let found = if !is_part(item) {
+            None
+        } else if field_of(item).is_some() {
+            blob(item)
+        } else {
+            let found = as_in_calls(item, &mut Room::default()).pop();
+            found.filter(|part| says_what_it_is(item, part))
+        };
+        if let Some(found) = found {
+            *item = found;
+        }
+    }
+}
+
+/// Whether an item of a result that reads as these bytes says that it is that: a tool's own records
+/// can have a field of such a name too, and are kept.
+fn says_what_it_is(item: &Value, read: &Value) -> bool {
+    let kind = item.get("type").and_then(Value::as_str).unwrap_or_default();
+    let modality = read.get("modality").and_then(Value::as_str);
+    let is_of_kind = modality.is_some_and(|it| it != "document" && kind.contains(it));
+    read.get("type").is_some_and(|kind| kind == "blob")
+        && (is_of_kind || read.get("mime_type").is_some())
+}
+
+/// Of a part that holds the bytes of a picture, sound or file, kind and size: nobody can tell what is
+/// in them.
+fn blob(part: &Value) -> Option<Value> {
+    let text = |name: &str| part.get(name).and_then(Value::as_str);
+    let data = match text("type") {
+        Some("blob") => text("content"),
+        _ => text("uri").filter(|uri| uri.starts_with("data:")),
+    }?;
+    let mut blob = Map::new();
+    for name in ["mime_type", "modality"] {
+        if let Some(value) = text(name) {
+            blob.insert(name.to_owned(), json!(value));
+        }
+    }
+    blob.insert("type".to_owned(), json!("blob"));
+    blob.insert("bytes".to_owned(), json!(data.len() / 4 * 3));
+    Some(Value::Object(blob))
 }
 
 #[cfg(test)]
@@ -308,5 +402,76 @@ mod tests {
             let expected = json!({"type": "blob", "mime_type": "image/png", "bytes": 6});
             assert_eq!(found.input, [json!({"role": "user", "parts": [expected]})]);
         }
+    }
+
+    #[test]
+    fn of_pictures_in_the_forms_of_providers_only_kind_and_size_are_kept_too() {
+        let png = "iVBORw0KGgoA";
+        let url = format!("data:image/png;base64,{png}");
+        let forms = [
+            json!({"type": "image_url", "image_url": {"url": url}}),
+            json!({"type": "input_image", "image_url": url}),
+            json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": png}}),
+            json!({"type": "image", "data": png, "mimeType": "image/png"}),
+            json!({"type": "blob", "mime_type": "image/png", "data": png}),
+            json!({"type": "blob", "mime_type": "image/png", "modality": "image", "content": png}),
+        ];
+        let is_blob = |part: &Value| {
+            assert_eq!(part["type"], "blob", "{part}");
+            assert_eq!(part["bytes"], 9, "{part}");
+            assert!(!part.to_string().contains(png), "{part}");
+        };
+        for form in forms {
+            let results = json!([{"role": "tool", "parts": [
+                form,
+                {"type": "tool_call_response", "id": "c", "response": [form, {"row": 1}]},
+                {"type": "tool_call_response", "id": "c", "result": form},
+                {"type": "server_tool_call_response", "server_tool_call_response": [form]},
+            ]}]);
+            let found = read(&[(Part::Input, &results)], &[]);
+            let parts = &found.input[0]["parts"];
+            is_blob(&parts[0]);
+            is_blob(&parts[1]["response"][0]);
+            assert_eq!(parts[1]["response"][1], json!({"row": 1}));
+            is_blob(&parts[2]["response"]);
+            is_blob(&parts[3]["server_tool_call_response"][0]);
+            let found = read(&[(Part::Result, &json!([form]))], &[]);
+            is_blob(&found.result.unwrap()[0]);
+        }
+    }
+
+    #[test]
+    fn of_parts_only_what_is_known_is_kept_and_of_results_all() {
+        let hit = json!([
+            {"type": "hit", "source": "wiki"},
+            {"type": "document", "source": "wiki", "title": "Oslo"},
+            {"type": "product", "image": "/boot.png", "price": 5},
+            {"type": "text", "content": "x", "n": 1},
+        ]);
+        let message = json!([{"role": "user", "parts": [
+            {"type": "text", "content": "Hi", "raw": "AAAA", "name": {"data": "AAAA"}},
+            {"type": "text", "text": "Ho"},
+            {"type": "binary", "media_type": "image/png", "content": "AAAA"},
+            {"type": "tool_call", "id": "c", "name": "f", "args": {"a": 1}},
+            {"type": "tool_call_response", "id": "c", "response": hit, "raw": "AAAA"},
+        ]}]);
+        let found = read(&[(Part::Input, &message)], &[]);
+        let expected = json!([
+            {"type": "text", "content": "Hi"},
+            {"type": "text", "content": "Ho"},
+            {"type": "binary"},
+            {"type": "tool_call", "id": "c", "name": "f", "arguments": {"a": 1}},
+            {"type": "tool_call_response", "id": "c", "response": hit},
+        ]);
+        assert_eq!(found.input[0]["parts"], expected);
+    }
+
+    #[test]
+    fn results_are_searched_whatever_their_name() {
+        let part = json!({"type": "tool_call_response", "result": {"customer": "Ann"}});
+        let message = json!([{"role": "tool", "parts": [part]}]);
+        let found = read(&[(Part::Input, &message)], &["$.customer"]);
+        let response = &found.input[0]["parts"][0]["response"];
+        assert_eq!(response, &json!({"customer": HIDDEN}));
     }
 }
