@@ -69,7 +69,6 @@ impl Purse {
             let Some((counter, now)) = table.at(claim.place) else {
                 continue;
             };
-            counter.ask_by(&claim.rule, now);
             let room = claim
                 .ask
                 .map_or(Verdict::Fits, |ask| counter.judge(ask, now));

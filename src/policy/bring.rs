@@ -36,7 +36,7 @@ impl Purse {
             let recalled = recalling.await?;
             let mut table = purse.table.lock();
             for ((_, mut claim), recalled) in new.into_iter().zip(recalled) {
-                purse.open(&mut table, &mut claim, &recalled);
+                purse.open(&mut table, &mut claim, &recalled, now);
             }
             drop(table);
             Ok(())

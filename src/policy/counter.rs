@@ -12,6 +12,7 @@ use super::{
     rule::Rule,
     table::Claim,
     threshold::{Crossing, Level},
+    told::Told,
     window::Window,
 };
 use crate::base::clock::Timestamp;
@@ -137,7 +138,8 @@ pub(super) struct Counter {
     /// The first instant of its calendar window; zero for the others.
     pub(super) window: Timestamp,
     pub(super) balance: Balance,
-    /// When `reported` was.
+    /// When `reported` became so; goes on though the clock steps back, so that the record of it with
+    /// the latest time is the last.
     reported_at: Timestamp,
     extras: Option<Box<Extras>>,
 }
@@ -151,7 +153,7 @@ struct Extras {
 }
 
 impl Counter {
-    pub(super) fn new(claim: &Claim, recalled: &Recalled) -> Self {
+    pub(super) fn new(claim: &Claim, recalled: &Recalled, now: Timestamp) -> Self {
         let rule = Arc::clone(&claim.rule);
         let mut balance = match rule.calendar.window() {
             Window::Rolling(length) if claim.unit != Unit::Concurrent => {
@@ -179,6 +181,11 @@ impl Counter {
             extras: None,
         };
         counter.raise(&recalled.raises);
+        if matches!(counter.balance, Balance::Window { .. }) {
+            // What was told of and is not reached was brought under the threshold by hand, of which
+            // there may be no record: another limit. Of a rolling window amounts may just have left.
+            counter.reported = counter.reported.min(counter.level(now));
+        }
         counter
     }
 
@@ -191,26 +198,37 @@ impl Counter {
     }
 
     /// `rule` is what asks now: as edited, maybe, or as it was when a call that waits came.
-    pub(super) fn ask_by(&mut self, rule: &Arc<Rule>, now: Timestamp) {
+    /// As [`rearm`](Self::rearm) if its limit or thresholds are others by that.
+    pub(super) fn ask_by(&mut self, rule: &Arc<Rule>, now: Timestamp) -> Option<Told> {
         if Arc::ptr_eq(&self.rule, rule) || rule.edition < self.rule.edition {
-            return;
+            return None;
         }
         let before = std::mem::replace(&mut self.rule, Arc::clone(rule));
-        if before.limit(self.unit) != rule.limit(self.unit) || before.thresholds != rule.thresholds
-        {
-            self.rearm(now);
-        }
+        let is_same = before.limit(self.unit) == rule.limit(self.unit)
+            && before.thresholds == rule.thresholds;
+        if is_same { None } else { self.rearm(now) }
     }
 
     /// Another limit holds, or what was spent was given back: thresholds that are no longer reached are
-    /// told of anew once they are. Returns the one that counts as told of now, if that is another.
-    pub(super) fn rearm(&mut self, now: Timestamp) -> Option<Level> {
+    /// told of anew once they are. Returns the one that counts as the last that was told of now, if
+    /// that is another: it is to be journalled, or the next start does not know.
+    pub(super) fn rearm(&mut self, now: Timestamp) -> Option<Told> {
         let level = self.level(now);
         if level >= self.reported {
             return None;
         }
+        self.report(level, now);
+        Some(Told {
+            counter: self.name(),
+            window: self.window,
+            level,
+            at: self.reported_at,
+        })
+    }
+
+    fn report(&mut self, level: Level, now: Timestamp) {
         self.reported = level;
-        Some(level)
+        self.reported_at = now.max(self.reported_at);
     }
 
     fn level(&self, now: Timestamp) -> Level {
@@ -276,14 +294,18 @@ impl Counter {
         }
     }
 
+    fn name(&self) -> CounterName {
+        CounterName {
+            identity: Arc::clone(&self.rule.identity),
+            values: Arc::clone(&self.values),
+            unit: self.unit,
+        }
+    }
+
     /// How it stands.
     pub(super) fn standing(&self) -> Standing {
         Standing {
-            counter: CounterName {
-                identity: Arc::clone(&self.rule.identity),
-                values: Arc::clone(&self.values),
-                unit: self.unit,
-            },
+            counter: self.name(),
             window: self.window,
             spent: self.balance.spent(),
             reserved: self.balance.reserved(),
@@ -398,8 +420,7 @@ impl Counter {
         if level <= reported {
             return None;
         }
-        self.reported = level;
-        self.reported_at = now;
+        self.report(level, now);
         Some(Crossing {
             rule: Arc::clone(&self.rule.name),
             identity: Arc::clone(&self.rule.identity),
@@ -409,7 +430,7 @@ impl Counter {
             spent: self.balance.spent(),
             limit: self.raised_limit(now),
             window: self.window,
-            at: now,
+            at: self.reported_at,
         })
     }
 }

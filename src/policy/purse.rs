@@ -76,9 +76,6 @@ impl Purse {
     pub(super) fn take_in(&self, claims: &mut [Claim], now: Timestamp) -> Result<(), JournalDown> {
         let (mut table, _) = self.opened(claims, now)?;
         for claim in claims {
-            if let Some((counter, now)) = table.at(claim.place) {
-                counter.ask_by(&claim.rule, now);
-            }
             table.hold(claim);
         }
         drop(table);
@@ -95,7 +92,6 @@ impl Purse {
         let (mut table, _) = self.opened(claims, now)?;
         for claim in claims {
             if let Some((counter, now)) = table.at(claim.place) {
-                counter.ask_by(&claim.rule, now);
                 let verdict = claim
                     .ask
                     .map_or(Verdict::Fits, |ask| counter.judge(ask, now));
@@ -244,19 +240,19 @@ impl Purse {
         }
         drop(table);
         wakers.wake();
-        if let Some(level) = lowered {
-            // As the last thing that was told of it. The journal counts what it cannot write.
-            let _position = self.journal.write(&Entry::Crossed(&told::Told {
-                counter: CounterName::of(claim),
-                window: claim.window,
-                level,
-                at: now,
-            }));
+        self.note_rearmed(lowered.as_slice());
+    }
+
+    /// As the last thing that was told of each. The journal counts what it cannot write.
+    fn note_rearmed(&self, rearmed: &[told::Told]) {
+        for told in rearmed {
+            let _position = self.journal.write(&Entry::Crossed(told));
         }
     }
 
-    /// The table, locked, with the claims' counters in it. What a new counter held before is asked
-    /// of the ledger while the lock is not held.
+    /// The table, locked, with the claims' counters in it, each asked by the claim's rule. What a new
+    /// counter held before is asked of the ledger while the lock is not held, and what another limit
+    /// brings under a threshold is journalled then.
     pub(super) fn opened(
         &self,
         claims: &mut [Claim],
@@ -267,7 +263,14 @@ impl Purse {
             let told = table.tell(now);
             let new = self.missing(&table, claims);
             if new.is_empty() {
-                return Ok((table, told));
+                let asked = claims.iter().filter_map(|claim| table.ask(claim));
+                let rearmed: Vec<_> = asked.collect();
+                if rearmed.is_empty() {
+                    return Ok((table, told));
+                }
+                drop(table);
+                self.note_rearmed(&rearmed);
+                continue;
             }
             drop(table);
             let recalled: Result<Vec<_>, _> = new
@@ -279,16 +282,22 @@ impl Purse {
             // Others may have opened counters meanwhile, these or so many that there is no room.
             for (number, recalled) in recalled {
                 if let Some(claim) = claims.get_mut(number) {
-                    self.open(&mut table, claim, &recalled);
+                    self.open(&mut table, claim, &recalled, now);
                 }
             }
         }
     }
 
     /// Brings the claim's counter into being, unless it is there by now or there is no room for it.
-    pub(super) fn open(&self, table: &mut Table, claim: &mut Claim, recalled: &Recalled) {
+    pub(super) fn open(
+        &self,
+        table: &mut Table,
+        claim: &mut Claim,
+        recalled: &Recalled,
+        now: Timestamp,
+    ) {
         if !table.find(claim) && (table.len() < self.bound || !may_overflow(claim)) {
-            table.open(claim, recalled);
+            table.open(claim, recalled, now);
         }
     }
 

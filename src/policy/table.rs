@@ -8,6 +8,7 @@ use super::{
     queue::Waiting,
     rule::Rule,
     slots::Slots,
+    told,
 };
 use crate::base::clock::Timestamp;
 
@@ -127,14 +128,20 @@ impl Table {
     }
 
     /// Brings the claim's counter into being, unless it is there by now.
-    pub(super) fn open(&mut self, claim: &mut Claim, recalled: &Recalled) {
+    pub(super) fn open(&mut self, claim: &mut Claim, recalled: &Recalled, now: Timestamp) {
         if self.find(claim) {
             return;
         }
-        if let Some(place) = self.counters.put(Counter::new(claim, recalled)) {
+        if let Some(place) = self.counters.put(Counter::new(claim, recalled, now)) {
             claim.place = place;
             self.index.insert(place, &self.counters);
         }
+    }
+
+    /// The claim's rule asks its counter; see [`Counter::ask_by`].
+    pub(super) fn ask(&mut self, claim: &Claim) -> Option<told::Told> {
+        let (counter, now) = self.at(claim.place)?;
+        counter.ask_by(&claim.rule, now)
     }
 
     /// Sets aside what the claim asks for.

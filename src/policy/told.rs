@@ -54,7 +54,7 @@ impl Purse {
         if self.table.lock().find(claim) {
             return Ok(true);
         }
-        let mut counter = Counter::new(claim, &self.recall(claim, now)?);
+        let mut counter = Counter::new(claim, &self.recall(claim, now)?, now);
         counter.balance.advance(now);
         Ok(counter.crossing(now).is_some())
     }

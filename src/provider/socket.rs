@@ -100,8 +100,10 @@ pub struct Session {
     pub(super) defaults: RequestFacts,
     /// The model is what the client has said, and the provider has not.
     claimed: bool,
-    /// The client has named another model since.
+    /// The client or the provider has named another model since.
     disputed: bool,
+    /// Updates of the session that the client has asked for and the provider has not answered.
+    unanswered: u32,
     /// The model as the provider has said last.
     confirmed: Option<Box<str>>,
     /// The model that transcribes what is heard.
@@ -165,19 +167,40 @@ impl Session {
             return;
         };
         if *before != model && self.confirmed.as_ref() != Some(&model) {
-            self.disputed |= !self.defaults.hides_model;
-            self.defaults.hides_model = true;
+            self.dispute();
         }
+    }
+
+    fn dispute(&mut self) {
+        self.disputed |= !self.defaults.hides_model;
+        self.defaults.hides_model = true;
+    }
+
+    /// The client asks for an update of the session.
+    pub(super) const fn update(&mut self) {
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
+    /// The provider answers the oldest update, before [`confirm`](Self::confirm) if it says a model.
+    pub(super) const fn answer(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
     }
 
     /// The provider says which model it is. What the socket was opened with is the name that rules
     /// know, be it an alias; what was only claimed is none, and of several names it is the provider's
-    /// that the price follows. If it says what it said before, nothing came of a claim.
+    /// that the price follows. If it says what it said before and has answered every update, nothing
+    /// came of a claim; if it says another, that is the model, whether or not a claim is known.
     pub(super) fn confirm(&mut self, model: Box<str>) {
-        let is_as_before = self.confirmed.as_ref() == Some(&model);
-        if is_as_before && std::mem::take(&mut self.disputed) {
-            self.defaults.hides_model = false;
-        } else if std::mem::take(&mut self.claimed)
+        if self.confirmed.as_ref() == Some(&model) {
+            if self.unanswered == 0 && std::mem::take(&mut self.disputed) {
+                self.defaults.hides_model = false;
+            }
+            return;
+        }
+        if self.confirmed.is_some() {
+            self.dispute();
+        }
+        if std::mem::take(&mut self.claimed)
             || self.defaults.hides_model
             || self.defaults.model.is_none()
         {

@@ -12,6 +12,7 @@ mod trouble;
 
 use std::{fs, path::Path};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
@@ -44,16 +45,21 @@ fn config(dir: &Path) -> Config {
     }
 }
 
+/// Three budgets of `limit` tokens, of one window each.
+fn rules(limit: i64) -> policy::Config {
+    let rule = |name, window| json!({"name": name, "window": window, "limit": {"tokens": limit}});
+    let rules = [rule("day", "day"), rule("six", "6h"), rule("all", "total")];
+    serde_json::from_value(json!({"max_wait": 0, "rules": rules})).unwrap()
+}
+
 fn rig(dir: TempDir) -> (Rig, Recovery) {
+    rig_of(dir, LIMIT)
+}
+
+fn rig_of(dir: TempDir, limit: i64) -> (Rig, Recovery) {
     let clock = Arc::new(TestClock::at(NOW));
     let (journal, keeper, recovery) = assemble(&config(dir.path()), clock).unwrap();
-    let rules: policy::Config = serde_json::from_str(
-        r#"{"max_wait": 0, "rules": [
-            {"name": "day", "window": "day", "limit": {"tokens": 100}},
-            {"name": "six", "window": "6h", "limit": {"tokens": 100}},
-            {"name": "all", "window": "total", "limit": {"tokens": 100}}]}"#,
-    )
-    .unwrap();
+    let rules = rules(limit);
     let kept: Arc<dyn Journal> = Arc::<FileJournal>::clone(&journal);
     let engine = Engine::build(&rules, &[], &[], &Purse::new(kept, 1_000), None).unwrap();
     let awaited = recovery.awaited.iter();

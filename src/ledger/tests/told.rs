@@ -9,7 +9,12 @@ fn levels(crossings: &[Crossing]) -> Vec<Level> {
 
 /// What a start tells of that finds what `rig` leaves behind when it is killed now; and the start.
 fn killed(rig: &Rig) -> (Rig, Vec<Level>) {
-    let (next, recovery) = super::rig(rig.files());
+    killed_under(rig, LIMIT)
+}
+
+/// As [`killed`], where the start finds another limit.
+fn killed_under(rig: &Rig, limit: i64) -> (Rig, Vec<Level>) {
+    let (next, recovery) = rig_of(rig.files(), limit);
     let charged: Vec<_> = recovery.charged.into_iter().collect();
     let untold = next.engine.untold(&charged, NOW).unwrap();
     for crossing in &untold {
@@ -117,6 +122,78 @@ fn what_a_reset_brings_under_a_threshold_is_told_anew_also_after_a_restart() {
             let (_, told) = killed(&next);
             assert_eq!(told, again, "{posts} {resets}");
         }
+    }
+}
+
+/// The rig's rules with another limit, over the same counters.
+fn edited(rig: &Rig, limit: i64) -> Engine {
+    let rules = rules(limit);
+    let before = Some(&rig.engine);
+    Engine::build(&rules, &[], &[], rig.engine.purse(), before).unwrap()
+}
+
+#[test]
+fn what_another_limit_brings_under_a_threshold_is_told_anew_also_after_a_restart() {
+    for (posts, asks) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (mut rig, _) = rig(TempDir::new().unwrap());
+        for crossing in rig.admit(80).unwrap().charge_in_full() {
+            rig.engine.purse().told(&crossing);
+        }
+        // Whether a call is asked for under the other limit before the process is killed.
+        if asks {
+            rig.engine = edited(&rig, 200);
+            assert_eq!(rig.stands(), (80, 0));
+        }
+        if posts {
+            rig.post(0);
+        }
+        let (next, told) = killed_under(&rig, 200);
+        assert_eq!(told, []);
+        let mut crossings = next.admit(69).unwrap().charge_in_full();
+        assert_eq!(levels(&crossings), []);
+        crossings = next.admit(1).unwrap().charge_in_full();
+        // What is under its threshold without that may be so since amounts have left the window.
+        let rolling = crossings.iter().any(|crossing| &*crossing.rule == "six");
+        assert_eq!(rolling, asks, "{posts}");
+        crossings.retain(|crossing| &*crossing.rule != "six");
+        assert_eq!(levels(&crossings), [Level::Warning; 2], "{posts} {asks}");
+    }
+}
+
+#[test]
+fn what_was_told_of_last_is_kept_also_where_the_clock_has_stepped_back() {
+    let earlier = NOW - std::time::Duration::from_secs(10);
+    for resets in [false, true] {
+        let (mut rig, _) = rig(TempDir::new().unwrap());
+        let tell = |crossings: &[Crossing], level| {
+            assert_eq!(levels(crossings), three(level));
+            for crossing in crossings {
+                rig.engine.purse().told(crossing);
+            }
+        };
+        tell(&rig.admit(80).unwrap().charge_in_full(), Level::Warning);
+        let hold = rig.admit(15).unwrap();
+        // What settles now does so in the past.
+        rig.engine.purse().standings(earlier);
+        if resets {
+            hold.release();
+            for rule in ["day", "six", "all"] {
+                rig.engine.reset(rule, "ada", earlier).unwrap();
+            }
+        } else {
+            tell(&hold.charge_in_full(), Level::Critical);
+        }
+        rig.post(0);
+        let (next, told) = killed(&rig);
+        assert_eq!(told, []);
+        let again = if resets {
+            three(Level::Warning)
+        } else {
+            Vec::new()
+        };
+        let spent = if resets { 80 } else { 1 };
+        let crossings = next.admit(spent).unwrap().charge_in_full();
+        assert_eq!(levels(&crossings), again, "{resets}");
     }
 }
 

@@ -95,6 +95,7 @@ impl Socket for Realtime {
                 }
             },
             "session.update" => {
+                session.update();
                 if let Some(update) = fields.session {
                     session.add(text(update.text()));
                     if let Some(model) = update.get("model").and_then(Json::name) {
@@ -123,6 +124,9 @@ impl Socket for Realtime {
         };
         match kind {
             "session.created" | "session.updated" => {
+                if kind == "session.updated" {
+                    session.answer();
+                }
                 if let Some(told) = fields.session {
                     if let Some(model) = told.get("model").and_then(Json::name) {
                         session.confirm(model);
@@ -158,6 +162,11 @@ impl Socket for Realtime {
                 Said::Ends(id)
             },
             "error" => {
+                let param = fields.error.and_then(|error| error.get("param")?.str());
+                // An update that is refused: `session.tools[0].name`.
+                if param.is_some_and(|param| param.split('.').next() == Some("session")) {
+                    session.answer();
+                }
                 let tag = fields.error.and_then(|error| error.get("event_id"));
                 Said::Fails {
                     tag: tag.and_then(Json::name),

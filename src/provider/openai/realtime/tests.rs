@@ -140,12 +140,14 @@ fn what_a_client_claims_is_no_model_before_the_provider_says_so() {
         (named.model(), named.hides_model()),
         (Some("gpt-realtime"), false)
     );
-    // To say what the provider says is no claim; another one holds until the provider speaks.
+    // To say what the provider says is no claim; another one holds until the provider answers it.
+    let real = br#"{"type":"session.updated","session":{"model":"real"}}"#;
     update("real", &mut named);
     assert!(!named.hides_model());
+    Realtime.said(real, &mut named);
     update("large", &mut named);
     assert!(named.hides_model());
-    Realtime.said(created, &mut named);
+    Realtime.said(real, &mut named);
     assert_eq!(
         (named.model(), named.hides_model()),
         (Some("gpt-realtime"), false)
@@ -154,6 +156,72 @@ fn what_a_client_claims_is_no_model_before_the_provider_says_so() {
     let updated = br#"{"type":"session.updated","session":{"model":"large"}}"#;
     Realtime.said(updated, &mut named);
     assert_eq!((named.model(), named.hides_model()), (Some("large"), true));
+}
+
+#[test]
+fn an_answer_to_another_update_settles_no_claim() {
+    let hear = |session: &mut Session, update: &str| {
+        let update = format!(r#"{{"type":"session.update","session":{update}}}"#);
+        Realtime.hear(update.as_bytes(), session);
+    };
+    let says = |session: &mut Session, kind: &str, model: &str| {
+        let said = format!(r#"{{"type":"session.{kind}","session":{{"model":"{model}"}}}}"#);
+        Realtime.said(said.as_bytes(), session);
+        (
+            session.model().map(str::to_owned).unwrap_or_default(),
+            session.hides_model(),
+        )
+    };
+    let is = |model: &str, hides| (model.to_owned(), hides);
+    let (voice, large) = (r#"{"voice":"ash"}"#, r#"{"model":"large"}"#);
+    let opened = || {
+        let mut session = Session::default();
+        Realtime.open("/v1/realtime", Some("model=mini"), &mut session);
+        session
+    };
+    let created = || {
+        let mut session = opened();
+        assert_eq!(says(&mut session, "created", "mini"), is("mini", false));
+        session
+    };
+    let mut session = created();
+    hear(&mut session, voice);
+    hear(&mut session, large);
+    assert_eq!(says(&mut session, "updated", "mini"), is("mini", true));
+    assert_eq!(says(&mut session, "updated", "large"), is("large", true));
+    // Nor does one that was under way before the provider spoke.
+    let mut session = opened();
+    hear(&mut session, voice);
+    hear(&mut session, large);
+    assert_eq!(says(&mut session, "created", "mini"), is("mini", true));
+    assert_eq!(says(&mut session, "updated", "mini"), is("mini", true));
+    assert_eq!(says(&mut session, "updated", "large"), is("large", true));
+    // While a claim is open, to name the model of before is one too.
+    let mut session = created();
+    for update in [large, voice, r#"{"model":"mini"}"#] {
+        hear(&mut session, update);
+    }
+    assert_eq!(says(&mut session, "updated", "large"), is("large", true));
+    assert_eq!(says(&mut session, "updated", "large"), is("large", true));
+    assert_eq!(says(&mut session, "updated", "mini"), is("mini", true));
+    // It is as before all of them.
+    hear(&mut session, voice);
+    assert_eq!(says(&mut session, "updated", "mini"), is("mini", false));
+    // An update that is refused is answered too, and another error answers none.
+    let fails = |session: &mut Session, param: &str| {
+        let said = format!(r#"{{"type":"error","error":{{"param":"{param}"}}}}"#);
+        Realtime.said(said.as_bytes(), session);
+    };
+    for update in [large, voice] {
+        hear(&mut session, update);
+    }
+    fails(&mut session, "item.type");
+    assert_eq!(says(&mut session, "updated", "mini"), is("mini", true));
+    fails(&mut session, "session.model");
+    hear(&mut session, voice);
+    assert_eq!(says(&mut session, "updated", "mini"), is("mini", false));
+    // Another model that nobody has asked for is the one that is paid for.
+    assert_eq!(says(&mut session, "updated", "large"), is("large", true));
 }
 
 #[test]
