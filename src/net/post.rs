@@ -229,7 +229,7 @@ pub enum PostError {
     /// There is no answer to go by.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
-    /// There are no keys to sign it with, for now; why.
+    /// No keys to sign it with can be had at this moment; why.
     #[error("it cannot be signed: {0}")]
     Unsigned(String),
     /// The answer says no.

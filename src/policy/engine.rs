@@ -13,7 +13,7 @@ use super::{
     queue::Place,
     rate::Requests,
     refused::Refused,
-    rule::{Rule, rate_identity, written_out},
+    rule::{Rule, rate_identity},
     scope::Per,
     subject::{Amounts, Subject},
     table::Claim,
@@ -109,7 +109,7 @@ impl Engine {
         purse: &Arc<Purse>,
         before: Option<&Self>,
     ) -> Result<Self, RuleError> {
-        let budgets = written_out(config);
+        let budgets = config.written_out();
         unique(
             &budgets
                 .iter()

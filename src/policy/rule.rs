@@ -234,32 +234,34 @@ pub(super) fn saturated(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The rules that `daily`, `monthly` and `per_user` stand for, then the written ones.
-pub(super) fn written_out(config: &Config) -> Vec<RuleConfig> {
-    let short = |name: &str, usd: Option<Usd>, per: &[Per], window| {
-        Some(RuleConfig {
-            name: Name::new(name)?,
-            matches: Match::default(),
-            per: per.to_vec(),
-            window,
-            limit: LimitConfig {
-                usd: Some(usd?),
-                ..LimitConfig::default()
-            },
-            count: Count::default(),
-            on_exhausted: OnExhausted::Block,
-            missing: None,
-        })
-    };
-    [
-        short("daily", config.daily, &[], Window::Day),
-        short("monthly", config.monthly, &[], Window::Month),
-        short("per_user", config.per_user, &[Per::User], Window::Day),
-    ]
-    .into_iter()
-    .flatten()
-    .chain(config.rules.iter().cloned())
-    .collect()
+impl Config {
+    /// The rules that `daily`, `monthly` and `per_user` stand for, then the written ones.
+    pub fn written_out(&self) -> Vec<RuleConfig> {
+        let short = |name: &str, usd: Option<Usd>, per: &[Per], window| {
+            Some(RuleConfig {
+                name: Name::new(name)?,
+                matches: Match::default(),
+                per: per.to_vec(),
+                window,
+                limit: LimitConfig {
+                    usd: Some(usd?),
+                    ..LimitConfig::default()
+                },
+                count: Count::default(),
+                on_exhausted: OnExhausted::Block,
+                missing: None,
+            })
+        };
+        [
+            short("daily", self.daily, &[], Window::Day),
+            short("monthly", self.monthly, &[], Window::Month),
+            short("per_user", self.per_user, &[Per::User], Window::Day),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.rules.iter().cloned())
+        .collect()
+    }
 }
 
 #[cfg(test)]

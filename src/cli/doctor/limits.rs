@@ -25,8 +25,7 @@ use crate::{
     call::outcome::{Decision, End},
     config::Config,
     policy::{
-        Count, LimitConfig, Match, Name, OnExhausted, Per, RateLimit, RuleConfig, Unit, Window,
-        amount_text,
+        LimitConfig, Match, OnExhausted, Per, RateLimit, RuleConfig, Unit, Window, amount_text,
     },
     pricing::Pricing,
 };
@@ -83,29 +82,8 @@ pub(super) fn move_all(config: &Config) -> Vec<Finding> {
 
 /// Every limit of every budget.
 fn budgets(config: &Config) -> Vec<Move> {
-    let limits = config.limits_in_force();
-    let simple = [
-        ("daily", limits.daily, Window::Day, None),
-        ("monthly", limits.monthly, Window::Month, None),
-        ("per_user", limits.per_user, Window::Day, Some(Per::User)),
-    ];
-    let simple = simple.into_iter().filter_map(|(name, usd, window, per)| {
-        Some(RuleConfig {
-            name: Name::new(name)?,
-            matches: Match::default(),
-            per: per.into_iter().collect(),
-            window,
-            limit: LimitConfig {
-                usd: Some(usd?),
-                ..LimitConfig::default()
-            },
-            count: Count::default(),
-            on_exhausted: OnExhausted::Block,
-            missing: None,
-        })
-    });
-    let rules = simple.chain(limits.rules);
-    rules.flat_map(|rule| each_unit(&rule)).collect()
+    let rules = config.limits_in_force().written_out();
+    rules.iter().flat_map(each_unit).collect()
 }
 
 fn each_unit(rule: &RuleConfig) -> Vec<Move> {

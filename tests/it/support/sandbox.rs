@@ -61,13 +61,7 @@ impl Sandbox {
         let mock = Mock::start(Options::default()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let config = configured((yaml, &sources), directory.path(), &mock.url());
-        let app = App::start(config, Arc::new(SystemClock));
-        let app = app.unwrap_or_else(|error| panic!("{error}"));
-        Self {
-            app,
-            mock,
-            directory,
-        }
+        Self::over(config, mock, directory)
     }
 
     fn start(
@@ -203,6 +197,10 @@ impl Sandbox {
     /// Starts again over the same mock and what is in `directory`, as `yaml` says now.
     pub(crate) fn again(yaml: &str, mock: Mock, directory: TempDir) -> Self {
         let config = configuration(yaml, directory.path(), &mock.url());
+        Self::over(config, mock, directory)
+    }
+
+    fn over(config: Config, mock: Mock, directory: TempDir) -> Self {
         let app = App::start(config, Arc::new(SystemClock));
         let app = app.unwrap_or_else(|error| panic!("{error}"));
         Self {
