@@ -27,6 +27,9 @@ pub const ARGUMENTS: &str = "gen_ai.tool.call.arguments";
 /// Attribute: what came of a tool.
 pub const RESULT: &str = "gen_ai.tool.call.result";
 
+/// Attributes: all that hold something that was said.
+pub const SAID: [&str; 6] = [SYSTEM, INPUT, OUTPUT, TOOLS, ARGUMENTS, RESULT];
+
 /// Attribute: how much of the content is there: `redacted` or `full`.
 pub const CONTENT: &str = "tollgate.content";
 

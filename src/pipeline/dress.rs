@@ -15,6 +15,9 @@ pub(super) fn dressed(
     let dress = |passed: Passed| {
         let holding = passed.record.holding(delivery.content);
         let record = holding.unwrap_or(passed.record);
+        // It may have been read for the processor before this one, which got more.
+        let lowered = delivery.content.and_then(|most| record.within(most));
+        let record = lowered.map_or(record, Arc::new);
         match passed.share {
             Some(share) => Arc::new(record.marked(share)),
             None => record,

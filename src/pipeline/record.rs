@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Captured, Content};
 use crate::call::{
-    content::CONTENT,
+    content::{CONTENT, CUT, SAID},
     labels::Label,
     span::{SAMPLING_RATE, Span, Value as Attribute},
     stored::Names,
@@ -95,6 +95,54 @@ impl Record {
             Arc::new(Self::new(span))
         };
         Some(Arc::clone(held.lock().get_or_insert_with(make)))
+    }
+
+    /// The same without what was said, where it has more of that on it than `most`: nothing that was read
+    /// can be redacted any more. `None`: it is as it may be.
+    pub(super) fn within(&self, most: Content) -> Option<Self> {
+        if most == Content::Full || self.said_level() <= most {
+            return None;
+        }
+        let mut span = self.span.clone();
+        let is_said = |name: &str| SAID.contains(&name) || [CONTENT, CUT].contains(&name);
+        span.attributes.retain(|(name, _)| !is_said(name));
+        if let Some(reported) = &mut span.reported {
+            reported.attributes.retain(|(name, _)| !is_said(name));
+        }
+        if most > Content::None {
+            let level = Attribute::Text(most.name().into());
+            span.attributes.push((CONTENT, level));
+            span.attributes.push((CUT, Attribute::Bool(true)));
+        }
+        Some(Self::new(span))
+    }
+
+    /// How much of what was said is on it.
+    fn said_level(&self) -> Content {
+        let own = self.span.attributes.iter();
+        let own = own.map(|(name, value)| (*name, value));
+        // What comes from disk has it there.
+        let told = self.span.reported.iter().flat_map(|it| &it.attributes);
+        let told = told.map(|(name, value)| (&**name, value));
+        let (mut level, mut is_said) = (None, false);
+        for (name, value) in own.chain(told) {
+            is_said |= SAID.contains(&name);
+            if name == CONTENT {
+                let redacted = Attribute::Text(Content::Redacted.name().into());
+                let is_redacted = *value == redacted;
+                level = level.max(Some(if is_redacted {
+                    Content::Redacted
+                } else {
+                    Content::Full
+                }));
+            }
+        }
+        let unnamed = if is_said {
+            Content::Full
+        } else {
+            Content::None
+        };
+        level.unwrap_or(unnamed)
     }
 
     /// The same, saying what share of spans like it goes where it goes. Nothing more can be asked of
@@ -208,8 +256,66 @@ fn text(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::span, *};
-    use crate::call::span::Event;
+    use super::{
+        super::testing::{saying, span},
+        *,
+    };
+    use crate::call::{
+        content::{ARGUMENTS, Messages},
+        reported::{Format, Reported},
+        span::Event,
+    };
+
+    fn said() -> Messages {
+        Messages {
+            input: vec!["hush".into()],
+            arguments: Some("hush".into()),
+            ..Messages::default()
+        }
+    }
+
+    #[test]
+    fn what_was_read_for_one_that_may_have_more_is_taken_off_whole() {
+        let (full, redacted) = (
+            saying("content: full", said),
+            saying("content: redacted", said),
+        );
+        let level = |record: &Record| record.value(CONTENT);
+        for record in [full.marked(0.5), full.bare()] {
+            assert!(record.within(Content::Full).is_none());
+            let less = record.within(Content::Redacted).unwrap();
+            assert!(!less.line.contains("hush"), "{}", less.line);
+            assert_eq!(level(&less), Some("redacted".into()));
+            assert_eq!(less.value(CUT), Some(true.into()));
+            assert_eq!(less.value(SAMPLING_RATE), record.value(SAMPLING_RATE));
+            let none = record.within(Content::None).unwrap();
+            assert!(!none.line.contains("hush") && level(&none).is_none());
+            assert!(none.within(Content::None).is_none());
+        }
+        assert!(redacted.within(Content::Redacted).is_none());
+        assert!(redacted.within(Content::None).is_some());
+        assert!(Record::new(span(1)).within(Content::None).is_none());
+    }
+
+    #[test]
+    fn what_was_read_for_another_is_taken_off_what_agents_reported_too() {
+        let mut told = saying("content: full", said).span.clone();
+        told.reported = Some(Box::new(Reported {
+            by: Format::Otlp,
+            name: "tool".into(),
+            attributes: vec![("own".into(), Attribute::Int(1))],
+        }));
+        let line = Record::new(told).line;
+        let read = Record::read(&line, &mut Names::default()).unwrap();
+        assert!(read.line.contains("hush") && read.span.attributes.is_empty());
+        let less = read.within(Content::None).unwrap();
+        assert!(!less.line.contains("hush") && less.line.contains("\"own\":1"));
+        // Without a word of how much it is, it may be all.
+        let mut nameless = span(1);
+        let hush = Attribute::Text("hush".into());
+        nameless.attributes.push((ARGUMENTS, hush));
+        assert!(Record::new(nameless).within(Content::Redacted).is_some());
+    }
 
     #[test]
     fn the_share_is_on_the_line_as_if_it_had_been_made_with_it() {

@@ -7,9 +7,10 @@ use flate2::{Compression, write::GzEncoder};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::sink::{Does, Sink, TAKES};
 use crate::support::{
     Line, Sandbox, Upstream, client,
-    sandbox::{Span, read_spans},
+    sandbox::{Span, configuration, read_spans, until},
 };
 
 const EMAIL: &str = "ann.lee@mail.example.com";
@@ -86,7 +87,7 @@ async fn answer_with(provider: &mut Line, body: &[u8], size: usize) {
 
 async fn span(directory: &Path) -> Span {
     let mut found = Vec::new();
-    crate::support::sandbox::until("a span", || {
+    until("a span", || {
         found = read_spans(directory);
         !found.is_empty()
     })
@@ -295,4 +296,47 @@ async fn what_a_socket_says_is_on_the_span_of_its_response() {
     let output = &span.get("gen_ai.output.messages")[0];
     assert_eq!(output["finish_reason"], "stop");
     assert!(!output["parts"][0]["content"].as_str().unwrap().is_empty());
+}
+
+/// What waits for a destination that is down, which may have all that is said, goes to its heir, which
+/// may not: over a reload and over a restart.
+#[tokio::test]
+async fn what_was_read_for_one_processor_does_not_reach_an_heir_that_may_have_less() {
+    let body =
+        json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "a plain word"}]});
+    for (level, restarts) in [
+        ("none", false),
+        ("redacted", false),
+        ("none", true),
+        ("redacted", true),
+    ] {
+        let down = Sink::start(&[], Does::Answers(503, None)).await;
+        let sink = Sink::start(&[], TAKES).await;
+        let yaml = |url: &str, level: &str| {
+            let hook =
+                format!("{{type: webhook, url: '{url}/x', batch_size: 1, content: {level}}}");
+            format!("tracing: {{content: full, processors: [{hook}]}}")
+        };
+        let mut sandbox = Sandbox::new(&yaml(&down.url, "full"));
+        let answer = sandbox.post("/v1/chat/completions", &body).await;
+        assert!(answer.status.is_success());
+        let buffered = "tollgate_spans_buffered{processor=\"webhook\"}";
+        until("the span on disk", || sandbox.metric(buffered) > 0.5).await;
+        assert!(has(&everything(sandbox.directory.path()), "a plain word"));
+        let after = yaml(&sink.url, level);
+        if restarts {
+            sandbox = sandbox.restarted(&after).await;
+        } else {
+            let config = configuration(&after, sandbox.directory.path(), &sandbox.mock.url());
+            sandbox.app.reload(config).await.unwrap();
+        }
+        until("the span to arrive", || !sink.seen().is_empty()).await;
+        let came = sink.seen().remove(0).body;
+        assert!(
+            has(&came, "span_id") && !has(&came, "a plain word"),
+            "{level}"
+        );
+        assert_eq!(has(&came, "tollgate.content.cut"), level == "redacted");
+        sandbox.stop().await;
+    }
 }
