@@ -5,16 +5,12 @@ use serde_json::{Map, Value};
 use crate::{
     base::id::{SpanId, TraceId},
     call::{
-        content::{INPUT, OUTPUT, SYSTEM, TOOLS},
         labels::Label,
         outcome::{Kind, Status},
         span::Span,
     },
     pipeline::Record,
 };
-
-/// Attributes that hold prompts and answers.
-pub(super) const CONTENT: [&str; 4] = [INPUT, OUTPUT, SYSTEM, TOOLS];
 
 /// What is said of every span.
 #[derive(Clone, Debug)]

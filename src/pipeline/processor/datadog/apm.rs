@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    about::{About, CONTENT, attributes, dollars, failed, is_call, message, number, trace_halves},
+    about::{About, attributes, dollars, failed, is_call, message, number, trace_halves},
     msgpack::Pack,
 };
 use crate::{
     base::id::{SpanId, TraceId},
-    call::{outcome::Kind, span::Span},
+    call::{content::SAID, outcome::Kind, span::Span},
     pipeline::{Record, sampling::share_of},
 };
 
@@ -104,8 +104,8 @@ fn attributes_of(
     let span = &record.span;
     let (mut meta, mut metrics) = (BTreeMap::new(), BTreeMap::new());
     for (key, value) in attributes(record) {
-        // Prompts and answers belong to LLM Observability.
-        if CONTENT.contains(&&*key) {
+        // What was said belongs to LLM Observability.
+        if SAID.contains(&&*key) {
             continue;
         }
         if let Value::String(text) = value {

@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::about::{About, CONTENT, attributes, dollars, failed, message, number, trace_halves};
+use super::about::{About, attributes, dollars, failed, message, number, trace_halves};
 use crate::{
-    call::{labels::Label, outcome::Kind, span::Span},
+    call::{content::SAID, labels::Label, outcome::Kind, span::Span},
     pipeline::Record,
 };
 
@@ -44,20 +44,20 @@ pub(super) fn events(batch: &[&Record], about: &About, form: Form) -> String {
 fn event(record: &Record, about: &About, form: Form) -> String {
     let span = &record.span;
     let mut attributes = attributes(record);
-    let content = CONTENT.map(|name| attributes.remove(name));
+    let content = SAID.map(|name| attributes.remove(name));
     let mut meta = meta(span, attributes, form);
-    let [input, output, system, _tools] = content;
-    for (name, said) in [
-        ("input", said(system, input)),
-        ("output", said(None, output)),
+    let [system, input, output, _tools, arguments, result] = content;
+    for (name, said, tool) in [
+        ("input", said(system, input), arguments),
+        ("output", said(None, output), result),
     ] {
-        if let Some(said) = said {
-            let said = match span.kind {
-                Kind::Llm => json!({ "messages": said }),
-                _ => json!({ "value": words(&said) }),
-            };
-            meta.insert(name.to_owned(), said);
-        }
+        let said = match (said, tool) {
+            (Some(said), _) if span.kind == Kind::Llm => json!({ "messages": said }),
+            (Some(said), _) => json!({ "value": words(&said) }),
+            (None, Some(tool)) => json!({ "value": text(&tool) }),
+            (None, None) => continue,
+        };
+        meta.insert(name.to_owned(), said);
     }
     let text = whole(span, &meta, about, form);
     if text.len() <= MOST {
@@ -212,12 +212,14 @@ fn said(system: Option<Value>, messages: Option<Value>) -> Option<Vec<Value>> {
     Some(instruction.iter().chain(&messages).map(said_in).collect())
 }
 
+/// A text as it is, and anything else as JSON.
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
 fn said_in(message: &Value) -> Value {
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
     let (mut content, mut calls) = (Vec::new(), Vec::new());
     for part in message["parts"].as_array().into_iter().flatten() {
         match part["type"].as_str().unwrap_or_default() {

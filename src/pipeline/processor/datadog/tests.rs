@@ -219,6 +219,40 @@ fn what_was_said_is_told_if_the_span_has_it_and_is_not_too_long() {
 }
 
 #[test]
+fn what_a_tool_was_given_and_gave_is_no_tag_but_its_input_and_output() {
+    let with = |given: &str, kind| {
+        let text = |text: &str| crate::call::span::Value::Text(text.into());
+        let mut span = Span { kind, ..example() };
+        let said = [
+            (content::ARGUMENTS, text(given)),
+            (content::RESULT, text("hush")),
+        ];
+        span.attributes.extend(said);
+        span
+    };
+    let record = Record::new(with("hush", Kind::Tool));
+    let (body, _) = apm::traces(&[&record], &about());
+    assert!(memchr::memmem::find(&body, b"hush").is_none());
+    let meta = |span| events(span, Form::Api)["data"]["attributes"]["spans"][0]["meta"].clone();
+    for kind in [Kind::Tool, Kind::Llm] {
+        let meta = meta(with("{\"to\":1}", kind));
+        assert_eq!(meta["input"], json!({"value": "{\"to\":1}"}));
+        assert_eq!(meta["output"], json!({"value": "hush"}));
+        assert!(!meta["metadata"].to_string().contains("hush"));
+    }
+    let mut both = with("hush", Kind::Tool);
+    let input = json!([{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]);
+    let input = crate::call::span::Value::Text(input.to_string().into());
+    both.attributes.push((content::INPUT, input));
+    assert_eq!(meta(both)["input"], json!({"value": "Hi"}));
+    let long = meta(with(&"long ".repeat(300_000), Kind::Tool));
+    for name in ["input", "output"] {
+        let value = long[name]["value"].as_str().unwrap();
+        assert!(value.starts_with("left out"), "{value}");
+    }
+}
+
+#[test]
 fn spans_of_one_trace_are_together_and_the_highest_are_marked() {
     let with = |trace: u8, id: u8, parent: Option<u8>| {
         Record::new(Span {
