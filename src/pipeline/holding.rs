@@ -139,6 +139,13 @@ impl Holding {
         }
     }
 
+    /// From now on all traces like this one, which goes, are said to go.
+    pub(super) fn keep_all(&mut self, trace: TraceId) {
+        if let Some(going) = self.going.get_mut(&trace) {
+            going.share = Some(1.0);
+        }
+    }
+
     /// Forgets a trace before its time: one that an id chose, if there is one, and of which no span
     /// came for long.
     fn forget_one(&mut self) {

@@ -244,20 +244,14 @@ impl Sampler {
 
     /// What becomes of the trace of this span, which `is_known` if it waits for a verdict already.
     pub(super) fn judge(&mut self, span: &Span, is_known: bool, now: Instant) -> Verdict {
-        let is_first = self.is_first(span);
-        let theirs = self
-            .rules
-            .follow_client
-            .then(|| clients_verdict(span))
-            .flatten();
-        if is_first || is_wanted(&self.rules, span) || theirs == Some(true) {
+        if self.keeps(span) {
             self.count(Counted::Kept, now);
             return Verdict::Goes {
                 share: 1.0,
                 by: By::Span,
             };
         }
-        if theirs == Some(false) {
+        if self.theirs(span) == Some(false) {
             return Verdict::Waits;
         }
         if !is_known {
@@ -280,9 +274,16 @@ impl Sampler {
         }
     }
 
-    /// Notes the names of a span that goes whatever is said here.
-    pub(super) fn note(&mut self, span: &Span) {
-        self.is_first(span);
+    /// Whether the span takes its trace along, whatever its id. The names in it are noted.
+    pub(super) fn keeps(&mut self, span: &Span) -> bool {
+        let is_first = self.is_first(span);
+        is_first || is_wanted(&self.rules, span) || self.theirs(span) == Some(true)
+    }
+
+    /// What the client said that is followed.
+    fn theirs(&self, span: &Span) -> Option<bool> {
+        let follows = self.rules.follow_client;
+        follows.then(|| clients_verdict(span)).flatten()
     }
 
     fn count(&mut self, trace: Counted, now: Instant) {

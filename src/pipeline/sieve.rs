@@ -93,8 +93,12 @@ impl Sieve {
         let span = &record.span;
         let trace = span.trace_id;
         if let Some(share) = self.holding.going(trace, now) {
-            if let Some(sampler) = &mut self.sampler {
-                sampler.note(span);
+            let sampler = self.sampler.as_mut();
+            let is_kept = sampler.is_some_and(|it| it.keeps(span)) && fit == Fit::Passes;
+            if is_kept && share.is_some_and(|share| share < 1.0) {
+                // Its trace would go whatever its id: so do all that are like it.
+                self.holding.keep_all(trace);
+                return Sifted::Goes(Some(1.0));
             }
             return Sifted::Goes(share);
         }

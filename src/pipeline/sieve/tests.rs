@@ -107,6 +107,33 @@ fn one_failure_takes_its_whole_trace_along_in_order_and_no_other() {
 }
 
 #[test]
+fn what_would_go_whatever_its_id_says_so_though_its_trace_went_by_that() {
+    let with = |n, attribute| Span {
+        attributes: vec![(SAMPLED, Value::Bool(attribute))],
+        ..of(4, n, Status::Ok)
+    };
+    let named = Span {
+        response_model: Some("new".into()),
+        ..of(4, 2, Status::Ok)
+    };
+    for kept in [of(4, 2, Status::Error), with(2, true), named] {
+        let mut bench = Bench::sampling("{rate: 0.5}");
+        bench.offer(of(4, 1, Status::Ok));
+        bench.offer(kept);
+        bench.offer(of(4, 3, Status::Ok));
+        assert_eq!(
+            bench.going(),
+            [(1, Some(0.5)), (2, Some(1.0)), (3, Some(1.0))]
+        );
+        bench.later(WAIT);
+    }
+    let bench = Bench::sampling("{rate: 0.5}");
+    bench.offer(of(4, 1, Status::Ok));
+    bench.offer(with(2, false));
+    assert_eq!(bench.going(), [(1, Some(0.5)), (2, Some(0.5))]);
+}
+
+#[test]
 fn a_trace_that_goes_is_remembered_while_spans_of_it_come() {
     let mut bench = Bench::sampling("{rate: 0, decision_wait: 1s}");
     bench.offer(of(1, 1, Status::Error));
