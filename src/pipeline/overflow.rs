@@ -235,6 +235,26 @@ impl Overflow {
         }
     }
 
+    /// Books how the second of two spans from disk ended, and takes it out of the hand; the first stays.
+    pub(super) fn settle_second(
+        &mut self,
+        queue: &Queue,
+        hand: &mut Hand,
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        let (&[first, second], Some(spool)) = (hand.places.as_slice(), &mut self.spool) else {
+            return;
+        };
+        hand.places.truncate(1);
+        hand.records.truncate(1);
+        let (struck, noted) = spool.pass(first, second);
+        self.book(queue, |stats| stats.book(struck, outcome));
+        if let Err(error) = noted {
+            self.fail(&error, queue, now);
+        }
+    }
+
     /// Shows what is on disk now, with whatever else changes at the same moment.
     fn book(&mut self, queue: &Queue, change: impl FnOnce(&mut super::Stats)) {
         let Some(spool) = &mut self.spool else {

@@ -88,7 +88,7 @@ pub(super) enum Does {
 
 /// A processor that does what it is told, attempt by attempt, and then takes everything.
 pub(super) struct Scripted {
-    script: VecDeque<Does>,
+    pub(super) script: VecDeque<Does>,
     clock: SystemClock,
     attempts: Attempts,
 }

@@ -43,6 +43,8 @@ pub(super) struct Spool {
     /// The last segment, if it can take more.
     tail: Option<File>,
     next: u64,
+    /// What stands behind the first of these spans, up to the other, is done; the first is not.
+    passed: Option<(Place, Place)>,
     names: Names,
     news: News,
 }
@@ -72,7 +74,7 @@ pub(super) struct News {
 }
 
 /// Where a span stands on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     segment: u64,
     end: u64,
@@ -110,6 +112,7 @@ impl Spool {
             aside: VecDeque::new(),
             tail: None,
             next: 1,
+            passed: None,
             names: Names::default(),
             news: News::default(),
         };
@@ -325,6 +328,7 @@ impl Spool {
         // What so many spans take, usually.
         let usual = count(most).saturating_mul(2_048).clamp(64 << 10, LONGEST);
         let (mut batch, mut size) = (Vec::new(), 0);
+        let passed = self.passed;
         // Where it is read: as long as nothing was found, in the first segment.
         let (mut at, mut offset) = (0, None);
         while batch.len() < most
@@ -344,6 +348,14 @@ impl Spool {
             };
             let mut end = 0;
             for entry in segment::entries(&read) {
+                let place = Place {
+                    segment: number,
+                    end: from + count(entry.end),
+                };
+                if passed.is_some_and(|(first, last)| first < place && place <= last) {
+                    end = entry.end;
+                    continue;
+                }
                 let line = entry.line;
                 let record = line.and_then(|line| Record::read(line, &mut self.names));
                 if let Some(record) = record {
@@ -351,11 +363,6 @@ impl Spool {
                     if batch.len() >= most || (size > bytes && !batch.is_empty()) {
                         return Ok(batch);
                     }
-                    let end = from + count(entry.end);
-                    let place = Place {
-                        segment: number,
-                        end,
-                    };
                     batch.push((Arc::new(record), place));
                 } else {
                     self.news.damaged += u64::from(!segment.damaged);
@@ -387,19 +394,21 @@ impl Spool {
     pub(super) fn done(&mut self, places: &[Place]) -> (u64, io::Result<()>) {
         let mut struck = 0;
         for place in places {
-            while self
-                .segments
-                .front()
-                .is_some_and(|it| it.number < place.segment)
-            {
-                self.finish();
-            }
+            self.finish_before(place.segment);
             let first = self.segments.front_mut();
             let first = first.filter(|it| it.number == place.segment && it.done < place.end);
             if let Some(first) = first {
                 first.done = place.end;
                 first.spans = first.spans.saturating_sub(1);
                 struck += 1;
+            }
+        }
+        if let Some((_, last)) = self.passed.filter(|(first, _)| !self.has(*first)) {
+            self.passed = None;
+            self.finish_before(last.segment);
+            let first = self.segments.front_mut();
+            if let Some(first) = first.filter(|it| it.number == last.segment) {
+                first.done = first.done.max(last.end);
             }
         }
         let noted = self.note();
@@ -412,6 +421,24 @@ impl Spool {
         (struck, noted)
     }
 
+    /// Strikes out the span that stands behind the `oldest` one, which stays. That is not noted on disk
+    /// before the other is done: after a restart it comes again.
+    ///
+    /// # Errors
+    /// As those of [`done`](Self::done), where the oldest is gone.
+    pub(super) fn pass(&mut self, oldest: Place, place: Place) -> (u64, io::Result<()>) {
+        if !self.has(oldest) {
+            return self.done(&[place]);
+        }
+        let mut segments = self.segments.iter_mut();
+        let Some(segment) = segments.find(|it| it.number == place.segment) else {
+            return (0, Ok(()));
+        };
+        segment.spans = segment.spans.saturating_sub(1);
+        self.passed = Some((oldest, place));
+        (1, Ok(()))
+    }
+
     /// Notes how far the first segment is done.
     fn note(&self) -> io::Result<()> {
         let Some(first) = self.segments.front() else {
@@ -422,6 +449,13 @@ impl Spool {
             offset: first.done,
         };
         self.cursor.write_all_at(cursor.text().as_bytes(), 0)
+    }
+
+    /// Puts away all segments before that one.
+    fn finish_before(&mut self, segment: u64) {
+        while self.segments.front().is_some_and(|it| it.number < segment) {
+            self.finish();
+        }
     }
 
     /// Puts the first segment away: nothing in it can be read any more.

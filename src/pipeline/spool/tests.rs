@@ -88,6 +88,38 @@ fn spans_come_back_in_order_as_they_were_across_processes() {
 }
 
 #[test]
+fn a_span_may_be_struck_out_behind_the_oldest() {
+    // In one segment, and each in its own.
+    for quota in [1 << 20, 8 * 600] {
+        let place = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(place.path(), quota).unwrap();
+        append(&mut spool, 1..7);
+        let mut first = None;
+        for behind in [2, 3, 4] {
+            let batch = spool.oldest(2, 1 << 20).unwrap();
+            let [(oldest, at), (other, place)] = batch.try_into().unwrap();
+            assert_eq!((number(&oldest), number(&other)), (1, behind));
+            assert_eq!(spool.pass(at, place).0, 1);
+            first = Some(at);
+        }
+        assert_eq!(spool.len(), 3);
+        drop(spool);
+        // Nobody knows of it after a restart, until the oldest is done.
+        let mut spool = Spool::open(place.path(), quota).unwrap();
+        assert_eq!(spool.len(), 6);
+        let batch = spool.oldest(2, 1 << 20).unwrap();
+        let [(_, at), (_, second)] = batch.try_into().unwrap();
+        assert_eq!((spool.pass(at, second).0, Some(at)), (1, first));
+        assert_eq!(spool.done(&[at]).0, 1);
+        assert_eq!((spool.len(), spool.has(second)), (4, false));
+        drop(spool);
+        let mut spool = Spool::open(place.path(), quota).unwrap();
+        assert_eq!(drain(&mut spool, 3), [3, 4, 5, 6]);
+        assert_eq!(spool.news(), News::default());
+    }
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_for_a_while_is_not_passed_over() {
     let place = tempfile::tempdir().unwrap();
     for first in [1, 4, 7] {

@@ -34,6 +34,10 @@ impl Worker {
             if rests || late || !forced && (waits || !self.is_due_on_disk(state)) {
                 return false;
             }
+            if self.orders.borrow().close_by.is_some() {
+                // There is no time to find out.
+                state.head.cleared();
+            }
             let Some(mut hand) = self.next_on_disk(state) else {
                 return false;
             };

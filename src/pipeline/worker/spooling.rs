@@ -4,8 +4,9 @@ use tempfile::TempDir;
 
 use super::{
     super::{
+        BoxFuture,
         overflow::{Overflow, Shelf},
-        testing::{Does, record, span},
+        testing::{Does, Scripted, record, span},
     },
     tests::Bench,
     *,
@@ -207,30 +208,30 @@ fn hasty() -> Delivery {
 
 #[tokio::test(start_paused = true)]
 async fn a_span_that_the_destination_chokes_on_does_not_hold_up_the_rest_for_ever() {
-    for poison in [1, 7, 10, 24, 25] {
+    for poison in [1, 7, 10, 24, 27] {
         let place = tempfile::tempdir().unwrap();
         let mut bench = bench(&place, hasty(), &[Does::ChokesOn(poison)]);
-        bench.push(1..=25);
+        bench.push(1..=27);
         let queue = Arc::clone(&bench.queue);
         let later = async {
             sleep(3 * SECOND).await;
-            assert_eq!(queue.stats().buffered, if poison > 20 { 5 } else { 25 });
+            assert_eq!(queue.stats().buffered, if poison > 20 { 7 } else { 27 });
             // Only with something behind it is it known whether the destination is well.
             sleep(60 * SECOND).await;
-            assert_eq!(queue.stats().failed, u64::from(poison != 25), "{poison}");
-            queue.push(record(26));
+            assert_eq!(queue.stats().failed, u64::from(poison != 27), "{poison}");
+            (28..=30).for_each(|n| queue.push(record(n)));
         };
         let (stats, ()) = tokio::join!(bench.work(120 * SECOND, SECOND), later);
         assert_eq!(
             (stats.delivered, stats.failed),
-            (25, 1),
+            (29, 1),
             "{poison}: {stats:?}"
         );
         let attempts = bench.attempts.lock().clone();
         let taken = attempts.into_iter().map(|(_, ids)| ids);
         let taken = taken.filter(|ids| !ids.contains(&span(poison).span_id));
         let taken: Vec<_> = taken.flatten().collect();
-        assert_eq!(taken.len(), 25, "each is taken once");
+        assert_eq!(taken.len(), 29, "each is taken once");
     }
 }
 
@@ -256,6 +257,108 @@ async fn a_span_that_is_refused_tells_as_well_that_the_destination_is_up() {
     bench.push(1..=25);
     let stats = bench.work(120 * SECOND, SECOND).await;
     assert_eq!((stats.delivered, stats.failed), (23, 2), "{stats:?}");
+}
+
+/// A processor that is told what to do with each batch when it has it: what its spans are.
+struct Choosing<F>(F, Scripted);
+
+impl<F: FnMut(&[u64]) -> Does + Send + 'static> Processor for Choosing<F> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a [Arc<Record>],
+    ) -> BoxFuture<'a, Result<(), DeliverError>> {
+        let ids = batch.iter().map(|record| record.span.span_id.bytes());
+        let ids: Vec<u64> = ids.map(u64::from_be_bytes).collect();
+        self.1.script.push_back((self.0)(&ids));
+        self.1.deliver(batch)
+    }
+}
+
+/// A bench of 25 spans whose destination fails with the first. Right after it took another, it does
+/// `then` instead, so many `times`, and takes that one too afterwards.
+fn stumbling(place: &TempDir, then: Does, times: u32) -> Bench {
+    let mut bench = bench(place, hasty(), &[]);
+    let (scripted, attempts) = Scripted::new(&[]);
+    let (mut took, mut left) = (false, times);
+    let choose = move |ids: &[u64]| {
+        let takes = left == 0 || ids[0] != 1;
+        let does = match (takes, took) {
+            (true, _) => Does::Takes,
+            (false, true) => then,
+            (false, false) => Does::Fails,
+        };
+        left -= u32::from(does == then && took && left > 0);
+        took = does == Does::Takes;
+        does
+    };
+    bench.worker.as_mut().unwrap().processor = Box::new(Choosing(choose, scripted));
+    bench.attempts = attempts;
+    bench.push(1..=25);
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_comes_and_goes_costs_no_span() {
+    for (then, times) in [(Does::Fails, 2), (Does::Asks(SECOND), 4)] {
+        let place = tempfile::tempdir().unwrap();
+        let mut bench = stumbling(&place, then, times);
+        let stats = bench.work(300 * SECOND, SECOND).await;
+        assert_eq!((stats.delivered, stats.failed), (25, 0), "{then:?}");
+        // Those that were taken meanwhile do not come again.
+        let attempts = bench.attempts.lock().clone();
+        for n in 2..=25 {
+            let alone = |ids: &Vec<_>| ids[0] != span(1).span_id && ids.contains(&span(n).span_id);
+            let taken = attempts.iter().filter(|(_, ids)| alone(ids)).count();
+            let last = attempts
+                .iter()
+                .rposition(|(_, ids)| ids[0] == span(1).span_id);
+            let with_first = attempts[last.unwrap()].1.contains(&span(n).span_id);
+            assert_eq!(taken + usize::from(with_first), 1, "{then:?}: {n}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_failures_after_others_are_proof() {
+    let place = tempfile::tempdir().unwrap();
+    let mut bench = stumbling(&place, Does::Fails, 3);
+    let stats = bench.work(300 * SECOND, SECOND).await;
+    assert_eq!((stats.delivered, stats.failed), (24, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_is_no_reason_to_give_a_span_up() {
+    let place = tempfile::tempdir().unwrap();
+    // The third time, nobody knows how it ends.
+    let mut bench = stumbling(&place, Does::Hangs, 9);
+    let attempts = Arc::clone(&bench.attempts);
+    let queue = Arc::clone(&bench.queue);
+    let worker = bench.worker.take().unwrap();
+    let script = async {
+        let hangs = || {
+            let attempts = attempts.lock().clone();
+            let ids = attempts.iter().map(|(_, ids)| ids.as_slice());
+            let others = ids.filter(|ids| ids[0] != span(1).span_id).count();
+            let last = attempts
+                .last()
+                .is_some_and(|(_, ids)| ids[0] == span(1).span_id);
+            others == 3 && last
+        };
+        for _tick in 0..3_000 {
+            if hangs() {
+                break;
+            }
+            sleep(TICK).await;
+        }
+        let by = SystemClock.mono() + SECOND;
+        bench
+            .orders
+            .send_modify(|orders| orders.close_by = Some(by));
+    };
+    tokio::join!(worker.run(), script);
+    let stats = queue.stats();
+    assert_eq!((stats.delivered, stats.failed, stats.buffered), (3, 0, 22));
+    assert_eq!(stats.offered, stats.accounted(), "{stats:?}");
 }
 
 #[tokio::test(start_paused = true)]
