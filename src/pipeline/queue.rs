@@ -2,10 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    delivery::Circuit,
     filter::Fit,
     holding::Why,
     record::Record,
@@ -13,106 +12,29 @@ use super::{
 };
 use crate::base::clock::Instant;
 
-/// What became of the spans offered to one processor. At any moment every one of them is in exactly
-/// one of the counts that [`accounted`](Self::accounted) sums up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Spans that came.
-    pub offered: u64,
-    /// Spans that an earlier process had left on disk.
-    pub found: u64,
-    /// Spans that the processor took.
-    pub delivered: u64,
-    /// Spans that it refused, or that it would not take after every attempt.
-    pub failed: u64,
-    /// Spans that were thrown away unseen: the queue was full, or time was up at the end.
-    pub dropped: u64,
-    /// Spans that are not for the processor.
-    pub filtered: u64,
-    /// Spans of traces that sampling left out.
-    pub sampled_out: u64,
-    /// Spans that wait on disk.
-    pub buffered: u64,
-    /// Spans that were left out, and go all the same if another span of their trace does.
-    pub held: u64,
-    /// Of those that were left out, spans that waited less long than they might, because too many did.
-    pub held_too_many: u64,
-    /// The same, because they took too much memory.
-    pub held_too_large: u64,
-    /// Traces that go, and were forgotten because too many do: what comes of them is decided anew.
-    pub forgotten: u64,
-    /// Spans that wait.
-    pub queued: u64,
-    /// Spans of the batch that is being delivered.
-    pub in_hand: u64,
-    /// Bytes that the waiting spans take, about.
-    pub queued_bytes: u64,
-    /// Whether the processor is being tried.
-    pub circuit: Circuit,
-    /// Batches that were halved because they were too large for the destination.
-    pub halved: u64,
-    /// Spans that were too large for it by themselves, of the failed ones.
-    pub too_large: u64,
-    /// Texts on spans that were cut.
-    pub cut_texts: u64,
-    /// Attempts beyond a batch's first.
-    pub retried: u64,
-    /// Times that the processor panicked.
-    pub panicked: u64,
-    /// Half-written lines that were found and cut.
-    pub torn: u64,
-    /// Files of spans on disk that were not as they were written: what could be read of them was, and
-    /// they are set aside.
-    pub damaged: u64,
-    /// Attributes that spans from disk lack: there are too many names of attributes.
-    pub nameless: u64,
-    /// Times that spans could not be written to disk, or read from there.
-    pub disk_errors: u64,
-    /// Spans that were deleted because of their age.
-    pub expired: u64,
-    /// Delivered spans that were only counted in a later message, so as not to send too many.
-    pub suppressed: u64,
-    /// Starts of a processor's command beyond the first.
-    pub restarted: u64,
-    /// Lines that such a command printed and nobody read: they were too long, or too many.
-    pub cut_output: u64,
-}
+mod inbox;
+mod stats;
 
-impl Stats {
-    /// Books how so many spans ended.
-    pub(super) fn book(&mut self, count: u64, outcome: Outcome) {
-        match outcome {
-            Outcome::Delivered { refused } => {
-                let refused = count_of(refused).min(count);
-                self.delivered += count - refused;
-                self.failed += refused;
-            },
-            Outcome::Failed => self.failed += count,
-            Outcome::Dropped => self.dropped += count,
-        }
-    }
+use inbox::{Inbox, Offered};
 
-    /// The spans of which it is known where they are or what became of them: all that were offered
-    /// or found.
-    pub const fn accounted(&self) -> u64 {
-        let ended = self.delivered + self.failed + self.dropped;
-        let left_out = self.filtered + self.sampled_out;
-        let waiting = self.buffered + self.held + self.queued + self.in_hand;
-        ended + left_out + waiting
-    }
-}
+pub(super) use stats::Outcome;
+pub use stats::Stats;
 
-/// How many spans that have waited long enough, and traces that are remembered no more, a call gives up
-/// when it adds one; the worker gives up the rest, …
+/// How many spans are sorted in at once, and how many of those that have waited long enough and traces
+/// that are remembered no more are given up for each, where a call does it; …
 const HANDFUL: usize = 4;
 
-/// … so many under one lock.
+/// … the worker gives up the rest, so many under one lock.
 const AT_ONCE: usize = 256;
 
 /// The queue of one processor, bounded in spans and in bytes. Full, it drops its oldest spans for the
 /// new one.
+///
+/// Calls do not meet here: they leave their spans in an inbox without a lock, and the worker sorts them
+/// in. Only where that is full does a call sort in some, if nobody is at it.
 #[derive(Debug)]
 pub(super) struct Queue {
+    inbox: Inbox,
     inner: Mutex<Inner>,
 }
 
@@ -131,12 +53,16 @@ struct Inner {
     sieve: Option<Sieve>,
     closed: bool,
     stats: Stats,
+    /// What waits no more, to be freed after the lock.
+    freed: Vec<Arc<Record>>,
 }
 
 impl Queue {
-    /// An empty queue of at most `bound` spans (at least one), which take at most `memory` bytes.
+    /// An empty queue of at most `bound` spans (at least one) beyond those of the inbox, all of which take
+    /// at most `memory` bytes.
     pub(super) fn new(bound: usize, memory: usize) -> Self {
         Self {
+            inbox: Inbox::new(memory),
             inner: Mutex::new(Inner {
                 bound: bound.max(1),
                 memory,
@@ -147,6 +73,7 @@ impl Queue {
                 sieve: None,
                 closed: false,
                 stats: Stats::default(),
+                freed: Vec::new(),
             }),
         }
     }
@@ -161,117 +88,88 @@ impl Queue {
     /// what waits waits for that one; for other spans of its trace only if it is sifted as before.
     pub(super) fn pass_on(&self, other: Self) {
         let other = other.inner.into_inner();
-        let mut freed = Vec::new();
-        let mut inner = self.inner.lock();
+        let mut inner = self.sorted();
         let as_before = match (&inner.sieve, &other.sieve) {
             (Some(sieve), Some(next)) => sieve.is_as(next),
             _ => false,
         };
         if !as_before {
-            while inner.give_up_oldest(&mut freed) {}
+            while inner.give_up_oldest() {}
             inner.sieve = other.sieve;
         }
         (inner.bound, inner.memory) = (other.bound, other.memory);
         inner.closed = false;
-        while inner.held().0 > inner.bound && inner.give_up_oldest(&mut freed) {
+        while inner.held().0 > inner.bound && inner.give_up_oldest() {
             inner.stats.held_too_many += 1;
         }
-        inner.make_room(0, 0, &mut freed);
-        drop(inner);
+        inner.make_room(0, 0);
     }
 
     /// From now on what waits takes at most `memory` bytes.
     pub(super) fn bound_memory(&self, memory: usize) {
-        let mut freed = Vec::new();
-        let mut inner = self.inner.lock();
+        let mut inner = self.sorted();
         inner.memory = memory;
-        inner.make_room(0, 0, &mut freed);
-        drop(inner);
+        inner.make_room(0, 0);
     }
 
-    /// Adds a span. Never waits for more than the lock, under which nobody does more than what his own
-    /// spans, or a few hundred others, need.
+    /// Adds a span. Never waits.
     pub(super) fn push(&self, record: Arc<Record>) {
-        let size = record.size();
-        let mut freed = Vec::new();
-        let mut inner = self.inner.lock();
-        inner.stats.offered += 1;
-        inner.add(record.into(), size, &mut freed);
-        // What was dropped is freed after the lock.
-        drop(inner);
+        self.offer(Offered {
+            size: record.size(),
+            record,
+            sifts: None,
+        });
     }
 
-    /// Adds a span, or lets it wait for another one of its trace, as the sieve says.
+    /// Adds a span, or lets it wait for another one of its trace, as the sieve says. Never waits.
     pub(super) fn sift(&self, record: Arc<Record>, fit: Fit, now: Instant) {
-        let size = record.size();
-        let mut freed = Vec::new();
-        let mut inner = self.inner.lock();
-        inner.stats.offered += 1;
-        inner.expire(now, HANDFUL, &mut freed);
-        let sifted = match &mut inner.sieve {
-            Some(sieve) => sieve.sift(&record, fit, now),
-            None => Sifted::Goes(None),
+        self.offer(Offered {
+            size: record.size(),
+            record,
+            sifts: Some((fit, now)),
+        });
+    }
+
+    fn offer(&self, offered: Offered) {
+        let Err(offered) = self.inbox.leave(offered) else {
+            return;
         };
-        match sifted {
-            Sifted::Goes(share) => {
-                let released = inner.sieve.as_mut();
-                let released = released.map(|it| it.holding.release(record.span.trace_id));
-                for record in released.into_iter().flatten() {
-                    let size = record.size();
-                    inner.add(Passed { record, share }, size, &mut freed);
-                }
-                inner.add(Passed { record, share }, size, &mut freed);
-            },
-            Sifted::Waits(why) => {
-                if inner.held().0 >= inner.bound && inner.give_up_oldest(&mut freed) {
-                    inner.stats.held_too_many += 1;
-                }
-                let fits = inner.bytes.saturating_add(size) <= inner.memory;
-                if fits {
-                    inner.let_give_way(size, &mut freed);
-                }
-                let keeps = fits && !inner.closed;
-                if let Some(sieve) = inner.sieve.as_mut().filter(|_| keeps) {
-                    sieve.holding.hold(record, size, why, now);
-                } else {
-                    inner.stats.held_too_large += u64::from(!fits);
-                    inner.stats.give_up(why);
-                    freed.push(record);
-                }
-            },
+        if let Some(inner) = self.inner.try_lock() {
+            let mut inner = self.locked(inner);
+            inner.sort_in(&self.inbox, HANDFUL);
+            if self.inbox.is_empty() {
+                inner.sift(offered);
+                return;
+            }
+            if offered.size <= inner.memory {
+                inner.make_room(0, self.inbox.bytes().saturating_add(offered.size));
+            }
         }
-        drop(inner);
+        if self.inbox.leave(offered).is_err() {
+            self.inbox.lose();
+        }
     }
 
     /// Gives up what has waited for its trace long enough.
     pub(super) fn expire(&self, now: Instant) {
-        loop {
-            let mut freed = Vec::new();
-            let is_more = self.inner.lock().expire(now, AT_ONCE, &mut freed);
-            if !is_more {
-                return;
-            }
-        }
+        while self.sorted().expire(now, AT_ONCE) {}
     }
 
     /// Counts a span that is not for the processor.
     pub(super) fn leave_out(&self) {
-        self.note(|stats| {
-            stats.offered += 1;
-            stats.filtered += 1;
-        });
+        self.inbox.leave_out();
     }
 
     /// How many spans wait, and how many bytes they take.
     pub(super) fn len(&self) -> (usize, usize) {
-        let inner = self.inner.lock();
+        let inner = self.sorted();
         (inner.waiting.len(), inner.bytes)
     }
 
     /// Takes the oldest spans: at most `most`, and `bytes` of JSON but for one span that has more.
     /// The caller settles them.
     pub(super) fn take(&self, most: usize, bytes: usize) -> Vec<Passed> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.sorted();
         let mut left = bytes;
         let lengths = inner.waiting.iter().take(most).map(|it| it.record.length());
         let fitting = lengths.take_while(|length| {
@@ -288,14 +186,13 @@ impl Queue {
     /// Takes spans back that were in hand and are the oldest; drops those for which there is no room
     /// any more.
     pub(super) fn take_back(&self, batch: Vec<Arc<Record>>) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.sorted();
         inner.stats.in_hand = inner.stats.in_hand.saturating_sub(count_of(batch.len()));
-        let mut dropped = Vec::new();
         for record in batch.into_iter().rev() {
             let bytes = inner.bytes.saturating_add(record.size());
             if inner.closed || inner.waiting.len() >= inner.bound || bytes > inner.memory {
                 inner.stats.dropped += 1;
-                dropped.push(record);
+                inner.freed.push(record);
             } else {
                 inner.bytes = bytes;
                 inner.waiting.push_front(record.into());
@@ -303,7 +200,6 @@ impl Queue {
                 inner.popped = inner.popped.wrapping_sub(1);
             }
         }
-        drop(inner);
     }
 
     /// Puts others in the place of spans that wait and were not worked on before, at most so many, the
@@ -311,7 +207,7 @@ impl Queue {
     /// was.
     pub(super) fn rework(&self, most: usize, work: impl FnOnce(Vec<Passed>) -> Vec<Arc<Record>>) {
         let (old, from, popped) = {
-            let inner = self.inner.lock();
+            let inner = self.sorted();
             let old = inner.waiting.iter().skip(inner.reworked).take(most);
             (
                 old.cloned().collect::<Vec<_>>(),
@@ -323,7 +219,7 @@ impl Queue {
             return;
         }
         let new = work(old.clone());
-        let mut inner = self.inner.lock();
+        let mut inner = self.sorted();
         let taken = inner.popped.wrapping_sub(popped);
         let from = count_of(from).wrapping_sub(taken);
         for (at, (old, new)) in (0_u64..).zip(old.iter().zip(&new)) {
@@ -337,14 +233,12 @@ impl Queue {
             inner.bytes = inner.bytes.saturating_sub(before).saturating_add(after);
             inner.reworked = inner.reworked.max(at.saturating_add(1));
         }
-        let mut freed = Vec::new();
-        inner.make_room(0, 0, &mut freed);
-        drop(inner);
+        inner.make_room(0, 0);
     }
 
     /// Whether so much waits that spans will be dropped soon.
     pub(super) fn is_half_full(&self) -> bool {
-        let inner = self.inner.lock();
+        let inner = self.sorted();
         inner.waiting.len() > inner.bound / 2 || inner.bytes > inner.memory / 2
     }
 
@@ -364,21 +258,18 @@ impl Queue {
 
     /// Drops what waits and whatever comes later, counted.
     pub(super) fn close(&self) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.sorted();
         inner.closed = true;
-        let waiting = std::mem::take(&mut inner.waiting);
-        inner.bytes = 0;
-        inner.reworked = 0;
-        inner.stats.dropped += count_of(waiting.len());
-        let mut freed = Vec::new();
-        while inner.give_up_oldest(&mut freed) {}
-        drop(inner);
-        drop(waiting);
+        while let Some(oldest) = inner.pop() {
+            inner.stats.dropped += 1;
+            inner.freed.push(oldest.record);
+        }
+        while inner.give_up_oldest() {}
     }
 
     /// The counts of this moment.
     pub(super) fn stats(&self) -> Stats {
-        let inner = self.inner.lock();
+        let inner = self.sorted();
         let (held, bytes) = inner.held();
         Stats {
             queued: count_of(inner.waiting.len()),
@@ -388,25 +279,129 @@ impl Queue {
             ..inner.stats
         }
     }
+
+    /// The lock, with all that calls have left sorted in.
+    fn sorted(&self) -> Locked<'_> {
+        let mut inner = self.locked(self.inner.lock());
+        inner.sort_in(&self.inbox, usize::MAX);
+        inner
+    }
+
+    const fn locked<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> Locked<'a> {
+        Locked {
+            inner,
+            inbox: &self.inbox,
+            freed: Vec::new(),
+        }
+    }
+}
+
+/// The lock. When it goes, the inbox learns what room it has, and what waits no more is freed.
+struct Locked<'a> {
+    inner: MutexGuard<'a, Inner>,
+    inbox: &'a Inbox,
+    /// Freed after the lock, since fields go in their order.
+    freed: Vec<Arc<Record>>,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.inbox.allow(self.inner.room());
+        self.freed = std::mem::take(&mut self.inner.freed);
+    }
+}
+
+impl std::ops::Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl std::ops::DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
 }
 
 impl Inner {
+    /// Sorts in what calls have left, the oldest first, so many at most.
+    fn sort_in(&mut self, inbox: &Inbox, most: usize) {
+        let (left_out, lost) = inbox.tally();
+        self.stats.offered += left_out + lost;
+        self.stats.filtered += left_out;
+        self.stats.dropped += lost;
+        for offered in std::iter::from_fn(|| inbox.pop()).take(most) {
+            self.sift(offered);
+        }
+    }
+
+    /// Adds a span, or lets it wait for another one of its trace.
+    fn sift(&mut self, offered: Offered) {
+        let Offered {
+            record,
+            size,
+            sifts,
+        } = offered;
+        self.stats.offered += 1;
+        let Some((fit, now)) = sifts else {
+            return self.add(record.into(), size);
+        };
+        self.expire(now, HANDFUL);
+        let sifted = match &mut self.sieve {
+            Some(sieve) => sieve.sift(&record, fit, now),
+            None => Sifted::Goes(None),
+        };
+        match sifted {
+            Sifted::Goes(share) => {
+                let released = self.sieve.as_mut();
+                let released = released.map(|it| it.holding.release(record.span.trace_id));
+                for record in released.into_iter().flatten() {
+                    let size = record.size();
+                    self.add(Passed { record, share }, size);
+                }
+                self.add(Passed { record, share }, size);
+            },
+            Sifted::Waits(why) => self.hold(record, size, why, now),
+        }
+    }
+
+    /// Lets a span wait for another one of its trace.
+    fn hold(&mut self, record: Arc<Record>, size: usize, why: Why, now: Instant) {
+        if self.held().0 >= self.bound && self.give_up_oldest() {
+            self.stats.held_too_many += 1;
+        }
+        let fits = self.bytes.saturating_add(size) <= self.memory;
+        if fits {
+            self.let_give_way(size);
+        }
+        let keeps = fits && !self.closed;
+        if let Some(sieve) = self.sieve.as_mut().filter(|_| keeps) {
+            sieve.holding.hold(record, size, why, now);
+        } else {
+            self.stats.held_too_large += u64::from(!fits);
+            self.stats.give_up(why);
+            self.freed.push(record);
+        }
+    }
+
     /// Adds a span, for which others give way.
-    fn add(&mut self, passed: Passed, size: usize, freed: &mut Vec<Arc<Record>>) {
+    fn add(&mut self, passed: Passed, size: usize) {
         if self.closed || size > self.memory {
             self.stats.dropped += 1;
-            freed.push(passed.record);
+            self.freed.push(passed.record);
             return;
         }
-        self.make_room(1, size, freed);
+        self.make_room(1, size);
         self.bytes = self.bytes.saturating_add(size);
         self.waiting.push_back(passed);
     }
 
     /// Makes room for so many more spans of so many bytes: those that may go at all give way, and then
     /// the oldest.
-    fn make_room(&mut self, spans: usize, bytes: usize, freed: &mut Vec<Arc<Record>>) {
-        self.let_give_way(bytes, freed);
+    fn make_room(&mut self, spans: usize, bytes: usize) {
+        self.let_give_way(bytes);
         while self.waiting.len().saturating_add(spans) > self.bound
             || self.bytes.saturating_add(bytes) > self.memory
         {
@@ -414,7 +409,7 @@ impl Inner {
                 break;
             };
             self.stats.dropped += 1;
-            freed.push(oldest.record);
+            self.freed.push(oldest.record);
         }
     }
 
@@ -426,60 +421,49 @@ impl Inner {
         Some(oldest)
     }
 
+    /// How many bytes more may wait.
+    fn room(&self) -> usize {
+        let taken = self.bytes.saturating_add(self.held().1);
+        self.memory.saturating_sub(taken)
+    }
+
     /// How many spans wait for their trace, and how many bytes they take.
     fn held(&self) -> (usize, usize) {
         self.sieve.as_ref().map_or((0, 0), |it| it.holding.len())
     }
 
     /// Lets spans that wait for their trace give way to one of that size.
-    fn let_give_way(&mut self, size: usize, freed: &mut Vec<Arc<Record>>) {
+    fn let_give_way(&mut self, size: usize) {
         let waiting = self.bytes.saturating_add(size);
-        while waiting.saturating_add(self.held().1) > self.memory && self.give_up_oldest(freed) {
+        while waiting.saturating_add(self.held().1) > self.memory && self.give_up_oldest() {
             self.stats.held_too_large += 1;
         }
     }
 
     /// Gives up the span that has waited longest for its trace; false if none waits.
-    fn give_up_oldest(&mut self, freed: &mut Vec<Arc<Record>>) -> bool {
+    fn give_up_oldest(&mut self) -> bool {
         let sieve = self.sieve.as_mut();
         let oldest = sieve.and_then(|it| it.holding.give_up_oldest());
         let found = oldest.is_some();
-        self.count_given_up(oldest, freed);
+        self.count_given_up(oldest);
         found
     }
 
     /// Gives up so many of those that have waited long enough at most; true if there may be more.
-    fn expire(&mut self, now: Instant, most: usize, freed: &mut Vec<Arc<Record>>) -> bool {
+    fn expire(&mut self, now: Instant, most: usize) -> bool {
         let mut expired = Vec::new();
         let sieve = self.sieve.as_mut();
         let is_more = sieve.is_some_and(|it| it.holding.expire(now, most, &mut expired));
-        for given_up in expired {
-            self.count_given_up(Some(given_up), freed);
-        }
+        self.count_given_up(expired);
         is_more
     }
 
-    fn count_given_up(
-        &mut self,
-        given_up: Option<(Arc<Record>, Why)>,
-        freed: &mut Vec<Arc<Record>>,
-    ) {
-        if let Some((record, why)) = given_up {
+    fn count_given_up(&mut self, given_up: impl IntoIterator<Item = (Arc<Record>, Why)>) {
+        for (record, why) in given_up {
             self.stats.give_up(why);
-            freed.push(record);
+            self.freed.push(record);
         }
     }
-}
-
-/// How a batch ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// The destination took it, but for so many of its spans.
-    Delivered {
-        refused: usize,
-    },
-    Failed,
-    Dropped,
 }
 
 fn count_of(length: usize) -> u64 {

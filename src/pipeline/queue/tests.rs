@@ -107,3 +107,59 @@ fn every_span_is_in_exactly_one_count() {
     assert_eq!((stats.dropped, stats.queued, stats.in_hand), (4, 0, 0));
     assert_eq!((stats.filtered, stats.accounted()), (1, 8));
 }
+
+#[test]
+fn calls_wait_for_nobody_who_holds_the_lock() {
+    let size = record(1).size();
+    let queue = Queue::new(PLENTY, 2 * size);
+    let inner = queue.inner.lock();
+    (1..=3).for_each(|n| queue.push(record(n)));
+    queue.leave_out();
+    drop(inner);
+    let stats = queue.stats();
+    assert_eq!((stats.offered, stats.accounted()), (4, 4));
+    assert_eq!((stats.queued, stats.dropped, stats.filtered), (2, 1, 1));
+}
+
+#[test]
+fn spans_that_nobody_takes_are_dropped_the_oldest_first() {
+    let queue = Queue::new(5, PLENTY);
+    (1..=5_000).for_each(|n| queue.push(record(n)));
+    let stats = queue.stats();
+    assert_eq!((stats.queued, stats.dropped), (5, 4_995));
+    let kept = queue.take(10, PLENTY);
+    let kept: Vec<_> = kept.iter().map(|it| it.record.span.span_id).collect();
+    assert_eq!(
+        kept,
+        [4_996, 4_997, 4_998, 4_999, 5_000].map(|n| record(n).span.span_id)
+    );
+}
+
+#[test]
+fn every_span_of_many_threads_is_accounted_for() {
+    let size = record(1).size();
+    let queue = Queue::new(50, 40 * size);
+    let taken = std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let queue = &queue;
+            scope.spawn(move || {
+                for n in 0..2_000 {
+                    queue.push(record(thread * 10_000 + n));
+                }
+            });
+        }
+        let mut taken = Vec::new();
+        while queue.stats().offered < 8_000 {
+            let batch = queue.take(7, PLENTY);
+            assert!(queue.len().1 <= 40 * size);
+            queue.settle(batch.len(), Outcome::Delivered { refused: 0 });
+            taken.extend(batch.iter().map(|it| it.record.span.span_id));
+        }
+        taken
+    });
+    let stats = queue.stats();
+    assert_eq!((stats.offered, stats.accounted()), (8_000, 8_000));
+    assert_eq!(stats.delivered, taken.len() as u64);
+    let different: std::collections::HashSet<_> = taken.iter().collect();
+    assert_eq!(different.len(), taken.len());
+}
