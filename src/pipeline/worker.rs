@@ -2,7 +2,6 @@
 //! does the retrying, timing, counting and isolating, so that processors only deliver.
 
 use std::{
-    future::ready,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
@@ -24,11 +23,13 @@ use super::{
 };
 use crate::base::clock::{Clock, Instant};
 
+mod besides;
 mod disk;
 mod head;
 mod log;
 mod unpanicked;
 
+use besides::Besides;
 use head::Head;
 use unpanicked::unpanicked;
 
@@ -120,12 +121,13 @@ impl Worker {
             drops_logged: (0, None),
             failure_logged: None,
         };
+        let mut besides = Besides::default();
         loop {
-            let open = self.wait().await;
+            let open = besides.meanwhile(self.wait()).await;
             let orders = *self.orders.borrow_and_update();
             let forced = orders.close_by.is_some() || *self.flushed.borrow() != orders.flush;
             if !orders.has_heir {
-                self.round(&mut state, forced).await;
+                besides.meanwhile(self.round(&mut state, forced)).await;
                 if orders.close_by.is_some() {
                     self.spill_queue();
                 }
@@ -137,7 +139,7 @@ impl Worker {
                 None if forced => Due::Now,
                 None => Due::Tick,
             };
-            self.send_besides(due, &mut state).await;
+            self.send_besides(due, &mut besides, &mut state).await;
             self.flushed.send_replace(orders.flush);
             if !open || orders.close_by.is_some() {
                 break;
@@ -457,35 +459,6 @@ impl Worker {
         self.queue.expire(self.clock.mono());
         self.show(state);
         self.log_drops(state, false);
-    }
-
-    /// Lets the processor send what is no batch, unless nothing is tried at the moment.
-    async fn send_besides(&mut self, due: Due, state: &mut State) {
-        if due == Due::Tick && state.breaker.closed_at(self.clock.mono()).is_some() {
-            return;
-        }
-        let by = self.clock.mono() + self.delivery.timeout;
-        let by = self.orders.borrow().close_by.map_or(by, |end| by.min(end));
-        let processor = &mut self.processor;
-        let sending = unpanicked(|| {
-            let sending = processor.send_besides(due);
-            sending.unwrap_or_else(|| Box::pin(ready(Ok(()))))
-        });
-        let error = match timeout_at(by, sending).await {
-            Ok(Some(Ok(()))) => return,
-            Ok(Some(Err(error))) => error,
-            Ok(None) => {
-                self.queue.note(|stats| stats.panicked += 1);
-                BoxError::from("it panicked")
-            },
-            Err(_elapsed) => BoxError::from("it took too long"),
-        };
-        self.log_failure(
-            &error,
-            "A processor could not send what it sends besides spans",
-            0,
-            state,
-        );
     }
 }
 

@@ -73,9 +73,10 @@ pub trait Processor: Send + 'static {
         Upkeep::default()
     }
 
-    /// Sending that has nothing to do with a batch, like metrics at intervals. Asked after upkeep; none
-    /// if nothing is due. It gets the time of one attempt; an error is logged.
-    fn send_besides(&mut self, _due: Due) -> Option<BoxFuture<'_, Result<(), BoxError>>> {
+    /// Sending that has nothing to do with a batch, like metrics at intervals. Asked after upkeep, when
+    /// no other one is under way; none if nothing is due. It gets the time of one attempt, in which
+    /// batches are delivered all the same; an error is logged.
+    fn send_besides(&mut self, _due: Due) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
         None
     }
 }

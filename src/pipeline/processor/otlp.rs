@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
 
+use tokio::sync::Mutex;
+
 use self::{
     channel::{Channel, Encoding, Message, Refused, Signal, Way},
     metrics::{Metrics, Schedule},
@@ -35,7 +37,7 @@ mod trace;
 pub use channel::Protocol;
 pub use profile::Profile;
 
-/// How long sending metrics may take: spans that are to be counted wait meanwhile.
+/// How long sending metrics may take. Spans are counted meanwhile.
 const METRICS: Duration = Duration::from_secs(10);
 
 /// The path at the end of an endpoint that is for traces alone.
@@ -175,8 +177,9 @@ impl Plan {
             context.environment.as_deref(),
             self.resource.clone(),
         );
-        let meter = |channel, every| Meter {
-            channel,
+        let meter = |channel: Channel, every| Meter {
+            encoding: channel.encoding(),
+            channel: Arc::new(Mutex::new(channel)),
             profile,
             resource: resource.clone(),
             metrics: Metrics::new(context.clock.wall()),
@@ -279,7 +282,9 @@ struct Otlp {
 
 /// Adds spans up, and sends the totals at intervals.
 struct Meter {
-    channel: Channel,
+    /// Whoever sends has it.
+    channel: Arc<Mutex<Channel>>,
+    encoding: Encoding,
     profile: Profile,
     resource: Resource,
     metrics: Metrics,
@@ -312,7 +317,8 @@ impl Processor for Otlp {
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
         Box::pin(async move {
             let spans = Spans(batch, &self.resource, self.profile);
-            match self.channel.send(Signal::Traces, &spans).await? {
+            let message = self.channel.encoding().written(&spans);
+            match self.channel.send(Signal::Traces, message).await? {
                 None => Ok(()),
                 Some(refused) => Err(DeliverError::Partly {
                     refused: usize::try_from(refused.count)
@@ -334,16 +340,18 @@ impl Processor for Meter {
         Box::pin(ready(Ok(())))
     }
 
-    fn send_besides(&mut self, due: Due) -> Option<BoxFuture<'_, Result<(), BoxError>>> {
+    fn send_besides(&mut self, due: Due) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
         let now = self.clock.mono();
         if self.metrics.is_empty() || due == Due::Tick && now < self.schedule.next {
             return None;
         }
         self.schedule.next = now + self.schedule.every;
         let message = Measured(&self.metrics, &self.resource, self.profile, &*self.clock);
-        let channel = &mut self.channel;
+        let message = self.encoding.written(&message);
+        let channel = Arc::clone(&self.channel);
         Some(Box::pin(async move {
-            match channel.send(Signal::Metrics, &message).await? {
+            let sent = channel.lock().await.send(Signal::Metrics, message).await;
+            match sent? {
                 None => Ok(()),
                 Some(Refused { count, words }) => {
                     Err(format!("{count} points of metrics were refused{words}").into())

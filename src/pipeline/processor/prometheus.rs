@@ -7,6 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method, header::CONTENT_TYPE};
 use prometheus::{Registry, TextEncoder};
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use super::{
     super::{BuildContext, Content, Outlet, Record, Unit},
@@ -84,16 +85,19 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
     let mut headers = headers(&config.headers).map_err(BuildError::of("prometheus"))?;
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     headers.insert(CONTENT_TYPE, text);
+    let courier = context.courier(&config.tls, config.proxy.as_ref());
+    let courier = courier.map_err(BuildError::of("prometheus"))?;
+    let letter = Letter {
+        method: Method::PUT,
+        headers,
+        ..Letter::json("")
+    };
     let pusher = Pusher {
-        courier: context
-            .courier(&config.tls, config.proxy.as_ref())
-            .map_err(BuildError::of("prometheus"))?,
-        address,
-        letter: Letter {
-            method: Method::PUT,
-            headers,
-            ..Letter::json("")
-        },
+        way: Arc::new(Way {
+            courier: Mutex::new(courier),
+            address,
+            letter,
+        }),
         registry: context.registry.clone(),
         interval: config.interval,
         pushed: context.clock.mono(),
@@ -145,10 +149,7 @@ fn label(name: &str, value: &str) -> String {
 }
 
 struct Pusher {
-    courier: Courier,
-    address: Address,
-    /// Every push but for its body.
-    letter: Letter,
+    way: Arc<Way>,
     registry: Registry,
     interval: Duration,
     /// When metrics were last pushed; or the start.
@@ -156,30 +157,46 @@ struct Pusher {
     clock: Arc<dyn Clock>,
 }
 
+/// The way to the gateway.
+struct Way {
+    /// One push after another: an older one must not come last.
+    courier: Mutex<Courier>,
+    address: Address,
+    /// Every push but for its body.
+    letter: Letter,
+}
+
 impl Pusher {
     /// Puts our metrics in the place of those that the gateway has of us.
-    async fn push(&mut self) -> Result<(), DeliverError> {
+    fn push(&mut self) -> impl Future<Output = Result<(), DeliverError>> + Send + use<> {
         self.pushed = self.clock.mono();
-        let families = self.registry.gather();
-        let text = TextEncoder::new().encode_to_string(&families);
-        let mut text = text.map_err(|error| DeliverError::Reject(error.into()))?;
-        if !text.ends_with('\n') {
-            text.push('\n');
+        let (way, registry) = (Arc::clone(&self.way), self.registry.clone());
+        async move {
+            let courier = way.courier.lock().await;
+            let text = TextEncoder::new().encode_to_string(&registry.gather());
+            let mut text = text.map_err(|error| DeliverError::Reject(error.into()))?;
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            let mut letter = way.letter.clone();
+            letter.body = text.into();
+            courier.send(&way.address, letter).await?;
+            drop(courier);
+            Ok(())
         }
-        let mut letter = self.letter.clone();
-        letter.body = text.into();
-        self.courier.send(&self.address, letter).await?;
-        Ok(())
     }
 
     /// Takes our metrics away: a gateway keeps what it has for ever.
-    async fn leave(&self) -> Result<(), BoxError> {
-        let letter = Letter {
-            method: Method::DELETE,
-            ..self.letter.clone()
-        };
-        self.courier.send(&self.address, letter).await?;
-        Ok(())
+    fn leave(&self) -> impl Future<Output = Result<(), BoxError>> + Send + use<> {
+        let way = Arc::clone(&self.way);
+        async move {
+            let letter = Letter {
+                method: Method::DELETE,
+                ..way.letter.clone()
+            };
+            way.courier.lock().await.send(&way.address, letter).await?;
+            Ok(())
+        }
     }
 }
 
@@ -191,12 +208,13 @@ impl Processor for Pusher {
         Box::pin(self.push())
     }
 
-    fn send_besides(&mut self, due: Due) -> Option<BoxFuture<'_, Result<(), BoxError>>> {
+    fn send_besides(&mut self, due: Due) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
         match due {
             Due::End => Some(Box::pin(self.leave())),
             // Without traffic there are still budgets that begin anew.
             Due::Tick if self.clock.mono() >= self.pushed + self.interval => {
-                Some(Box::pin(async { Ok(self.push().await?) }))
+                let push = self.push();
+                Some(Box::pin(async { Ok(push.await?) }))
             },
             Due::Tick | Due::Now => None,
         }

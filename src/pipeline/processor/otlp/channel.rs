@@ -72,6 +72,14 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
+    /// A message in this form.
+    pub(super) fn written(self, message: &impl Message) -> Vec<u8> {
+        match self {
+            Self::Protobuf => message.write::<Binary>(),
+            Self::Json => message.write::<Json>(),
+        }
+    }
+
     const fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Protobuf => "application/x-protobuf",
@@ -86,11 +94,19 @@ pub(super) trait Message {
 }
 
 impl Channel {
-    /// Sends a message, and says what of it was refused.
+    /// The form of its messages; over gRPC they are protobuf.
+    pub(super) const fn encoding(&self) -> Encoding {
+        match self.way {
+            Way::Http { encoding, .. } => encoding,
+            Way::Grpc(_) => Encoding::Protobuf,
+        }
+    }
+
+    /// Sends a message that was [`written`](Encoding::written), and says what of it was refused.
     pub(super) async fn send(
         &mut self,
         signal: Signal,
-        message: &impl Message,
+        message: Vec<u8>,
     ) -> Result<Option<Refused>, DeliverError> {
         match &mut self.way {
             Way::Http {
@@ -99,16 +115,12 @@ impl Channel {
                 metrics,
                 encoding,
             } => {
-                let body = match encoding {
-                    Encoding::Protobuf => message.write::<Binary>(),
-                    Encoding::Json => message.write::<Json>(),
-                };
                 let mut headers = self.headers.clone();
                 headers.insert(CONTENT_TYPE, encoding.content_type());
                 let letter = Letter {
                     method: Method::POST,
                     headers,
-                    body: body.into(),
+                    body: message.into(),
                     compression: self.compression,
                 };
                 let address = match signal {
@@ -135,7 +147,7 @@ impl Channel {
                         },
                     },
                     headers: self.headers.clone(),
-                    message: message.write::<Binary>().into(),
+                    message: message.into(),
                     compression: self.compression,
                     time: LONGEST,
                 };
