@@ -135,6 +135,7 @@ impl Gauges {
         let idle: usize = upstreams.iter().map(|counts| counts.idle).sum();
         let overflow: u64 = upstreams.iter().map(|counts| counts.overflow).sum();
         let emptied = self.proxy.live().pricing().cache_emptied();
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let held = [
             ("connections", connections),
             (
@@ -142,14 +143,9 @@ impl Gauges {
                 holdings.in_flight.saturating_sub(holdings.unfinished),
             ),
             ("unfinished_requests", holdings.unfinished),
-            (
-                "peeked_bytes",
-                usize::try_from(holdings.peeked_bytes).unwrap_or(usize::MAX),
-            ),
-            (
-                "content_bytes",
-                usize::try_from(holdings.content_bytes).unwrap_or(usize::MAX),
-            ),
+            ("peeked_bytes", size(holdings.peeked_bytes)),
+            ("output_bytes", size(holdings.output_bytes)),
+            ("content_bytes", size(holdings.content_bytes)),
             ("awaited_responses", holdings.awaited_responses),
             ("attempts", holdings.attempts),
             ("guarded_requests", holdings.requests),
@@ -163,13 +159,13 @@ impl Gauges {
         for (what, count) in held {
             metrics.held.with_label_values(&[what]).set(whole(count));
         }
-        let bytes = usize::try_from(holdings.most_bytes).unwrap_or(usize::MAX);
         let bounds = [
             ("connections", self.limits.connections),
             ("calls", holdings.most_in_flight),
             ("unfinished_requests", self.limits.connections),
-            ("peeked_bytes", bytes),
-            ("content_bytes", bytes),
+            ("peeked_bytes", size(holdings.most_bytes)),
+            ("output_bytes", size(holdings.most_output_bytes)),
+            ("content_bytes", size(holdings.most_bytes)),
             ("awaited_responses", holdings.most_awaited),
             ("attempts", holdings.most_attempts),
             ("guarded_requests", MAX_REPEATS),
@@ -184,6 +180,7 @@ impl Gauges {
         }
         let over = [
             ("peeked_bytes", holdings.peek_turned_away),
+            ("output_bytes", holdings.outputs_turned_away),
             ("content_bytes", holdings.content_turned_away),
             ("awaited_responses", holdings.awaited_turned_away),
             ("attempts", holdings.attempts_forgotten),

@@ -151,6 +151,11 @@ pub trait Dialect: Send + Sync {
     fn cut(&self, _op: &Operation, _cut: &Cut<'_>) -> Bytes {
         Bytes::new()
     }
+
+    /// Whether those, in this style, say again what was sent of the output, so that it has to be kept.
+    fn repeats_output(&self, _op: &Operation, _style: CutStyle) -> bool {
+        false
+    }
 }
 
 /// A time as `OpenAI` spells it: `250ms`, `17.4s`, `1m0s`; a part of a millisecond is a whole one.

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::{
-    dialect::{Cut, Dialect, Event},
+    dialect::{Cut, CutStyle, Dialect, Event},
     socket::Socket,
     splice::Splice,
     state::StreamState,
@@ -211,6 +211,10 @@ impl Dialect for OpenAi {
 
     fn cut(&self, op: &Operation, cut: &Cut<'_>) -> Bytes {
         endings::cut(op, cut)
+    }
+
+    fn repeats_output(&self, op: &Operation, style: CutStyle) -> bool {
+        endings::repeats_output(op, style)
     }
 }
 

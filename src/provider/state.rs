@@ -83,9 +83,15 @@ impl StreamState {
         }
     }
 
-    /// Whether the output was to be kept and was not: something was not read, or it was too large.
+    /// Whether the output was to be kept and was not, or not all of it: something was not read or cannot
+    /// be said again, or it was too large.
     pub fn has_lost_output(&self) -> bool {
-        self.output.as_ref().is_some_and(|output| output.is_lost())
+        self.output.as_ref().is_some_and(|output| output.lacks())
+    }
+
+    /// How much is kept of the output, in bytes.
+    pub fn output_bytes(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.bytes())
     }
 
     /// The latest event that was read is not sent.

@@ -11,8 +11,14 @@ pub struct Holdings {
     pub most_in_flight: usize,
     /// Calls whose requests are not there yet.
     pub unfinished: usize,
-    /// Bytes of request bodies held before they are sent.
+    /// Bytes of request bodies held before they are sent, and of outputs that are kept.
     pub peeked_bytes: u64,
+    /// Those of outputs: a stream that is cut says them again.
+    pub output_bytes: u64,
+    /// The most of them.
+    pub most_output_bytes: u64,
+    /// Outputs that were let go since there was no room to keep them.
+    pub outputs_turned_away: u64,
     /// The most of them; of what was said that waits, as many.
     pub most_bytes: u64,
     /// Bodies that were streamed since there was no room to hold them.
@@ -62,6 +68,9 @@ impl Proxy {
             most_in_flight: live.places.flying,
             unfinished: self.flights.reading(),
             peeked_bytes: self.room.held(),
+            output_bytes: self.outputs.held(),
+            most_output_bytes: live.bounds.total / 2,
+            outputs_turned_away: self.outputs.turned_away(),
             most_bytes: live.bounds.total,
             peek_turned_away: self.room.turned_away(),
             content_bytes: self.said.held(),

@@ -113,6 +113,8 @@ pub struct Proxy {
     flights: Arc<Flights>,
     interrupts: Arc<Interrupts>,
     room: Arc<Room>,
+    /// How much of it is taken by what streams keep of their outputs.
+    outputs: Arc<Room>,
     /// How much of what was said waits for spans that hold it.
     said: Arc<Room>,
     later: Later,
@@ -145,6 +147,7 @@ impl Proxy {
         metrics: Metrics,
     ) -> Self {
         let later = Later::new(Arc::clone(live.engine().purse()));
+        let room = Arc::<Room>::default();
         let kills = Arc::clone(live.guards().kills());
         Self {
             live: ArcSwap::from_pointee(live),
@@ -153,7 +156,8 @@ impl Proxy {
             flights: Arc::new(Flights::new(metrics.in_flight().clone())),
             metrics,
             interrupts: Arc::new(Interrupts::new(kills)),
-            room: Arc::default(),
+            outputs: Arc::new(Room::within(&room)),
+            room,
             said: Arc::default(),
             later,
             attempts: Attempts::default(),
@@ -453,7 +457,8 @@ fn respond(
     );
     observer.state.choices = exchange.request.choices;
     observer.state.wants_steps = exchange.live.guards.want_conversations();
-    observer.state.keeps_output = exchange.live.cut_style == crate::provider::CutStyle::Graceful;
+    let (dialect, style) = (exchange.route.dialect, exchange.live.cut_style);
+    observer.state.keeps_output = dialect.repeats_output(exchange.route.operation, style);
     observer.drop_usage = asked;
     if exchange.route.operation.spends == Spends::Lines && status.is_success() {
         exchange.begin_results(status);

@@ -69,15 +69,35 @@ pub(super) fn read_request(exchange: &mut Exchange, body: &[u8], expected: bool)
 pub(super) struct Room {
     held: AtomicU64,
     turned_away: AtomicU64,
+    /// The room that this is a part of.
+    whole: Option<Arc<Self>>,
 }
 
 impl Room {
+    /// A part of `whole` for what can be done without: what is held here is held there as well, and
+    /// there is room only while half of that is free.
+    pub(super) fn within(whole: &Arc<Self>) -> Self {
+        Self {
+            whole: Some(Arc::clone(whole)),
+            ..Self::default()
+        }
+    }
+
+    fn hold(&self, more: u64, total: u64) -> bool {
+        let before = self.held.fetch_add(more, Relaxed);
+        let fits = before.saturating_add(more) <= total;
+        if !fits {
+            self.held.fetch_sub(more, Relaxed);
+        }
+        fits
+    }
+
     /// Bytes held now.
     pub(super) fn held(&self) -> u64 {
         self.held.load(Relaxed)
     }
 
-    /// Bodies that streamed because there was no room to hold them.
+    /// How often there was no room: bodies that streamed, or outputs that were let go.
     pub(super) fn turned_away(&self) -> u64 {
         self.turned_away.load(Relaxed)
     }
@@ -97,20 +117,34 @@ impl Place {
 
     /// Takes room for `more` bytes, unless that would go over `total`.
     pub(super) fn take(&mut self, more: u64, total: u64) -> bool {
-        let before = self.room.held.fetch_add(more, Relaxed);
-        if before.saturating_add(more) > total {
-            self.room.held.fetch_sub(more, Relaxed);
-            self.room.turned_away.fetch_add(1, Relaxed);
+        let room = &*self.room;
+        let (widest, most) = match &room.whole {
+            Some(whole) => (&**whole, total / 2),
+            None => (room, total),
+        };
+        if !widest.hold(more, most) {
+            room.turned_away.fetch_add(1, Relaxed);
             return false;
+        }
+        if room.whole.is_some() {
+            room.held.fetch_add(more, Relaxed);
         }
         self.bytes += more;
         true
+    }
+
+    /// Bytes taken.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.room.held.fetch_sub(self.bytes, Relaxed);
+        if let Some(whole) = &self.room.whole {
+            whole.held.fetch_sub(self.bytes, Relaxed);
+        }
     }
 }
 

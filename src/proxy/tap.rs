@@ -14,7 +14,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::{events::Events, exchange::Exchange, interrupt::Ear, kill::Looked, observe::Observer};
+use super::{
+    events::Events, exchange::Exchange, interrupt::Ear, kill::Looked, observe::Observer,
+    peek::Place,
+};
 use crate::{
     call::{outcome::End, refusal::Refusal},
     net::{
@@ -25,6 +28,9 @@ use crate::{
 
 /// How long a stream that is stopped in the midst of an event has time to end it.
 const LAST_EVENT: Duration = Duration::from_millis(800);
+
+/// Room for what is kept of an output is taken in pieces of so many bytes.
+const PIECE: u64 = 4 << 10;
 
 /// How a response broke off.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +49,8 @@ pub(super) struct Tap {
     exchange: Box<Exchange>,
     ear: Ear,
     looked: Looked,
+    /// Room for what is kept of the output; `None`: nothing is.
+    output: Option<Place>,
     /// Why it is to end as soon as the event is whole that has passed in part, and when at the latest.
     stopping: Option<(Refusal, Pin<Box<Sleep>>)>,
     /// What may pass and has not.
@@ -56,12 +64,15 @@ pub(super) struct Tap {
 
 impl Tap {
     pub(super) fn new(upstream: UpstreamBody, observer: Observer, exchange: Box<Exchange>) -> Self {
+        let keeps = observer.state.keeps_output;
+        let output = keeps.then(|| Place::new(Arc::clone(&exchange.proxy.outputs)));
         let mut tap = Self {
             upstream: Some(upstream),
             observer,
             exchange,
             ear: Ear::default(),
             looked: Looked::default(),
+            output,
             stopping: None,
             ready: VecDeque::new(),
             broken: None,
@@ -85,6 +96,26 @@ impl Tap {
             self.stop_now();
         } else if last {
             self.end(End::Complete);
+        } else {
+            self.hold_output();
+        }
+    }
+
+    /// Takes room for what is kept of the output, or lets go of it.
+    fn hold_output(&mut self) {
+        let Some(place) = &mut self.output else {
+            return;
+        };
+        let kept = u64::try_from(self.observer.state.output_bytes()).unwrap_or(u64::MAX);
+        let pieces = kept.div_ceil(PIECE).saturating_mul(PIECE);
+        let more = pieces.saturating_sub(place.bytes());
+        let fits = more == 0 || place.take(more, self.exchange.live.bounds.total);
+        if !fits {
+            self.observer.state.lose_output();
+        }
+        let is_let_go = kept == 0 && place.bytes() > 0;
+        if !fits || is_let_go {
+            self.output = None;
         }
     }
 

@@ -60,6 +60,11 @@ pub(super) fn cut(op: &Operation, cut: &Cut<'_>) -> Bytes {
     Bytes::from(text)
 }
 
+/// Whether they say again what was sent of the output.
+pub(super) fn repeats_output(op: &Operation, style: CutStyle) -> bool {
+    style == CutStyle::Graceful && matches!(op.name, "responses" | "responses.retrieve")
+}
+
 /// An error as an event with a name and a type of its own.
 fn typed_error(refusal: &Refusal) -> String {
     let mut event = error(refusal);

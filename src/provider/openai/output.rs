@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::provider::{state::Open, wire::template::OnlyText};
+use crate::{
+    base::escape::resolved,
+    provider::{state::Open, wire::template::OnlyText},
+};
 
 /// The output of one response so far, as it is spelt: items that are done, and the texts of others.
 ///
@@ -153,8 +156,14 @@ impl Output {
         };
     }
 
-    pub(in crate::provider) const fn is_lost(&self) -> bool {
-        self.is_lost
+    /// How much is kept, in bytes.
+    pub(in crate::provider) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether some of it is not there to be said again: all was let go, or an item is no valid JSON.
+    pub(in crate::provider) fn lacks(&self) -> bool {
+        self.is_lost || self.done().len() < self.done.len()
     }
 
     /// The latest event is not sent after all.
@@ -247,18 +256,21 @@ impl Text {
         }
     }
 
-    /// The text, with escapes resolved.
+    /// The text, with escapes resolved. What no parser takes is U+FFFD, and costs nothing else.
     fn meaning(&self) -> String {
-        const HALF: usize = "\\ud83d".len();
-        let read = |spelt: &[u8]| {
-            let spelt = String::from_utf8_lossy(spelt);
-            serde_json::from_str(&format!("\"{spelt}\"")).ok()
-        };
-        let whole = read(&self.spelt);
-        // Some servers send the halves of a character in two events.
-        let but_half = || read(self.spelt.get(..self.spelt.len().checked_sub(HALF)?)?);
-        whole.or_else(but_half).unwrap_or_default()
+        resolved(without_half(&self.spelt))
     }
+}
+
+/// Without half a character at the end: some servers send the halves in two events.
+fn without_half(spelt: &[u8]) -> &[u8] {
+    let [before @ .., b'\\', b'u', b'd' | b'D', half, _, _] = spelt else {
+        return spelt;
+    };
+    let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
+    let is_escape = backslashes.count() % 2 == 0;
+    let is_first = matches!(half, b'8' | b'9' | b'a' | b'b' | b'A' | b'B');
+    if is_escape && is_first { before } else { spelt }
 }
 
 #[cfg(test)]
@@ -290,6 +302,22 @@ mod tests {
     }
 
     #[test]
+    fn what_no_parser_takes_costs_nothing_but_itself() {
+        for (spelt, expected) in [
+            (r"so \ud83d far", "so \u{fffd} far"),
+            (r"so \ude00 far\ud83d", "so \u{fffd} far"),
+            ("so\tfar, a tab", "so\tfar, a tab"),
+            (r"C:\\ud83d", r"C:\ud83d"),
+            (r"\\\ud83d", r"\"),
+        ] {
+            let mut output = Output::default();
+            output.add(SAID, (0, 0), spelt.as_bytes());
+            let item = output.close(&open(0, "message"));
+            assert_eq!(item["content"][0]["text"], expected, "{spelt}");
+        }
+    }
+
+    #[test]
     fn what_is_not_sent_after_all_is_taken_back_once() {
         let mut output = Output::default();
         output.add(SAID, (0, 0), b"sent");
@@ -313,6 +341,16 @@ mod tests {
     }
 
     #[test]
+    fn an_item_that_no_parser_takes_counts_as_left_out() {
+        let mut output = Output::default();
+        output.finish(0, br#"{"type":"message"}"#);
+        assert!(!output.lacks());
+        output.finish(1, br#"{"type":"message","content":["\ud83d"]}"#);
+        assert!(output.lacks());
+        assert_eq!(output.done().len(), 1);
+    }
+
+    #[test]
     fn beyond_the_bound_nothing_is_kept() {
         for many in [true, false] {
             let mut output = Output::default();
@@ -321,7 +359,7 @@ mod tests {
                 output.add(SAID, (0, if many { part } else { 0 }), &piece);
                 assert!(output.bytes <= Output::MAX_BYTES + 1_000);
             }
-            assert!(output.is_lost());
+            assert!(output.lacks());
             assert_eq!((output.texts.len(), output.bytes), (0, 0));
             output.finish(0, b"{}");
             assert_eq!(output.close(&open(0, "message"))["content"], json!([]));

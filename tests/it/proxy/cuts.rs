@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use tollgate::mock::End;
 
 use super::{chat, chat_stream, priced};
-use crate::support::{Answer, Sandbox, client, sandbox::Span};
+use crate::support::{
+    Answer, Sandbox, client,
+    sandbox::{Span, until},
+};
 
 /// The same stream in each dialect in which a request need not set a limit: path and request.
 fn streams() -> Vec<(&'static str, Value)> {
@@ -132,6 +135,52 @@ async fn what_is_too_much_to_say_again_is_left_out_and_counted() {
     let span = sandbox.span(&answer).await;
     assert_eq!(span.get("tollgate.cut.output"), "left out");
     assert!(sandbox.metric("tollgate_cut_outputs_left_out_total") > 0.5);
+}
+
+#[tokio::test]
+async fn a_dialect_that_never_says_it_again_leaves_nothing_out() {
+    let (path, body) = streams().remove(0);
+    let sandbox = Sandbox::new(&priced("budgets: {daily: 9}"));
+    // Too large to be read whole.
+    let settings = "events=8;event-size=300000";
+    sandbox.mock.next_with(settings).unwrap();
+    let answer = sandbox.post(path, &body).await;
+    let span = sandbox.span(&answer).await;
+    assert_eq!(span.get("tollgate.end"), "cut");
+    assert!(answer.text().len() > 300_000 && answer.text().ends_with("data: [DONE]\n\n"));
+    assert_eq!(span.get("tollgate.cut.output"), &Value::Null);
+    assert_eq!(sandbox.metric("tollgate_cut_outputs_left_out_total"), 0.0);
+}
+
+#[tokio::test]
+async fn what_all_streams_keep_to_say_again_has_a_bound_and_leaves_room_for_bodies() {
+    const OVER: &str = "tollgate_over_bound_total{what=\"output_bytes\"}";
+    let (path, body) = streams().remove(1);
+    let yaml = "limits: {peek: 4kB, peek_total: 8kB}\nbudgets: {daily: 0.022}";
+    let sandbox = Sandbox::new(&priced(yaml));
+    let (answer, span) = cut(&sandbox, path, &body).await;
+    let data = answer.data();
+    let last = &data.last().unwrap()["response"];
+    assert_eq!(last["output"][0]["content"], json!([]), "{last}");
+    assert_eq!(span.get("tollgate.cut.output"), "left out");
+    assert_eq!(sandbox.metric(OVER), 1.0);
+    assert_eq!(sandbox.app.holdings().peeked_bytes, 0);
+}
+
+#[tokio::test]
+async fn what_a_stream_keeps_to_say_again_is_told_of_and_let_go_with_it() {
+    let held = |sandbox: &Sandbox| sandbox.metric("tollgate_held{what=\"output_bytes\"}");
+    let (path, body) = streams().remove(1);
+    let sandbox = Sandbox::new(&priced(""));
+    let settings = "events=300;event-size=100;hang=40000";
+    sandbox.mock.next_with(settings).unwrap();
+    let addr = sandbox.addr();
+    let calling = tokio::spawn(async move { client::post(addr, path, &[], &body).await });
+    until("it keeps some", || held(&sandbox) > 0.0).await;
+    assert!(held(&sandbox) <= sandbox.metric("tollgate_bound{what=\"output_bytes\"}"));
+    calling.abort();
+    until("it is let go", || held(&sandbox) == 0.0).await;
+    assert_eq!(sandbox.app.holdings().peeked_bytes, 0);
 }
 
 #[tokio::test]
