@@ -2,7 +2,7 @@
 //!
 //! Bounded by [`StreamState::MAX_OPEN`] a list; what goes over it is counted and not kept.
 
-use super::{bedrock::Vendor, openai::Output, wire::template::Templates};
+use super::{bedrock::Vendor, dialect::Event, openai::Output, wire::template::Templates};
 use crate::call::{
     facts::{ResponseFacts, ToolCall},
     text::Text,
@@ -80,6 +80,13 @@ impl StreamState {
     pub fn lose_output(&mut self) {
         if let Some(output) = self.output() {
             output.lose();
+        }
+    }
+
+    /// This event was too large to read whole: what it brings of the output is lost, if it does.
+    pub fn lose_output_of(&mut self, event: &Event<'_>) {
+        if self.keeps_output && !Output::is_none_of(&event.data) {
+            self.lose_output();
         }
     }
 

@@ -334,7 +334,7 @@ impl Observer {
             Whole::Unfinished { bytes, is_first } => (bytes, is_first),
             Whole::Reduced(event) => {
                 self.ask(&event, "stream event", true);
-                self.state.lose_output();
+                self.state.lose_output_of(&event);
                 return self.judge(&event, framing, editable, progress);
             },
             Whole::Damaged => return self.lose("event with a wrong checksum", progress),

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     base::escape::resolved,
-    provider::{state::Open, wire::template::OnlyText},
+    provider::{
+        state::Open,
+        wire::{json::Json, template::OnlyText},
+    },
 };
 
 /// The output of one response so far, as it is spelt: items that are done, and the texts of others.
@@ -73,6 +76,27 @@ impl Output {
 
     /// Stands for no text.
     pub(in crate::provider) const NONE: u32 = u32::MAX;
+
+    /// Whether an event is of a type that brings none of it, as far as is known: a response object
+    /// with all that was asked, or a picture that is not finished. Those are the ones that get large.
+    pub(in crate::provider) fn is_none_of(event: &[u8]) -> bool {
+        let mut kind = None;
+        let read = Json::document(event).object(|key, value| {
+            if key == b"type" {
+                kind = value.take().str();
+            }
+        });
+        let brings_none = matches!(
+            kind.as_deref(),
+            Some(
+                "response.created"
+                    | "response.queued"
+                    | "response.in_progress"
+                    | "response.image_generation_call.partial_image"
+            )
+        );
+        read.is_ok() && brings_none
+    }
 
     /// Another event is read.
     pub(in crate::provider) const fn next(&mut self) {
@@ -348,6 +372,20 @@ mod tests {
         output.finish(1, br#"{"type":"message","content":["\ud83d"]}"#);
         assert!(output.lacks());
         assert_eq!(output.done().len(), 1);
+    }
+
+    #[test]
+    fn of_what_was_not_read_whole_only_some_is_known_to_bring_none() {
+        for (event, expected) in [
+            (r#"{"type":"response.created","response":{}}"#, true),
+            (r#"{"type":"response.output_item.done","item":{}}"#, false),
+            (r#"{"type":"response.output_text.delta"}"#, false),
+            (r#"{"type":"response.anything"}"#, false),
+            (r#"{"response":{"type":"response.created"}}"#, false),
+            (r#"{"type":"response.created""#, false),
+        ] {
+            assert_eq!(Output::is_none_of(event.as_bytes()), expected, "{event}");
+        }
     }
 
     #[test]
