@@ -9,6 +9,7 @@ mod caller;
 mod caps;
 mod destinations;
 mod finding;
+mod host;
 mod limits;
 mod place;
 mod show;

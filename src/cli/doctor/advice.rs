@@ -28,7 +28,7 @@ const BY_WORDS: [(&[&str], &str); 7] = [
     ),
     (
         &["no connection within", "unreachable", "timed out"],
-        "it cannot be reached: look at the address, at firewalls, and at `proxy`",
+        "it cannot be reached: look at the address, at DNS, at firewalls, and at `proxy`",
     ),
     (
         &["authentication failed", "password"],
@@ -96,12 +96,12 @@ fn by_words(text: &str) -> Option<&'static str> {
 }
 
 /// What to do about one that has not answered in time, if it can be reached at all.
-pub(super) const LATE: &str = "it cannot be reached or does not answer: look there, at firewalls and \
-                               at `proxy`, or give it longer with --timeout";
+pub(super) const LATE: &str = "it cannot be reached or does not answer: look there, at DNS, at \
+                               firewalls and at `proxy`, or give it longer with --timeout";
 
 /// The same, where its own `timeout` ended before.
 pub(super) const LATE_BY_ITS_OWN: &str = "it cannot be reached or does not answer: look there, at \
-                                          firewalls and at `proxy`, or give it longer with its `timeout`";
+                                          DNS, at firewalls and at `proxy`, or give it longer with its `timeout`";
 
 #[cfg(test)]
 mod tests {

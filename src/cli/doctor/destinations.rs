@@ -14,6 +14,7 @@ use tokio::time::timeout_at;
 use super::{
     advice,
     finding::{Finding, Part},
+    host,
 };
 use crate::{
     app,
@@ -36,12 +37,13 @@ use crate::{
 /// What the span is marked with.
 const MARK: &str = "tollgate.doctor";
 
-/// How long a processor may take beyond the time that it has, before it is given up.
+/// How long processors may take beyond the time that all have, before they are given up.
 const GRACE: Duration = Duration::from_secs(1);
 
 const DESTINATIONS: Part = Part::Destinations;
 
-/// Sends a span to each destination, to all at once; each has `patience` at most.
+/// Sends a span to each destination, to all at once, which have `patience`
+/// together.
 pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let registry = Registry::new();
@@ -52,6 +54,8 @@ pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
     }
     let context = app::surroundings(config, &[config.listen.proxy], &registry, &clock);
     let names = config.tracing.names().into_iter();
+    // One that never comes back costs the others no time.
+    let by = clock.mono() + patience.saturating_add(GRACE);
     let visits: Vec<_> = names
         .zip(&config.tracing.processors)
         .map(|(name, destination)| {
@@ -70,31 +74,48 @@ pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
                     // Nobody listens if it came too late.
                     let _late = tell.send(found.after(context.clock.mono().duration_since(begun)));
                 });
-            (name, started, told)
+            Visit {
+                name,
+                host: host::of(&destination.config),
+                started,
+                told,
+            }
         })
         .collect();
-    let answers = visits.into_iter();
-    let answers = answers.map(|(name, started, told)| answer(&name, started, &told, patience));
+    gather(visits, patience, by)
+}
+
+/// A visit under way.
+struct Visit {
+    /// Of the destination, as the user knows it.
+    name: Arc<str>,
+    host: Option<Box<str>>,
+    started: io::Result<thread::JoinHandle<()>>,
+    told: mpsc::Receiver<Finding>,
+}
+
+/// What visits that have `patience` have found until then.
+fn gather(visits: Vec<Visit>, patience: Duration, by: Instant) -> Vec<Finding> {
+    let answers = visits.into_iter().map(|visit| {
+        let left = by.saturating_duration_since(SystemClock.mono());
+        answer(visit, patience, left)
+    });
     answers.collect()
 }
 
-/// What a visit has found.
-fn answer(
-    name: &str,
-    started: io::Result<thread::JoinHandle<()>>,
-    told: &mpsc::Receiver<Finding>,
-    patience: Duration,
-) -> Finding {
-    if let Err(error) = started {
+/// What a visit has found by the end of the time that is `left`.
+fn answer(visit: Visit, patience: Duration, left: Duration) -> Finding {
+    let (name, host) = (&*visit.name, visit.host.as_deref());
+    if let Err(error) = visit.started {
         return Finding::failed(
             DESTINATIONS,
             name,
             format!("the system gives no thread: {error}"),
         );
     }
-    match told.recv_timeout(patience.saturating_add(GRACE)) {
+    match visit.told.recv_timeout(left) {
         Ok(found) => found,
-        Err(mpsc::RecvTimeoutError::Timeout) => late(name, patience, advice::LATE),
+        Err(mpsc::RecvTimeoutError::Timeout) => late((name, host), patience, advice::LATE),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             Finding::failed(DESTINATIONS, name, "it panicked: please report this")
         },
@@ -120,6 +141,7 @@ fn deliver(
 ) -> Finding {
     let failed = |why: String| Finding::failed(DESTINATIONS, name, why);
     let kind = tracing.processors.first().map(|it| &it.config);
+    let host = kind.and_then(host::of);
     if let Some(ProcessorConfig::Console(_)) = kind {
         return Finding::ok(DESTINATIONS, name, "prints where the sidecar runs");
     }
@@ -164,15 +186,17 @@ fn deliver(
             "sent in datagrams, which nobody confirms",
         ),
         (Ok(()), _) => Finding::ok(DESTINATIONS, name, "delivered"),
-        (Err(Unsent::Late(within, advice)), _) => late(name, within, advice),
+        (Err(Unsent::Late(within, advice)), _) => late((name, host.as_deref()), within, advice),
         (Err(Unsent::Refused(error)), _) => {
-            failed(error.to_string()).with_advice(advice::on(&error))
+            let says = host.map_or_else(|| error.to_string(), |host| format!("{host}: {error}"));
+            failed(says).with_advice(advice::on(&error))
         },
     }
 }
 
-fn late(name: &str, within: Duration, advice: &str) -> Finding {
-    let says = format!("no answer within {}", show_duration(within));
+fn late((name, host): (&str, Option<&str>), within: Duration, advice: &str) -> Finding {
+    let from = host.map_or_else(String::new, |host| format!("{host}: "));
+    let says = format!("{from}no answer within {}", show_duration(within));
     Finding::failed(DESTINATIONS, name, says).with_advice(Some(advice))
 }
 
@@ -260,6 +284,36 @@ mod tests {
             panic!("another type");
         };
         assert_eq!(config.instance.as_deref(), Some("pod-7-doctor"));
+    }
+
+    #[test]
+    fn those_that_never_come_back_are_given_up_together_and_named_by_their_host() {
+        let visit = || {
+            let (tell, told) = mpsc::sync_channel(1);
+            let visit = Visit {
+                name: Arc::from("slow"),
+                host: Some(Box::from("h.example")),
+                started: thread::Builder::new().spawn(|| ()),
+                told,
+            };
+            (tell, visit)
+        };
+        let (tells, mut visits): (Vec<_>, Vec<_>) = (0..100).map(|_| visit()).unzip();
+        let (tell, last) = visit();
+        let quick = Finding::ok(DESTINATIONS, "quick", "delivered");
+        tell.send(quick.clone()).unwrap();
+        visits.push(last);
+        let begun = SystemClock.mono();
+        let by = begun + Duration::from_millis(300);
+        let found = gather(visits, Duration::from_hours(1), by);
+        // One after another they would have half a minute.
+        assert!(SystemClock.mono().duration_since(begun) < Duration::from_secs(10));
+        let (last, slow) = found.split_last().unwrap();
+        assert_eq!((last, slow.len()), (&quick, tells.len()));
+        for found in slow {
+            assert_eq!(found.says, "h.example: no answer within 1h");
+            assert!(found.advice.as_ref().unwrap().contains("DNS"));
+        }
     }
 
     #[test]
