@@ -121,9 +121,11 @@ options! {
     "max_batch_bytes" => max_batch_bytes: ByteSize,
     /// The longest that a span waits for its batch to fill.
     "flush_interval" | "max_batch_delay" => flush_interval: Lasting,
-    /// The most spans that wait; the oldest is dropped for a new one.
+    /// The most spans that wait, an eighth of them, but 1,024 at most, those that have just come; the
+    /// oldest is dropped for a new one.
     "max_buffer_size" => max_buffer_size: NonZeroUsize,
-    /// The most bytes that waiting spans take; the oldest are dropped for a new one.
+    /// The most bytes that waiting spans take, an eighth of them those that have just come; the oldest are
+    /// dropped for a new one.
     "max_memory_usage" => max_memory_usage: ByteSize,
     /// The most attempts for one batch, the first included.
     "max_retries" => max_retries: NonZeroU32,

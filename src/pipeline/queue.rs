@@ -20,8 +20,8 @@ use inbox::{Inbox, Offered};
 pub(super) use stats::Outcome;
 pub use stats::Stats;
 
-/// How many spans are sorted in at once, and how many of those that have waited long enough and traces
-/// that are remembered no more are given up for each, where a call does it; …
+/// How many spans a call sorts in at once where nobody else has in time, and how many of those that have
+/// waited long enough and traces that are remembered no more are given up for each; …
 const HANDFUL: usize = 4;
 
 /// … the worker gives up the rest, so many under one lock.
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 256;
 /// new one.
 ///
 /// Calls do not meet here: they leave their spans in an inbox without a lock, and the worker sorts them
-/// in. Only where that is full does a call sort in some, if nobody is at it.
+/// in. Only where that is full, or a span is too large for it, does a call take the lock.
 #[derive(Debug)]
 pub(super) struct Queue {
     inbox: Inbox,
@@ -40,6 +40,7 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct Inner {
+    /// What is left of the bounds, beside what is the inbox's.
     bound: usize,
     memory: usize,
     waiting: VecDeque<Passed>,
@@ -58,11 +59,10 @@ struct Inner {
 }
 
 impl Queue {
-    /// An empty queue of at most `bound` spans (at least one) beyond those of the inbox, all of which take
-    /// at most `memory` bytes.
+    /// An empty queue of at most `bound` spans (at least one), which take at most `memory` bytes.
     pub(super) fn new(bound: usize, memory: usize) -> Self {
+        let (inbox, bound, memory) = Inbox::of(bound, memory);
         Self {
-            inbox: Inbox::new(memory),
             inner: Mutex::new(Inner {
                 bound: bound.max(1),
                 memory,
@@ -75,6 +75,7 @@ impl Queue {
                 stats: Stats::default(),
                 freed: Vec::new(),
             }),
+            inbox,
         }
     }
 
@@ -87,7 +88,7 @@ impl Queue {
     /// From now on it is another worker's, with the bounds and the sieve of `other`: its counts go on, and
     /// what waits waits for that one; for other spans of its trace only if it is sifted as before.
     pub(super) fn pass_on(&self, other: Self) {
-        let other = other.inner.into_inner();
+        let (coming, other) = (other.inbox, other.inner.into_inner());
         let mut inner = self.sorted();
         let as_before = match (&inner.sieve, &other.sieve) {
             (Some(sieve), Some(next)) => sieve.is_as(next),
@@ -99,6 +100,7 @@ impl Queue {
         }
         (inner.bound, inner.memory) = (other.bound, other.memory);
         inner.closed = false;
+        self.inbox.open_as(&coming);
         while inner.held().0 > inner.bound && inner.give_up_oldest() {
             inner.stats.held_too_many += 1;
         }
@@ -108,7 +110,7 @@ impl Queue {
     /// From now on what waits takes at most `memory` bytes.
     pub(super) fn bound_memory(&self, memory: usize) {
         let mut inner = self.sorted();
-        inner.memory = memory;
+        inner.memory = self.inbox.share(memory);
         inner.make_room(0, 0);
     }
 
@@ -134,19 +136,11 @@ impl Queue {
         let Err(offered) = self.inbox.leave(offered) else {
             return;
         };
-        if let Some(inner) = self.inner.try_lock() {
-            let mut inner = self.locked(inner);
-            inner.sort_in(&self.inbox, HANDFUL);
-            if self.inbox.is_empty() {
-                inner.sift(offered);
-                return;
-            }
-            if offered.size <= inner.memory {
-                inner.make_room(0, self.inbox.bytes().saturating_add(offered.size));
-            }
-        }
-        if self.inbox.leave(offered).is_err() {
-            self.inbox.lose();
+        let mut inner = self.locked();
+        inner.sort_in(&self.inbox, HANDFUL);
+        if let Err(offered) = self.inbox.leave(offered) {
+            inner.sort_in(&self.inbox, usize::MAX);
+            inner.sift(offered);
         }
     }
 
@@ -258,6 +252,7 @@ impl Queue {
 
     /// Drops what waits and whatever comes later, counted.
     pub(super) fn close(&self) {
+        self.inbox.shut();
         let mut inner = self.sorted();
         inner.closed = true;
         while let Some(oldest) = inner.pop() {
@@ -282,31 +277,28 @@ impl Queue {
 
     /// The lock, with all that calls have left sorted in.
     fn sorted(&self) -> Locked<'_> {
-        let mut inner = self.locked(self.inner.lock());
+        let mut inner = self.locked();
         inner.sort_in(&self.inbox, usize::MAX);
         inner
     }
 
-    const fn locked<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> Locked<'a> {
+    fn locked(&self) -> Locked<'_> {
         Locked {
-            inner,
-            inbox: &self.inbox,
+            inner: self.inner.lock(),
             freed: Vec::new(),
         }
     }
 }
 
-/// The lock. When it goes, the inbox learns what room it has, and what waits no more is freed.
+/// The lock. What waits no more is freed when it goes.
 struct Locked<'a> {
     inner: MutexGuard<'a, Inner>,
-    inbox: &'a Inbox,
     /// Freed after the lock, since fields go in their order.
     freed: Vec<Arc<Record>>,
 }
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.inbox.allow(self.inner.room());
         self.freed = std::mem::take(&mut self.inner.freed);
     }
 }
@@ -328,10 +320,9 @@ impl std::ops::DerefMut for Locked<'_> {
 impl Inner {
     /// Sorts in what calls have left, the oldest first, so many at most.
     fn sort_in(&mut self, inbox: &Inbox, most: usize) {
-        let (left_out, lost) = inbox.tally();
-        self.stats.offered += left_out + lost;
+        let left_out = inbox.left_out();
+        self.stats.offered += left_out;
         self.stats.filtered += left_out;
-        self.stats.dropped += lost;
         for offered in std::iter::from_fn(|| inbox.pop()).take(most) {
             self.sift(offered);
         }
@@ -419,12 +410,6 @@ impl Inner {
         self.reworked = self.reworked.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(oldest.record.size());
         Some(oldest)
-    }
-
-    /// How many bytes more may wait.
-    fn room(&self) -> usize {
-        let taken = self.bytes.saturating_add(self.held().1);
-        self.memory.saturating_sub(taken)
     }
 
     /// How many spans wait for their trace, and how many bytes they take.

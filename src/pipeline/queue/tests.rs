@@ -4,6 +4,11 @@ use super::{super::testing::record, *};
 
 const PLENTY: usize = usize::MAX;
 
+/// The memory of a queue in which so many bytes may wait beyond what has just come.
+const fn memory_of(waiting: usize) -> usize {
+    waiting * 8 / 7 + 1
+}
+
 #[test]
 fn a_full_queue_drops_its_oldest_and_counts_it() {
     let queue = Queue::new(2, PLENTY);
@@ -18,7 +23,7 @@ fn a_full_queue_drops_its_oldest_and_counts_it() {
 #[test]
 fn a_queue_holds_no_more_bytes_than_it_may() {
     let size = record(1).size();
-    let queue = Queue::new(PLENTY, 3 * size);
+    let queue = Queue::new(PLENTY, memory_of(3 * size));
     (1..=5).for_each(|n| queue.push(record(n)));
     let stats = queue.stats();
     assert_eq!((stats.queued, stats.dropped), (3, 2));
@@ -111,14 +116,16 @@ fn every_span_is_in_exactly_one_count() {
 #[test]
 fn calls_wait_for_nobody_who_holds_the_lock() {
     let size = record(1).size();
-    let queue = Queue::new(PLENTY, 2 * size);
+    let queue = Queue::new(PLENTY, memory_of(16 * size));
+    (1..=16).for_each(|n| queue.push(record(n)));
+    assert_eq!(queue.len(), (16, 16 * size), "it is full");
     let inner = queue.inner.lock();
-    (1..=3).for_each(|n| queue.push(record(n)));
+    (17..=18).for_each(|n| queue.push(record(n)));
     queue.leave_out();
     drop(inner);
     let stats = queue.stats();
-    assert_eq!((stats.offered, stats.accounted()), (4, 4));
-    assert_eq!((stats.queued, stats.dropped, stats.filtered), (2, 1, 1));
+    assert_eq!((stats.offered, stats.accounted()), (19, 19));
+    assert_eq!((stats.queued, stats.dropped, stats.filtered), (16, 2, 1));
 }
 
 #[test]
@@ -138,7 +145,7 @@ fn spans_that_nobody_takes_are_dropped_the_oldest_first() {
 #[test]
 fn every_span_of_many_threads_is_accounted_for() {
     let size = record(1).size();
-    let queue = Queue::new(50, 40 * size);
+    let queue = Queue::new(50, memory_of(40 * size));
     let taken = std::thread::scope(|scope| {
         for thread in 0..4_u64 {
             let queue = &queue;

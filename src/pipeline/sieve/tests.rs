@@ -206,7 +206,9 @@ fn no_more_spans_wait_than_the_queue_may_hold() {
 #[test]
 fn what_waits_for_its_trace_gives_way_to_what_goes() {
     let size = Record::new(of(1, 1, Status::Error)).size();
-    let bench = Bench::new(Filter::default(), Some("{rate: 0}"), PLENTY, 3 * size);
+    // An eighth is for those that have just come.
+    let memory = 3 * size * 8 / 7 + 1;
+    let bench = Bench::new(Filter::default(), Some("{rate: 0}"), PLENTY, memory);
     for n in 1..=3 {
         bench.offer(of(1, n, Status::Ok));
     }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::time::{sleep, timeout_at};
+use tokio::time::timeout_at;
 
 use super::{
     super::processor::{BoxError, BoxFuture, Due},
@@ -94,15 +94,14 @@ impl Worker {
     async fn end_besides(&mut self, due: Due, besides: &mut Besides, state: &mut State) {
         while besides.sending.is_some() {
             let ending = self.orders.borrow().close_by;
-            if let Some(by) = ending {
-                if timeout_at(by, besides.end()).await.is_err() {
-                    besides.sending = None;
-                    besides.trouble = Some(BoxError::from("it took too long"));
-                }
+            let by = ending.unwrap_or_else(|| self.clock.mono() + TICK);
+            if timeout_at(by, besides.end()).await.is_ok() {
                 break;
             }
-            besides.meanwhile(sleep(TICK)).await;
-            if due == Due::Now && !self.has_heir() {
+            if ending.is_some() {
+                besides.sending = None;
+                besides.trouble = Some(BoxError::from("it took too long"));
+            } else if due == Due::Now && !self.has_heir() {
                 besides.meanwhile(self.round(state, false)).await;
             }
         }
@@ -124,6 +123,8 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering::Relaxed},
         time::Duration,
     };
+
+    use tokio::time::sleep;
 
     use super::{
         super::{super::Record, Delivery, Processor, tests::Bench},
