@@ -328,6 +328,7 @@ impl Spool {
         // What so many spans take, usually.
         let usual = count(most).saturating_mul(2_048).clamp(64 << 10, LONGEST);
         let (mut batch, mut size) = (Vec::new(), 0);
+        self.reach_passed();
         let passed = self.passed;
         // Where it is read: as long as nothing was found, in the first segment.
         let (mut at, mut offset) = (0, None);
@@ -394,39 +395,26 @@ impl Spool {
     pub(super) fn done(&mut self, places: &[Place]) -> (u64, io::Result<()>) {
         let mut struck = 0;
         for place in places {
-            self.finish_before(place.segment);
-            let first = self.segments.front_mut();
-            let first = first.filter(|it| it.number == place.segment && it.done < place.end);
-            if let Some(first) = first {
-                first.done = place.end;
+            if let Some(first) = self.reach(*place) {
                 first.spans = first.spans.saturating_sub(1);
                 struck += 1;
             }
         }
-        if let Some((_, last)) = self.passed.filter(|(first, _)| !self.has(*first)) {
-            self.passed = None;
-            self.finish_before(last.segment);
-            let first = self.segments.front_mut();
-            if let Some(first) = first.filter(|it| it.number == last.segment) {
-                first.done = first.done.max(last.end);
-            }
-        }
+        self.reach_passed();
         let noted = self.note();
-        if noted.is_ok()
-            && let Some(first) = self.segments.front()
-            && first.done >= first.bytes
-        {
+        if noted.is_ok() && self.segments.front().is_some_and(|it| it.done >= it.bytes) {
             self.finish();
         }
         (struck, noted)
     }
 
     /// Strikes out the span that stands behind the `oldest` one, which stays. That is not noted on disk
-    /// before the other is done: after a restart it comes again.
+    /// before the other is done: after an edit or a restart it comes again.
     ///
     /// # Errors
     /// As those of [`done`](Self::done), where the oldest is gone.
     pub(super) fn pass(&mut self, oldest: Place, place: Place) -> (u64, io::Result<()>) {
+        self.reach_passed();
         if !self.has(oldest) {
             return self.done(&[place]);
         }
@@ -437,6 +425,23 @@ impl Spool {
         segment.spans = segment.spans.saturating_sub(1);
         self.passed = Some((oldest, place));
         (1, Ok(()))
+    }
+
+    /// All up to this place is done now; the place's segment, unless the place was done before.
+    fn reach(&mut self, place: Place) -> Option<&mut Segment> {
+        self.finish_before(place.segment);
+        let first = self.segments.front_mut();
+        let first = first.filter(|it| it.number == place.segment && it.done < place.end)?;
+        first.done = place.end;
+        Some(first)
+    }
+
+    /// All that was passed is done, once the span before it is gone, be it to the quota.
+    fn reach_passed(&mut self) {
+        if let Some((_, last)) = self.passed.filter(|(first, _)| !self.has(*first)) {
+            self.passed = None;
+            self.reach(last);
+        }
     }
 
     /// Notes how far the first segment is done.

@@ -120,6 +120,35 @@ fn a_span_may_be_struck_out_behind_the_oldest() {
 }
 
 #[test]
+fn what_was_passed_does_not_come_again_when_the_oldest_falls_to_the_quota() {
+    let place = tempfile::tempdir().unwrap();
+    // Eight segments of four spans.
+    let quota = 32 * count(segment::length(&record(1).line));
+    let mut spool = Spool::open(place.path(), quota).unwrap();
+    append(&mut spool, 1..33);
+    assert_eq!(take(&mut spool, 3), [1, 2, 3]);
+    let two = |spool: &mut Spool| {
+        let batch = spool.oldest(2, 1 << 20).unwrap();
+        let [(one, at), (other, place)] = batch.try_into().unwrap();
+        ([number(&one), number(&other)], at, place)
+    };
+    for behind in [5, 6] {
+        let (numbers, at, place) = two(&mut spool);
+        assert_eq!((numbers, spool.pass(at, place).0), ([4, behind], 1));
+    }
+    append(&mut spool, 33..34);
+    assert_eq!((spool.news().lost, spool.len()), (1, 27));
+    for behind in [8, 9] {
+        let (numbers, at, place) = two(&mut spool);
+        assert_eq!((numbers, spool.pass(at, place).0), ([7, behind], 1));
+    }
+    assert_eq!(spool.len(), 25);
+    let left: Vec<_> = [7].into_iter().chain(10..34).collect();
+    assert_eq!(drain(&mut spool, 5), left);
+    assert_eq!((spool.len(), spool.news()), (0, News::default()));
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_for_a_while_is_not_passed_over() {
     let place = tempfile::tempdir().unwrap();
     for first in [1, 4, 7] {
