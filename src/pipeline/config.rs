@@ -168,6 +168,9 @@ impl Config {
             let mut outlet = config.build(&context)?;
             outlet.delivery = self.shared(outlet.delivery);
             options.apply(&mut outlet.delivery);
+            // What waits may have been read when it was more.
+            let most = outlet.delivery.content.unwrap_or(self.content);
+            outlet.delivery.content = Some(most.min(self.content));
             outlet.filter = outlet.filter.narrowed(options);
             outlet.sampling = self
                 .sampling(&outlet, options)
@@ -189,10 +192,10 @@ impl Config {
                         .any(|name| **name == *it)
                 });
                 metrics.shelf = self.buffering.shelf(&metrics);
-                metrics.origin = Some(Box::new(self.of(destination)));
+                metrics.origin = Some(Box::new(self.of(destination, &metrics.delivery)));
                 *metrics
             });
-            outlet.origin = Some(Box::new(self.of(destination)));
+            outlet.origin = Some(Box::new(self.of(destination, &outlet.delivery)));
             outlets.push(outlet);
             outlets.extend(metrics);
         }
@@ -222,10 +225,10 @@ impl Config {
     }
 
     /// What of this section can matter to the processor.
-    fn of(&self, destination: &Destination) -> Self {
+    fn of(&self, destination: &Destination, delivery: &Delivery) -> Self {
         Self {
             processors: vec![destination.clone()],
-            content: Content::default(),
+            content: delivery.content.unwrap_or(self.content),
             redaction: Redaction::default(),
             propagation: Propagation::default(),
             allow_exec_reload: false,
@@ -347,7 +350,8 @@ processors:
 
     #[test]
     fn a_processor_stays_over_an_edit_that_leaves_it_alone() {
-        let before = "processors: [{type: console}, {type: console, batch_size: 5}]";
+        let before =
+            "processors: [{type: console}, {type: console, batch_size: 5, include_payloads: true}]";
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let outlets = |yaml: &str| {
             let context = BuildContext::new(Arc::clone(&clock));
@@ -357,7 +361,12 @@ processors:
         for (edit, stays) in [
             (before.to_owned(), vec![true, true]),
             (before.replace('5', "6"), vec![true, false]),
-            (format!("content: full\n{before}"), vec![true, true]),
+            (
+                format!("redaction: {{paths: ['$.a']}}\n{before}"),
+                vec![true, true],
+            ),
+            // One that gets no content has as much as before.
+            (format!("content: full\n{before}"), vec![true, false]),
             (format!("environment: prod\n{before}"), vec![false, false]),
             (
                 format!("buffering: {{max_buffer_size: 9}}\n{before}"),
