@@ -89,6 +89,14 @@ impl Dialect for Anthropic {
         WANTS
     }
 
+    fn no_text(&self) -> &'static [&'static str] {
+        &["citation", "signature"]
+    }
+
+    fn may_write(&self, _op: &Operation, event: &Event<'_>) -> bool {
+        messages::may_write(event)
+    }
+
     fn read_event(
         &self,
         op: &Operation,

@@ -101,6 +101,13 @@ impl Dialect for Bedrock {
         WANTS
     }
 
+    /// Of the events of a conversation only pieces bring text; what a guardrail found says some of it
+    /// again.
+    fn may_write(&self, op: &Operation, event: &Event<'_>) -> bool {
+        let is_piece = event.name.is_none_or(|name| name == "contentBlockDelta");
+        !event.fault && (*op != operations::CONVERSE_STREAM || is_piece)
+    }
+
     fn read_headers(
         &self,
         _op: &Operation,

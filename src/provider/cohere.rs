@@ -82,6 +82,14 @@ impl Dialect for Cohere {
         WANTS
     }
 
+    fn no_text(&self) -> &'static [&'static str] {
+        &["citations", "documents", "logprobs", "sources"]
+    }
+
+    fn may_write(&self, _op: &Operation, event: &Event<'_>) -> bool {
+        answer::may_write(event)
+    }
+
     fn read_event(
         &self,
         op: &Operation,

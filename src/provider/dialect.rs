@@ -91,6 +91,19 @@ pub trait Dialect: Send + Sync {
         state: &mut StreamState,
     ) -> Result<(), Unreadable>;
 
+    /// Names of fields whose values are no text that the model wrote, however deep they stand in an
+    /// event: pictures, sound, what was looked up. The rest of an event that is too large to read
+    /// whole counts as such text.
+    fn no_text(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether an event that was too large to read whole may bring text that the model wrote and that
+    /// no event before it has brought.
+    fn may_write(&self, _op: &Operation, _event: &Event<'_>) -> bool {
+        true
+    }
+
     /// The edit that makes a stream report its usage, where the client did not ask for it and the
     /// provider does not do it anyhow.
     fn ask_usage(&self, _op: &Operation, _body: &[u8], _facts: &RequestFacts) -> Option<Splice> {
@@ -258,6 +271,79 @@ impl Cut<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::DIALECTS;
+
+    #[test]
+    fn of_events_too_large_to_read_whole_only_those_may_write_that_bring_something_new() {
+        let check = |name: &str, path: &str, events: &[(&str, bool)]| {
+            let mut dialects = DIALECTS.iter();
+            let dialect = dialects.find(|dialect| dialect.name() == name).unwrap();
+            let op = dialect.operation(&Method::POST, path);
+            for (event, expected) in events {
+                let data = if event.starts_with('{') { event } else { "{}" };
+                let read = Event {
+                    name: (data != *event).then_some(*event),
+                    ..Event::data(data.as_bytes())
+                };
+                assert_eq!(dialect.may_write(op, &read), *expected, "{path} {event}");
+            }
+        };
+        let chat: &[_] = &[("{}", true), (r#"{"id":"c"}"#, true)];
+        check("openai", "/v1/chat/completions", chat);
+        check("openai", "/v1/images/generations", &[("{}", false)]);
+        let responses: &[_] = &[
+            (r#"{"type":"response.output_text.delta"}"#, true),
+            (r#"{"type":"response.mcp_call_arguments.delta"}"#, true),
+            (r#"{"type":"response.audio.delta"}"#, false),
+            (r#"{"type":"response.output_text.done"}"#, false),
+            (r#"{"type":"response.output_item.done"}"#, false),
+            (r#"{"type":"response.completed","response":{}}"#, false),
+            ("{}", true),
+        ];
+        check("openai", "/v1/responses", responses);
+        let transcripts: &[_] = &[
+            (r#"{"type":"transcript.text.delta"}"#, true),
+            (r#"{"type":"transcript.text.done"}"#, false),
+        ];
+        check("openai", "/v1/audio/transcriptions", transcripts);
+        let runs: &[_] = &[
+            (r#"{"object":"thread.message.delta"}"#, true),
+            (r#"{"object":"thread.message"}"#, false),
+        ];
+        check("openai", "/v1/threads/t/runs", runs);
+        let messages: &[_] = &[
+            (r#"{"type":"content_block_delta","delta":{}}"#, true),
+            (r#"{"type":"content_block_start"}"#, false),
+            ("{}", true),
+        ];
+        check("anthropic", "/v1/messages", messages);
+        let converse: &[_] = &[
+            ("contentBlockDelta", true),
+            ("contentBlockStart", false),
+            ("metadata", false),
+            ("{}", true),
+        ];
+        check("bedrock", "/model/m/converse-stream", converse);
+        let invoke: &[_] = &[("chunk", true)];
+        check("bedrock", "/model/m/invoke-with-response-stream", invoke);
+        let cohere: &[_] = &[
+            (r#"{"type":"content-delta","delta":{}}"#, true),
+            (r#"{"type":"tool-call-start"}"#, true),
+            (r#"{"type":"message-end"}"#, false),
+            (r#"{"type":"citation-start"}"#, false),
+            (r#"{"event_type":"text-generation"}"#, true),
+            (r#"{"event_type":"stream-end","is_finished":true}"#, false),
+            (r#"{"event_type":"search-results"}"#, false),
+            (r#"{"event_type":"tool-calls-generation"}"#, false),
+            (r#"{"is_finished":true}"#, false),
+            ("text-generation", true),
+            ("search-results", false),
+        ];
+        check("cohere", "/v2/chat", cohere);
+        let gemini = "/v1beta/models/m:streamGenerateContent";
+        check("gemini", gemini, &[("{}", true)]);
+        check("ollama", "/api/chat", &[(r#"{"done":false}"#, true)]);
+    }
 
     #[test]
     fn times_are_spelled_as_openai_spells_them() {

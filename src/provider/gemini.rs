@@ -84,6 +84,18 @@ impl Dialect for Gemini {
         WANTS
     }
 
+    fn no_text(&self) -> &'static [&'static str] {
+        &[
+            "citationMetadata",
+            "codeExecutionResult",
+            "groundingMetadata",
+            "inlineData",
+            "logprobsResult",
+            "thoughtSignature",
+            "urlContextMetadata",
+        ]
+    }
+
     /// A stream that was not asked for as events is one array of chunks.
     fn framing(&self, op: &Operation, content_type: &str) -> Option<Framing> {
         let is_array = *op == operations::STREAM

@@ -69,6 +69,10 @@ impl Dialect for Ollama {
         WANTS
     }
 
+    fn no_text(&self) -> &'static [&'static str] {
+        &["context", "logprobs"]
+    }
+
     fn read_event(
         &self,
         op: &Operation,

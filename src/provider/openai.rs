@@ -145,6 +145,32 @@ impl Dialect for OpenAi {
         WANTS
     }
 
+    fn no_text(&self) -> &'static [&'static str] {
+        &[
+            "annotations",
+            "audio",
+            "citations",
+            "image_url",
+            "images",
+            "logprobs",
+            "obfuscation",
+            "reasoning_details",
+            "search_results",
+        ]
+    }
+
+    fn may_write(&self, op: &Operation, event: &Event<'_>) -> bool {
+        match op.name {
+            "responses" | "responses.retrieve" | "responses.cancel" | "responses.compact" => {
+                responses::may_write(event)
+            },
+            "audio.transcriptions" => audio::may_write(event),
+            "runs" | "runs.retrieve" => runs::may_write(event),
+            "images.generations" | "images.edits" | "audio.speech" => false,
+            _ => true,
+        }
+    }
+
     fn read_event(
         &self,
         op: &Operation,

@@ -8,11 +8,14 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::provider::{
-    Event,
-    wire::{
-        framing::{Found, Framing, Splitter},
-        scan::{Scanner, Wanted},
+use crate::{
+    call::text::Text,
+    provider::{
+        Event,
+        wire::{
+            framing::{Found, Framing, Splitter},
+            scan::{Reduced, Scanner, Wanted},
+        },
     },
 };
 
@@ -45,7 +48,12 @@ pub(super) enum Whole<'a> {
         is_first: bool,
     },
     /// It was too large: its data is the scanner's reduced document.
-    Reduced(Event<'a>),
+    Reduced {
+        /// With that.
+        event: Event<'a>,
+        /// What else there is in it, as text.
+        rest: Text,
+    },
     /// Its checksum is wrong.
     Damaged,
     /// It has no end that can be found, nor has anything after it.
@@ -61,9 +69,8 @@ struct Oversize {
 
 impl Oversize {
     /// Of an event that has begun so.
-    fn new(framing: Framing, begun: &[u8], wanted: Wanted) -> Self {
+    fn new(framing: Framing, begun: &[u8], mut scanner: Scanner) -> Self {
         let (event, data) = framing.open(begun);
-        let mut scanner = Scanner::new(wanted);
         scanner.feed(data);
         Self {
             name: event.name.map(Box::from),
@@ -73,12 +80,15 @@ impl Oversize {
     }
 
     fn finish(self, read: impl FnOnce(Whole<'_>) -> Verdict) -> Verdict {
-        let document = self.scanner.finish().document;
-        read(Whole::Reduced(Event {
-            name: self.name.as_deref(),
-            fault: self.fault,
-            ..Event::data(&document)
-        }))
+        let Reduced { document, text, .. } = self.scanner.finish();
+        read(Whole::Reduced {
+            event: Event {
+                name: self.name.as_deref(),
+                fault: self.fault,
+                ..Event::data(&document)
+            },
+            rest: text,
+        })
     }
 }
 
@@ -92,6 +102,7 @@ pub(super) struct Events {
     passed: usize,
     oversize: Option<Oversize>,
     wanted: Wanted,
+    no_text: &'static [&'static str],
     mode: Mode,
     /// Where events end can be told.
     readable: bool,
@@ -122,11 +133,17 @@ impl Events {
             passed: 0,
             oversize: None,
             wanted,
+            no_text: &[],
             mode: if held { Mode::Held } else { Mode::Through },
             readable: true,
             begun: false,
             closing: false,
         }
+    }
+
+    /// Fields with these names are no text, in an event that is too large.
+    pub(super) fn without(self, no_text: &'static [&'static str]) -> Self {
+        Self { no_text, ..self }
     }
 
     /// Whether events waited for their end, so that what passed ends with a whole one.
@@ -317,7 +334,8 @@ impl Events {
             },
         }
         if self.tail.len() > MAX_KEPT {
-            self.oversize = Some(Oversize::new(self.framing, &self.tail, self.wanted));
+            let scanner = Scanner::new(self.wanted).counting(self.no_text);
+            self.oversize = Some(Oversize::new(self.framing, &self.tail, scanner));
             self.tail = BytesMut::new();
         }
     }

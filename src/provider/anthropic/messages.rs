@@ -79,6 +79,13 @@ fn read_typed(
     Ok(())
 }
 
+/// Whether an event that was not read whole may bring text. A block begins with none, unless it is
+/// what a tool of the provider found.
+pub(super) fn may_write(event: &Event<'_>) -> bool {
+    let kind = Json::document(&event.data).get("type").and_then(Json::str);
+    kind.is_none_or(|kind| matches!(&*kind, "content_block_delta" | "completion"))
+}
+
 /// The fields of an event that matter.
 #[derive(Default)]
 struct Fields<'a> {

@@ -38,6 +38,24 @@ pub(super) fn read(
     Ok(())
 }
 
+/// Whether an event that was not read whole may bring text: what ends a stream, or its calls, says
+/// again what came before; others bring what was looked up.
+pub(super) fn may_write(event: &Event<'_>) -> bool {
+    let mut kind = event.name.map(Box::from);
+    let mut is_last = false;
+    let read = Json::document(&event.data).object(|key, value| match key {
+        b"type" | b"event_type" => kind = value.take().name().or_else(|| kind.take()),
+        b"is_finished" => is_last = value.take().is_true(),
+        _ => {},
+    });
+    let kind = kind.unwrap_or_default();
+    let is_none = kind.ends_with("-end")
+        || kind.starts_with("citation-")
+        || kind.starts_with("search-")
+        || &*kind == "tool-calls-generation";
+    read.is_err() || !(is_last || is_none)
+}
+
 /// Where a content block, or a tool call, stands among all that is open: they are numbered apart.
 pub(super) const fn place(index: u64, is_call: bool) -> u64 {
     index.saturating_mul(2).saturating_add(is_call as u64)

@@ -93,6 +93,12 @@ pub(super) fn read(event: &Event<'_>, facts: &mut ResponseFacts) -> Result<(), U
     Ok(())
 }
 
+/// Whether an event that was not read whole may bring text: the last one says again all of it.
+pub(super) fn may_write(event: &Event<'_>) -> bool {
+    let kind = Json::document(&event.data).get("type").and_then(Json::str);
+    kind.is_none_or(|kind| kind == "transcript.text.delta")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ use crate::{
 /// go: a part of a text would be taken for the whole.
 #[derive(Clone, Debug, Default)]
 pub(in crate::provider) struct Output {
-    /// By their index.
+    /// By their index; one that no parser takes is empty.
     done: BTreeMap<u64, Box<[u8]>>,
     texts: Vec<Text>,
     bytes: usize,
@@ -158,6 +158,9 @@ impl Output {
             self.bytes -= text.spelt.len();
             text.spelt = Vec::new();
         }
+        // To the letter, as a client's parser does: halves of characters are none.
+        let is_valid = serde_json::from_slice::<Value>(whole).is_ok();
+        let whole = if is_valid { whole } else { &[] };
         self.take(whole.len() + Self::EACH);
         if !self.is_lost {
             let before = self.done.insert(item, Box::from(whole));
@@ -187,7 +190,7 @@ impl Output {
 
     /// Whether some of it is not there to be said again: all was let go, or an item is no valid JSON.
     pub(in crate::provider) fn lacks(&self) -> bool {
-        self.is_lost || self.done().len() < self.done.len()
+        self.is_lost || self.done.values().any(|item| item.is_empty())
     }
 
     /// The latest event is not sent after all.
@@ -372,6 +375,8 @@ mod tests {
         output.finish(1, br#"{"type":"message","content":["\ud83d"]}"#);
         assert!(output.lacks());
         assert_eq!(output.done().len(), 1);
+        output.finish(1, br#"{"type":"message","content":["said again"]}"#);
+        assert!(!output.lacks());
     }
 
     #[test]

@@ -93,8 +93,7 @@ fn read_typed(
             }
         },
         _ => {
-            let is_text = kind.contains(".delta") && !kind.contains("audio.");
-            let delta = fields.delta.filter(|_| is_text);
+            let delta = fields.delta.filter(|_| is_piece(kind));
             let text = delta.map(Json::text).unwrap_or_default();
             facts.output_bytes += text;
             let mut tag = Output::NONE;
@@ -107,6 +106,18 @@ fn read_typed(
         },
     }
     Ok(())
+}
+
+/// Whether an event that was not read whole may bring text: a piece does. All others say again what
+/// pieces have said, or bring pictures, sound, or what a tool found.
+pub(super) fn may_write(event: &Event<'_>) -> bool {
+    let kind = Json::document(&event.data).get("type").and_then(Json::str);
+    kind.is_none_or(|kind| is_piece(&kind))
+}
+
+/// Whether events of this type bring a piece of a text.
+fn is_piece(kind: &str) -> bool {
+    kind.contains(".delta") && !kind.contains("audio.")
 }
 
 pub(super) fn is_last(kind: &str) -> bool {

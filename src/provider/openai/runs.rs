@@ -45,6 +45,14 @@ pub(super) fn read(
     Ok(())
 }
 
+/// Whether an event that was not read whole may bring text: a piece of a message does, and what is
+/// whole says it again.
+pub(super) fn may_write(event: &Event<'_>) -> bool {
+    let object = Json::document(&event.data).get("object");
+    let object = object.and_then(Json::str);
+    object.is_none_or(|object| object == "thread.message.delta")
+}
+
 fn read_run(
     run: Json<'_>,
     facts: &mut ResponseFacts,

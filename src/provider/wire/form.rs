@@ -7,6 +7,7 @@
 use memchr::memmem::Finder;
 
 use super::scan::{Reduced, Scanner, Wanted};
+use crate::call::text::Text;
 
 /// Reads a request's body while it passes: JSON, or a form.
 #[derive(Debug)]
@@ -296,6 +297,7 @@ impl Form {
         Reduced {
             document: self.kept,
             skipped: self.skipped,
+            text: Text::default(),
             too_large: self.too_large,
             whole: matches!(self.place, Place::After),
         }

@@ -42,6 +42,13 @@ pub struct Scanner {
     place: Place,
     seen: u64,
     too_large: u64,
+    /// Text is counted, but for the values of fields with these names; `None`: it is not.
+    no_text: Option<&'static [&'static str]>,
+    text: Text,
+    /// The latest string below the fields, as it is spelt: a name, if a colon comes.
+    latest: Vec<u8>,
+    /// How deep the value stands that is not counted, if it is in one.
+    passing_over: Option<usize>,
 }
 
 /// Where in the text the next byte is.
@@ -70,6 +77,9 @@ pub struct Reduced {
     pub document: Vec<u8>,
     /// How many bytes were not kept.
     pub skipped: u64,
+    /// The text that was not kept, the names in it and all that makes it JSON included; none unless
+    /// it was to be counted ([`Scanner::counting`]).
+    pub text: Text,
     /// How many wanted values did not fit.
     pub too_large: u64,
     /// The object was seen to its end.
@@ -105,6 +115,20 @@ impl Scanner {
             place: Place::Before,
             seen: 0,
             too_large: 0,
+            no_text: None,
+            text: Text::default(),
+            latest: Vec::new(),
+            passing_over: None,
+        }
+    }
+
+    /// Counts the text that is not kept as well, without the values of fields with these names,
+    /// however deep they stand.
+    #[must_use]
+    pub fn counting(self, all_but: &'static [&'static str]) -> Self {
+        Self {
+            no_text: Some(all_but),
+            ..self
         }
     }
 
@@ -115,15 +139,27 @@ impl Scanner {
         while let [byte, tail @ ..] = rest {
             let run = match self.place {
                 Place::After => return,
+                Place::Before => {
+                    let brace = memchr::memchr(b'{', rest);
+                    rest = rest.get(brace.unwrap_or(rest.len())..).unwrap_or_default();
+                    if let Some((brace, tail)) = rest.split_first() {
+                        self.step(*brace);
+                        rest = tail;
+                    }
+                    continue;
+                },
                 Place::Text => memchr2(b'"', b'\\', rest).unwrap_or(rest.len()),
                 _ => 0,
             };
             if run > 0 {
                 let (inside, after) = rest.split_at(run);
                 self.keep(inside);
+                self.spell(inside);
+                self.count(inside);
                 rest = after;
             } else {
                 self.step(*byte);
+                self.count(&[*byte]);
                 rest = tail;
             }
         }
@@ -140,6 +176,7 @@ impl Scanner {
         Reduced {
             skipped: self.seen.saturating_sub(kept),
             document: self.kept,
+            text: self.text,
             too_large: self.too_large,
             whole: self.place == Place::After,
         }
@@ -166,7 +203,10 @@ impl Scanner {
                 self.keep(&[byte]);
                 match byte {
                     b'"' => self.place = Place::Outside,
-                    b'\\' => self.place = Place::Escape { in_key: false },
+                    b'\\' => {
+                        self.spell(&[byte]);
+                        self.place = Place::Escape { in_key: false };
+                    },
                     _ => {},
                 }
             },
@@ -191,8 +231,16 @@ impl Scanner {
 
     fn outside(&mut self, byte: u8) {
         let at_fields = self.is_at_fields();
+        let ends_value = matches!(byte, b',' | b'}' | b']');
+        if ends_value && self.passing_over == Some(self.depth) {
+            self.passing_over = None;
+        }
+        if byte == b':' {
+            self.pass_over(at_fields);
+        }
         match byte {
             b'"' => {
+                self.latest.clear();
                 self.keep(&[byte]);
                 self.place = Place::Text;
             },
@@ -222,6 +270,34 @@ impl Scanner {
     fn named_object(&self) -> Option<&'static str> {
         let mut names = self.wanted.within.iter().copied();
         names.find(|name| *name.as_bytes() == *self.key)
+    }
+
+    /// A value begins: it is not counted if it has one of the names.
+    fn pass_over(&mut self, at_fields: bool) {
+        let name = if at_fields { &self.key } else { &self.latest };
+        let mut names = self.no_text.unwrap_or_default().iter();
+        let is_one = names.any(|none| none.as_bytes() == *name);
+        if is_one && self.passing_over.is_none() && self.keeping.is_none() {
+            self.passing_over = Some(self.depth);
+        }
+    }
+
+    /// These bytes stand in a string that may be a name.
+    fn spell(&mut self, bytes: &[u8]) {
+        // As with fields' names.
+        let room = (Self::MAX_KEY + 1).saturating_sub(self.latest.len());
+        if self.no_text.is_some() {
+            let start = bytes.get(..room).unwrap_or(bytes);
+            self.latest.extend_from_slice(start);
+        }
+    }
+
+    /// Counts bytes that are not kept.
+    fn count(&mut self, bytes: &[u8]) {
+        let counts = self.keeping.is_none() && self.passing_over.is_none();
+        if counts && self.no_text.is_some() {
+            self.text += Text::of(bytes);
+        }
     }
 
     fn begin_value(&mut self) {
@@ -285,143 +361,13 @@ impl Scanner {
 
     fn drop_unfinished(&mut self) {
         if let Some(start) = self.keeping.take() {
+            if self.no_text.is_some() {
+                self.text += Text::of(self.kept.get(start..).unwrap_or_default());
+            }
             self.kept.truncate(start);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    const WANTED: Wanted = Wanted {
-        fields: &["model", "usage", "n"],
-        within: &["response"],
-    };
-
-    fn scan(bytes: &[u8], chunk_size: usize) -> Reduced {
-        let mut scanner = Scanner::new(WANTED);
-        bytes
-            .chunks(chunk_size)
-            .for_each(|chunk| scanner.feed(chunk));
-        scanner.finish()
-    }
-
-    fn document(text: &str) -> Value {
-        serde_json::from_slice(&scan(text.as_bytes(), 3).document).unwrap()
-    }
-
-    #[test]
-    fn wanted_fields_are_kept_at_both_levels_and_nowhere_else() {
-        let found = document(
-            r#"data: {"model": "a\"}b", "x": {"model": 1, "response": {"n": 2}}, "usage": {"n": [1, {}]},
-            "response": {"y": [{"n": 3}], "usage": {"z": null}, "n" : -1.5e3 }, "text": "\"n\":4", "n": true }"#,
-        );
-        let expected = json!({"model": "a\"}b", "usage": {"n": [1, {}]},
-            "response": {"usage": {"z": null}, "n": -1500.0}, "n": true});
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn what_breaks_off_keeps_what_was_whole() {
-        let found = scan(br#"{"n":1,"response":{"model":"m","usage":{"a":"#, 1000);
-        assert_eq!(found.document, br#"{"n":1,"response":{"model":"m"}}"#);
-        assert!(!found.whole);
-        assert!(scan(b"{}", 1000).whole);
-    }
-
-    #[test]
-    fn a_value_that_is_too_large_is_left_out_and_counted() {
-        let body = format!(r#"{{"model":"{}","n":1}}"#, "x".repeat(Scanner::MAX_VALUE));
-        let found = scan(body.as_bytes(), 1000);
-        assert_eq!(
-            (found.document, found.too_large),
-            (br#"{"n":1}"#.to_vec(), 1)
-        );
-        assert!(found.skipped > 60_000);
-    }
-
-    #[test]
-    fn what_is_kept_is_bounded_however_often_a_field_is_repeated() {
-        let field = format!(r#""model":"{}","#, "x".repeat(50_000));
-        let body = format!("{{{}\"n\":1}}", field.repeat(100));
-        let found = scan(body.as_bytes(), 4096);
-        assert!(
-            found.document.len() <= Scanner::MAX_KEPT + 64,
-            "{}",
-            found.document.len()
-        );
-        assert!(found.too_large > 90);
-    }
-
-    #[test]
-    fn a_long_name_does_not_become_a_wanted_one() {
-        let name = format!("n{}", "x".repeat(1000));
-        assert_eq!(document(&json!({name: 1}).to_string()), json!({}));
-    }
-
-    #[test]
-    fn a_bound_takes_all_that_was_skipped_for_text() {
-        let mut input = InputSize::default();
-        let reduced = scan(br#"{"n":1,"messages":"0123456789"}"#, 1000);
-        reduced.bound(&mut input);
-        assert!(input.text_bytes.bytes >= 10 && input.writes_cache);
-    }
-
-    fn body() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<i32>().prop_map(Into::into),
-            ".{0,9}".prop_map(Into::into),
-        ];
-        let any = leaf.prop_recursive(4, 32, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
-                prop::collection::btree_map("model|usage|n|response|[a-c{}\"]{0,3}", inner, 0..5)
-                    .prop_map(|map| Value::Object(map.into_iter().collect())),
-            ]
-        });
-        prop::collection::btree_map("model|usage|n|response|[a-c]", any, 0..6)
-            .prop_map(|map| Value::Object(map.into_iter().collect()))
-    }
-
-    /// What a parser would keep.
-    fn expected(body: &Value, depth: usize) -> Value {
-        let fields = body.as_object().unwrap().iter();
-        let kept = fields.filter_map(|(key, value)| {
-            if WANTED.fields.contains(&&**key) {
-                Some((key.clone(), value.clone()))
-            } else {
-                let enters = depth == 1 && WANTED.within.contains(&&**key) && value.is_object();
-                enters.then(|| (key.clone(), expected(value, 2)))
-            }
-        });
-        Value::Object(kept.collect())
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_kept_is_what_a_parser_would_keep_whatever_the_chunking(
-            body in body(), pretty: bool, size in 1_usize..40,
-        ) {
-            let text = if pretty {
-                serde_json::to_string_pretty(&body).unwrap()
-            } else {
-                body.to_string()
-            };
-            let found = scan(text.as_bytes(), size);
-            let kept: Value = serde_json::from_slice(&found.document).unwrap();
-            prop_assert_eq!(kept, expected(&body, 1));
-            prop_assert!(found.whole);
-        }
-
-        #[test]
-        fn garbage_and_cuts_never_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..90)) {
-            let braced = [b"{\"n\":", &*bytes].concat();
-            let _found = (scan(&bytes, 5), scan(&braced, 1));
-        }
-    }
-}
+mod tests;

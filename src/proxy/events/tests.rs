@@ -28,7 +28,7 @@ fn pass_framed(
     let mut judge = |event: Whole<'_>| {
         let bytes = match event {
             Whole::Bytes(bytes) | Whole::Unfinished { bytes, .. } => bytes.to_vec(),
-            Whole::Reduced(event) => event.data.into_owned(),
+            Whole::Reduced { event, .. } => event.data.into_owned(),
             Whole::Damaged | Whole::Lost => b"damage".to_vec(),
         };
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -155,7 +155,9 @@ fn an_event_too_large_to_keep_still_has_its_name() {
     for at in (0..stream.len()).step_by(10_000) {
         let chunk = stream.slice(at..stream.len().min(at + 10_000));
         events.take(&chunk, &mut out, |event| {
-            if let Whole::Reduced(event) = event {
+            if let Whole::Reduced { event, rest } = event {
+                let besides = usize::try_from(rest.bytes).unwrap() - 2 * MAX_KEPT;
+                assert!(besides < 20, "the text and its braces: {besides}");
                 let name = event.name.map(str::to_owned);
                 read.push((name, event.data.into_owned()));
             }

@@ -140,7 +140,7 @@ async fn what_is_too_much_to_say_again_is_left_out_and_counted() {
 /// A stream whose first event is too large to be read whole and brings no output; what follows costs
 /// more than [`LIMIT`].
 fn large_at_first(mut first: Value, second: &Value, delta: &Value) -> Exact {
-    first["pad"] = json!("x".repeat(1_000_000));
+    first["obfuscation"] = json!("x".repeat(1_000_000));
     let deltas = std::iter::repeat_n(delta, 300);
     let events = [&first, second].into_iter().chain(deltas);
     let framed: Vec<_> = events.map(|event| format!("data: {event}\n\n")).collect();

@@ -19,6 +19,7 @@ mod heads;
 mod hosts;
 mod keys;
 mod kills;
+mod large_events;
 mod later;
 mod limits;
 mod process;
