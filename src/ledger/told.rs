@@ -20,14 +20,14 @@ CREATE TABLE IF NOT EXISTS told(
     PRIMARY KEY(counter, window)) WITHOUT ROWID;
 ";
 
-/// Takes in that a threshold was told of; the latest one stays, however often
-/// and in what order they are brought.
+/// Takes in that a threshold was told of; the latest one stays, however often and in what order they
+/// are brought. No two of a counter have the same time.
 pub(super) fn take(db: &Connection, told: &Told) -> Result<(), BooksError> {
     let id = counter_id(db, &told.counter)?;
     let level = level_number(told.level);
     db.prepare_cached(
         "INSERT INTO told VALUES (?, ?, ?, ?) ON CONFLICT(counter, window) DO UPDATE
-         SET level = excluded.level, at = excluded.at WHERE excluded.at >= told.at",
+         SET level = excluded.level, at = excluded.at WHERE excluded.at > told.at",
     )?
     .execute(params![id, time(told.window), level, time(told.at)])?;
     Ok(())

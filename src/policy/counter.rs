@@ -138,8 +138,8 @@ pub(super) struct Counter {
     /// The first instant of its calendar window; zero for the others.
     pub(super) window: Timestamp,
     pub(super) balance: Balance,
-    /// When `reported` became so; goes on though the clock steps back, so that the record of it with
-    /// the latest time is the last.
+    /// When `reported` became so; goes on by a nanosecond at least each time, though the clock stands or
+    /// steps back, so that of its records the one with the latest time is the last.
     reported_at: Timestamp,
     extras: Option<Box<Extras>>,
 }
@@ -228,7 +228,7 @@ impl Counter {
 
     fn report(&mut self, level: Level, now: Timestamp) {
         self.reported = level;
-        self.reported_at = now.max(self.reported_at);
+        self.reported_at = now.max(self.reported_at + Duration::from_nanos(1));
     }
 
     fn level(&self, now: Timestamp) -> Level {

@@ -138,7 +138,7 @@ pub struct Crossing {
     pub limit: i64,
     /// When the window began; zero for a window without end.
     pub window: Timestamp,
-    /// When it was found.
+    /// When it was found; later than any other of its counter was, though the clock steps back.
     pub at: Timestamp,
 }
 

@@ -102,8 +102,8 @@ pub struct Session {
     claimed: bool,
     /// The client or the provider has named another model since.
     disputed: bool,
-    /// Updates of the session that the client has asked for and the provider has not answered.
-    unanswered: u32,
+    /// What of its updates is open.
+    pub(super) updates: Updates,
     /// The model as the provider has said last.
     confirmed: Option<Box<str>>,
     /// The model that transcribes what is heard.
@@ -122,6 +122,18 @@ pub struct Session {
     unheard: u64,
     /// Whatever the provider begins now, it begins without a message of the client that asks for it.
     pub(super) unasked: bool,
+}
+
+/// What is known of the updates of a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Updates {
+    /// Updates of the session that the client has asked for and the provider has not answered; among
+    /// them whatever else it may answer as if it were one.
+    unanswered: u32,
+    /// A message of the client was not seen as a whole: any error may be the answer to that one.
+    lacks: bool,
+    /// Responses were asked for with a voice of their own, which is refused in an update's words.
+    pub(super) voiced: bool,
 }
 
 impl Session {
@@ -176,37 +188,50 @@ impl Session {
         self.defaults.hides_model = true;
     }
 
-    /// The client asks for an update of the session.
+    /// The client asks for an update of the session, or for what may be refused as if it were one.
     pub(super) const fn update(&mut self) {
-        self.unanswered = self.unanswered.saturating_add(1);
+        self.updates.unanswered = self.updates.unanswered.saturating_add(1);
     }
 
     /// The provider answers the oldest update, before [`confirm`](Self::confirm) if it says a model.
     pub(super) const fn answer(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
+        self.updates.unanswered = self.updates.unanswered.saturating_sub(1);
+    }
+
+    /// The provider refuses what seems to be the oldest update. Returns whether there is one.
+    pub(super) const fn refuse(&mut self) -> bool {
+        let is_awaited = self.updates.unanswered > 0;
+        if !self.updates.lacks {
+            self.answer();
+        }
+        is_awaited
+    }
+
+    /// A message of the client is too large to be seen as a whole.
+    pub const fn lacks(&mut self) {
+        self.updates.lacks = true;
     }
 
     /// The provider says which model it is. What the socket was opened with is the name that rules
     /// know, be it an alias; what was only claimed is none, and of several names it is the provider's
-    /// that the price follows. If it says what it said before and has answered every update, nothing
-    /// came of a claim; if it says another, that is the model, whether or not a claim is known.
+    /// that the price follows. If it says another than before, that is the model, whether or not a claim
+    /// is known. Once it has answered every update, no claim is open any more.
     pub(super) fn confirm(&mut self, model: Box<str>) {
-        if self.confirmed.as_ref() == Some(&model) {
-            if self.unanswered == 0 && std::mem::take(&mut self.disputed) {
-                self.defaults.hides_model = false;
+        if self.confirmed.as_ref() != Some(&model) {
+            if self.confirmed.is_some() {
+                self.dispute();
             }
-            return;
+            if std::mem::take(&mut self.claimed)
+                || self.defaults.hides_model
+                || self.defaults.model.is_none()
+            {
+                self.defaults.model = Some(model.clone());
+            }
+            self.confirmed = Some(model);
         }
-        if self.confirmed.is_some() {
-            self.dispute();
+        if self.updates.unanswered == 0 && std::mem::take(&mut self.disputed) {
+            self.defaults.hides_model = false;
         }
-        if std::mem::take(&mut self.claimed)
-            || self.defaults.hides_model
-            || self.defaults.model.is_none()
-        {
-            self.defaults.model = Some(model.clone());
-        }
-        self.confirmed = Some(model);
     }
 
     /// Adds to the conversation.

@@ -198,6 +198,27 @@ fn what_was_told_of_last_is_kept_also_where_the_clock_has_stepped_back() {
 }
 
 #[test]
+fn of_what_was_told_in_one_instant_the_last_is_the_latest() {
+    let (rig, _) = rig(TempDir::new().unwrap());
+    let first = rig.admit(80).unwrap().charge_in_full();
+    let second = rig.admit(15).unwrap().charge_in_full();
+    assert_eq!(levels(&second), three(Level::Critical));
+    for (first, second) in first.iter().zip(&second) {
+        assert_eq!(first.rule, second.rule);
+        assert!(first.at < second.at, "{first:?} {second:?}");
+    }
+    // Whoever tells of them may be late with the first.
+    for crossing in second.iter().chain(&first) {
+        rig.engine.purse().told(crossing);
+    }
+    let mut rig = rig;
+    rig.post(0);
+    let (next, told) = killed(&rig);
+    assert_eq!(told, []);
+    assert_eq!(levels(&next.admit(1).unwrap().charge_in_full()), []);
+}
+
+#[test]
 fn a_record_that_comes_late_does_not_replace_a_later_one() {
     let rig = rig(TempDir::new().unwrap()).0;
     let books = books(&rig);

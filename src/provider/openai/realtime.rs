@@ -29,6 +29,9 @@ use crate::{
 /// hears, and the thinnest of its formats has 8,000 bytes a second.
 const BYTES_A_TOKEN: u64 = 400;
 
+/// What is answered as an update of the session even if it says nothing of one.
+const UPDATES: [&str; 2] = ["session.update", "transcription_session.update"];
+
 /// The Realtime API's sockets.
 pub(super) struct Realtime;
 
@@ -83,7 +86,11 @@ impl Socket for Realtime {
 
     fn hear(&self, message: &[u8], session: &mut Session) -> Heard {
         let fields = Fields::read(message);
-        match fields.kind.as_deref().unwrap_or_default() {
+        let kind = fields.kind.as_deref().unwrap_or_default();
+        if fields.names_session || UPDATES.contains(&kind) {
+            session.update();
+        }
+        match kind {
             "input_audio_buffer.append" => {
                 let bytes = fields.audio.and_then(inline_bytes).unwrap_or(0);
                 session.add(audio(bytes));
@@ -95,7 +102,6 @@ impl Socket for Realtime {
                 }
             },
             "session.update" => {
-                session.update();
                 if let Some(update) = fields.session {
                     session.add(text(update.text()));
                     if let Some(model) = update.get("model").and_then(Json::name) {
@@ -135,6 +141,10 @@ impl Socket for Realtime {
                 }
                 Said::Nothing
             },
+            "transcription_session.updated" => {
+                session.answer();
+                Said::Nothing
+            },
             "input_audio_buffer.committed" => {
                 session.spoken();
                 Said::Nothing
@@ -162,14 +172,15 @@ impl Socket for Realtime {
                 Said::Ends(id)
             },
             "error" => {
-                let param = fields.error.and_then(|error| error.get("param")?.str());
-                // An update that is refused: `session.tools[0].name`.
-                if param.is_some_and(|param| param.split('.').next() == Some("session")) {
-                    session.answer();
+                let error = fields.error;
+                let tag = error.and_then(|error| error.get("event_id")?.name());
+                let is_refusal = error.is_some_and(|error| refuses_update(error, session));
+                if is_refusal && session.refuse() && tag.is_none() {
+                    // It is about no response, though there may be one without a tag.
+                    return Said::Nothing;
                 }
-                let tag = fields.error.and_then(|error| error.get("event_id"));
                 Said::Fails {
-                    tag: tag.and_then(Json::name),
+                    tag,
                     status: None,
                     ends: false,
                 }
@@ -237,6 +248,22 @@ impl Socket for Realtime {
     }
 }
 
+/// Whether an error seems to be about an update of the session.
+fn refuses_update(error: Json<'_>, session: &Session) -> bool {
+    if let Some(param) = error.get("param").and_then(Json::str) {
+        return is_of_session(param.as_bytes());
+    }
+    // `cannot_update_voice` comes without.
+    let code = error.get("code").and_then(Json::str);
+    !session.updates.voiced && code.is_some_and(|code| code.starts_with("cannot_update"))
+}
+
+/// Whether a field is the session, or seems to be in it: `session.tools[0].name`.
+fn is_of_session(field: &[u8]) -> bool {
+    let rest = field.strip_prefix(b"session");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"."))
+}
+
 /// Why a response did not end as it should: `status_details`, whose error stands in it.
 fn read_details(response: Json<'_>, facts: &mut ResponseFacts) {
     let Some(details) = response.get("status_details") else {
@@ -255,6 +282,10 @@ fn asked(response: Option<Json<'_>>, session: &mut Session) -> RequestFacts {
         return asked;
     };
     take_limit(response, &mut asked.output_limit);
+    session.updates.voiced |= response
+        .get("voice")
+        .or_else(|| response.get("audio"))
+        .is_some();
     let own = response.get("input");
     if let Some(input) = own.filter(|_| session.steps().is_some()) {
         asked.steps = Steps::default();
@@ -361,6 +392,8 @@ struct Fields<'a> {
     response_id: Option<Box<str>>,
     response: Option<Json<'a>>,
     session: Option<Json<'a>>,
+    /// Some field is as an error names those of a session.
+    names_session: bool,
     item: Option<Json<'a>>,
     audio: Option<Json<'a>>,
     error: Option<Json<'a>>,
@@ -379,17 +412,20 @@ impl<'a> Fields<'a> {
     /// What could be read of it.
     fn read(message: &'a [u8]) -> Self {
         let mut found = Self::default();
-        let read = Json::document(message).object(|key, value| match key {
-            b"type" => found.kind = value.take().name(),
-            b"event_id" => found.event_id = value.take().name(),
-            b"response_id" => found.response_id = value.take().name(),
-            b"response" => found.response = Some(value.take()),
-            b"session" => found.session = Some(value.take()),
-            b"item" => found.item = Some(value.take()),
-            b"audio" => found.audio = Some(value.take()),
-            b"error" => found.error = Some(value.take()),
-            b"usage" => found.usage = value.is_object(),
-            _ => {},
+        let read = Json::document(message).object(|key, value| {
+            found.names_session |= is_of_session(key);
+            match key {
+                b"type" => found.kind = value.take().name(),
+                b"event_id" => found.event_id = value.take().name(),
+                b"response_id" => found.response_id = value.take().name(),
+                b"response" => found.response = Some(value.take()),
+                b"session" => found.session = Some(value.take()),
+                b"item" => found.item = Some(value.take()),
+                b"audio" => found.audio = Some(value.take()),
+                b"error" => found.error = Some(value.take()),
+                b"usage" => found.usage = value.is_object(),
+                _ => {},
+            }
         });
         // What follows a fault was not read, and may have been the type.
         read.ok();

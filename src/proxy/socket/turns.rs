@@ -100,6 +100,7 @@ impl Turns {
                 let mut size = InputSize::default();
                 reduced.bound(&mut size);
                 self.session.add(size);
+                self.session.lacks();
                 reduced.document
             },
             Content::Unread => return Asked::Unreadable,
