@@ -148,7 +148,7 @@ fn pass(
                     return Verdict::Pass;
                 },
             },
-            Whole::Reduced(event) => event,
+            Whole::Reduced { event, .. } => event,
             Whole::Damaged => {
                 passed.read.push(Read::Damaged);
                 return Verdict::Pass;

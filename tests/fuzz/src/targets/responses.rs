@@ -120,7 +120,7 @@ fn read_stream(case: &Case, framing: Framing, bytes: &[u8], size: u8, widen: usi
     let mut take = |event: Whole<'_>| {
         let event = match event {
             Whole::Bytes(bytes) | Whole::Unfinished { bytes, .. } => framing.parse(bytes),
-            Whole::Reduced(event) => Ok(Some(event)),
+            Whole::Reduced { event, .. } => Ok(Some(event)),
             Whole::Damaged | Whole::Lost => Ok(None),
         };
         if let Ok(Some(mut event)) = event {
