@@ -101,11 +101,16 @@ impl Dialect for Bedrock {
         WANTS
     }
 
+    fn no_text(&self) -> &'static [&'static str] {
+        &["citation", "image", "signature", "toolResult"]
+    }
+
     /// Of the events of a conversation only pieces bring text; what a guardrail found says some of it
-    /// again.
+    /// again. So does a vendor's chunk of that size: pieces are small, and the end has all of them.
     fn may_write(&self, op: &Operation, event: &Event<'_>) -> bool {
         let is_piece = event.name.is_none_or(|name| name == "contentBlockDelta");
-        !event.fault && (*op != operations::CONVERSE_STREAM || is_piece)
+        let is_end = *op == operations::INVOKE_STREAM;
+        !event.fault && !is_end && (*op != operations::CONVERSE_STREAM || is_piece)
     }
 
     fn read_headers(

@@ -324,7 +324,7 @@ mod tests {
             ("{}", true),
         ];
         check("bedrock", "/model/m/converse-stream", converse);
-        let invoke: &[_] = &[("chunk", true)];
+        let invoke: &[_] = &[("chunk", false)];
         check("bedrock", "/model/m/invoke-with-response-stream", invoke);
         let cohere: &[_] = &[
             (r#"{"type":"content-delta","delta":{}}"#, true),

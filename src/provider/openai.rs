@@ -147,6 +147,7 @@ impl Dialect for OpenAi {
 
     fn no_text(&self) -> &'static [&'static str] {
         &[
+            "all_retrieved_documents",
             "annotations",
             "audio",
             "citations",
@@ -154,6 +155,8 @@ impl Dialect for OpenAi {
             "images",
             "logprobs",
             "obfuscation",
+            "prompt_logprobs",
+            "prompt_token_ids",
             "reasoning_details",
             "search_results",
         ]

@@ -121,6 +121,10 @@ impl Dialect for Watsonx {
         WANTS
     }
 
+    fn no_text(&self) -> &'static [&'static str] {
+        &["generated_tokens", "input_tokens", "moderations"]
+    }
+
     fn read_event(
         &self,
         op: &Operation,
