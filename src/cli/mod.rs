@@ -4,6 +4,7 @@
 //! file, its `mod` line, and its line in `commands!`.
 
 mod budgets;
+mod ca;
 mod check;
 mod completions;
 mod demo;
@@ -73,6 +74,8 @@ commands! {
     Ledger = ledger,
     /// Make, list and revoke the keys that clients show
     Keys = keys,
+    /// Make the certificate authority of interception, and have clients trust it
+    Ca = ca,
     /// Say what a model costs, and how that is known
     Prices = prices,
     /// Price calls that were made again, by what is known now

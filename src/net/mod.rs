@@ -1,5 +1,6 @@
 //! Sockets, TLS and connections to providers. Knows nothing of LLMs.
 
+pub mod authority;
 pub mod aws;
 pub mod body;
 mod cidr;

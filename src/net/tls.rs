@@ -68,6 +68,11 @@ impl<'a> Files<'a> {
     }
 }
 
+/// The roots that the system trusts, or that its variable `SSL_CERT_FILE` names.
+pub fn system_roots() -> Vec<CertificateDer<'static>> {
+    rustls_native_certs::load_native_certs().certs
+}
+
 /// The client's side of TLS 1.2 and 1.3, by ring. Trusts the system's roots (Mozilla's where the
 /// system has none, as in small images) and `ca_file`.
 ///
@@ -75,8 +80,7 @@ impl<'a> Files<'a> {
 /// When a file cannot be read or used.
 pub fn client(files: Files<'_>) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    let (_added, _ignored) = roots.add_parsable_certificates(native.certs);
+    let (_added, _ignored) = roots.add_parsable_certificates(system_roots());
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }

@@ -81,7 +81,13 @@ const BANNED: &[(&str, &str)] = &[
 ];
 
 /// Banned crates that a dependency brings for its own use, and which: nothing else may.
-const BROUGHT: &[(&str, &str)] = &[("async-trait", "tokio-postgres")];
+const BROUGHT: &[(&str, &str)] = &[
+    ("async-trait", "tokio-postgres"),
+    ("time", "asn1-rs"),
+    ("time", "rcgen"),
+    ("time", "x509-parser"),
+    ("time", "yasna"),
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -21,6 +21,7 @@ mod guard;
 mod ingest;
 mod ledger;
 mod mock;
+mod net;
 mod pipeline;
 mod policy;
 mod pricing;

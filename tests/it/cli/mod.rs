@@ -1,5 +1,6 @@
 //! The command line, driven as a program.
 
+mod ca;
 mod check;
 mod demo;
 mod doctor;

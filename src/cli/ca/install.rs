@@ -1,0 +1,191 @@
+//! `tollgate ca install`.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use clap::Args;
+
+use super::{super::Failure, Place, open};
+use crate::net::{
+    authority::{Authority, pem},
+    tls,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Install {
+    /// Put what clients need into this directory, and leave the system as it is
+    #[arg(long, value_name = "DIR", conflicts_with = "remove")]
+    to: Option<PathBuf>,
+    /// Have the system trust no authority of Tollgate's any more
+    #[arg(long)]
+    remove: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// A system's store of roots.
+struct Store {
+    /// Where an administrator puts roots.
+    dir: &'static str,
+    /// What takes them from there.
+    update: &'static [&'static str],
+}
+
+const STORES: &[Store] = &[
+    // Debian, Ubuntu, Alpine.
+    Store {
+        dir: "usr/local/share/ca-certificates",
+        update: &["update-ca-certificates"],
+    },
+    // Fedora, Red Hat, Amazon Linux.
+    Store {
+        dir: "etc/pki/ca-trust/source/anchors",
+        update: &["update-ca-trust", "extract"],
+    },
+    // SUSE.
+    Store {
+        dir: "etc/pki/trust/anchors",
+        update: &["update-ca-certificates"],
+    },
+    // Arch.
+    Store {
+        dir: "etc/ca-certificates/trust-source/anchors",
+        update: &["trust", "extract-compat"],
+    },
+];
+
+impl Install {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut out = anstream::stdout().lock();
+        if self.remove {
+            let (store, dir) = Store::of(Path::new("/")).ok_or_else(Store::unknown)?;
+            let gone = take_out(&dir).map_err(|error| denied(&dir, &error))?;
+            store.update()?;
+            writeln!(out, "Took {gone} roots out of {}.", dir.display())?;
+            return Ok(out.flush()?);
+        }
+        let authority = open(&self.place.dir()?)?;
+        if let Some(to) = self.to {
+            fs::create_dir_all(&to).map_err(|error| denied(&to, &error))?;
+            let written = authority.write_trust(&to, &tls::system_roots());
+            written.map_err(Failure::failed)?;
+            let to = to.display();
+            writeln!(out, "{to} has what clients need, and no key.")?;
+            return Ok(out.flush()?);
+        }
+        let (store, dir) = Store::of(Path::new("/")).ok_or_else(Store::unknown)?;
+        put_in(&dir, &authority).map_err(|error| denied(&dir, &error))?;
+        store.update()?;
+        writeln!(
+            out,
+            "The system trusts it now. Node, Java and Python's certifi have stores of their own: \
+             tollgate ca env."
+        )?;
+        Ok(out.flush()?)
+    }
+}
+
+impl Store {
+    /// The store of the system below `root`, and where it is.
+    fn of(root: &Path) -> Option<(&'static Self, PathBuf)> {
+        let mut all = STORES.iter().map(|store| (store, root.join(store.dir)));
+        all.find(|(_, dir)| dir.is_dir())
+    }
+
+    fn unknown() -> Failure {
+        Failure::failed(
+            "this system has no store of roots that is known here: give clients what \
+             `tollgate ca install --to DIR` writes",
+        )
+    }
+
+    fn update(&self) -> Result<(), Failure> {
+        let Some((program, arguments)) = self.update.split_first() else {
+            return Ok(());
+        };
+        let command = self.update.join(" ");
+        let ran = Command::new(program).args(arguments).output();
+        let ran = ran.map_err(|error| Failure::failed(format!("cannot run {command}: {error}")))?;
+        if ran.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&ran.stderr);
+        Err(Failure::failed(format!(
+            "{command} failed: {}",
+            said.trim()
+        )))
+    }
+}
+
+fn denied(dir: &Path, error: &io::Error) -> Failure {
+    let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+        ": do it as root, or write what clients need elsewhere with --to DIR"
+    } else {
+        ""
+    };
+    Failure::failed(format!("{}: {error}{hint}", dir.display()))
+}
+
+/// The files of roots in a store: one each, for some systems read no more of a file.
+fn file(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("tollgate-{number}.crt"))
+}
+
+/// Puts the roots into a store, in the place of those that were put there before.
+fn put_in(dir: &Path, authority: &Authority) -> io::Result<()> {
+    take_out(dir)?;
+    for (number, root) in authority.roots().iter().enumerate() {
+        fs::write(file(dir, number), pem([root]))?;
+    }
+    Ok(())
+}
+
+/// Takes them out again; says how many there were.
+fn take_out(dir: &Path) -> io::Result<usize> {
+    let mut gone = 0;
+    while fs::exists(file(dir, gone))? {
+        fs::remove_file(file(dir, gone))?;
+        gone += 1;
+    }
+    Ok(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::clock::{Clock as _, SystemClock},
+        net::authority::{Before, Terms},
+    };
+
+    #[test]
+    fn the_roots_are_put_in_and_taken_out() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(Store::of(root.path()).is_none());
+        for store in STORES {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir_all(root.path().join(store.dir)).unwrap();
+            let (found, dir) = Store::of(root.path()).unwrap();
+            assert_eq!(found.update, store.update);
+            fs::write(dir.join("others.crt"), "theirs").unwrap();
+            let terms = Terms {
+                before: Before::Keep,
+                ..Terms::default()
+            };
+            for count in [1, 2] {
+                let place = root.path().join("ca");
+                let now = SystemClock.wall();
+                let authority = Authority::create(&place, &terms, &[], now).unwrap();
+                put_in(&dir, &authority).unwrap();
+                assert_eq!(fs::read_dir(&dir).unwrap().count(), 1 + count);
+            }
+            assert_eq!(take_out(&dir).unwrap(), 2);
+            assert_eq!(take_out(&dir).unwrap(), 0);
+            assert!(dir.join("others.crt").exists());
+        }
+    }
+}

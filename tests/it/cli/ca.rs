@@ -1,0 +1,137 @@
+//! `tollgate ca`: made, shown, trusted, replaced.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use serde_json::Value;
+
+use super::program::Program;
+
+fn shown(program: &Program) -> Value {
+    let shown = program.run(&["ca", "show", "--format=json"]);
+    serde_json::from_str(&shown.stdout).unwrap()
+}
+
+fn has(list: &Value, item: &str) -> bool {
+    list.as_array().unwrap().iter().any(|found| found == item)
+}
+
+#[test]
+fn an_authority_is_made_shown_and_replaced() {
+    let yaml = "intercept: {ca_dir: ./here}\n\
+                providers: {mine: {base_url: 'https://llm.example', dialect: openai}}\n";
+    let program = Program::new().with("tollgate.yaml", yaml);
+    let none = program.run(&["ca", "show"]);
+    assert_eq!(none.code, Some(1));
+    assert!(
+        none.stderr.contains("tollgate ca create"),
+        "{}",
+        none.stderr
+    );
+
+    let made = program.run(&["ca", "create", "--days=90"]);
+    assert_eq!((made.code, &*made.stderr), (Some(0), ""));
+    assert!(
+        made.stdout.contains("all of amazonaws.com"),
+        "{}",
+        made.stdout
+    );
+    let key = program.path().join("here/issuer.pem");
+    assert_eq!(
+        fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let before = shown(&program);
+    for host in ["api.openai.com", "llm.example", "openai.azure.com"] {
+        assert!(has(&before["hosts"], host), "{host}: {before}");
+    }
+    assert!(!has(&before["hosts"], "127.0.0.1"), "{before}");
+    assert_eq!(before["trouble"], Value::Null);
+    let text = program.run(&["ca", "show"]).stdout;
+    assert!(text.contains("may vouch for"), "{text}");
+
+    let again = program.run(&["ca", "create"]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("--replace"), "{}", again.stderr);
+    program.run(&[
+        "ca",
+        "create",
+        "--replace",
+        "--host=llm.example",
+        "--days=1",
+    ]);
+    let after = shown(&program);
+    assert_eq!(after["hosts"].as_array().unwrap().len(), 1);
+    assert_eq!(after["roots"][1], before["roots"][0]);
+    assert!(
+        after["trouble"].as_str().unwrap().contains("ends at"),
+        "{after}"
+    );
+    program.run(&["ca", "create", "--replace", "--distrust", "--any-host"]);
+    let last = shown(&program);
+    assert_eq!(last["roots"].as_array().unwrap().len(), 1);
+    assert_eq!(last["hosts"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn what_clients_need_is_named_and_has_no_key() {
+    let program = Program::new();
+    program.run(&["ca", "create"]);
+    let lines = program.run(&["ca", "env", "--format=lines"]).stdout;
+    let dir = program.path().canonicalize().unwrap();
+    let dir = dir.join("tollgate-data/ca");
+    for (name, file) in [
+        ("SSL_CERT_FILE", "bundle.pem"),
+        ("NODE_EXTRA_CA_CERTS", "ca.pem"),
+    ] {
+        let line = format!("{name}={}", dir.join(file).display());
+        assert!(lines.lines().any(|found| found == line), "{line}: {lines}");
+    }
+    let shell = program.run(&["ca", "env"]).stdout;
+    assert!(shell.contains("export AWS_CA_BUNDLE='"), "{shell}");
+
+    let to = program.run(&["ca", "install", "--to=trust"]);
+    assert_eq!(to.code, Some(0), "{}", to.stderr);
+    let files = fs::read_dir(program.path().join("trust")).unwrap();
+    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    for file in files {
+        let bytes = fs::read(&file).unwrap();
+        assert!(
+            !String::from_utf8_lossy(&bytes).contains("PRIVATE"),
+            "{file:?}"
+        );
+    }
+    let there = program
+        .run(&["ca", "env", "--dir=trust", "--format=lines"])
+        .stdout;
+    assert!(there.contains("/trust/trust.jks"), "{there}");
+    // A bundle that is the system's store already does not grow.
+    let bundle = dir.join("bundle.pem");
+    let before = fs::read(&bundle).unwrap();
+    let mut again = program.command(&["ca", "env"]);
+    assert!(
+        again
+            .env("SSL_CERT_FILE", &bundle)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    assert_eq!(fs::read(&bundle).unwrap(), before);
+}
+
+#[test]
+fn what_is_no_host_is_said() {
+    let program = Program::new();
+    for arguments in [
+        &["--host=https://x.example"][..],
+        &["--host=*.com"],
+        &["--host=a.example", "--any-host"],
+        &["--days=0"],
+        &["--distrust"],
+    ] {
+        let ran = program.run(&[&["ca", "create"], arguments].concat());
+        assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.stderr);
+    }
+    assert!(!program.path().join("tollgate-data").exists());
+}
