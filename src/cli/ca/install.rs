@@ -58,6 +58,9 @@ const STORES: &[Store] = &[
     },
 ];
 
+/// What Debian's packages of Java trust, made from the system's store.
+const DEBIAN_JAVA: &str = "/etc/ssl/certs/java/cacerts";
+
 impl Install {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut out = anstream::stdout().lock();
@@ -66,6 +69,18 @@ impl Install {
             let gone = take_out(&dir).map_err(|error| denied(&dir, &error))?;
             store.update()?;
             writeln!(out, "Took {gone} roots out of {}.", dir.display())?;
+            if gone > 0 && Path::new(DEBIAN_JAVA).exists() {
+                // Debian tells its Java what was put in, and nothing of what is gone.
+                let all: Vec<_> = (0..gone)
+                    .map(|at| format!("debian:tollgate-{at}.pem"))
+                    .collect();
+                writeln!(
+                    out,
+                    "Java's store {DEBIAN_JAVA} may keep them, as {}: take them out with keytool \
+                     -delete -alias ALIAS -keystore {DEBIAN_JAVA} -storepass changeit.",
+                    all.join(", ")
+                )?;
+            }
             return Ok(out.flush()?);
         }
         let authority = open(&self.place.dir()?)?;
