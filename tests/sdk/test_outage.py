@@ -4,11 +4,12 @@ arrives, in order, and what comes twice is no more than a batch for each kill.""
 import http.server
 import json
 import os
+import socket
 import threading
 import time
 from collections import Counter
 
-from sidecar import DEADLINE, HERE, Mock, Tollgate, free_address, request, wait_for
+from sidecar import DEADLINE, HERE, Mock, Tollgate, request, wait_for
 
 #: How many spans are reported. The nightly run asks for a million.
 SPANS = int(os.environ.get("TOLLGATE_SPANS", "20000"))
@@ -27,7 +28,10 @@ class Sink:
     """The destination: it counts how often each span comes."""
 
     def __init__(self):
-        self.address = free_address()
+        # Nobody listens there, and nobody else can meanwhile.
+        self.held = socket.socket()
+        self.held.bind(("127.0.0.1", 0))
+        self.address = "%s:%d" % self.held.getsockname()
         self.url = f"http://{self.address}/spans"
         self.came = Counter()  # in the order in which they came first
         self.server = None
@@ -49,8 +53,9 @@ class Sink:
             def log_message(self, *_):
                 pass
 
-        host, port = self.address.split(":")
-        self.server = http.server.ThreadingHTTPServer((host, int(port)), Handler)
+        host, port = self.held.getsockname()
+        self.held.close()
+        self.server = http.server.ThreadingHTTPServer((host, port), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
