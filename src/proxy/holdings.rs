@@ -13,16 +13,16 @@ pub struct Holdings {
     pub unfinished: usize,
     /// Bytes of request bodies held before they are sent, and of outputs that are kept.
     pub peeked_bytes: u64,
-    /// Those of outputs: a stream that is cut says them again.
+    /// The most of them; of what was said that waits, as many.
+    pub most_bytes: u64,
+    /// Bodies that were streamed since there was no room to hold them.
+    pub peek_turned_away: u64,
+    /// Bytes of outputs among the peeked ones: a stream that is cut says them again.
     pub output_bytes: u64,
     /// The most of them.
     pub most_output_bytes: u64,
     /// Outputs that were let go since there was no room to keep them.
     pub outputs_turned_away: u64,
-    /// The most of them; of what was said that waits, as many.
-    pub most_bytes: u64,
-    /// Bodies that were streamed since there was no room to hold them.
-    pub peek_turned_away: u64,
     /// Bytes of what was said that wait for spans to hold them.
     pub content_bytes: u64,
     /// Pieces of what was said that are on no span since there was no room for them.

@@ -42,8 +42,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 const DESTINATIONS: Part = Part::Destinations;
 
-/// Sends a span to each destination, to all at once, which have `patience`
-/// together.
+/// Sends a span to each destination, to all at once, which have `patience` together.
 pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let registry = Registry::new();
