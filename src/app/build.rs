@@ -10,6 +10,7 @@ use crate::{
     config::{Config, Sources},
     guard::Guards,
     net::{
+        authority::Authority,
         config::Upstream as UpstreamConfig,
         connect::Connector,
         upstream::{Patience, Upstream},
@@ -18,7 +19,7 @@ use crate::{
     policy::{Engine, Purse},
     pricing::{Book, Pricing},
     provider::Providers,
-    proxy::{Live, LiveParts},
+    proxy::{Live, LiveParts, intercept::Intercept},
 };
 
 /// What the configuration says cannot be done.
@@ -164,6 +165,28 @@ pub(super) fn connector(config: &UpstreamConfig, own_ports: &[u16]) -> io::Resul
     Ok(Connector::configured("upstream", config, own_ports)?)
 }
 
+/// What takes traffic of clients that were not pointed at Tollgate, if `intercept.enabled`. `own`: where
+/// we listen.
+///
+/// # Errors
+/// There is no certificate authority, or it cannot be used.
+pub(super) fn intercept(
+    config: &Config,
+    connector: &Connector,
+    own: [&[SocketAddr]; 3],
+    (registry, clock): (&Registry, &Arc<dyn Clock>),
+) -> io::Result<Option<Arc<Intercept>>> {
+    let config = &config.intercept;
+    if !config.enabled {
+        return Ok(None);
+    }
+    let authority = Authority::open(&config.ca_dir)
+        .map_err(|error| io::Error::other(format!("intercept.ca_dir: {error}")))?;
+    let authority = (authority, Arc::clone(clock));
+    let intercept = Intercept::new(config, authority, connector, own.concat(), registry)?;
+    Ok(Some(Arc::new(intercept)))
+}
+
 /// A worker's connections to providers.
 pub(super) fn upstream(config: &UpstreamConfig, connector: Connector) -> Upstream {
     let patience = Patience {
@@ -171,6 +194,20 @@ pub(super) fn upstream(config: &UpstreamConfig, connector: Connector) -> Upstrea
         idle: config.idle_timeout,
     };
     Upstream::new(connector, patience, config.pool_idle)
+}
+
+/// A worker's connections to hosts that are no provider's, if clients may be led there: there may be any number of them, so that
+/// none is kept for long.
+pub(super) fn to_others(
+    config: &UpstreamConfig,
+    intercept: Option<&Intercept>,
+) -> Option<Arc<Upstream>> {
+    let connector = intercept?.connector().clone();
+    let config = UpstreamConfig {
+        pool_idle: Duration::ZERO,
+        ..config.clone()
+    };
+    Some(Arc::new(upstream(&config, connector)))
 }
 
 /// What processors may need that `tracing:` does not say. `listening`: where we listen.

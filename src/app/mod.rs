@@ -28,13 +28,13 @@ use crate::{
     net::{config::Listen, listen, upstream::Upstream},
     pipeline::{BuildContext, BuildError, Outlet, Pipeline},
     policy::{AdjustError, Budget, Purse},
-    proxy::{Holdings, Metrics, Proxy},
+    proxy::{Holdings, Leaving, Metrics, Phase, Proxy},
 };
 use control::Control;
 use gauges::Gauges;
 use keep::Kept;
 use prices::Prices;
-use worker::{Common, Phase};
+use worker::{Common, Upstreams};
 
 pub use build::{Impossible, lend_prices, price_trouble, pricing, surroundings};
 
@@ -129,22 +129,20 @@ impl App {
         let Bound { addresses, sockets } = bind("listen.proxy", listening, count)?;
         let surroundings = surroundings(&config, &addresses, &registry, &clock);
         let pipeline = start_pipeline(&config, &mut kept, &surroundings, further)?;
-        let proxy = Arc::new(Proxy::new(
-            live,
-            Arc::clone(&clock),
-            Arc::clone(&pipeline),
-            metrics,
-        ));
+        let connector = build::connector(&config.upstream, &surroundings.own_ports)?;
+        let own = [&addresses, &admin.addresses, &health.addresses].map(Vec::as_slice);
+        let intercept = build::intercept(&config, &connector, own, (&registry, &clock))?;
+        let proxy = Proxy::new(live, Arc::clone(&clock), Arc::clone(&pipeline), metrics);
+        let proxy = Arc::new(proxy.with_intercept(intercept.clone()));
         kept.hand_over(&proxy).map_err(io::Error::other)?;
         let (phase, told) = watch::channel(Phase::Running);
         let common = Common {
             proxy: Arc::clone(&proxy),
-            limits: config.limits.clone(),
+            limits: Arc::new(config.limits.clone()),
             allow: config.listen.allow.clone(),
             connections: Arc::new(Semaphore::new(config.limits.connections)),
-            phase: told,
+            leaving: Leaving::new(told),
         };
-        let connector = build::connector(&config.upstream, &surroundings.own_ports)?;
         let upstream = || Arc::new(build::upstream(&config.upstream, connector.clone()));
         let upstreams: Vec<_> = std::iter::repeat_with(upstream).take(count).collect();
         let workers = sockets
@@ -152,7 +150,9 @@ impl App {
             .zip(&upstreams)
             .enumerate()
             .map(|(number, (listeners, upstream))| {
-                worker::start(number, common.clone(), Arc::clone(upstream), listeners)
+                let others = build::to_others(&config.upstream, intercept.as_deref());
+                let upstreams = Upstreams::new(upstream, others);
+                worker::start(number, common.clone(), upstreams, listeners)
             })
             .collect::<io::Result<_>>()?;
         let control = Arc::new(Control::new(

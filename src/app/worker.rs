@@ -9,17 +9,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-    task::JoinSet,
-    time::Instant as Deadline,
-};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant as Deadline};
 
 use crate::{
     base::clock::{Clock as _, SystemClock},
     net::{Cidr, listen, upstream::Upstream},
-    proxy::{self, Proxy, Worker, config::Limits},
+    proxy::{self, Client, Leaving, Proxy, Worker, config::Limits},
 };
 
 /// How often a worker closes connections that nobody uses.
@@ -28,24 +23,34 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long the last words of calls that are cut may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Where the process is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Calls are taken.
-    Running,
-    /// Nothing new is accepted; calls under way may finish until then.
-    Draining(Deadline),
-}
-
 /// What every worker gets.
 #[derive(Clone)]
 pub(super) struct Common {
     pub(super) proxy: Arc<Proxy>,
-    pub(super) limits: Limits,
+    pub(super) limits: Arc<Limits>,
     /// Who may come from beyond loopback; empty: whoever can reach the socket.
     pub(super) allow: Vec<Cidr>,
     pub(super) connections: Arc<Semaphore>,
-    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) leaving: Leaving,
+}
+
+/// A worker's connections.
+#[derive(Clone)]
+pub(super) struct Upstreams {
+    /// To providers.
+    providers: Arc<Upstream>,
+    /// To hosts that are no provider's, if clients may be led there.
+    others: Option<Arc<Upstream>>,
+}
+
+impl Upstreams {
+    /// Those of one worker.
+    pub(super) fn new(providers: &Arc<Upstream>, others: Option<Arc<Upstream>>) -> Self {
+        Self {
+            providers: Arc::clone(providers),
+            others,
+        }
+    }
 }
 
 /// Starts a worker that accepts on `listeners`.
@@ -55,7 +60,7 @@ pub(super) struct Common {
 pub(super) fn start(
     number: usize,
     common: Common,
-    upstream: Arc<Upstream>,
+    upstreams: Upstreams,
     listeners: Vec<StdListener>,
 ) -> io::Result<thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,13 +68,14 @@ pub(super) fn start(
         .build()?;
     thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || runtime.block_on(work(common, upstream, listeners)))
+        .spawn(move || runtime.block_on(work(common, upstreams, listeners)))
 }
 
-async fn work(common: Common, upstream: Arc<Upstream>, listeners: Vec<StdListener>) {
+async fn work(common: Common, upstreams: Upstreams, listeners: Vec<StdListener>) {
     let worker = Arc::new(Worker {
         proxy: Arc::clone(&common.proxy),
-        upstream,
+        upstream: upstreams.providers,
+        others: upstreams.others,
     });
     let mut accepting = JoinSet::new();
     for listener in listeners {
@@ -83,7 +89,11 @@ async fn work(common: Common, upstream: Arc<Upstream>, listeners: Vec<StdListene
     let sweeping = async {
         let mut tick = tokio::time::interval(TICK);
         loop {
-            worker.upstream.sweep(tick.tick().await);
+            let now = tick.tick().await;
+            worker.upstream.sweep(now);
+            if let Some(others) = &worker.others {
+                others.sweep(now);
+            }
         }
     };
     tokio::select! {
@@ -96,23 +106,25 @@ async fn work(common: Common, upstream: Arc<Upstream>, listeners: Vec<StdListene
 /// Accepts until the process is about to leave, then waits for the connections to end.
 async fn accept(listener: TcpListener, common: Common, worker: Arc<Worker>) {
     let mut connections = JoinSet::new();
-    let mut phase = common.phase.clone();
+    let mut leaving = common.leaving.clone();
     let deadline = loop {
         tokio::select! {
             biased;
-            deadline = draining(&mut phase) => break deadline,
+            deadline = leaving.begins() => break deadline,
             Some(_ended) = connections.join_next() => {},
             (permit, socket, peer) = next(&listener, &common) => {
                 if !is_allowed(peer, &common.allow) {
                     tracing::debug!(%peer, "A connection from outside `listen.allow` was closed");
                     continue;
                 }
-                let worker = Arc::clone(&worker);
-                let limits = common.limits.clone();
-                let mut phase = common.phase.clone();
+                let client = Client {
+                    worker: Arc::clone(&worker),
+                    peer: Some(peer.ip()),
+                    limits: Arc::clone(&common.limits),
+                    leaving: common.leaving.clone(),
+                };
                 connections.spawn(async move {
-                    let draining = async { _ = draining(&mut phase).await };
-                    proxy::serve(worker, socket, &limits, draining).await;
+                    proxy::serve(client, socket).await;
                     drop(permit);
                 });
             },
@@ -151,18 +163,6 @@ async fn next(
     })
     .await;
     (permit, socket, peer)
-}
-
-/// When calls must have ended; waits until the process is about to leave.
-async fn draining(phase: &mut watch::Receiver<Phase>) -> Deadline {
-    let changed = phase
-        .wait_for(|phase| matches!(phase, Phase::Draining(_)))
-        .await;
-    match changed.as_deref() {
-        Ok(Phase::Draining(deadline)) => *deadline,
-        // Whoever started us is gone: there is no time left.
-        _ => SystemClock.mono(),
-    }
 }
 
 fn is_allowed(peer: SocketAddr, allow: &[Cidr]) -> bool {

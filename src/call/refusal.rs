@@ -54,6 +54,8 @@ pub enum Reason {
     BadRequest,
     /// No route has that path. 404.
     NotFound,
+    /// The request is for another host than its connection. 421.
+    Misdirected,
     /// The client did not send its request in time. 408.
     TooSlow,
     /// The request's headers are over the limit. 431.
@@ -78,6 +80,7 @@ impl Reason {
             Self::NotFound => 404,
             Self::TooSlow => 408,
             Self::Exhausted | Self::Busy | Self::Rate => 429,
+            Self::Misdirected => 421,
             Self::HeadersTooLarge => 431,
             Self::BadGateway => 502,
             Self::Overload | Self::Ledger => 503,

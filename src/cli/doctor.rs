@@ -14,6 +14,7 @@ mod limits;
 mod place;
 mod show;
 mod trial;
+mod unmetered;
 
 use std::time::Duration;
 

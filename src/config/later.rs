@@ -1,45 +1,9 @@
 //! Sections that this build does not have yet. Their defaults are accepted, so that one file can
 //! serve several builds; anything else is an error that says so.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
-
-/// `intercept`: calls of clients that were not pointed at Tollgate.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Intercept {
-    /// Whether they are read; not by this build.
-    #[serde(deserialize_with = "off")]
-    pub enabled: bool,
-    /// Where the certificate authority is kept.
-    pub ca_dir: PathBuf,
-    /// What becomes of calls to hosts that are no provider's.
-    pub others: Others,
-    /// Private addresses that may be reached.
-    pub allow_private: Nothing,
-}
-
-impl Default for Intercept {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            ca_dir: PathBuf::from("./tollgate-data/ca"),
-            others: Others::Tunnel,
-            allow_private: Nothing,
-        }
-    }
-}
-
-/// What becomes of calls to hosts that are no provider's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Others {
-    /// They pass unread.
-    Tunnel,
-    /// They are refused.
-    Deny,
-}
 
 /// `alerts`: telling people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -89,14 +53,6 @@ impl<'de> de::Visitor<'de> for Nothing {
     }
 }
 
-fn off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    if bool::deserialize(deserializer)? {
-        Err(de::Error::custom(NOT_BUILT))
-    } else {
-        Ok(false)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +66,5 @@ mod tests {
         let error = read(r#"{"channels": [{"type": "slack"}]}"#).unwrap_err();
         assert!(error.to_string().contains(NOT_BUILT), "{error}");
         assert!(serde_json::from_str::<Nothing>(r#"{"pii": {}}"#).is_err());
-        assert!(serde_json::from_str::<Intercept>(r#"{"enabled": true}"#).is_err());
-        assert!(serde_json::from_str::<Intercept>(r#"{"enabled": false}"#).is_ok());
     }
 }

@@ -30,7 +30,10 @@ use crate::{
     guard, ingest, ledger,
     net::config::{Listen, Upstream},
     pipeline, policy, pricing, provider,
-    proxy::config::{Identity, Limits, Shutdown},
+    proxy::{
+        config::{Identity, Limits, Shutdown},
+        intercept,
+    },
     store,
 };
 
@@ -67,7 +70,7 @@ pub struct Config {
     /// Spans that agents report.
     pub ingest: ingest::Config,
     /// Calls of clients that were not pointed at Tollgate.
-    pub intercept: later::Intercept,
+    pub intercept: intercept::Config,
     /// What calls must pass besides limits.
     pub guards: guard::Config,
     /// Telling people.
@@ -104,6 +107,7 @@ impl Config {
             ("shutdown", self.shutdown != new.shutdown),
             ("ledger", self.ledger != new.ledger),
             ("store", self.store != new.store),
+            ("intercept", self.intercept != new.intercept),
             (
                 "tracing.resource_limits.max_cpu",
                 self.tracing.resource_limits.max_cpu != new.tracing.resource_limits.max_cpu,

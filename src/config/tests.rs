@@ -436,9 +436,9 @@ fn what_is_wrong_in_any_stage_comes_together() {
 #[test]
 fn sections_of_later_builds_are_accepted_only_empty() {
     assert_problem(
-        "intercept: {enabled: true}",
-        "t.yaml:1:22: intercept.enabled: ",
-        "this build",
+        "intercept: {others: drop}",
+        "t.yaml:1:21: intercept.others: ",
+        "tunnel",
     );
     assert_problem("guards: {pii: {}}", "t.yaml:1:10: guards.pii: ", "unknown");
     assert_problem(

@@ -18,7 +18,9 @@ use tower_service::Service as _;
 use super::{
     BoxError,
     config::{self, Egress},
+    guarded::{self, Manner},
     post::Tls,
+    reach::{Forbidden, Reach},
     tls::{self, TlsError},
 };
 
@@ -65,6 +67,13 @@ impl Origin {
         self.uri().host().unwrap_or_default()
     }
 
+    /// Host, without brackets, and port.
+    fn place(&self) -> (&str, u16) {
+        let host = self.host().trim_start_matches('[').trim_end_matches(']');
+        let usual = if self.is_tls() { 443 } else { 80 };
+        (host, self.uri().port_u16().unwrap_or(usual))
+    }
+
     fn is_tls(&self) -> bool {
         self.uri().scheme() == Some(&Scheme::HTTPS)
     }
@@ -106,7 +115,10 @@ pub struct Connector {
     tls: Arc<ClientConfig>,
     egress: Option<Arc<Matcher>>,
     timeout: Duration,
+    keepalive: Option<Duration>,
     protocol: Protocol,
+    /// What plain connections may reach; `None`: whatever is configured.
+    reach: Option<Arc<Reach>>,
 }
 
 /// What is spoken over a connection, as TLS tells the server.
@@ -122,6 +134,9 @@ pub enum ConnectError {
     /// It took longer than `upstream.connect_timeout`.
     #[error("no connection within {0:?} (upstream.connect_timeout)")]
     Timeout(Duration),
+    /// The host is where nobody shall be led.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
     /// The host could not be resolved or reached, or TLS failed.
     #[error("{0}")]
     Failed(String),
@@ -150,7 +165,18 @@ impl Connector {
             tls,
             egress: egress.map(Arc::new),
             timeout,
+            keepalive,
             protocol,
+            reach: None,
+        }
+    }
+
+    /// The same, for plain connections to where others want to be led: only to what may be reached.
+    #[must_use]
+    pub fn guarded(self, reach: Arc<Reach>) -> Self {
+        Self {
+            reach: Some(reach),
+            ..self
         }
     }
 
@@ -232,24 +258,78 @@ impl Connector {
                 Some(proxy) => self.through(&proxy, origin).await,
             }
         };
+        self.in_time(attempt).await
+    }
+
+    /// A connection to a host that somebody else names, with nothing said over it: straight, if that
+    /// may be reached, or through the egress proxy, which resolves the name itself.
+    ///
+    /// # Errors
+    /// It must not be reached, or cannot be in time.
+    pub async fn socket(
+        &self,
+        host: &str,
+        port: u16,
+        reach: &Reach,
+    ) -> Result<TcpStream, ConnectError> {
+        let attempt = async {
+            let authority = if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            };
+            let uri = Uri::builder()
+                .scheme(Scheme::HTTPS)
+                .authority(authority)
+                .path_and_query("/")
+                .build()?;
+            let proxy = self.egress.as_ref();
+            let Some(proxy) = proxy.and_then(|matcher| matcher.intercept(&uri)) else {
+                return guarded::connect(host, port, reach, self.manner()).await;
+            };
+            may_be_asked_for(host, port, reach).await?;
+            let mut tunnel = Tunnel::new(http_only(&proxy)?, self.tcp.clone());
+            if let Some(authorization) = proxy.basic_auth().cloned() {
+                tunnel = tunnel.with_auth(authorization);
+            }
+            Ok(tunnel.call(uri).await?.into_inner())
+        };
+        self.in_time(attempt).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, BoxError>>,
+    ) -> Result<T, ConnectError> {
         match tokio::time::timeout(self.timeout, attempt).await {
-            Ok(connected) => connected.map_err(|error| ConnectError::Failed(describe(&*error))),
+            Ok(Ok(made)) => Ok(made),
+            Ok(Err(error)) => Err(match error.downcast::<Forbidden>() {
+                Ok(forbidden) => ConnectError::Forbidden(*forbidden),
+                Err(error) => ConnectError::Failed(describe(&*error)),
+            }),
             Err(_elapsed) => Err(ConnectError::Timeout(self.timeout)),
         }
     }
 
+    const fn manner(&self) -> Manner {
+        Manner {
+            timeout: self.timeout,
+            keepalive: self.keepalive,
+        }
+    }
+
     async fn plain(&self, origin: &Origin) -> Result<Io, BoxError> {
+        if let Some(reach) = &self.reach {
+            let (host, port) = origin.place();
+            let socket = guarded::connect(host, port, reach, self.manner()).await?;
+            return Ok(MaybeHttpsStream::Http(TokioIo::new(socket)));
+        }
         let mut connector = self.direct.clone();
         connector.call(origin.uri().clone()).await
     }
 
     async fn through(&self, proxy: &Intercept, origin: &Origin) -> Result<Connected, BoxError> {
-        let address = proxy.uri().clone();
-        if address.scheme() != Some(&Scheme::HTTP) {
-            let scheme = address.scheme_str().unwrap_or("none").to_owned();
-            let message = format!("the egress proxy's scheme is {scheme}; only http is supported");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, message).into());
-        }
+        let address = http_only(proxy)?;
         let authorization = proxy.basic_auth().cloned();
         // An egress proxy passes plain requests on only in HTTP/1.
         if origin.is_tls() || self.protocol == Protocol::Http2 {
@@ -262,12 +342,36 @@ impl Connector {
                 .await?;
             return Ok(Connected { io, via: None });
         }
+        if let Some(reach) = &self.reach {
+            let (host, port) = origin.place();
+            may_be_asked_for(host, port, reach).await?;
+        }
         let socket = self.tcp.clone().call(address).await?;
         Ok(Connected {
             io: MaybeHttpsStream::Http(socket),
             via: Some(Via { authorization }),
         })
     }
+}
+
+/// Whether an egress proxy may be asked for a host, which it resolves itself: what the name stands for
+/// here is checked here; where it stands for nothing, the proxy knows what is within its reach.
+async fn may_be_asked_for(host: &str, port: u16, reach: &Reach) -> Result<(), BoxError> {
+    match guarded::addresses(host, port, reach).await {
+        Err(error) if error.is::<Forbidden>() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The address of an egress proxy, to which nothing but plain HTTP is spoken.
+fn http_only(proxy: &Intercept) -> Result<Uri, BoxError> {
+    let address = proxy.uri();
+    if address.scheme() == Some(&Scheme::HTTP) {
+        return Ok(address.clone());
+    }
+    let scheme = address.scheme_str().unwrap_or("none");
+    let message = format!("the egress proxy's scheme is {scheme}; only http is supported");
+    Err(io::Error::new(io::ErrorKind::Unsupported, message).into())
 }
 
 /// With the port in it: a tunnel takes 443 where there is none, whatever the scheme.

@@ -2,18 +2,22 @@
 
 pub mod authority;
 pub mod aws;
+pub mod begun;
 pub mod body;
 mod cidr;
 pub mod config;
 pub mod connect;
 pub mod grpc;
+mod guarded;
 pub mod listen;
 mod muted;
 pub mod pace;
 pub mod patience;
 mod pool;
 pub mod post;
+pub mod reach;
 pub mod tls;
+pub mod tunnel;
 pub mod upstream;
 
 pub use cidr::{Cidr, InvalidCidr};

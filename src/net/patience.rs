@@ -65,6 +65,11 @@ impl<S> Patient<S> {
             alarm: None,
         }
     }
+
+    /// The socket, for what is no head.
+    pub fn into_inner(self) -> S {
+        self.socket
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {

@@ -168,7 +168,7 @@ impl Dialect for AlephAlpha {
             Reason::Busy | Reason::Rate => "TOO_MANY_REQUESTS",
             Reason::Denied => "FORBIDDEN",
             Reason::Unauthorized => "UNAUTHENTICATED",
-            Reason::BadRequest | Reason::HeadersTooLarge => "BAD_REQUEST",
+            Reason::BadRequest | Reason::Misdirected | Reason::HeadersTooLarge => "BAD_REQUEST",
             Reason::NotFound => "NOT_FOUND",
             Reason::BadGateway | Reason::Overload | Reason::Ledger => "UNAVAILABLE",
             Reason::Timeout | Reason::TooSlow => "TIMEOUT",

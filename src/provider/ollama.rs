@@ -118,7 +118,7 @@ fn error(refusal: &Refusal) -> Value {
         Reason::Busy | Reason::Rate => "rate_limit",
         Reason::Denied => "blocked",
         Reason::Unauthorized => "unauthorized",
-        Reason::BadRequest | Reason::HeadersTooLarge => "invalid_request",
+        Reason::BadRequest | Reason::Misdirected | Reason::HeadersTooLarge => "invalid_request",
         Reason::NotFound => "not_found",
         Reason::BadGateway => "bad_gateway",
         Reason::Overload => "overloaded",

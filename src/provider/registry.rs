@@ -27,6 +27,8 @@ pub struct Provider {
     pub base: Option<BaseUrl>,
     /// Hosts by which intercepted traffic to it is known, in lower case.
     pub hosts: Vec<Box<str>>,
+    /// The host of HTTPS that it usually is at, wherever the configuration has it.
+    usual_host: Option<Box<str>>,
     /// What it speaks.
     pub dialect: &'static dyn Dialect,
     /// It may speak other dialects on paths that its own does not know.
@@ -127,6 +129,10 @@ impl Provider {
         let own = base.iter().map(|base| base.host.clone());
         Self {
             name: Arc::from(known.name),
+            usual_host: base
+                .as_ref()
+                .filter(|base| base.tls)
+                .map(|base| base.host.clone()),
             hosts: own
                 .chain(known.hosts.iter().map(|host| Box::from(*host)))
                 .collect(),
@@ -265,6 +271,16 @@ impl Provider {
             .map(|dialect| (*dialect, dialect.operation(method, path)))
             .find(|(_, operation)| operation.spends != Spends::Unknown)
             .unwrap_or((dialect, own))
+    }
+
+    /// Whether its base URL is at this host, which is in lower case.
+    pub fn is_at(&self, host: &str) -> bool {
+        self.base.as_ref().is_some_and(|base| *base.host == *host)
+    }
+
+    /// Whether it usually is at this host, which is in lower case, wherever the configuration has it.
+    pub fn is_usually_at(&self, host: &str) -> bool {
+        self.usual_host.as_deref() == Some(host)
     }
 
     /// The host that a request to this path goes to, if it is not the base URL's.

@@ -236,7 +236,7 @@ fn error(status: u16, refusal: &Refusal, request_id: &str) -> Value {
         Reason::Busy | Reason::Rate => "rate_limit_reached",
         Reason::Denied => "not_authorized",
         Reason::Unauthorized => "authentication_token_not_valid",
-        Reason::BadRequest | Reason::HeadersTooLarge => "invalid_request",
+        Reason::BadRequest | Reason::Misdirected | Reason::HeadersTooLarge => "invalid_request",
         Reason::NotFound => "not_found",
         Reason::BadGateway | Reason::Overload | Reason::Ledger => "service_unavailable",
         Reason::Timeout | Reason::TooSlow => "timeout",

@@ -121,6 +121,11 @@ impl Door {
 }
 
 impl Stranger {
+    /// Whether no key was shown at all.
+    pub(super) const fn shows_none(self) -> bool {
+        self.0.is_none()
+    }
+
     fn name(self) -> &'static str {
         self.0.map_or("missing", Unfit::name)
     }

@@ -9,7 +9,9 @@ use super::{
     authenticate::Caller,
     body::ResponseBody,
     exchange::{Beginning, Exchange},
-    headers, identify, reply, route, trace, upgrade,
+    headers, identify,
+    intercept::Opened,
+    reply, route, trace, upgrade,
 };
 use crate::base::id::RequestId;
 
@@ -24,7 +26,10 @@ impl Worker {
         let (start, began) = (proxy.clock.wall(), proxy.clock.mono());
         let live = proxy.live.load_full();
         let request_id = RequestId::new(start);
-        let caller = live.door.caller(parts, peer, start);
+        let mut caller = live.door.caller(parts, peer, start);
+        if let Some(opened) = parts.extensions.get::<Arc<Opened>>() {
+            caller = opened.caller_of(caller, &live, start);
+        }
         let caller = caller.map_err(|stranger| proxy.turn_away(stranger, peer));
         let routed = match (route::route(&live, parts), &caller) {
             (Ok(route), _) => proxy.flights.enter(live.places).map(|place| (route, place)),

@@ -8,8 +8,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::tap::Tap;
-use crate::net::{BoxError, patience::InRequest};
+use crate::net::{BoxError, patience::InRequest, upstream::UpstreamBody};
 
 /// A provider's response, read while it passes, or one of ours.
 pub struct ResponseBody {
@@ -21,6 +23,8 @@ pub struct ResponseBody {
 enum Kind {
     Tap(Box<Tap>),
     Ours(Option<Bytes>),
+    /// Of a host that is no provider's, with its place among those that pass unread.
+    Passed(Box<UpstreamBody>, OwnedSemaphorePermit),
 }
 
 impl ResponseBody {
@@ -34,6 +38,14 @@ impl ResponseBody {
     pub(super) fn ours(bytes: Bytes) -> Self {
         Self {
             kind: Kind::Ours((!bytes.is_empty()).then_some(bytes)),
+            in_request: None,
+        }
+    }
+
+    /// The body of an answer that passes unread.
+    pub(super) fn passed(body: UpstreamBody, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            kind: Kind::Passed(Box::new(body), place),
             in_request: None,
         }
     }
@@ -56,6 +68,7 @@ impl Body for ResponseBody {
         match &mut self.kind {
             Kind::Tap(tap) => Pin::new(&mut **tap).poll_frame(cx),
             Kind::Ours(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Passed(body, _place) => Pin::new(&mut **body).poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -63,12 +76,14 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Tap(tap) => tap.is_end_stream(),
             Kind::Ours(bytes) => bytes.is_none(),
+            Kind::Passed(body, _place) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Tap(tap) => tap.size_hint(),
+            Kind::Passed(body, _place) => body.size_hint(),
             Kind::Ours(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
         }
     }

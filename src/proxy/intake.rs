@@ -17,7 +17,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Worker, body::ResponseBody, identify, live::Live, reply, route, told};
+use super::{
+    Worker, body::ResponseBody, identify, intercept::Opened, live::Live, reply, route, told,
+};
 use crate::{
     base::{clock::Timestamp, id::RequestId},
     call::{labels::Labels, refusal::Refusal, reported::Format},
@@ -53,10 +55,11 @@ impl Default for Intake {
 }
 
 /// The format of a report; none if the request is a call. In HTTP/1 a target with a host is a
-/// forward proxy's, so that the provider is meant.
+/// forward proxy's, so that the provider is meant, as on a connection to it that was opened.
 pub(super) fn format(request: &Request<Incoming>) -> Option<Format> {
     let uri = request.uri();
-    let is_elsewhere = uri.host().is_some() && request.version() < Version::HTTP_2;
+    let is_opened = request.extensions().get::<Arc<Opened>>().is_some();
+    let is_elsewhere = is_opened || (uri.host().is_some() && request.version() < Version::HTTP_2);
     if *request.method() != Method::POST || is_elsewhere {
         return None;
     }

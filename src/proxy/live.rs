@@ -10,6 +10,7 @@ use super::{
     config::{Identity, Limits},
     entrust::Credential,
     flight::Places,
+    intercept::At,
     peek::Bounds,
 };
 use crate::{
@@ -27,6 +28,10 @@ use crate::{
     pricing::Pricing,
     provider::{BaseUrl, CutStyle, Provider, Providers},
 };
+
+/// The ports of HTTP and HTTPS.
+const HTTP: u16 = 80;
+const HTTPS: u16 = 443;
 
 /// The snapshot.
 #[derive(Debug)]
@@ -226,14 +231,44 @@ impl Live {
         Ok(to.unwrap_or_else(|| Arc::clone(usual)))
     }
 
-    /// The provider that a host belongs to; its calls go to that very host.
-    pub(super) fn by_host(&self, host: &str, path: &str) -> Option<Arc<Destination>> {
-        let provider = self.providers.at_host(host)?;
-        let to = self.named(&provider.name, path).ok()?;
-        if provider.is_regional {
-            return to.at(host).map(Arc::new);
+    /// The provider that a plain request to a host is for, and its port, where one is named.
+    pub(super) fn by_host(&self, host: &str, port: Option<u16>) -> Option<Arc<Destination>> {
+        // A client that speaks plain HTTP to a proxy may mean the port of that, or of the provider.
+        let port = port.filter(|port| *port != HTTP);
+        let at = At::new(host, port.unwrap_or(HTTPS));
+        let provider = self.providers.at_host(at.host())?;
+        let usual = self.destinations.get(&provider.name);
+        let usual = usual.filter(|to| port.is_none() && to.provider.is_at(at.host()));
+        usual.cloned().or_else(|| self.opened(&at))
+    }
+
+    /// Whether a host is a provider's.
+    pub(super) fn is_providers(&self, host: &str) -> bool {
+        self.providers.at_host(host).is_some()
+    }
+
+    /// Where calls go that are meant for this place, if it is a provider's: to that very host. Only
+    /// the usual host of a provider that the configuration has moved stands for the place that it
+    /// names.
+    pub(super) fn opened(&self, at: &At) -> Option<Arc<Destination>> {
+        let configured = self.providers.iter().find(|provider| {
+            let base = provider.base.as_ref();
+            base.is_some_and(|base| *base.host == *at.host() && base.port == at.port())
+        });
+        if let Some(provider) = configured {
+            return self.destinations.get(&provider.name).cloned();
         }
-        (*to.server_address == *host).then_some(to)
+        let provider = self.providers.at_host(at.host())?;
+        // Nobody is led to another port of a host, or to an address, that nobody has named.
+        if at.port() != HTTPS || provider.is_at(at.host()) || at.is_address() {
+            return None;
+        }
+        let usual = self.destinations.get(&provider.name);
+        match usual {
+            Some(to) if provider.is_regional => to.at(at.host()).map(Arc::new),
+            Some(to) if provider.is_usually_at(at.host()) => Some(Arc::clone(to)),
+            _ => Destination::elsewhere(provider, at.host()).map(Arc::new),
+        }
     }
 }
 
@@ -253,6 +288,28 @@ impl Destination {
             credential: self.credential.clone(),
         };
         Self::new(&self.provider, &base, own)
+    }
+
+    /// A provider at a host that is known to be its, and maybe another customer's: with nothing of
+    /// Tollgate's own.
+    fn elsewhere(provider: &Arc<Provider>, host: &str) -> Option<Self> {
+        let base = BaseUrl {
+            tls: true,
+            host: Box::from(host),
+            port: HTTPS,
+            prefix: Box::default(),
+        };
+        let own = Own {
+            keyring: None,
+            credential: None,
+        };
+        let is_below = |base: &BaseUrl| !base.prefix.is_empty();
+        if provider.base.as_ref().is_some_and(is_below) {
+            let mut there = Provider::clone(provider);
+            there.base = Some(base.clone());
+            return Self::new(&Arc::new(there), &base, own);
+        }
+        Self::new(provider, &base, own)
     }
 
     fn new(provider: &Arc<Provider>, base: &BaseUrl, own: Own) -> Option<Self> {

@@ -124,13 +124,14 @@ impl Reports {
 
 /// The values of a label, at most [`MAX_NAMES`]; later ones are `other`.
 #[derive(Debug, Default)]
-struct Names(Mutex<HashSet<Box<str>>>);
+pub(super) struct Names(Mutex<HashSet<Box<str>>>);
 
 /// The most values of a label that others choose.
 const MAX_NAMES: usize = 200;
 
 impl Names {
-    fn bounded<'a>(&self, name: &'a str) -> &'a str {
+    /// The name, or `other`.
+    pub(super) fn bounded<'a>(&self, name: &'a str) -> &'a str {
         let mut known = self.0.lock();
         if known.contains(name) {
             return name;

@@ -30,9 +30,11 @@ mod headers;
 mod holdings;
 mod identify;
 mod intake;
+pub mod intercept;
 mod interrupt;
 mod kill;
 mod later;
+mod leaving;
 mod lines;
 mod live;
 mod metrics;
@@ -91,6 +93,7 @@ use authenticate::Strangers;
 use exchange::Exchange;
 use flight::Flights;
 use intake::Intake;
+use intercept::Intercept;
 use interrupt::Interrupts;
 use later::Later;
 use observe::Observer;
@@ -100,9 +103,10 @@ use tap::Tap;
 
 pub use body::ResponseBody;
 pub use holdings::Holdings;
+pub use leaving::{Leaving, Phase};
 pub use live::{Destination, Live, Parts as LiveParts};
 pub use metrics::Metrics;
-pub use serve::serve;
+pub use serve::{Client, serve};
 
 /// What all workers share.
 pub struct Proxy {
@@ -126,6 +130,8 @@ pub struct Proxy {
     strangers: Strangers,
     refusals: Refusals,
     intake: Arc<Intake>,
+    /// For clients that were not pointed at Tollgate, if `intercept.enabled`.
+    intercept: Option<Arc<Intercept>>,
     /// The process is about to end: calls that end now are cut by us.
     leaving: AtomicBool,
 }
@@ -136,6 +142,8 @@ pub struct Worker {
     pub proxy: Arc<Proxy>,
     /// Its connections.
     pub upstream: Arc<Upstream>,
+    /// Its connections to hosts that are no provider's, if clients may be led there.
+    pub others: Option<Arc<Upstream>>,
 }
 
 impl Proxy {
@@ -166,8 +174,15 @@ impl Proxy {
             strangers: Strangers::default(),
             refusals: Refusals::default(),
             intake: Arc::default(),
+            intercept: None,
             leaving: AtomicBool::new(false),
         }
+    }
+
+    /// The same, for clients that were not pointed at Tollgate as well.
+    #[must_use]
+    pub fn with_intercept(self, intercept: Option<Arc<Intercept>>) -> Self {
+        Self { intercept, ..self }
     }
 
     /// Takes over calls whose answers were still to be fetched when the last run ended, and which

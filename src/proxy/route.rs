@@ -4,7 +4,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Version, request::Parts, uri::PathAndQuery};
 
-use super::live::{Destination, Live};
+use super::{
+    intercept::Opened,
+    live::{Destination, Live},
+};
 use crate::{
     call::{
         facts::Operation,
@@ -85,9 +88,16 @@ fn destination<'a>(
     head: &Parts,
     path: &'a str,
 ) -> Result<(Arc<Destination>, &'a str), Refusal> {
+    if let Some(opened) = head.extensions.get::<Arc<Opened>>() {
+        opened.agrees(head)?;
+        let to = live.opened(&opened.at);
+        return to
+            .map(|to| (to, path))
+            .ok_or_else(|| foreign(opened.at.host()));
+    }
     // In HTTP/2 every target has an authority; in HTTP/1 it is a forward proxy's (RFC 9112, 3.2.2).
     if let Some(host) = head.uri.host().filter(|_| head.version < Version::HTTP_2) {
-        let known = live.by_host(host, path);
+        let known = live.by_host(host, head.uri.port_u16());
         return known.map(|to| (to, path)).ok_or_else(|| foreign(host));
     }
     let query = head.uri.query();

@@ -1,58 +1,103 @@
-//! One connection of a client: HTTP/1.1 or HTTP/2 with prior knowledge, one service call a request.
+//! One connection of a client: HTTP/1.1 or HTTP/2, one service call a request.
 
-use std::{convert::Infallible, fmt::Display, pin::Pin, sync::Arc};
+use std::{convert::Infallible, fmt::Display, net::IpAddr, pin::Pin, sync::Arc};
 
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
-use super::{Worker, body::ResponseBody, config::Limits, upgrade::GoesOn};
+use super::{
+    Worker, body::ResponseBody, config::Limits, intercept, leaving::Leaving, upgrade::GoesOn,
+};
 use crate::net::patience::{InRequest, Patient};
 
 /// How long the head of a request may take.
-const HEAD_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(super) const HEAD_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Streams of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 256;
 
-/// Serves a connection until it ends. `draining` resolves when Tollgate is about to leave: the
-/// connection then takes no further call (`connection: close`, GOAWAY) and ends after the present
-/// ones.
-pub async fn serve(
-    worker: Arc<Worker>,
-    socket: TcpStream,
-    limits: &Limits,
-    draining: impl Future<Output = ()>,
-) {
-    tokio::pin!(draining);
+/// Who has connected, and what serving them takes.
+#[derive(Clone)]
+pub struct Client {
+    /// The worker that accepted the connection.
+    pub worker: Arc<Worker>,
+    /// Where it comes from.
+    pub peer: Option<IpAddr>,
+    /// What is held at once.
+    pub limits: Arc<Limits>,
+    /// When Tollgate is about to leave, a connection takes no further call (`connection: close`,
+    /// GOAWAY) and ends after the present ones.
+    pub leaving: Leaving,
+}
+
+/// Which versions of HTTP a connection may be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, or HTTP/1.1, as its first bytes will say.
+    Either,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(mut client: Client, socket: TcpStream) {
     let begins = tokio::time::timeout(HEAD_PATIENCE, may_be_http2(&socket));
-    let may_be_http2 = tokio::select! {
+    let speaks = tokio::select! {
         begins = begins => match begins {
-            Ok(Ok(begins)) => begins,
+            Ok(Ok(true)) => Speaks::Either,
+            Ok(Ok(false)) => Speaks::Http1,
             // It is gone, or says nothing.
             _ => return,
         },
-        () = &mut draining => return,
+        _deadline = client.leaving.begins() => return,
     };
-    let peer = socket.peer_addr().map(|peer| peer.ip()).ok();
+    let caller = Arc::new(client.clone());
+    let answer = move |request: Request<Incoming>| {
+        let client = Arc::clone(&caller);
+        async move {
+            // On the heap, as these are rare, and every call would have room for them.
+            if request.method() == Method::CONNECT {
+                return Box::pin(intercept::connect(client, request)).await;
+            }
+            if intercept::is_for_others(&client, &request) {
+                return Box::pin(intercept::pass_on(client, request)).await;
+            }
+            client.worker.call(request, client.peer).await
+        }
+    };
+    carry(client, socket, speaks, answer).await;
+}
+
+/// Carries the requests of a connection to `answer` until it ends, and then whatever has taken it
+/// over.
+pub(super) async fn carry<S, A, R>(client: Client, socket: S, speaks: Speaks, answer: A)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Fn(Request<Incoming>) -> R + Send + 'static,
+    R: Future<Output = Response<ResponseBody>> + Send + 'static,
+{
     let in_request = InRequest::default();
     let socket = TokioIo::new(Patient::new(socket, HEAD_PATIENCE, in_request.clone()));
     let goes_on = Arc::new(Mutex::new(None));
     let after = Arc::clone(&goes_on);
     let service = service_fn(move |request: Request<Incoming>| {
-        let worker = Arc::clone(&worker);
+        in_request.begin();
         let behind = Arc::clone(&after);
         let in_request = in_request.clone();
+        // Frames of HTTP/2 come at any time, so that nothing can be told from silence.
+        let one_at_a_time = request.version() < Version::HTTP_2;
+        let answered = answer(request);
         async move {
-            in_request.begin();
-            // Frames of HTTP/2 come at any time, so that nothing can be told from silence.
-            let one_at_a_time = request.version() < Version::HTTP_2;
-            let mut response = worker.call(request, peer).await;
+            let mut response = answered.await;
             let upgraded = response.extensions_mut().remove::<GoesOn>();
             let is_upgraded = upgraded.is_some();
             if is_upgraded {
@@ -67,19 +112,26 @@ pub async fn serve(
             Ok::<Response<ResponseBody>, Infallible>(response)
         }
     });
+    let Client {
+        limits,
+        mut leaving,
+        ..
+    } = client;
+    let draining = async move { _ = leaving.begins().await };
     let header_bytes = usize::try_from(limits.header_bytes.as_u64()).unwrap_or(usize::MAX);
     let buffer = header_bytes.max(MIN_BUFFER);
-    if !may_be_http2 {
+    if speaks == Speaks::Http1 {
         let mut builder = http1::Builder::new();
         builder
             .max_headers(limits.headers)
             .max_buf_size(buffer)
             // The provider's own date passes.
             .auto_date_header(false);
-        let connection = builder.serve_connection(socket, service).with_upgrades();
-        drive(connection, draining, |connection| {
-            connection.graceful_shutdown();
-        })
+        drive(
+            builder.serve_connection(socket, service).with_upgrades(),
+            draining,
+            http1::UpgradeableConnection::graceful_shutdown,
+        )
         .await;
         return go_on(&goes_on).await;
     }
@@ -95,10 +147,11 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
         .auto_date_header(false);
-    let connection = builder.serve_connection_with_upgrades(socket, service);
-    drive(connection, draining, |connection| {
-        connection.graceful_shutdown();
-    })
+    drive(
+        builder.serve_connection_with_upgrades(socket, service),
+        draining,
+        auto::UpgradeableConnection::graceful_shutdown,
+    )
     .await;
     go_on(&goes_on).await;
 }

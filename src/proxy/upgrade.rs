@@ -105,7 +105,7 @@ pub(super) fn join(
     answer
 }
 
-/// What goes on behind an answer with status 101: to be awaited by whoever serves the connection,
+/// What goes on behind an answer with status 101, or to CONNECT with 200: to be awaited by whoever serves the connection,
 /// once that is handed over.
 #[derive(Clone)]
 pub(super) struct GoesOn(Arc<Mutex<Option<Joined>>>);
@@ -113,7 +113,7 @@ pub(super) struct GoesOn(Arc<Mutex<Option<Joined>>>);
 type Joined = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl GoesOn {
-    fn new(joined: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(super) fn new(joined: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::pin(joined)))))
     }
 

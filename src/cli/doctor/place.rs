@@ -10,6 +10,7 @@ use std::{
 use super::{
     super::owner,
     finding::{Finding, Part, Verdict},
+    unmetered,
 };
 use crate::{
     admin::Archive,
@@ -46,6 +47,7 @@ pub(super) fn look(loaded: &Loaded) -> Vec<Finding> {
         found.push(timed(|| directory_finding("buffer", directory, help)));
     }
     found.push(timed(|| prices(config)));
+    found.extend(unmetered::look(config));
     found
 }
 

@@ -22,7 +22,7 @@ pub(super) fn error(refusal: &Refusal, request_id: &str) -> Value {
         Reason::Exhausted | Reason::Busy | Reason::Rate => "rate_limit_error",
         Reason::Denied => "permission_error",
         Reason::Unauthorized => "authentication_error",
-        Reason::BadRequest => "invalid_request_error",
+        Reason::BadRequest | Reason::Misdirected => "invalid_request_error",
         Reason::NotFound => "not_found_error",
         Reason::HeadersTooLarge => "request_too_large",
         Reason::Overload | Reason::Ledger => "overloaded_error",

@@ -30,7 +30,9 @@ pub(super) const fn type_of(reason: Reason) -> &'static str {
         Reason::Exhausted | Reason::Denied => "AccessDeniedException",
         Reason::Unauthorized => "UnrecognizedClientException",
         Reason::Busy | Reason::Rate => "ThrottlingException",
-        Reason::BadRequest | Reason::HeadersTooLarge | Reason::TooSlow => "ValidationException",
+        Reason::BadRequest | Reason::Misdirected | Reason::HeadersTooLarge | Reason::TooSlow => {
+            "ValidationException"
+        },
         Reason::NotFound => "ResourceNotFoundException",
         Reason::BadGateway | Reason::Overload | Reason::Ledger => "ServiceUnavailableException",
         Reason::Timeout => "ModelTimeoutException",

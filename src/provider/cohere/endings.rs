@@ -19,7 +19,7 @@ pub(super) fn error(refusal: &Refusal, request_id: &str) -> Value {
         Reason::Busy | Reason::Rate => "rate_limit",
         Reason::Denied => "blocked",
         Reason::Unauthorized => "unauthorized",
-        Reason::BadRequest | Reason::HeadersTooLarge => "invalid_request",
+        Reason::BadRequest | Reason::Misdirected | Reason::HeadersTooLarge => "invalid_request",
         Reason::NotFound => "not_found",
         Reason::BadGateway => "bad_gateway",
         Reason::Overload => "overloaded",

@@ -14,7 +14,7 @@ pub(super) fn error(status: u16, refusal: &Refusal) -> Value {
         Reason::Exhausted | Reason::Busy | Reason::Rate => "RESOURCE_EXHAUSTED",
         Reason::Denied => "PERMISSION_DENIED",
         Reason::Unauthorized => "UNAUTHENTICATED",
-        Reason::BadRequest | Reason::HeadersTooLarge => "INVALID_ARGUMENT",
+        Reason::BadRequest | Reason::Misdirected | Reason::HeadersTooLarge => "INVALID_ARGUMENT",
         Reason::NotFound => "NOT_FOUND",
         Reason::BadGateway | Reason::Overload | Reason::Ledger => "UNAVAILABLE",
         Reason::Timeout | Reason::TooSlow => "DEADLINE_EXCEEDED",

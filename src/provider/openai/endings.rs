@@ -29,7 +29,9 @@ pub(super) fn fields(refusal: &Refusal) -> Value {
         Reason::Busy | Reason::Rate => ("requests", Some("rate_limit_exceeded")),
         Reason::Denied => ("invalid_request_error", Some("blocked")),
         Reason::Unauthorized => ("invalid_request_error", Some("invalid_api_key")),
-        Reason::BadRequest | Reason::HeadersTooLarge => ("invalid_request_error", None),
+        Reason::BadRequest | Reason::Misdirected | Reason::HeadersTooLarge => {
+            ("invalid_request_error", None)
+        },
         Reason::NotFound => ("invalid_request_error", Some("unknown_url")),
         Reason::BadGateway => ("server_error", Some("bad_gateway")),
         Reason::Timeout => ("server_error", Some("timeout")),

@@ -17,6 +17,7 @@ mod endpoints;
 mod estimates;
 mod heads;
 mod hosts;
+mod intercept;
 mod keys;
 mod kills;
 mod large_events;

@@ -82,12 +82,24 @@ pub(crate) async fn call_h2(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> Answer {
+    let url = format!("http://localhost{path}");
+    call_h2_at(addr, method, &url, headers, body).await
+}
+
+/// The same, for a target with its host.
+pub(crate) async fn call_h2_at(
+    addr: SocketAddr,
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Answer {
     let stream = TcpStream::connect(addr).await.unwrap();
     let handshake =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.unwrap();
     tokio::spawn(connection);
-    let request = request(method, &format!("http://localhost{path}"), headers, body);
+    let request = request(method, url, headers, body);
     let sent = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
     read(sent.expect("no answer came").unwrap()).await
 }

@@ -1,6 +1,8 @@
 //! What tests of several modules share: the real program in process, its upstream, clients.
 
 pub(crate) mod client;
+pub(crate) mod entry;
+pub(crate) mod front;
 pub(crate) mod raw;
 pub(crate) mod sandbox;
 pub(crate) mod socket;

@@ -39,8 +39,13 @@ impl Socket {
             .iter()
             .map(|(name, value)| format!("{name}: {value}\r\n"));
         let headers: String = headers.collect();
+        let host = if headers.contains("host: ") {
+            ""
+        } else {
+            "host: x\r\n"
+        };
         line.send(format!(
-            "GET {target} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\nconnection: Upgrade\r\n\
+            "GET {target} HTTP/1.1\r\n{host}authorization: Bearer k\r\nconnection: Upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\n\
              sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
         ))

@@ -1,0 +1,128 @@
+//! Traffic of clients that were not pointed at Tollgate: what is a provider's is opened and served
+//! like any call, everything else passes unread, or is refused.
+//!
+//! A client names a place (`CONNECT`, an absolute target, or where its socket was redirected from).
+//! [`Intercept::fate`] says what becomes of it; `open` makes a certificate for the provider and serves
+//! what is said below TLS, `tunnel` passes the rest on to an address that was checked.
+
+mod at;
+mod config;
+mod connect;
+mod open;
+mod others;
+mod refusers;
+mod seen;
+mod tunnel;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use prometheus::Registry;
+use rustls::{ServerConfig, crypto::ring, version};
+use tokio::sync::Semaphore;
+
+use self::{refusers::Refusers, seen::Seen};
+use super::live::Live;
+use crate::{
+    base::clock::{Clock, Instant},
+    net::{
+        authority::{Authority, Leaves},
+        connect::Connector,
+        reach::Reach,
+        tunnel::Buffers,
+    },
+};
+
+pub use at::At;
+pub use config::{Config, OnRefused, Others};
+pub(super) use connect::connect;
+pub(super) use open::Opened;
+pub(super) use others::{is_for_others, pass_on};
+pub use seen::Unmetered;
+
+/// What interception is done with. One for the process.
+pub struct Intercept {
+    config: Config,
+    leaves: Arc<Leaves>,
+    /// TLS towards clients, but for the certificate.
+    tls: ServerConfig,
+    connector: Connector,
+    /// Where whoever asks may be led.
+    reach: Reach,
+    refusers: Refusers,
+    /// Places of tunnels.
+    places: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
+    seen: Seen,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is a provider's: it is opened.
+    Open,
+    /// It passes unread.
+    Pass(Unmetered),
+    /// It is refused.
+    Deny,
+}
+
+impl Intercept {
+    /// As `intercept:` says. `own`: where we listen, which nobody is led to.
+    ///
+    /// # Errors
+    /// TLS cannot be set up, or a metric is registered already.
+    pub fn new(
+        config: &Config,
+        (authority, clock): (Authority, Arc<dyn Clock>),
+        connector: &Connector,
+        own: Vec<SocketAddr>,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let leaves = Arc::new(Leaves::new(authority, config.leaves, clock));
+        let reach = Reach::new(config.allow_private.clone(), own);
+        let mut tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::<Leaves>::clone(&leaves));
+        tls.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
+        tls.ticketer = ring::Ticketer::new().map_err(io::Error::other)?;
+        Ok(Self {
+            config: config.clone(),
+            leaves,
+            tls,
+            connector: connector.clone().guarded(Arc::new(reach.clone())),
+            reach,
+            refusers: Refusers::default(),
+            places: Arc::new(Semaphore::new(config.tunnels)),
+            buffers: Arc::default(),
+            seen: Seen::new(registry).map_err(io::Error::other)?,
+        })
+    }
+
+    /// What opens connections to where others want to be led.
+    pub const fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// What becomes of a connection to that place.
+    fn fate(&self, live: &Live, at: &At, peer: Option<IpAddr>, now: Instant) -> Fate {
+        let is_providers = live.is_providers(at.host());
+        if live.opened(at).is_none() {
+            return match self.config.others {
+                Others::Deny => Fate::Deny,
+                Others::Tunnel if is_providers => Fate::Pass(Unmetered::Port),
+                Others::Tunnel => Fate::Pass(Unmetered::Other),
+            };
+        }
+        let refused = || peer.is_some_and(|peer| self.refusers.has(peer, at.host(), now));
+        if self.config.on_refused == OnRefused::Tunnel && refused() {
+            return Fate::Pass(Unmetered::Pinned);
+        }
+        Fate::Open
+    }
+}

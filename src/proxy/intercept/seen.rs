@@ -1,0 +1,168 @@
+//! What was seen of intercepted traffic, above all what passes without being metered: counted by
+//! host, and told in the log, so that nobody believes a sum that calls are missing from.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+
+use super::super::metrics::Names;
+use crate::net::tunnel::Passed;
+
+/// The host that hosts of no provider are counted as.
+const OTHER: &str = "other";
+
+/// The most pairs of host and reason that the log tells of.
+const MOST_TOLD: usize = 1_024;
+
+/// Why a connection is not metered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unmetered {
+    /// Its host is no provider's.
+    Other,
+    /// Its host is a provider's, its port is not.
+    Port,
+    /// The client has refused our certificate before, and passes unread.
+    Pinned,
+    /// The client refuses our certificate.
+    Refused,
+    /// Our authority may not vouch for the host.
+    Unvouched,
+    /// The TLS handshake fails in another way.
+    Handshake,
+}
+
+impl Unmetered {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Other => "tunnelled",
+            Self::Port => "port",
+            Self::Pinned => "pinned",
+            Self::Refused => "refused",
+            Self::Unvouched => "unvouched",
+            Self::Handshake => "handshake_failed",
+        }
+    }
+}
+
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was opened, and is served.
+    Opened,
+    /// It passes unread.
+    Passed,
+    /// It was refused.
+    Denied,
+    /// No connection could be made to where it leads.
+    Unreachable,
+}
+
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Passed => "passed",
+            Self::Denied => "denied",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// Counts, and what the log has told already.
+#[derive(Debug)]
+pub(super) struct Seen {
+    connections: IntCounterVec,
+    unmetered: IntCounterVec,
+    bytes: IntCounterVec,
+    tunnels: IntGauge,
+    hosts: Names,
+    told: Mutex<HashSet<(Box<str>, Unmetered)>>,
+}
+
+impl Seen {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// A name is registered already.
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels)
+        };
+        let seen = Self {
+            connections: counter(
+                "tollgate_intercepted_connections_total",
+                "Connections that clients asked for to any host, by what became of them.",
+                &["outcome"],
+            )?,
+            unmetered: counter(
+                "tollgate_unmetered_connections_total",
+                "Connections of which nothing is metered; hosts of no provider are `other`.",
+                &["host", "reason"],
+            )?,
+            bytes: counter(
+                "tollgate_tunnel_bytes_total",
+                "Bytes that passed unread, in tunnels that have ended: `up` from clients, `down` to them.",
+                &["direction"],
+            )?,
+            tunnels: IntGauge::new("tollgate_tunnels", "Connections that pass unread now.")?,
+            hosts: Names::default(),
+            told: Mutex::default(),
+        };
+        registry.register(Box::new(seen.connections.clone()))?;
+        registry.register(Box::new(seen.unmetered.clone()))?;
+        registry.register(Box::new(seen.bytes.clone()))?;
+        registry.register(Box::new(seen.tunnels.clone()))?;
+        Ok(seen)
+    }
+
+    /// Counts what became of a connection.
+    pub(super) fn became(&self, outcome: Outcome) {
+        self.connections.with_label_values(&[outcome.name()]).inc();
+    }
+
+    /// Counts a connection that is not metered, and tells of the first to each provider's host.
+    pub(super) fn unmetered(&self, host: &str, is_providers: bool, why: Unmetered) {
+        let reason = why.name();
+        let counted = if is_providers {
+            self.hosts.bounded(host)
+        } else {
+            OTHER
+        };
+        self.unmetered.with_label_values(&[counted, reason]).inc();
+        if is_providers && self.is_news(host, why) {
+            tracing::warn!(
+                host,
+                reason,
+                "Traffic to a provider is not metered: what Tollgate says it costs is too little"
+            );
+        }
+    }
+
+    fn is_news(&self, host: &str, why: Unmetered) -> bool {
+        let mut told = self.told.lock();
+        told.len() < MOST_TOLD && told.insert((Box::from(host), why))
+    }
+
+    /// One more passes unread, until what is returned is dropped.
+    pub(super) fn tunnel(&self) -> Counted {
+        self.tunnels.inc();
+        Counted(self.tunnels.clone())
+    }
+
+    /// Counts what has passed.
+    pub(super) fn passed(&self, passed: Passed) {
+        self.bytes.with_label_values(&["up"]).inc_by(passed.up);
+        self.bytes.with_label_values(&["down"]).inc_by(passed.down);
+    }
+}
+
+/// A connection that passes unread.
+#[derive(Debug)]
+pub(super) struct Counted(IntGauge);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
