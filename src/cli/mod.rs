@@ -74,7 +74,7 @@ commands! {
     Ledger = ledger,
     /// Make, list and revoke the keys that clients show
     Keys = keys,
-    /// Make the certificate authority of interception (not in this build yet), and have clients trust it
+    /// Make the certificate authority of interception, and have clients trust it
     Ca = ca,
     /// Say what a model costs, and how that is known
     Prices = prices,
