@@ -19,6 +19,7 @@
 //! | 3 | [`ledger`] | what was reserved and spent, kept across crashes: journal and books |
 //! | 3 | [`identity`] | client keys: made, kept in a file, recognised |
 //! | 3 | [`store`] | the embedded store of spans |
+//! | 4 | [`client`] | what a client's process is told so that its calls come here: variables |
 //! | 4 | [`pipeline`] | finished spans on their way to processors |
 //! | 5 | [`proxy`] | the data plane; its files are verbs, in the order a call meets them |
 //! | 5 | [`admin`] | the admin listener: status, metrics, API |
@@ -61,6 +62,7 @@ pub mod app;
 pub mod base;
 pub mod call;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod guard;
 pub mod identity;

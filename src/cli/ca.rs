@@ -5,7 +5,6 @@ mod create;
 mod env;
 mod install;
 mod show;
-pub(super) mod trust;
 
 use std::path::{Path, PathBuf};
 

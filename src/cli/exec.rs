@@ -2,7 +2,6 @@
 
 mod child;
 mod summary;
-mod variables;
 
 use std::{
     ffi::OsString,
@@ -20,6 +19,7 @@ use crate::{
         clock::{Clock as _, SystemClock},
         money::{InvalidAmount, Usd},
     },
+    client,
     config::{
         Config, Sources,
         log::{Level, Log},
@@ -69,8 +69,7 @@ impl Command {
         let environment = Sources::SYSTEM.variable;
         let mut config = prepared(loaded.config, self.budget)?;
         log::start(config.log);
-        let pointers =
-            variables::point(&mut config.providers, environment).map_err(Failure::Wrong)?;
+        let pointers = client::point(&mut config.providers, environment).map_err(Failure::Wrong)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -81,7 +80,7 @@ impl Command {
                 .map_err(Failure::failed)?;
             let address = app.proxy_address();
             let mut variables: Vec<_> = pointers.iter().map(|to| to.at(address)).collect();
-            variables.extend(variables::no_proxy(address, environment));
+            variables.extend(client::not_for(address, environment));
             let registry = app.registry().clone();
             let began = SystemClock.wall();
             let ended = run(&self.command, variables, &app).await;

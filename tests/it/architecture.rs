@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["base", "call"]),
     ("ledger", &["base", "call", "policy"]),
     ("pipeline", &["base", "call", "net", "store"]),
+    ("client", &["base", "provider", "net"]),
     ("mock", &["base", "net"]),
     (
         "proxy",

@@ -8,8 +8,9 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use super::{super::Failure, Place, open, trust};
+use super::{super::Failure, Place, open};
 use crate::{
+    client,
     config::Sources,
     net::{
         authority::{Authority, BUNDLE},
@@ -40,8 +41,7 @@ impl Env {
         if Authority::is_in(&dir) || !dir.join(BUNDLE).exists() {
             refresh(&dir)?;
         }
-        let variables =
-            trust::variables(&dir, Sources::SYSTEM.variable).map_err(Failure::failed)?;
+        let variables = client::trust(&dir, Sources::SYSTEM.variable).map_err(Failure::failed)?;
         let mut out = anstream::stdout().lock();
         match self.format {
             Format::Sh => {

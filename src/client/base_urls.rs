@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use super::{Environment, Variable};
 use crate::provider::{self, BaseUrl, Providers};
 
 /// A variable that some client reads.
-struct Variable {
+struct Known {
     name: &'static str,
     /// Whose address it is.
     provider: &'static str,
@@ -24,7 +25,7 @@ enum Unset {
     Leave,
 }
 
-const VARIABLES: &[Variable] = &[
+const KNOWN: &[Known] = &[
     variable("OPENAI_BASE_URL", "openai", Unset::Bare("/v1")),
     variable("OPENAI_API_BASE", "openai", Unset::Bare("/v1")),
     variable("ANTHROPIC_BASE_URL", "anthropic", Unset::Bare("")),
@@ -59,8 +60,8 @@ const VARIABLES: &[Variable] = &[
 /// The key that AWS's SDKs send instead of a signature.
 const BEARER: &str = "AWS_BEARER_TOKEN_BEDROCK";
 
-const fn variable(name: &'static str, provider: &'static str, unset: Unset) -> Variable {
-    Variable {
+const fn variable(name: &'static str, provider: &'static str, unset: Unset) -> Known {
+    Known {
         name,
         provider,
         unset,
@@ -68,17 +69,44 @@ const fn variable(name: &'static str, provider: &'static str, unset: Unset) -> V
 }
 
 /// Where a variable is to point: a path at the proxy.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pointer {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pointer {
     name: &'static str,
     path: String,
 }
 
 impl Pointer {
     /// The variable and its value, with the proxy at `address`.
-    pub(super) fn at(&self, address: SocketAddr) -> (&'static str, String) {
+    pub fn at(&self, address: SocketAddr) -> Variable {
         (self.name, format!("http://{address}{}", self.path))
     }
+}
+
+/// The variables that are to be set where none of them is, with the proxy at `at`. What the
+/// configuration says is where calls go.
+///
+/// `environment`: what the client's process finds set. What is in it is left out, whatever its value:
+/// see [`is_base_url`] for what that may mean.
+///
+/// # Errors
+/// The configuration has no such providers.
+pub fn base_urls(
+    at: SocketAddr,
+    config: &provider::Config,
+    environment: Environment<'_>,
+) -> Result<Vec<Variable>, String> {
+    let keys_alone = |name: &str| environment(name).filter(|_| name == BEARER);
+    let pointers = point(&mut config.clone(), &keys_alone)?;
+    let all = pointers.iter().map(|pointer| pointer.at(at));
+    Ok(all
+        .filter(|(name, _)| environment(name).is_none())
+        .collect())
+}
+
+/// Whether a variable is one in which a client looks for a provider's address: calls of a client
+/// that finds it set by somebody else may go past Tollgate.
+pub fn is_base_url(name: &str) -> bool {
+    KNOWN.iter().any(|known| known.name == name)
 }
 
 /// What every variable is to point at. One that is set (as `environment` says) makes its value its
@@ -88,20 +116,20 @@ impl Pointer {
 /// # Errors
 /// A value is no base URL, or two variables give one provider different upstreams; the variable is
 /// named.
-pub(super) fn point(
+pub fn point(
     config: &mut provider::Config,
-    environment: &dyn Fn(&str) -> Option<String>,
+    environment: Environment<'_>,
 ) -> Result<Vec<Pointer>, String> {
     let known = Providers::build(config).map_err(|errors| {
         let lines = errors.iter().map(ToString::to_string);
         lines.collect::<Vec<_>>().join("\n")
     })?;
-    let mut moved: Vec<(&Variable, String)> = Vec::new();
+    let mut moved: Vec<(&Known, String)> = Vec::new();
     let mut pointers = Vec::new();
     place_bedrock(config, environment);
     let signs = signs(config);
-    let works = |variable: &&Variable| variable.works(signs, environment);
-    for variable in VARIABLES.iter().filter(works) {
+    let works = |variable: &&Known| variable.works(signs, environment);
+    for variable in KNOWN.iter().filter(works) {
         let value = environment(variable.name).filter(|value| !value.trim().is_empty());
         let Some(value) = value else {
             pointers.extend(variable.unset_path().map(|path| Pointer {
@@ -142,7 +170,7 @@ fn signs(config: &provider::Config) -> bool {
 
 /// Keys for Bedrock name no region: calls with one go to that of the environment, unless the
 /// configuration says where.
-fn place_bedrock(config: &mut provider::Config, environment: &dyn Fn(&str) -> Option<String>) {
+fn place_bedrock(config: &mut provider::Config, environment: Environment<'_>) {
     let said = |name| environment(name).filter(|value: &String| !value.trim().is_empty());
     let region = said("AWS_REGION").or_else(|| said("AWS_DEFAULT_REGION"));
     let known = config.providers.get("bedrock");
@@ -157,14 +185,14 @@ fn place_bedrock(config: &mut provider::Config, environment: &dyn Fn(&str) -> Op
 }
 
 /// Whether there is a key for Bedrock.
-fn has_key(environment: &dyn Fn(&str) -> Option<String>) -> bool {
+fn has_key(environment: Environment<'_>) -> bool {
     environment(BEARER).is_some_and(|key| !key.trim().is_empty())
 }
 
-impl Variable {
+impl Known {
     /// Whether its clients work with Tollgate. AWS's own, where they have a key, send it only over
     /// TLS; Anthropic's send it anyhow.
-    fn works(&self, signs: bool, environment: &dyn Fn(&str) -> Option<String>) -> bool {
+    fn works(&self, signs: bool, environment: Environment<'_>) -> bool {
         let has_key = has_key(environment);
         match self.name {
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME" => signs && !has_key,
@@ -197,9 +225,9 @@ fn is_same_host(one: &BaseUrl, other: &BaseUrl) -> bool {
 
 /// Notes that a variable's provider is at `origin`.
 fn move_to<'a>(
-    variable: &'a Variable,
+    variable: &'a Known,
     origin: &str,
-    moved: &mut Vec<(&'a Variable, String)>,
+    moved: &mut Vec<(&'a Known, String)>,
 ) -> Result<(), String> {
     let before = moved
         .iter()
@@ -215,27 +243,6 @@ fn move_to<'a>(
             Ok(())
         },
     }
-}
-
-/// Proxy variables that would send calls to the sidecar astray.
-const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-
-/// Where the environment names an HTTP proxy: the exceptions from it, with the sidecar among them.
-pub(super) fn no_proxy(
-    address: SocketAddr,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Vec<(&'static str, String)> {
-    if PROXIES.iter().all(|name| environment(name).is_none()) {
-        return Vec::new();
-    }
-    ["NO_PROXY", "no_proxy"]
-        .into_iter()
-        .map(|name| {
-            let present = environment(name).filter(|value| !value.is_empty());
-            let present = present.map(|value| format!("{value},")).unwrap_or_default();
-            (name, format!("{present}{}", address.ip()))
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -280,6 +287,19 @@ mod tests {
         }
         assert_eq!(value(&values, "AZURE_OPENAI_ENDPOINT"), None);
         assert_eq!(config, provider::Config::default());
+    }
+
+    #[test]
+    fn what_is_set_already_is_left_out() {
+        let address = PROXY.parse().unwrap();
+        let config = provider::Config::default();
+        let set = |name: &str| (name == "OPENAI_BASE_URL").then(|| "http://gw/v1".to_owned());
+        let some = base_urls(address, &config, &set).unwrap();
+        let mut all = base_urls(address, &config, &|_| None).unwrap();
+        assert!(value(&some, "OPENAI_BASE_URL").is_none());
+        all.retain(|(name, _)| *name != "OPENAI_BASE_URL");
+        assert_eq!(some, all);
+        assert!(is_base_url("DEEPSEEK_BASE_URL") && !is_base_url("PATH"));
     }
 
     #[test]
@@ -426,23 +446,5 @@ mod tests {
             "{error}"
         );
         assert!(pointed(&[("OPENAI_BASE_URL", " ")]).is_ok(), "as if unset");
-    }
-
-    #[test]
-    fn the_sidecar_is_an_exception_from_an_http_proxy() {
-        let address = PROXY.parse().unwrap();
-        assert!(no_proxy(address, &|_| None).is_empty());
-        let set = |name: &str| match name {
-            "http_proxy" => Some("http://corporate:3128".to_owned()),
-            "NO_PROXY" => Some("internal".to_owned()),
-            _ => None,
-        };
-        assert_eq!(
-            no_proxy(address, &set),
-            [
-                ("NO_PROXY", "internal,127.0.0.1".to_owned()),
-                ("no_proxy", "127.0.0.1".to_owned()),
-            ]
-        );
     }
 }
