@@ -1,0 +1,43 @@
+"""The manifests of agents that deploy/ shows."""
+
+import pytest
+import yaml
+
+import manifests
+from sidecar import ENVIRONMENT, PROGRAM
+from tools import DEPLOY, ROOT, run
+
+EXAMPLES = sorted((DEPLOY / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_they_are_right_by_kubernetes_own_schemas(file):
+    manifests.validate(file.read_text())
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_their_configurations_load(file, tmp_path):
+    config_maps = manifests.of_kind(manifests.documents(file.read_text()), "ConfigMap")
+    assert config_maps
+    for config_map in config_maps:
+        mounted = tmp_path / "config.yaml"
+        mounted.write_text(config_map["data"]["config.yaml"])
+        assert "ok" in run(PROGRAM, "check", "-c", mounted, env=ENVIRONMENT)
+
+
+def test_the_guides_config_map_is_unchanged():
+    [shipped] = manifests.of_kind(
+        manifests.documents((DEPLOY / "examples/raaf.yaml").read_text()), "ConfigMap"
+    )
+    guide = yaml.safe_load((ROOT / "config/examples/kubernetes-configmap.yaml").read_text())
+    assert shipped == guide
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("replicas: 2", "replicas: two"), ("replicas: 2", "replica: 2"), ("containers:", "container:")],
+)
+def test_what_is_wrong_is_found(right, wrong):
+    text = (DEPLOY / "examples/agents.yaml").read_text()
+    with pytest.raises(AssertionError, match="Deployment support"):
+        manifests.validate(text.replace(right, wrong))
