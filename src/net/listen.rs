@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that wait to be accepted, per socket; the kernel may cap it lower.
@@ -71,6 +71,21 @@ pub async fn accept(
     }
 }
 
+/// Where a connection was to go before the system redirected it to the socket that accepted it
+/// (`SO_ORIGINAL_DST`); `None` if it was to come here.
+pub fn original_destination(socket: &TcpStream) -> Option<SocketAddr> {
+    let here = socket.local_addr().ok()?;
+    let asked = SockRef::from(socket);
+    // Of connections that it does not track the system knows nothing, and says so by an error.
+    let original = if here.is_ipv4() {
+        asked.original_dst_v4()
+    } else {
+        asked.original_dst_v6()
+    };
+    let original = original.ok()?.as_socket()?;
+    (original != here).then_some(original)
+}
+
 fn of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -94,5 +109,18 @@ mod tests {
             bind(address, 2).unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_to_come_here_was_to_go_nowhere_else() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address).await else {
+                continue;
+            };
+            let there = listener.local_addr().unwrap();
+            let (client, accepted) = tokio::join!(TcpStream::connect(there), listener.accept());
+            assert_eq!(original_destination(&accepted.unwrap().0), None);
+            drop(client);
+        }
     }
 }

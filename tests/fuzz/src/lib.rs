@@ -1,6 +1,6 @@
-//! Fuzz targets of whatever reads bytes that others wrote: streams, answers, requests, heads, sockets,
-//! compressed bodies, what was said, reports of spans. Each has a file in `targets/` that says what
-//! must hold of any input.
+//! Fuzz targets of whatever reads bytes that others wrote: beginnings of connections, streams,
+//! answers, requests, heads, sockets, compressed bodies, what was said, reports of spans. Each has a
+//! file in `targets/` that says what must hold of any input.
 //!
 //! The modules under test are taken in by their paths, so that they alone are compiled again with
 //! the fuzzer's marks, and not the program with all that it is made of. `tests/fuzz/run` builds and
@@ -22,10 +22,11 @@ pub mod ingest;
 #[path = "../../../src/provider/mod.rs"]
 pub mod provider;
 
-/// Of sockets, ranges of addresses.
+/// Of sockets, ranges of addresses, and what connections begin with.
 #[path = "../../../src/net"]
 pub mod net {
     mod cidr;
+    pub mod opening;
 
     pub use cidr::{Cidr, InvalidCidr};
 }

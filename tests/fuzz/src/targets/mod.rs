@@ -7,6 +7,7 @@ pub mod decoders;
 pub mod events;
 pub mod heads;
 pub mod json;
+pub mod openings;
 pub mod reports;
 pub mod requests;
 pub mod responses;
