@@ -13,6 +13,7 @@ use crate::{
         authority::Authority,
         config::Upstream as UpstreamConfig,
         connect::Connector,
+        ours::Ours,
         upstream::{Patience, Upstream},
     },
     pipeline::{BuildContext, ContentPolicy},
@@ -157,12 +158,17 @@ fn book(config: &Config, fetched: Option<Arc<Book>>) -> Result<Arc<Book>, Imposs
 }
 
 /// What opens connections to providers. One for all workers: it holds the system's certificates.
-/// `own_ports`: those that an egress proxy must not be.
+/// `ours`: where its connections are noted.
 ///
 /// # Errors
 /// A certificate or key cannot be used.
-pub(super) fn connector(config: &UpstreamConfig, own_ports: &[u16]) -> io::Result<Connector> {
-    Ok(Connector::configured("upstream", config, own_ports)?)
+pub(super) fn connector(
+    config: &UpstreamConfig,
+    surroundings: &BuildContext,
+    ours: Option<Ours>,
+) -> io::Result<Connector> {
+    let own_ports = &surroundings.own_ports;
+    Ok(Connector::configured("upstream", config, own_ports)?.noting(ours))
 }
 
 /// What takes traffic of clients that were not pointed at Tollgate, if `intercept.enabled`. `own`: where

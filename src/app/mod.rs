@@ -25,7 +25,7 @@ use crate::{
     base::clock::Clock,
     config::Config,
     ledger::{ClaimError, Ledger, LedgerError},
-    net::{config::Listen, listen, upstream::Upstream},
+    net::{config::Listen, listen, ours::Ours, upstream::Upstream},
     pipeline::{BuildContext, BuildError, Outlet, Pipeline},
     policy::{AdjustError, Budget, Purse},
     proxy::{Holdings, Leaving, Metrics, Phase, Proxy},
@@ -34,7 +34,7 @@ use control::Control;
 use gauges::Gauges;
 use keep::Kept;
 use prices::Prices;
-use worker::{Common, Upstreams};
+use worker::{Common, Entry, Upstreams};
 
 pub use build::{Impossible, lend_prices, price_trouble, pricing, surroundings};
 
@@ -125,12 +125,12 @@ impl App {
         let prices = Prices::new(&config, kept.owner.is_some());
         let live = build::live(&config, &purse, None, prices.fetched(&config))?;
         let count = build::workers(&config);
-        let listening = Listen::with_counterpart(config.listen.proxy);
-        let Bound { addresses, sockets } = bind("listen.proxy", listening, count)?;
-        let surroundings = surroundings(&config, &addresses, &registry, &clock);
+        let entries = Entries::bind(&config.listen, count)?;
+        let listening = entries.addresses();
+        let surroundings = surroundings(&config, &listening, &registry, &clock);
         let pipeline = start_pipeline(&config, &mut kept, &surroundings, further)?;
-        let connector = build::connector(&config.upstream, &surroundings.own_ports)?;
-        let own = [&addresses, &admin.addresses, &health.addresses].map(Vec::as_slice);
+        let connector = build::connector(&config.upstream, &surroundings, entries.ours())?;
+        let own = [&listening, &admin.addresses, &health.addresses].map(Vec::as_slice);
         let intercept = build::intercept(&config, &connector, own, (&registry, &clock))?;
         let proxy = Proxy::new(live, Arc::clone(&clock), Arc::clone(&pipeline), metrics);
         let proxy = Arc::new(proxy.with_intercept(intercept.clone()));
@@ -145,9 +145,7 @@ impl App {
         };
         let upstream = || Arc::new(build::upstream(&config.upstream, connector.clone()));
         let upstreams: Vec<_> = std::iter::repeat_with(upstream).take(count).collect();
-        let workers = sockets
-            .into_iter()
-            .zip(&upstreams)
+        let workers = std::iter::zip(entries.sockets, &upstreams)
             .enumerate()
             .map(|(number, (listeners, upstream))| {
                 let others = build::to_others(&config.upstream, intercept.as_deref());
@@ -160,7 +158,10 @@ impl App {
             &kept,
             Arc::clone(&proxy),
             Arc::clone(&clock),
-            ([&addresses, &admin.addresses, &health.addresses], prices),
+            (
+                [&entries.proxy, &admin.addresses, &health.addresses],
+                prices,
+            ),
         ));
         let health_address = health.addresses.first().copied();
         let admin_addresses = admin.addresses.clone();
@@ -170,7 +171,7 @@ impl App {
             control: Arc::clone(&control),
             upstreams,
             connections: common.connections,
-            accepting: count.saturating_mul(addresses.len()),
+            accepting: count.saturating_mul(listening.len()),
             limits: config.limits.clone(),
         }
         .register(&registry)
@@ -178,7 +179,7 @@ impl App {
         let state = control.show(&config, &pipeline, &registry);
         let admin = Admin::start(state, admin.faces(Face::Admin, health))?;
         Ok(Self {
-            proxy_addresses: addresses,
+            proxy_addresses: entries.proxy,
             admin_addresses,
             health_address,
             admin,
@@ -375,6 +376,46 @@ fn bind_admin(listen: &Listen, kept: &mut Kept) -> Result<(Bound, Bound), StartE
         owner.answers_at(&admin.address(listen.admin).to_string())?;
     }
     Ok((admin, health))
+}
+
+/// Where clients come in.
+struct Entries {
+    /// Where the proxy listens.
+    proxy: Vec<SocketAddr>,
+    /// Where redirected connections come in.
+    transparent: Vec<SocketAddr>,
+    /// Each worker's sockets.
+    sockets: Vec<Vec<(Entry, std::net::TcpListener)>>,
+}
+
+impl Entries {
+    fn bind(listen: &Listen, count: usize) -> Result<Self, StartError> {
+        let proxy = Listen::with_counterpart(listen.proxy);
+        let proxy = bind("listen.proxy", proxy, count)?;
+        let transparent = listen.transparent.into_iter();
+        let transparent = transparent.flat_map(Listen::with_counterpart);
+        let transparent = bind("listen.transparent", transparent, count)?;
+        let both = proxy.sockets.into_iter().zip(transparent.sockets);
+        let sockets = both.map(|(calls, redirected)| {
+            let redirected = redirected.into_iter().map(|at| (Entry::Transparent, at));
+            let calls = calls.into_iter().map(|at| (Entry::Proxy, at));
+            calls.chain(redirected).collect()
+        });
+        Ok(Self {
+            sockets: sockets.collect(),
+            proxy: proxy.addresses,
+            transparent: transparent.addresses,
+        })
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        [&*self.proxy, &*self.transparent].concat()
+    }
+
+    /// Where our connections are noted, if the system may redirect them to us.
+    fn ours(&self) -> Option<Ours> {
+        (!self.transparent.is_empty()).then(Ours::default)
+    }
 }
 
 /// The sockets of one listener.

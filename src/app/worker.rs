@@ -23,6 +23,15 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long the last words of calls that are cut may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// Calls to Tollgate.
+    Proxy,
+    /// Connections to others, which the system redirects.
+    Transparent,
+}
+
 /// What every worker gets.
 #[derive(Clone)]
 pub(super) struct Common {
@@ -61,7 +70,7 @@ pub(super) fn start(
     number: usize,
     common: Common,
     upstreams: Upstreams,
-    listeners: Vec<StdListener>,
+    listeners: Vec<(Entry, StdListener)>,
 ) -> io::Result<thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -71,17 +80,17 @@ pub(super) fn start(
         .spawn(move || runtime.block_on(work(common, upstreams, listeners)))
 }
 
-async fn work(common: Common, upstreams: Upstreams, listeners: Vec<StdListener>) {
+async fn work(common: Common, upstreams: Upstreams, listeners: Vec<(Entry, StdListener)>) {
     let worker = Arc::new(Worker {
         proxy: Arc::clone(&common.proxy),
         upstream: upstreams.providers,
         others: upstreams.others,
     });
     let mut accepting = JoinSet::new();
-    for listener in listeners {
+    for (entry, listener) in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                accepting.spawn(accept(listener, common.clone(), Arc::clone(&worker)));
+                accepting.spawn(accept(entry, listener, common.clone(), Arc::clone(&worker)));
             },
             Err(error) => tracing::error!(%error, "A worker cannot listen"),
         }
@@ -104,7 +113,7 @@ async fn work(common: Common, upstreams: Upstreams, listeners: Vec<StdListener>)
 }
 
 /// Accepts until the process is about to leave, then waits for the connections to end.
-async fn accept(listener: TcpListener, common: Common, worker: Arc<Worker>) {
+async fn accept(entry: Entry, listener: TcpListener, common: Common, worker: Arc<Worker>) {
     let mut connections = JoinSet::new();
     let mut leaving = common.leaving.clone();
     let deadline = loop {
@@ -124,7 +133,10 @@ async fn accept(listener: TcpListener, common: Common, worker: Arc<Worker>) {
                     leaving: common.leaving.clone(),
                 };
                 connections.spawn(async move {
-                    proxy::serve(client, socket).await;
+                    match entry {
+                        Entry::Proxy => proxy::serve(client, socket).await,
+                        Entry::Transparent => proxy::intercept::redirected(client, socket).await,
+                    }
                     drop(permit);
                 });
             },

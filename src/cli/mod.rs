@@ -19,6 +19,7 @@ pub mod log;
 mod mock;
 mod owner;
 mod prices;
+mod redirect;
 mod report;
 mod reprice;
 mod run;
@@ -78,6 +79,8 @@ commands! {
     Ca = ca,
     /// Say what a model costs, and how that is known
     Prices = prices,
+    /// Lead connections to the transparent listener, by rules of the system
+    Redirect = redirect,
     /// Price calls that were made again, by what is known now
     Reprice = reprice,
     /// Validate a configuration and say what it means

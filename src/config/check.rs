@@ -45,6 +45,7 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
         ("listen.proxy", Some(listen.proxy)),
         ("listen.admin", Some(listen.admin)),
         ("listen.health", listen.health),
+        ("listen.transparent", listen.transparent),
     ];
     let all: Vec<(&str, SocketAddr)> = all
         .into_iter()
@@ -63,19 +64,35 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
         }
     }
     let asks_for_keys = config.identity.keys_file.is_some();
-    if !listen.proxy.ip().is_loopback() && listen.allow.is_empty() && !asks_for_keys {
+    let entries = [
+        ("listen.proxy", Some(listen.proxy)),
+        ("listen.transparent", listen.transparent),
+    ];
+    for (path, address) in entries {
+        let Some(address) = address.filter(|address| !address.ip().is_loopback()) else {
+            continue;
+        };
+        if asks_for_keys || !listen.allow.is_empty() {
+            continue;
+        }
         problems.push(
             Problem::error(
-                "listen.proxy",
-                format!(
-                    "{} is beyond loopback: anyone could spend your keys",
-                    listen.proxy
-                ),
+                path,
+                format!("{address} is beyond loopback: anyone could spend your keys"),
             )
             .help(
                 "say who may use it with `listen.allow: [10.0.0.0/8]`, ask for client keys with \
                  `identity.keys_file`, or listen on 127.0.0.1",
             ),
+        );
+    }
+    if listen.transparent.is_some() && !config.intercept.enabled {
+        problems.push(
+            Problem::error(
+                "listen.transparent",
+                "connections that are redirected cannot be read: interception is off",
+            )
+            .help("set `intercept.enabled: true`, and make an authority: `tollgate ca create`"),
         );
     }
     if !listen.admin.ip().is_loopback() && listen.token.is_none() {

@@ -49,6 +49,12 @@ impl Config {
         if let Some(health) = listen.health {
             lines.push(("health", format!("http://{health}")));
         }
+        if let Some(transparent) = listen.transparent {
+            lines.push((
+                "transparent",
+                format!("redirected connections at {transparent}"),
+            ));
+        }
     }
 
     /// Who is let in.

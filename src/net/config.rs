@@ -25,6 +25,10 @@ pub struct Listen {
     /// A listener with nothing but `/healthz`, `/readyz` and `/metrics`; none by default.
     #[serde(deserialize_with = "optional_address")]
     pub health: Option<SocketAddr>,
+    /// A listener for connections that the system redirects to it; none by default. On an IPv4
+    /// loopback address it listens on `[::1]` too.
+    #[serde(deserialize_with = "optional_address")]
+    pub transparent: Option<SocketAddr>,
     /// Names, besides loopback, that the admin listener answers to in `Host`.
     pub hosts: Vec<String>,
     /// What the admin listener asks for beyond loopback, as `authorization: Bearer`.
@@ -39,6 +43,7 @@ impl Default for Listen {
             proxy: SocketAddr::from((Ipv4Addr::LOCALHOST, 4100)),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 3001)),
             health: None,
+            transparent: None,
             hosts: Vec::new(),
             token: None,
             allow: Vec::new(),

@@ -19,6 +19,7 @@ use super::{
     BoxError,
     config::{self, Egress},
     guarded::{self, Manner},
+    ours::{Noted, Ours},
     post::Tls,
     reach::{Forbidden, Reach},
     tls::{self, TlsError},
@@ -98,6 +99,26 @@ pub struct Connected {
     /// Set when a plain HTTP request goes through an egress proxy: its target must be in absolute
     /// form.
     pub via: Option<Via>,
+    /// That it is ours, as long as it is kept.
+    pub noted: Option<Noted>,
+}
+
+impl Connected {
+    const fn new(io: Io, via: Option<Via>) -> Self {
+        Self {
+            io,
+            via,
+            noted: None,
+        }
+    }
+}
+
+/// What is below a connection's TLS, if it has that.
+fn socket_of(io: &Io) -> &TcpStream {
+    match io {
+        MaybeHttpsStream::Http(socket) => socket.inner(),
+        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+    }
 }
 
 /// What a plain HTTP request needs to pass an egress proxy.
@@ -119,6 +140,8 @@ pub struct Connector {
     protocol: Protocol,
     /// What plain connections may reach; `None`: whatever is configured.
     reach: Option<Arc<Reach>>,
+    /// Where connections are noted, if any may come back to us.
+    ours: Option<Ours>,
 }
 
 /// What is spoken over a connection, as TLS tells the server.
@@ -168,7 +191,19 @@ impl Connector {
             keepalive,
             protocol,
             reach: None,
+            ours: None,
         }
+    }
+
+    /// The same, with its connections noted in `ours`, if they are at all.
+    #[must_use]
+    pub fn noting(self, ours: Option<Ours>) -> Self {
+        Self { ours, ..self }
+    }
+
+    /// Where its connections are noted; those from [`Connector::socket`] are by whoever gets them.
+    pub const fn ours(&self) -> Option<&Ours> {
+        self.ours.as_ref()
     }
 
     /// The same, for plain connections to where others want to be led: only to what may be reached.
@@ -251,14 +286,14 @@ impl Connector {
             .and_then(|matcher| matcher.intercept(origin.uri()));
         let attempt = async {
             match proxy {
-                None => self
-                    .plain(origin)
-                    .await
-                    .map(|io| Connected { io, via: None }),
+                None => self.plain(origin).await.map(|io| Connected::new(io, None)),
                 Some(proxy) => self.through(&proxy, origin).await,
             }
         };
-        self.in_time(attempt).await
+        let mut connected = self.in_time(attempt).await?;
+        let ours = self.ours.as_ref();
+        connected.noted = ours.and_then(|ours| ours.note(socket_of(&connected.io)));
+        Ok(connected)
     }
 
     /// A connection to a host that somebody else names, with nothing said over it: straight, if that
@@ -340,17 +375,15 @@ impl Connector {
             let io = with_tls(&self.tls, tunnel, self.protocol)
                 .call(with_port(origin.uri())?)
                 .await?;
-            return Ok(Connected { io, via: None });
+            return Ok(Connected::new(io, None));
         }
         if let Some(reach) = &self.reach {
             let (host, port) = origin.place();
             may_be_asked_for(host, port, reach).await?;
         }
         let socket = self.tcp.clone().call(address).await?;
-        Ok(Connected {
-            io: MaybeHttpsStream::Http(socket),
-            via: Some(Via { authorization }),
-        })
+        let io = MaybeHttpsStream::Http(socket);
+        Ok(Connected::new(io, Some(Via { authorization })))
     }
 }
 
@@ -432,50 +465,4 @@ pub fn egress_from_env(own_ports: &[u16]) -> Option<Matcher> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncBufReadExt as _, BufReader},
-        net::TcpListener,
-    };
-
-    use super::*;
-    use crate::base::secret::Secret;
-
-    #[tokio::test]
-    async fn a_tunnel_leads_to_the_port_of_the_scheme() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = format!("http://{}", listener.local_addr().unwrap());
-        let config = config::Upstream {
-            proxy: Egress::Url(Secret::new(proxy)),
-            ..config::Upstream::default()
-        };
-        let connector = Connector::configured("upstream", &config, &[]).unwrap();
-        let connector = connector.over_http2();
-        for (url, target) in [
-            ("http://collector/", "collector:80"),
-            ("http://[::1]/", "[::1]:80"),
-            ("http://collector:4317/", "collector:4317"),
-            ("https://collector/", "collector:443"),
-        ] {
-            let origin = Origin::of(&url.parse().unwrap()).unwrap();
-            let asked = async {
-                let (socket, _) = listener.accept().await.unwrap();
-                let mut line = String::new();
-                BufReader::new(socket).read_line(&mut line).await.unwrap();
-                line
-            };
-            let (_refused, asked) = tokio::join!(connector.connect(&origin), asked);
-            assert_eq!(asked, format!("CONNECT {target} HTTP/1.1\r\n"), "{url}");
-        }
-    }
-
-    #[test]
-    fn an_origin_keeps_the_port_that_was_given_and_drops_user_names() {
-        let origin = Origin::of(&Uri::from_static("http://me:secret@vllm:8000/v1/x?q")).unwrap();
-        assert_eq!(origin.host_header(), "vllm:8000");
-        assert_eq!(origin.host(), "vllm");
-        assert!(Origin::of(&Uri::from_static("/v1")).is_none());
-        let origin = Origin::of(&Uri::from_static("https://api.openai.com/v1")).unwrap();
-        assert_eq!(origin.host_header(), "api.openai.com");
-    }
-}
+mod tests;

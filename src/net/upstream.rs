@@ -30,6 +30,7 @@ use super::{
     body::Outgoing,
     connect::{ConnectError, Connector, Origin, Via},
     muted::Muted,
+    ours::Noted,
     pace::Unfinished,
     pool::Pool,
 };
@@ -207,6 +208,7 @@ impl Upstream {
             alarm: None,
             deadline: None,
             via: connected.via,
+            _noted: connected.noted,
         })
     }
 
@@ -267,6 +269,8 @@ struct Driver {
     alarm: Option<Pin<Box<Sleep>>>,
     deadline: Option<Instant>,
     via: Option<Via>,
+    /// That it is ours, until it is dropped.
+    _noted: Option<Noted>,
 }
 
 impl std::fmt::Debug for Driver {

@@ -15,42 +15,50 @@ from cryptography.hazmat.primitives.asymmetric import ec
 class Terminator:
     """Takes TLS off what comes and passes it to `url`, until the `with` block ends.
 
-    Its certificate is made on the spot; clients that trust the file `authority` trust it."""
+    Its certificate, for loopback and `names`, is made on the spot; clients that trust the file
+    `authority` trust it. `listener`: a socket to accept on, else one on loopback."""
 
-    def __init__(self, directory, url):
-        self.authority = directory / "certificate.pem"
-        key = directory / "key.pem"
-        _make(self.authority, key)
+    def __init__(self, directory, url, names=(), listener=None):
+        self.authority = directory / "authority.pem"
+        chain, key = directory / "certificate.pem", directory / "key.pem"
+        _make(self.authority, chain, key, names)
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(self.authority, key)
+        self._context.load_cert_chain(chain, key)
+        self._context.set_alpn_protocols(["http/1.1"])
         host, port = url.removeprefix("http://").split(":")
         self._behind = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self.accept, args=(self._listener,), daemon=True).start()
 
-    def _accept(self):
+    def accept(self, listener):
+        """Accepts on a further socket, too, until it is closed."""
         with contextlib.suppress(OSError):
             while True:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client):
         with (
             contextlib.suppress(OSError),
             self._context.wrap_socket(client, server_side=True) as outside,
-            socket.create_connection(self._behind) as inside,
         ):
-            back = threading.Thread(target=_pump, args=(inside, outside), daemon=True)
-            back.start()
-            _pump(outside, inside)
-            back.join()
+            join(outside, socket.create_connection(self._behind))
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self._listener.close()
+
+
+def join(client, server):
+    """Passes bytes both ways until both sides have ended."""
+    with client, server:
+        back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+        back.start()
+        _pump(client, server)
+        back.join()
 
 
 def _pump(source, target):
@@ -62,29 +70,43 @@ def _pump(source, target):
         target.shutdown(socket.SHUT_WR)
 
 
-def _make(certificate, key):
-    """Writes a certificate for loopback that vouches for itself, and its key."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+def _make(authority, certificate, key, names):
+    """Writes an authority, a certificate that it vouches for, and its key."""
+    over, under = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = _certificate("Test authority", "Test authority", over.public_key())
+    root = root.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    name = x509.SubjectKeyIdentifier.from_public_key(over.public_key())
+    root = root.add_extension(name, critical=False)
+    alternatives = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    for name in names:
+        try:
+            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            alternatives.append(x509.DNSName(name))
+    leaf = _certificate("Test server", "Test authority", under.public_key())
+    leaf = leaf.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    over_it = x509.AuthorityKeyIdentifier.from_issuer_public_key(over.public_key())
+    leaf = leaf.add_extension(over_it, critical=False)
+    pem = serialization.Encoding.PEM
+    signed = [made.sign(over, hashes.SHA256()).public_bytes(pem) for made in (root, leaf)]
+    authority.write_bytes(signed[0])
+    certificate.write_bytes(signed[1])
+    plain = serialization.NoEncryption()
+    key.write_bytes(under.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+
+
+def _certificate(subject, issuer, public):
+    """The beginning of a certificate that is valid for a day."""
+    subject, issuer = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in (subject, issuer)
+    )
     now = datetime.datetime.now(datetime.UTC)
-    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
+    return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
     )

@@ -39,3 +39,20 @@ fn doors_that_nobody_can_pass_are_told() {
         "does not bound",
     );
 }
+
+#[test]
+fn redirected_connections_come_from_here_or_from_whom_is_allowed_and_are_intercepted() {
+    assert_problem(
+        "listen: {transparent: 0.0.0.0:1}\nintercept: {enabled: true}",
+        "t.yaml:1:23: listen.transparent: ",
+        "loopback",
+    );
+    assert_problem(
+        "listen: {transparent: 127.0.0.1:1}",
+        "t.yaml:1:23: listen.transparent: ",
+        "interception is off",
+    );
+    let good =
+        "listen: {transparent: 0.0.0.0:4143, allow: [10.0.0.0/8]}\nintercept: {enabled: true}";
+    assert_eq!(problems(good), <[String; 0]>::default());
+}

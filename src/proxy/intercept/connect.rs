@@ -24,7 +24,7 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    base::id::RequestId,
+    base::{clock::Timestamp, id::RequestId},
     call::refusal::{Reason, Refusal},
     net::{begun::Begun, patience::Patient},
 };
@@ -152,12 +152,18 @@ impl Intercept {
 }
 
 impl Proxy {
-    /// The answer to a client that gets no connection.
-    pub(super) fn refuse_connection(&self, refusal: &Refusal) -> Response<ResponseBody> {
+    /// Counts and tells that a client gets no connection.
+    pub(super) fn connection_refused(&self, refusal: &Refusal) -> (Timestamp, RequestId) {
         let now = self.clock.wall();
         let request_id = RequestId::new(now);
         self.metrics.turned_away(refusal);
         self.tell_refused("A connection was refused", refusal, request_id, None);
+        (now, request_id)
+    }
+
+    /// The answer to a client that gets no connection.
+    pub(super) fn refuse_connection(&self, refusal: &Refusal) -> Response<ResponseBody> {
+        let (now, request_id) = self.connection_refused(refusal);
         let mut response = reply::turned_away(refusal, now, request_id);
         // Whoever is asked for a key here is asked by a proxy.
         if response.status() == StatusCode::UNAUTHORIZED {

@@ -10,6 +10,7 @@ mod config;
 mod connect;
 mod open;
 mod others;
+mod redirected;
 mod refusers;
 mod seen;
 mod tunnel;
@@ -41,6 +42,7 @@ pub use config::{Config, OnRefused, Others};
 pub(super) use connect::connect;
 pub(super) use open::Opened;
 pub(super) use others::{is_for_others, pass_on};
+pub use redirected::redirected;
 pub use seen::Unmetered;
 
 /// What interception is done with. One for the process.

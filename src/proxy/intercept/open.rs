@@ -1,7 +1,11 @@
 //! A connection to a provider's host that is opened: TLS with a certificate that our authority made
 //! for the host, and below it calls like any other.
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{HeaderValue, Method, Request, Version, header::HOST, request::Parts, uri::Authority};
 use hyper::body::Incoming;
@@ -19,7 +23,7 @@ use super::{
         live::Live,
         serve::{Client, HEAD_PATIENCE, Speaks, carry},
     },
-    At, Intercept, OnRefused,
+    At, Intercept, OnRefused, redirected,
     seen::{Outcome, Unmetered},
 };
 use crate::{
@@ -28,6 +32,7 @@ use crate::{
     net::{
         authority::{LeafError, Leaves},
         begun::Begun,
+        ours::Ours,
     },
 };
 
@@ -41,11 +46,25 @@ pub(in crate::proxy) struct Opened {
     pub(in crate::proxy) at: At,
     /// Who asked for the connection, if they said so: calls that show no client key are theirs.
     pub(in crate::proxy) caller: Caller,
+    /// Where it comes from, if it could be from ourselves.
+    from: Option<(Ours, SocketAddr)>,
 }
 
 impl Opened {
     pub(in crate::proxy) const fn new(at: At, caller: Caller) -> Self {
-        Self { at, caller }
+        Self {
+            at,
+            caller,
+            from: None,
+        }
+    }
+
+    /// The same, redirected from `peer`, which may be one of ours.
+    pub(super) fn redirected(self, ours: Option<&Ours>, peer: SocketAddr) -> Self {
+        Self {
+            from: ours.map(|ours| (ours.clone(), peer)),
+            ..self
+        }
     }
 
     /// Who makes a call on the connection: whoever says so by the client key that it shows, else who
@@ -74,8 +93,16 @@ impl Opened {
     /// not be led astray by another name (RFC 9110, 7.4).
     ///
     /// # Errors
-    /// It names another.
+    /// It names another, or it is our own.
     pub(in crate::proxy) fn agrees(&self, head: &Parts) -> Result<(), Refusal> {
+        // A connection of ours was noted before anything was said over it.
+        if self
+            .from
+            .as_ref()
+            .is_some_and(|(ours, peer)| ours.has(*peer))
+        {
+            return Err(redirected::looped());
+        }
         if head.method == Method::CONNECT {
             let message = "There is no way further from a connection that was opened already.";
             return Err(Refusal::new(Reason::BadRequest, "", message));

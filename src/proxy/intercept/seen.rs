@@ -22,6 +22,8 @@ pub enum Unmetered {
     Other,
     /// Its host is a provider's, its port is not.
     Port,
+    /// Its host is a provider's, and what is spoken is not HTTP.
+    Protocol,
     /// The client has refused our certificate before, and passes unread.
     Pinned,
     /// The client refuses our certificate.
@@ -37,6 +39,7 @@ impl Unmetered {
         match self {
             Self::Other => "tunnelled",
             Self::Port => "port",
+            Self::Protocol => "protocol",
             Self::Pinned => "pinned",
             Self::Refused => "refused",
             Self::Unvouched => "unvouched",

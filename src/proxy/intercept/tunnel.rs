@@ -1,6 +1,6 @@
 //! A connection that passes unread, to an address that was checked.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
@@ -14,6 +14,8 @@ use crate::{
     net::{
         begun::Begun,
         connect::ConnectError,
+        ours::Noted,
+        reach::{Reach, Sort},
         tunnel::{self, Silence},
     },
 };
@@ -28,6 +30,7 @@ const LEAVING: Duration = Duration::from_secs(2);
 pub(super) struct Tunnel {
     intercept: Arc<Intercept>,
     server: TcpStream,
+    noted: Option<Noted>,
     place: OwnedSemaphorePermit,
 }
 
@@ -41,18 +44,55 @@ impl Tunnel {
         at: &At,
         (why, is_providers): (Unmetered, bool),
     ) -> Result<Self, Refusal> {
-        let place = intercept.place()?;
         // A provider's host leads where it leads: some are in a network of the customer's own.
         let anywhere = (why == Unmetered::Pinned).then(|| intercept.reach.anywhere());
         let reach = anywhere.as_ref().unwrap_or(&intercept.reach);
-        let socket = intercept.connector.socket(at.host(), at.port(), reach);
+        Self::to(
+            intercept,
+            at,
+            (at.host(), at.port(), reach),
+            (why, is_providers),
+        )
+        .await
+    }
+
+    /// Connects to `to`, where a connection that is for `at` was to go: its client could go there
+    /// itself, if that is not on this machine or its link.
+    ///
+    /// # Errors
+    /// As [`Tunnel::make`].
+    pub(super) async fn straight(
+        intercept: &Arc<Intercept>,
+        (at, to): (&At, SocketAddr),
+        counted: (Unmetered, bool),
+    ) -> Result<Self, Refusal> {
+        match intercept.reach.check(at.host(), to) {
+            Err(forbidden) if forbidden.sort != Sort::Private => {
+                return Err(intercept.unreachable(at, &forbidden.into()));
+            },
+            _ => {},
+        }
+        let (address, reach) = (to.ip().to_string(), intercept.reach.anywhere());
+        Self::to(intercept, at, (&address, to.port(), &reach), counted).await
+    }
+
+    async fn to(
+        intercept: &Arc<Intercept>,
+        at: &At,
+        (host, port, reach): (&str, u16, &Reach),
+        (why, is_providers): (Unmetered, bool),
+    ) -> Result<Self, Refusal> {
+        let place = intercept.place()?;
+        let socket = intercept.connector.socket(host, port, reach);
         let server = socket
             .await
             .map_err(|error| intercept.unreachable(at, &error))?;
+        let ours = intercept.connector.ours();
         intercept.seen.became(Outcome::Passed);
         intercept.seen.unmetered(at.host(), is_providers, why);
         Ok(Self {
             intercept: Arc::clone(intercept),
+            noted: ours.and_then(|ours| ours.note(&server)),
             server,
             place,
         })
@@ -78,7 +118,7 @@ impl Tunnel {
         )
         .await;
         intercept.seen.passed(passed);
-        drop((counted, self.place));
+        drop((counted, self.noted, self.place));
     }
 }
 

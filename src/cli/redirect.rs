@@ -1,0 +1,156 @@
+//! `tollgate redirect`: the rules by which the system leads connections to the transparent listener.
+
+mod rules;
+
+use std::{
+    env,
+    io::{Write as _, stdout},
+    process::{Command as Program, Stdio},
+};
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, Settings};
+use rules::{Backend, Interface, Rules, User};
+
+/// The arguments of `tollgate redirect`.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print the script that `apply` runs
+    Print(Wanted),
+    /// Put the rules in force, in place of those that an earlier `apply` left
+    Apply(Wanted),
+    /// Take the rules away, if there are any
+    Remove(By),
+}
+
+/// By which program.
+#[derive(Debug, Args)]
+struct By {
+    /// The program that keeps the rules [default: nft if it is installed, else iptables]
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
+    /// Leave IPv6 alone, on machines that have none: what goes by it is not redirected
+    #[arg(long)]
+    no_ipv6: bool,
+}
+
+#[derive(Debug, Args)]
+struct Wanted {
+    /// Redirect what programs on this machine send, but for what this user does: whom Tollgate
+    /// runs as
+    #[arg(long, value_name = "USER", required_unless_present = "from")]
+    uid: Option<User>,
+    /// Redirect what comes in by this interface, from containers or machines that this one is the
+    /// router of; may be given more than once
+    #[arg(long, value_name = "INTERFACE")]
+    from: Vec<Interface>,
+    /// The ports that are redirected
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_delimiter = ',',
+        default_value = "443",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    ports: Vec<u16>,
+    /// Where the transparent listener is [default: the port of `listen.transparent`]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    to: Option<u16>,
+    #[command(flatten)]
+    by: By,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Command {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.action {
+            Action::Print(wanted) => {
+                let script = wanted.script()?;
+                Ok(stdout().lock().write_all(script.as_bytes())?)
+            },
+            Action::Apply(wanted) => execute(&wanted.script()?),
+            Action::Remove(by) => execute(&rules::removal(by.backend(), !by.no_ipv6)),
+        }
+    }
+}
+
+impl By {
+    fn backend(&self) -> Backend {
+        let backend = self.backend.unwrap_or(Backend::Nft);
+        if self.backend.is_none() && !is_installed("nft") && is_installed("iptables") {
+            return Backend::Iptables;
+        }
+        backend
+    }
+}
+
+impl Wanted {
+    fn script(self) -> Result<String, Failure> {
+        let to = match self.to {
+            Some(port) => port,
+            None => self.configured()?,
+        };
+        if self.ports.len() > rules::MAX_PORTS {
+            let most = rules::MAX_PORTS;
+            return Err(Failure::wrong(format!("--ports: at most {most} of them")));
+        }
+        let rules = Rules {
+            except: self.uid,
+            from: self.from,
+            ports: self.ports,
+            to,
+            ipv6: !self.by.no_ipv6,
+        };
+        Ok(rules.script(self.by.backend()))
+    }
+
+    fn configured(&self) -> Result<u16, Failure> {
+        let listen = self.settings.load()?.config.listen;
+        let port = listen.transparent.map(|address| address.port());
+        port.filter(|port| *port != 0).ok_or_else(|| {
+            Failure::wrong(
+                "the configuration has no transparent listener on a port of its own: set \
+                 `listen.transparent: 127.0.0.1:4143`, or say --to PORT",
+            )
+        })
+    }
+}
+
+/// Runs a script of ours.
+fn execute(script: &str) -> Result<(), Failure> {
+    let shell = Program::new("sh")
+        .args(["-e", "-u"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut shell = shell.map_err(|error| Failure::failed(format!("cannot run sh: {error}")))?;
+    if let Some(mut stdin) = shell.stdin.take() {
+        // One that is gone says why itself.
+        let _gone = stdin.write_all(script.as_bytes());
+    }
+    let ended = shell.wait_with_output()?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&ended.stderr);
+    Err(Failure::failed(format!(
+        "the rules could not be changed: {}\nIt takes the right to do so (root, or CAP_NET_ADMIN) in \
+         the network namespace whose connections are meant, and nft or iptables. Without IPv6, say \
+         --no-ipv6.",
+        said.trim_end()
+    )))
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}

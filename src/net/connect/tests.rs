@@ -1,0 +1,47 @@
+//! Tests of connections to providers.
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::base::secret::Secret;
+
+#[tokio::test]
+async fn a_tunnel_leads_to_the_port_of_the_scheme() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let config = config::Upstream {
+        proxy: Egress::Url(Secret::new(proxy)),
+        ..config::Upstream::default()
+    };
+    let connector = Connector::configured("upstream", &config, &[]).unwrap();
+    let connector = connector.over_http2();
+    for (url, target) in [
+        ("http://collector/", "collector:80"),
+        ("http://[::1]/", "[::1]:80"),
+        ("http://collector:4317/", "collector:4317"),
+        ("https://collector/", "collector:443"),
+    ] {
+        let origin = Origin::of(&url.parse().unwrap()).unwrap();
+        let asked = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut line = String::new();
+            BufReader::new(socket).read_line(&mut line).await.unwrap();
+            line
+        };
+        let (_refused, asked) = tokio::join!(connector.connect(&origin), asked);
+        assert_eq!(asked, format!("CONNECT {target} HTTP/1.1\r\n"), "{url}");
+    }
+}
+
+#[test]
+fn an_origin_keeps_the_port_that_was_given_and_drops_user_names() {
+    let origin = Origin::of(&Uri::from_static("http://me:secret@vllm:8000/v1/x?q")).unwrap();
+    assert_eq!(origin.host_header(), "vllm:8000");
+    assert_eq!(origin.host(), "vllm");
+    assert!(Origin::of(&Uri::from_static("/v1")).is_none());
+    let origin = Origin::of(&Uri::from_static("https://api.openai.com/v1")).unwrap();
+    assert_eq!(origin.host_header(), "api.openai.com");
+}
