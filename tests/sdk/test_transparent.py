@@ -26,6 +26,7 @@ HERE_6, THERE_6 = "2001:db8::1", "2001:db8::2"
 NAMES = {
     "api.openai.com": [THERE_4, THERE_6],
     "vllm.example": [THERE_4],
+    "unasked.example": [THERE_4],
     "other.example": [THERE_4, THERE_6],
 }
 
@@ -318,7 +319,9 @@ def test_a_loop_to_ourselves_ends_at_once(apart, trust, away):
     _, provider = away
     apart.redirect("apply", "--uid", USER + 1, *apart.config)
     try:
-        status, _, body = curl(apart, URL, environment=trust)
+        # Kept connections, which were made before, would serve another.
+        url = "https://unasked.example/v1/chat/completions"
+        status, _, body = curl(apart, url, environment=trust)
         assert status >= 500, (status, body)
         status, _, _ = curl(apart, "https://other.example/", "--cacert", provider.authority)
         assert status == 0
