@@ -118,7 +118,9 @@ fn limits(state: &State, now: Timestamp) -> Result<String, ArchiveError> {
     let reach = state.program.reach();
     let kept = match reach {
         Reach::Process => Vec::new(),
-        Reach::Volume | Reach::Fleet => state.archive.standings(now)?,
+        Reach::Pod | Reach::Memory | Reach::Volume | Reach::Fleet => {
+            state.archive.standings(now)?
+        },
     };
     let budgets = state.program.budgets(&kept);
     let mut rows: Vec<Row> = budgets.iter().map(|one| Row::new(one, reach)).collect();

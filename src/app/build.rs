@@ -229,6 +229,7 @@ pub fn surroundings(
         own_ports: listening.iter().map(SocketAddr::port).collect(),
         commands: config.tracing.commands(),
         variable: Sources::SYSTEM.variable,
+        workload: config.identity.workload(),
         ..BuildContext::new(Arc::clone(clock))
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use prometheus::Registry;
 
-use super::{Kept, prices::Prices};
+use super::{Kept, build::has_budgets, prices::Prices};
 use crate::{
     admin::{Adjust, Archive, LiftError, Program, State},
     base::{
@@ -89,7 +89,7 @@ impl Control {
             proxy,
             purse,
             leaving: AtomicBool::new(false),
-            reach: ledger.map_or(Reach::Process, |_| Reach::Volume),
+            reach: ledger.map_or(Reach::Process, |_| config.ledger.reach_on_disk()),
             ledger: ledger.map(|ledger| LedgerWatch {
                 counts: Box::new(ledger.counting()),
                 blocks: config.ledger.on_ledger_down == OnLedgerDown::Block,
@@ -101,6 +101,23 @@ impl Control {
                 since,
                 refused: None,
             }),
+        }
+    }
+
+    /// Says how far budgets reach, if there are any.
+    pub(super) fn tell_reach(&self, config: &Config) {
+        if !has_budgets(config) {
+            return;
+        }
+        let (reach, meaning) = (self.reach.name(), self.reach.meaning());
+        let ledger = config.ledger.path.display();
+        match self.reach {
+            Reach::Process | Reach::Memory => {
+                tracing::warn!(reach, %ledger, "Budgets reach as far as {reach}: {meaning}");
+            },
+            Reach::Pod | Reach::Volume | Reach::Fleet => {
+                tracing::info!(reach, %ledger, "Budgets reach as far as {reach}: {meaning}");
+            },
         }
     }
 
@@ -225,6 +242,11 @@ impl Program for Control {
         });
         let process = (self.reach == Reach::Process)
             .then(|| "there is no ledger: budgets are forgotten with this process".to_owned());
+        let memory = (self.reach == Reach::Memory).then(|| {
+            "the ledger's directory is in memory: budgets are forgotten when that is unmounted, on a \
+             restart of the machine at the latest"
+                .to_owned()
+        });
         let killed = self.kills().into_iter().map(|kill| {
             let (id, calls, who, at) = (&kill.id, &kill.selector, &kill.who, shown(kill.at));
             let until = kill.until.map_or_else(
@@ -246,7 +268,9 @@ impl Program for Control {
                 None => format!("the breaker {name}{whose}{values} is half-open"),
             }
         });
-        let warnings = [refused, prices, ledger, process].into_iter().flatten();
+        let warnings = [refused, prices, ledger, process, memory]
+            .into_iter()
+            .flatten();
         warnings.chain(killed).chain(tripped).collect()
     }
 
@@ -269,6 +293,10 @@ impl Program for Control {
         let others = others.filter(|(what, _)| !LISTENERS.contains(what));
         about.extend(others.cloned());
         drop(configured);
+        if about.iter().any(|(what, _)| *what == "budget") {
+            let (name, meaning) = (self.reach.name(), self.reach.meaning());
+            about.push(("budgets reach", format!("{name}: {meaning}")));
+        }
         about
     }
 

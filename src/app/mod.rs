@@ -163,6 +163,7 @@ impl App {
                 prices,
             ),
         ));
+        control.tell_reach(&config);
         let health_address = health.addresses.first().copied();
         let admin_addresses = admin.addresses.clone();
         Gauges {
@@ -361,6 +362,7 @@ fn start_pipeline(
     });
     let pipeline = Pipeline::start(Vec::from_iter(store), outlets, Arc::clone(clock))?;
     pipeline.share(&config.tracing);
+    pipeline.runs_in(&surroundings.workload);
     for crashed in std::mem::take(&mut kept.crashed) {
         pipeline.offer(crashed::span(crashed));
     }

@@ -66,6 +66,7 @@ impl App {
         }
         *self.config = config;
         self.pipeline.share(&self.config.tracing);
+        self.pipeline.runs_in(&self.config.identity.workload());
         // Last: a destination that is down must not hold up new limits.
         if let Some(successors) = successors {
             self.pipeline.replace(successors, GRACE).await;

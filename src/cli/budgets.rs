@@ -21,7 +21,7 @@ use crate::{
     call::line::{clean, elapsed},
     config::Config,
     ledger::Memory,
-    policy::{Engine, Purse, Reach},
+    policy::{Engine, Purse},
 };
 
 /// The arguments of `tollgate budgets`.
@@ -146,8 +146,9 @@ fn rows(config: &Config, now: Timestamp) -> Result<Vec<BudgetRow>, Failure> {
     let engine = engine.map_err(Failure::wrong)?;
     let kept = Archive::new(&config.store, &config.ledger).standings(now)?;
     let budgets = engine.budgets(&[], &kept, now);
+    let reach = config.ledger.reach_on_disk();
     let rows = budgets.iter();
-    Ok(rows.map(|one| BudgetRow::new(one, Reach::Volume)).collect())
+    Ok(rows.map(|one| BudgetRow::new(one, reach)).collect())
 }
 
 fn print(config: &Config, rows: &[BudgetRow], now: Timestamp) -> Result<(), Failure> {
@@ -192,12 +193,9 @@ fn print(config: &Config, rows: &[BudgetRow], now: Timestamp) -> Result<(), Fail
     ) {
         writeln!(out, "{line}")?;
     }
-    let path = config.ledger.path.display();
-    writeln!(
-        out,
-        "\nThey reach as far as {} ({path}).",
-        Reach::Volume.name()
-    )?;
+    let reach = config.ledger.reach_on_disk();
+    let (name, meaning, path) = (reach.name(), reach.meaning(), config.ledger.path.display());
+    writeln!(out, "\nThey reach as far as {name} ({path}): {meaning}.")?;
     Ok(out.flush()?)
 }
 

@@ -12,6 +12,7 @@ use super::{
     check::check,
     document::Document,
     expand::{Sources, expand},
+    overrides::{self, OVERRIDES},
     problem::{Problem, Severity},
     read::read,
     tree,
@@ -79,12 +80,16 @@ pub fn locate(named: Option<PathBuf>) -> Option<PathBuf> {
     })
 }
 
-/// Loads the file at `path`, or the defaults.
+/// Loads the file at `path`, or the defaults; what `TOLLGATE_OVERRIDES` sets goes before them.
 ///
 /// # Errors
 /// It cannot be read, or something in it is wrong.
 pub fn load(path: Option<&Path>, sources: &Sources<'_>) -> Result<Loaded, LoadError> {
+    let overrides = || (sources.variable)(OVERRIDES).is_some_and(|text| !text.trim().is_empty());
     let Some(path) = path else {
+        if overrides() {
+            return parse(OVERRIDES, "", sources);
+        }
         let mut config = Config::default();
         config.identity.located(sources.variable);
         return Ok(Loaded {
@@ -118,12 +123,14 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
     })
 }
 
-/// Reads a configuration from text; `file` is what to call it.
+/// Reads a configuration from text; `file` is what to call it. What `TOLLGATE_OVERRIDES` sets goes
+/// before it.
 ///
 /// # Errors
 /// Something in it is wrong.
 pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, LoadError> {
-    let invalid = |mut problems: Vec<Problem>| {
+    let invalid = |problems: Vec<Problem>| {
+        let mut problems: Vec<Problem> = problems.into_iter().map(overrides::told).collect();
         problems.sort_by_key(|problem| {
             let place = problem.place.map(|place| (place.line, place.column));
             (place.is_none(), place)
@@ -135,6 +142,10 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
         }))
     };
     let (mut root, mut problems) = tree::parse(text).map_err(|problem| invalid(vec![problem]))?;
+    if let Some(over) = (sources.variable)(OVERRIDES) {
+        let laid = overrides::lay(&mut root, &over);
+        problems.append(&mut laid.map_err(|problem| invalid(vec![problem]))?);
+    }
     let files = Mutex::new(Vec::new());
     let noting = Sources {
         variable: sources.variable,
@@ -166,6 +177,6 @@ pub fn parse(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Lo
     Ok(Loaded {
         config,
         document: Some(document),
-        warnings: problems,
+        warnings: problems.into_iter().map(overrides::told).collect(),
     })
 }

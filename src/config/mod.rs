@@ -10,6 +10,7 @@ pub mod later;
 mod load;
 pub mod log;
 mod memory;
+mod overrides;
 mod problem;
 mod read;
 mod rules;
@@ -23,6 +24,7 @@ pub use self::{
     document::Document,
     expand::Sources,
     load::{DEFAULT_PATH, Invalid, LoadError, Loaded, load, locate, parse},
+    overrides::OVERRIDES,
     problem::{Place, Problem, Severity},
     watch::{Watch, WatchError},
 };

@@ -87,7 +87,7 @@ impl Config {
 
     fn limits_on_calls(&self, lines: &mut Vec<(&'static str, String)>) {
         let budgets = &self.budgets;
-        let reach = Reach::Volume.name();
+        let reach = self.ledger.reach().name();
         let before = lines.len();
         for (name, limit, window, per) in [
             ("daily", budgets.daily, Window::Day, None),
@@ -107,7 +107,7 @@ impl Config {
         }
         let session = self.guards.session.rule();
         let rules = budgets.rules.iter().chain(&session);
-        lines.extend(rules.map(|rule| ("budget", budget(rule))));
+        lines.extend(rules.map(|rule| ("budget", budget(rule, reach))));
         let rates = self.rate_limits.iter();
         lines.extend(rates.map(|rule| ("rate limit", rate(rule))));
         if lines.len() == before {
@@ -116,20 +116,19 @@ impl Config {
     }
 }
 
-fn budget(rule: &RuleConfig) -> String {
+fn budget(rule: &RuleConfig, reach: &str) -> String {
     let consequence = match rule.on_exhausted {
         OnExhausted::Block => "",
         OnExhausted::Clamp => ", then clamped",
         OnExhausted::Shadow => ", only watched",
     };
     format!(
-        "{}: {}{}{}{}{consequence} ({})",
+        "{}: {}{}{}{}{consequence} ({reach})",
         rule.name.as_str(),
         amounts(&rule.limit, rule.window),
         without(rule.count),
         each(&rule.per),
         matching(&rule.matches),
-        Reach::Volume.name(),
     )
 }
 

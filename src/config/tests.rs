@@ -456,7 +456,7 @@ fn sections_of_later_builds_are_accepted_only_empty() {
 #[test]
 fn a_secret_in_a_wrong_address_is_not_repeated() {
     let sources = Sources {
-        variable: &|_| Some("ftp://user:hush@host".to_owned()),
+        variable: &|name| (name == "URL").then(|| "ftp://user:hush@host".to_owned()),
         file: SOURCES.file,
     };
     let text = "providers: {openai: {base_url: \"${URL}\"}}";

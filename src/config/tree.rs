@@ -183,6 +183,11 @@ fn join(path: &str, key: &str) -> String {
 /// # Errors
 /// The text is not YAML, or more than the bounds allow, or uses what is refused.
 pub(super) fn parse(text: &str) -> Result<(Node, Vec<Problem>), Problem> {
+    parse_from(text, 0)
+}
+
+/// The same, with ids above `first`.
+pub(super) fn parse_from(text: &str, first: usize) -> Result<(Node, Vec<Problem>), Problem> {
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader {
@@ -190,7 +195,7 @@ pub(super) fn parse(text: &str) -> Result<(Node, Vec<Problem>), Problem> {
         events: Parser::new_from_str(text),
         anchors: HashMap::new(),
         nodes: 0,
-        ids: 0,
+        ids: first,
         problems: Vec::new(),
     };
     let mut root = None;

@@ -14,6 +14,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Where budgets are shared with other sidecars (`redis://…`); not in this build.
     pub url: Option<Secret>,
+    /// What the directory lasts as long as.
+    pub scope: Scope,
     /// What admissions survive.
     pub durability: Durability,
     /// What becomes of calls under a budget while the journal cannot be written.
@@ -31,12 +33,24 @@ impl Default for Config {
         Self {
             path: PathBuf::from("./tollgate-data/journal"),
             url: None,
+            scope: Scope::Volume,
             durability: Durability::Process,
             on_ledger_down: OnLedgerDown::Block,
             timeout: Duration::from_millis(100),
             retention: Duration::from_hours(400 * 24),
         }
     }
+}
+
+/// What the ledger's directory lasts as long as: whoever mounts it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The volume, which outlives this process and whatever it runs in.
+    #[default]
+    Volume,
+    /// The Kubernetes pod (an `emptyDir`): the next pod's budgets begin anew.
+    Pod,
 }
 
 /// What admissions survive.

@@ -21,6 +21,7 @@ mod orders;
 mod owner;
 mod past;
 mod posting;
+mod reach;
 mod record;
 mod repair;
 mod segment;
@@ -60,7 +61,7 @@ use crate::{
 };
 
 pub use books::{BooksError, Hash, Verified};
-pub use config::{Config, Durability, OnLedgerDown};
+pub use config::{Config, Durability, OnLedgerDown, Scope};
 pub use ended::Ended;
 pub use later::{Awaited, MAX_BILLED};
 pub use memory::Memory;

@@ -1,12 +1,13 @@
 //! What a processor may need when it is made.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use prometheus::Registry;
 
 use super::{Delivery, Outlet, Place, Processor, processor::ExecConfig};
 use crate::{
     base::{clock::Clock, secret::Secret},
+    call::workload::Workload,
     net::{
         config::{Egress, Upstream},
         grpc::Grpc,
@@ -35,6 +36,8 @@ pub struct BuildContext {
     pub service_name: Box<str>,
     /// `tracing.environment`: of spans that do not say theirs.
     pub environment: Option<Box<str>>,
+    /// Where we run.
+    pub workload: Workload,
     /// `tracing.secrets_dir`.
     pub secrets_dir: PathBuf,
     /// What `/metrics` shows.
@@ -85,6 +88,7 @@ impl BuildContext {
             commands: None,
             service_name: Box::default(),
             environment: None,
+            workload: Workload::default(),
             secrets_dir: PathBuf::new(),
             registry: Registry::new(),
             local: Delivery::LOCAL,
@@ -132,6 +136,16 @@ impl BuildContext {
         Grpc::new(way, address, tls, proxy)
     }
 
+    /// What destinations are told of where spans come from; `own` goes before what is known.
+    pub(super) fn resource(&self, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let known = self.workload.attributes().into_iter();
+        let known = known.map(|(name, value)| (name.to_owned(), value.into_string()));
+        let own = own
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        known.chain(own).collect()
+    }
+
     /// The secret of that name (`api_key_secret: NAME`): the file below `secrets_dir`, without the
     /// white space around it, else the variable NAME in capitals, with `_` for `-` and `.`.
     ///
@@ -175,6 +189,35 @@ impl fmt::Debug for BuildContext {
 mod tests {
     use super::*;
     use crate::base::clock::SystemClock;
+
+    #[test]
+    fn where_it_runs_is_of_the_resource_unless_that_is_written_otherwise() {
+        let context = BuildContext {
+            workload: Workload {
+                pod: Some("p-1".into()),
+                node: Some("n-1".into()),
+                ..Workload::default()
+            },
+            ..BuildContext::new(Arc::new(SystemClock))
+        };
+        let own = BTreeMap::from([("k8s.pod.name", "mine"), ("team", "core")]);
+        let own = own
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let resource = context.resource(&own.collect());
+        let resource: Vec<_> = resource
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        assert_eq!(
+            resource,
+            [
+                ("k8s.node.name", "n-1"),
+                ("k8s.pod.name", "mine"),
+                ("team", "core")
+            ]
+        );
+    }
 
     #[test]
     fn a_secret_is_a_file_else_a_variable() {

@@ -13,7 +13,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::time::timeout_at;
 
-use crate::{base::clock::Clock, call::span::Span};
+use crate::{
+    base::clock::Clock,
+    call::{
+        span::{Span, Value},
+        workload::Workload,
+    },
+};
 
 mod config;
 mod content;
@@ -127,6 +133,8 @@ pub struct Pipeline {
     /// Of processors that are no more, the last one first. Locked while the lines change.
     gone: Mutex<VecDeque<Arc<Line>>>,
     clock: Arc<dyn Clock>,
+    /// What every span says of where it was made.
+    place: ArcSwap<Vec<(&'static str, Value)>>,
 }
 
 /// Of how many processors that are no more the counts are kept.
@@ -175,6 +183,7 @@ impl Pipeline {
             lines: ArcSwap::from_pointee(lines),
             gone: Mutex::default(),
             clock,
+            place: ArcSwap::default(),
         })
     }
 
@@ -185,12 +194,33 @@ impl Pipeline {
     }
 
     /// The same, with what was kept of what was said in the call.
-    pub fn offer_with(&self, span: Span, said: Option<Captured>) {
+    pub fn offer_with(&self, mut span: Span, said: Option<Captured>) {
+        self.place(&mut span);
         let record = Arc::new(Record::with(span, said));
         let mut bare = None;
         for line in self.lines.load().iter() {
             line.offer(&record, &mut bare, &*self.clock);
         }
+    }
+
+    /// From now on spans say that they were made there.
+    pub fn runs_in(&self, workload: &Workload) {
+        let place = workload.attributes().into_iter();
+        let place = place.map(|(name, value)| (name, Value::Text(value)));
+        self.place.store(Arc::new(place.collect()));
+    }
+
+    fn place(&self, span: &mut Span) {
+        let place = self.place.load();
+        if place.is_empty() {
+            return;
+        }
+        // An agent that reports a span may have said where it was.
+        let reported = span.reported.iter().flat_map(|it| &it.attributes);
+        let said: Vec<&str> = reported.map(|(name, _)| &**name).collect();
+        let unsaid = place.iter().filter(|(name, _)| !said.contains(name));
+        let unsaid = unsaid.cloned();
+        span.attributes.extend(unsaid);
     }
 
     /// Makes all that other processors need, so that nothing can go wrong any more when they

@@ -20,6 +20,12 @@ pub enum Reach {
     /// It is forgotten with the process.
     #[serde(rename = "this process")]
     Process,
+    /// It is kept in the ledger's directory, which goes with the pod.
+    #[serde(rename = "this pod")]
+    Pod,
+    /// It is kept in the ledger's directory, which is in memory and goes when that is unmounted.
+    #[serde(rename = "this volume in memory")]
+    Memory,
     /// It is kept in the ledger's directory.
     #[serde(rename = "this volume")]
     Volume,
@@ -33,8 +39,31 @@ impl Reach {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Process => "this process",
+            Self::Pod => "this pod",
+            Self::Memory => "this volume in memory",
             Self::Volume => "this volume",
             Self::Fleet => "fleet",
+        }
+    }
+
+    /// Who shares the budgets, and what they last as long as.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Process => {
+                "no other sidecar shares them, and they are forgotten with this process"
+            },
+            Self::Pod => {
+                "no other sidecar shares them, and the next pod begins anew: the ledger goes with \
+                 this one"
+            },
+            Self::Memory => {
+                "no other sidecar shares them, and they are forgotten when the ledger's file system, \
+                 which is in memory, is unmounted"
+            },
+            Self::Volume => {
+                "no other sidecar shares them; they last as long as the ledger's directory"
+            },
+            Self::Fleet => "all sidecars share them",
         }
     }
 }

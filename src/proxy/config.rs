@@ -14,7 +14,7 @@ use crate::{
     base::units::{self, ByteSize},
     call::{
         labels::{Label, Source},
-        workload::Workload,
+        workload::{Owner, Workload},
     },
     net::Cidr,
 };
@@ -74,6 +74,12 @@ pub struct Identity {
     pub namespace: Option<Box<str>>,
     /// Its service account: `TOLLGATE_SERVICE_ACCOUNT`.
     pub service_account: Option<Box<str>>,
+    /// Its UID: `TOLLGATE_POD_UID`.
+    pub pod_uid: Option<Box<str>>,
+    /// The node: `TOLLGATE_NODE`.
+    pub node: Option<Box<str>>,
+    /// What made the pod, `Deployment/support`: `TOLLGATE_OWNER`.
+    pub owner: Option<Owner>,
 }
 
 impl Identity {
@@ -83,10 +89,15 @@ impl Identity {
             (&mut self.pod, "TOLLGATE_POD"),
             (&mut self.namespace, "TOLLGATE_NAMESPACE"),
             (&mut self.service_account, "TOLLGATE_SERVICE_ACCOUNT"),
+            (&mut self.pod_uid, "TOLLGATE_POD_UID"),
+            (&mut self.node, "TOLLGATE_NODE"),
         ] {
             let said = || variable(name).map(String::into_boxed_str);
             let written = place.take().filter(|text| !text.is_empty());
             *place = written.or_else(said).filter(|text| !text.is_empty());
+        }
+        if self.owner.is_none() {
+            self.owner = variable("TOLLGATE_OWNER").and_then(|owner| Owner::named(&owner));
         }
     }
 
@@ -96,6 +107,9 @@ impl Identity {
             pod: self.pod.clone(),
             namespace: self.namespace.clone(),
             service_account: self.service_account.clone(),
+            pod_uid: self.pod_uid.clone(),
+            node: self.node.clone(),
+            owner: self.owner.clone(),
         }
     }
 }
@@ -182,7 +196,11 @@ mod tests {
         assert_eq!(workload.pod.as_deref(), Some("web-1"));
         assert_eq!(workload.namespace.as_deref(), Some("tollgate_namespace"));
         assert_eq!(workload.service_account, None);
+        assert_eq!(workload.owner, None, "that is no owner");
         identity.located(&|_| Some(String::new()));
         assert_eq!(identity.service_account, None);
+        identity.located(&|_| Some("Job/nightly".to_owned()));
+        let owner = identity.workload().owner.unwrap();
+        assert_eq!(owner.to_string(), "Job/nightly");
     }
 }

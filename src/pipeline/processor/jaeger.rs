@@ -68,7 +68,7 @@ impl Jaeger {
             process: Process {
                 service: context.service_name.clone(),
                 environment: context.environment.clone(),
-                tags: plan.resource.clone(),
+                tags: context.resource(&plan.resource),
             },
             profile: plan.profile.unwrap_or_default(),
         })

@@ -175,7 +175,7 @@ impl Plan {
         let resource = Resource::new(
             &context.service_name,
             context.environment.as_deref(),
-            self.resource.clone(),
+            context.resource(&self.resource),
         );
         let meter = |channel: Channel, every| Meter {
             encoding: channel.encoding(),

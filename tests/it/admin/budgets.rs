@@ -68,3 +68,25 @@ async fn what_cannot_be_changed_says_why() {
     }
     assert_eq!(sandbox.budget("daily").limit, 1_000_000_000);
 }
+
+#[tokio::test]
+async fn how_far_they_reach_is_said_by_who_made_the_volume() {
+    for (scope, reach, meaning) in [
+        ("volume", "this volume", "as long as the ledger's directory"),
+        ("pod", "this pod", "the next pod begins anew"),
+    ] {
+        let overrides = format!("{{ledger: {{scope: {scope}}}}}");
+        let sandbox = Sandbox::with_variables(LIMITED, &[("TOLLGATE_OVERRIDES", &overrides)]);
+        let listed = get(&sandbox, "/api/v1/budgets").await.json();
+        let said = listed[0]["reach"].as_str().unwrap();
+        // Where temporary files are in memory, so is this one.
+        assert!(said.starts_with(reach), "{listed}");
+        let page = get(&sandbox, "/").await;
+        let meaning = meaning.replace('\'', "&#39;");
+        assert!(
+            said != reach || page.text().contains(&meaning),
+            "{}",
+            page.text()
+        );
+    }
+}

@@ -13,6 +13,7 @@ mod metrics;
 mod object_store;
 mod openai;
 mod otlp;
+mod place;
 mod postgres;
 mod reload;
 mod sampling;

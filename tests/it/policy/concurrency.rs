@@ -40,6 +40,7 @@ fn admitted(engine: &Engine, user: impl Fn(usize) -> String + Sync) -> usize {
                     pod: Some("agents-0".into()),
                     namespace: Some("research".into()),
                     service_account: Some("runner".into()),
+                    ..Workload::default()
                 };
                 let call = Subject {
                     key: Some("ci"),

@@ -23,6 +23,7 @@ fn workload() -> Workload {
         pod: Some("agents-0".into()),
         namespace: Some("research".into()),
         service_account: Some("runner".into()),
+        ..Workload::default()
     }
 }
 
