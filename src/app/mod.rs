@@ -12,6 +12,7 @@ mod keys;
 mod prices;
 mod reload;
 mod shelf;
+mod sockets;
 mod span_gauges;
 mod worker;
 
@@ -25,7 +26,7 @@ use crate::{
     base::clock::Clock,
     config::Config,
     ledger::{ClaimError, Ledger, LedgerError},
-    net::{config::Listen, listen, ours::Ours, upstream::Upstream},
+    net::{systemd::Handed, upstream::Upstream},
     pipeline::{BuildContext, BuildError, Outlet, Pipeline},
     policy::{AdjustError, Budget, Purse},
     proxy::{Holdings, Leaving, Metrics, Phase, Proxy},
@@ -34,7 +35,8 @@ use control::Control;
 use gauges::Gauges;
 use keep::Kept;
 use prices::Prices;
-use worker::{Common, Entry, Upstreams};
+use sockets::Entries;
+use worker::{Common, Upstreams};
 
 pub use build::{Impossible, lend_prices, price_trouble, pricing, surroundings};
 
@@ -85,6 +87,17 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// systemd hands over sockets that the configuration has no use for.
+    #[error(
+        "systemd hands over sockets at {left}, where nothing listens: `listen` has {listening}; give \
+         ListenStream= of the socket unit these addresses"
+    )]
+    Handed {
+        /// Where those sockets are.
+        left: String,
+        /// What the configuration has.
+        listening: String,
+    },
     /// The data directory cannot be had.
     #[error(transparent)]
     Claim(#[from] ClaimError),
@@ -102,7 +115,7 @@ impl App {
     /// # Errors
     /// Something cannot be built, opened or bound; nothing is left running.
     pub fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        Self::start_with(config, clock, Vec::new())
+        Self::start_on(config, clock, Vec::new(), Handed::default())
     }
 
     /// The same, with processors besides the configured ones, which go with the first reload that
@@ -115,18 +128,32 @@ impl App {
         clock: Arc<dyn Clock>,
         further: Vec<Outlet>,
     ) -> Result<Self, StartError> {
+        Self::start_on(config, clock, further, Handed::default())
+    }
+
+    /// The same, on sockets that were handed over; all of them must be of use.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub fn start_on(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        further: Vec<Outlet>,
+        mut handed: Handed,
+    ) -> Result<Self, StartError> {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).map_err(io::Error::other)?;
         // First of all, so that a second Tollgate hears who has the data, not only that a port is
         // taken.
         let mut kept = keep::open(&config, build::has_budgets(&config), &clock)?;
-        let (admin, health) = bind_admin(&config.listen, &mut kept)?;
+        let (admin, health) = sockets::admin(&config.listen, &mut kept, &mut handed)?;
         let purse = Purse::new(kept.journal(), config.limits.counters);
         let prices = Prices::new(&config, kept.owner.is_some());
         let live = build::live(&config, &purse, None, prices.fetched(&config))?;
         let count = build::workers(&config);
-        let entries = Entries::bind(&config.listen, count)?;
+        let entries = Entries::bind(&config.listen, count, &mut handed)?;
         let listening = entries.addresses();
+        sockets::all_are_used(&handed, &listening, &admin.addresses, &health.addresses)?;
         let surroundings = surroundings(&config, &listening, &registry, &clock);
         let pipeline = start_pipeline(&config, &mut kept, &surroundings, further)?;
         let connector = build::connector(&config.upstream, &surroundings, entries.ours())?;
@@ -367,117 +394,4 @@ fn start_pipeline(
         pipeline.offer(crashed::span(crashed));
     }
     Ok(Arc::new(pipeline))
-}
-
-/// The sockets of the admin and the health listener. From now on the directory's owner says where it
-/// answers.
-fn bind_admin(listen: &Listen, kept: &mut Kept) -> Result<(Bound, Bound), StartError> {
-    let admin = bind("listen.admin", Listen::with_counterpart(listen.admin), 1)?;
-    let health = bind("listen.health", listen.health.into_iter(), 1)?;
-    if let Some(owner) = &mut kept.owner {
-        owner.answers_at(&admin.address(listen.admin).to_string())?;
-    }
-    Ok((admin, health))
-}
-
-/// Where clients come in.
-struct Entries {
-    /// Where the proxy listens.
-    proxy: Vec<SocketAddr>,
-    /// Where redirected connections come in.
-    transparent: Vec<SocketAddr>,
-    /// Each worker's sockets.
-    sockets: Vec<Vec<(Entry, std::net::TcpListener)>>,
-}
-
-impl Entries {
-    fn bind(listen: &Listen, count: usize) -> Result<Self, StartError> {
-        let proxy = Listen::with_counterpart(listen.proxy);
-        let proxy = bind("listen.proxy", proxy, count)?;
-        let transparent = listen.transparent.into_iter();
-        let transparent = transparent.flat_map(Listen::with_counterpart);
-        let transparent = bind("listen.transparent", transparent, count)?;
-        let both = proxy.sockets.into_iter().zip(transparent.sockets);
-        let sockets = both.map(|(calls, redirected)| {
-            let redirected = redirected.into_iter().map(|at| (Entry::Transparent, at));
-            let calls = calls.into_iter().map(|at| (Entry::Proxy, at));
-            calls.chain(redirected).collect()
-        });
-        Ok(Self {
-            sockets: sockets.collect(),
-            proxy: proxy.addresses,
-            transparent: transparent.addresses,
-        })
-    }
-
-    fn addresses(&self) -> Vec<SocketAddr> {
-        [&*self.proxy, &*self.transparent].concat()
-    }
-
-    /// Where our connections are noted, if the system may redirect them to us.
-    fn ours(&self) -> Option<Ours> {
-        (!self.transparent.is_empty()).then(Ours::default)
-    }
-}
-
-/// The sockets of one listener.
-struct Bound {
-    /// The addresses that were bound.
-    addresses: Vec<SocketAddr>,
-    /// Each worker's sockets.
-    sockets: Vec<Vec<std::net::TcpListener>>,
-}
-
-impl Bound {
-    /// Where it listens first; `wanted` if nowhere.
-    fn address(&self, wanted: SocketAddr) -> SocketAddr {
-        self.addresses.first().copied().unwrap_or(wanted)
-    }
-
-    /// Its sockets with `face`, and those of the health listener.
-    fn faces(self, face: Face, health: Self) -> Vec<(Face, std::net::TcpListener)> {
-        let of = |bound: Self, face| {
-            bound
-                .sockets
-                .into_iter()
-                .flatten()
-                .map(move |at| (face, at))
-        };
-        of(self, face).chain(of(health, Face::Health)).collect()
-    }
-}
-
-/// Sockets for every worker at `wanted`, of which all but the first are counterparts of it; port 0
-/// is any free one, for all of them the same.
-fn bind(
-    key: &'static str,
-    wanted: impl Iterator<Item = SocketAddr>,
-    count: usize,
-) -> Result<Bound, StartError> {
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    for mut address in wanted {
-        let first = addresses.first();
-        if let Some(first) = first {
-            address.set_port(first.port());
-        }
-        let bound = match listen::bind(address, count) {
-            Ok(bound) => bound,
-            // Machines without IPv6 have no counterpart.
-            Err(error) if first.is_some() && error.kind() != io::ErrorKind::AddrInUse => continue,
-            Err(source) => {
-                return Err(StartError::Listen {
-                    key,
-                    address,
-                    source,
-                });
-            },
-        };
-        for (place, socket) in sockets.iter_mut().zip(bound) {
-            address = socket.local_addr()?;
-            place.push(socket);
-        }
-        addresses.push(address);
-    }
-    Ok(Bound { addresses, sockets })
 }

@@ -14,6 +14,7 @@ use crate::{
     app::{App, StartError},
     base::clock::SystemClock,
     config::{Document, Loaded, Sources, Watch},
+    net::systemd::{self, Handed},
 };
 
 /// The arguments of `tollgate run`.
@@ -25,20 +26,27 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn run(self) -> Result<(), Failure> {
+        // First of all, while there is but one thread.
+        let handed = Handed::take().map_err(Failure::wrong)?;
         let loaded = self.settings.load()?;
         let log = log::start(loaded.config.log);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Failure::failed)?;
-        let ended = runtime.block_on(run(loaded, self.settings.path().as_deref(), &log));
+        let ended = runtime.block_on(run(loaded, self.settings.path().as_deref(), &log, handed));
         // After a second signal workers may still be busy: nobody waits for them.
         runtime.shutdown_background();
         ended
     }
 }
 
-async fn run(loaded: Loaded, path: Option<&Path>, log: &LogHandle) -> Result<(), Failure> {
+async fn run(
+    loaded: Loaded,
+    path: Option<&Path>,
+    log: &LogHandle,
+    handed: Handed,
+) -> Result<(), Failure> {
     let Loaded {
         config,
         document,
@@ -55,18 +63,27 @@ async fn run(loaded: Loaded, path: Option<&Path>, log: &LogHandle) -> Result<(),
         },
         _ => None,
     };
-    let mut app = App::start(config, Arc::new(SystemClock))?;
+    let mut app = App::start_on(config, Arc::new(SystemClock), Vec::new(), handed)?;
     if let Some(document) = &document {
         app.configured_by(document.name());
     }
     greet(&app, document.as_ref())?;
+    tell("READY=1");
     serve(&mut app, watch, &mut signals, log).await;
+    tell("STOPPING=1");
     tracing::info!("Leaving: no new calls; those under way may finish");
     tokio::select! {
         () = app.stop() => {},
         () = signals.next() => tracing::warn!("A second signal: leaving at once"),
     }
     Ok(())
+}
+
+/// Tells systemd, if it started us.
+fn tell(state: &str) {
+    if let Err(error) = systemd::tell(state) {
+        tracing::warn!(%error, state, "systemd could not be told");
+    }
 }
 
 /// Runs until a signal comes; applies edits of the configuration meanwhile.

@@ -29,6 +29,18 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {
     (0..count.max(1)).map(|_| socket(address, true)).collect()
 }
 
+/// A socket that listens already, `count` times over: whoever is first has the next connection.
+///
+/// # Errors
+/// The process is out of file descriptors.
+pub fn share(socket: StdListener, count: usize) -> io::Result<Vec<StdListener>> {
+    socket.set_nonblocking(true)?;
+    let others = (1..count).map(|_| socket.try_clone());
+    let mut sockets = others.collect::<io::Result<Vec<_>>>()?;
+    sockets.push(socket);
+    Ok(sockets)
+}
+
 fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let socket = Socket::new(
         Domain::for_address(address),

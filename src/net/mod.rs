@@ -19,6 +19,7 @@ pub mod peek;
 mod pool;
 pub mod post;
 pub mod reach;
+pub mod systemd;
 pub mod tls;
 pub mod tunnel;
 pub mod upstream;

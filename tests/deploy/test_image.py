@@ -23,6 +23,8 @@ def image(tmp_path_factory):
     directory = tmp_path_factory.mktemp("image")
     run(BUILD, "--binary", PROGRAM, "--try", directory)
     yield directory
+    # It is large.
+    shutil.rmtree(directory)
 
 
 def inside(image, *arguments, **more):
