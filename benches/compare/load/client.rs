@@ -12,15 +12,15 @@ use std::{
 use memchr::memmem;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time,
 };
 use tollgate::base::clock::{Clock as _, Instant, SystemClock};
 
 use crate::{
-    Job, Watch,
+    Calls, Watch,
     chunked::Chunked,
     upstream::{self, STAMP},
+    way::{Opener, Wire},
 };
 
 /// How many users the calls are divided among.
@@ -51,7 +51,8 @@ impl Seen {
 
 /// An open connection and what is sent on it, again and again.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
+    opener: Arc<Opener>,
     number: u32,
     request: Vec<u8>,
     /// The JSON answer that is expected.
@@ -64,11 +65,15 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(job: &Job, number: u32, watch: Watch) -> io::Result<Self> {
-        let stream = TcpStream::connect(job.target).await?;
-        stream.set_nodelay(true)?;
+    pub(crate) async fn open(
+        job: &Calls,
+        opener: &Arc<Opener>,
+        number: u32,
+        watch: Watch,
+    ) -> io::Result<Self> {
         Ok(Self {
-            stream,
+            stream: opener.open().await?,
+            opener: Arc::clone(opener),
             number,
             request: request(job, number).into_bytes(),
             answer: upstream::answer(),
@@ -82,7 +87,7 @@ impl Connection {
     /// Calls until the job's time is up. In an open loop, `slot` is the next call of all.
     pub(crate) async fn run(
         mut self,
-        job: Arc<Job>,
+        job: Arc<Calls>,
         slot: Arc<AtomicU64>,
         start: Instant,
     ) -> io::Result<Seen> {
@@ -97,7 +102,11 @@ impl Connection {
             if began.duration_since(start).as_secs_f64() >= job.seconds {
                 return Ok(self.seen);
             }
+            if job.fresh {
+                self.stream = self.opener.open().await?;
+            }
             self.stream.write_all(&self.request).await?;
+            self.stream.flush().await?;
             let asked = self.watch.nanos();
             if job.events == 0 {
                 self.read_json().await?;
@@ -214,7 +223,7 @@ fn stamp(event: &[u8]) -> Option<u64> {
 }
 
 /// A chat request as the official Python SDK writes it, its body about 1.8 kB.
-fn request(job: &Job, number: u32) -> String {
+fn request(job: &Calls, number: u32) -> String {
     let policy = "Answer only from the order data below, in two sentences at most. ".repeat(8);
     let question = "Where is my order 7231, and can I still change the address? ".repeat(12);
     let stream = job.events > 0;
@@ -231,7 +240,7 @@ fn request(job: &Job, number: u32) -> String {
     };
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\naccept-encoding: identity\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.8.1\r\nx-stainless-lang: python\r\nx-stainless-package-version: 2.8.1\r\nauthorization: Bearer sk-bench\r\nx-tollgate-agent: support\r\nx-tollgate-user: user-{}\r\n{scenario}content-length: {}\r\n\r\n{body}",
-        job.target,
+        job.way.host(),
         number % USERS,
         body.len()
     )

@@ -7,13 +7,14 @@ use std::{io, io::Write as _, str::FromStr, time::Duration};
 use memchr::memmem;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     runtime,
     task::JoinSet,
     time,
 };
+use tokio_rustls::TlsAcceptor;
 
-use crate::Watch;
+use crate::{Watch, way::Wire};
 
 /// What stands before an event's time of writing, 20 digits of nanoseconds: they are its text.
 pub(crate) const STAMP: &[u8] = br#""content":""#;
@@ -29,8 +30,12 @@ pub(crate) fn answer() -> String {
     )
 }
 
-/// Serves until the process ends.
-pub(crate) fn serve(listener: std::net::TcpListener, watch: Watch) -> io::Result<()> {
+/// Serves until the process ends, over TLS if it is given.
+pub(crate) fn serve(
+    listener: std::net::TcpListener,
+    tls: Option<&TlsAcceptor>,
+    watch: Watch,
+) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -40,14 +45,18 @@ pub(crate) fn serve(listener: std::net::TcpListener, watch: Watch) -> io::Result
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            connections.spawn(converse(stream, watch));
+            match tls.cloned() {
+                None => connections.spawn(converse(stream, watch)),
+                Some(tls) => connections
+                    .spawn(async move { converse(tls.accept(stream).await?, watch).await }),
+            };
             while connections.try_join_next().is_some() {}
         }
     })
 }
 
 /// Answers one connection's requests until it is closed.
-async fn converse(mut stream: TcpStream, watch: Watch) -> io::Result<()> {
+async fn converse(mut stream: impl Wire, watch: Watch) -> io::Result<()> {
     let body = answer();
     let plain = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_bench\r\nopenai-processing-ms: 0\r\ncontent-length: {}\r\n\r\n{body}",
@@ -60,6 +69,7 @@ async fn converse(mut stream: TcpStream, watch: Watch) -> io::Result<()> {
         };
         if request.events == 0 {
             stream.write_all(plain.as_bytes()).await?;
+            stream.flush().await?;
         } else {
             send_events(&mut stream, &request, watch).await?;
         }
@@ -75,7 +85,7 @@ struct Request {
 
 impl Request {
     /// The next one, taken off the front of `read`; `None` if there is no more.
-    async fn read(stream: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<Option<Self>> {
+    async fn read(stream: &mut impl Wire, read: &mut Vec<u8>) -> io::Result<Option<Self>> {
         loop {
             if let Some((request, length)) = Self::parse(read) {
                 read.drain(..length);
@@ -112,7 +122,7 @@ fn header<T: FromStr>(head: &str, name: &str) -> Option<T> {
     })
 }
 
-async fn send_events(stream: &mut TcpStream, request: &Request, watch: Watch) -> io::Result<()> {
+async fn send_events(stream: &mut impl Wire, request: &Request, watch: Watch) -> io::Result<()> {
     stream
         .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nx-request-id: req_bench\r\ntransfer-encoding: chunked\r\n\r\n")
         .await?;
