@@ -4,16 +4,24 @@
 //! is something to read, and gives it back when that is written.
 
 use std::{
+    future::poll_fn,
     io,
-    net::Shutdown,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
-use crossbeam_queue::ArrayQueue;
-use socket2::SockRef;
-use tokio::net::TcpStream;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    task::coop,
+};
 
 /// What is read at once: fewer calls of the system than hyper's size, and little enough for a cache.
 const BUFFER: usize = 64 * 1024;
@@ -24,25 +32,21 @@ const KEPT: usize = 32;
 /// In how many parts a silence is looked at: it may last a part longer than its limit.
 const PARTS: u32 = 4;
 
-/// Buffers that tunnels take turns with.
-#[derive(Debug)]
-pub struct Buffers(ArrayQueue<Box<[u8]>>);
-
-impl Default for Buffers {
-    fn default() -> Self {
-        Self(ArrayQueue::new(KEPT))
-    }
-}
+/// Buffers that tunnels take turns with, the one used last first: it is in the processor's cache.
+#[derive(Debug, Default)]
+pub struct Buffers(Mutex<Vec<Box<[u8]>>>);
 
 impl Buffers {
     fn take(&self) -> Box<[u8]> {
-        let fresh = || vec![0; BUFFER].into_boxed_slice();
-        self.0.pop().unwrap_or_else(fresh)
+        let kept = self.0.lock().pop();
+        kept.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
     }
 
     fn give(&self, buffer: Box<[u8]>) {
-        // One too many is freed.
-        drop(self.0.push(buffer));
+        let mut kept = self.0.lock();
+        if kept.len() < KEPT {
+            kept.push(buffer);
+        }
     }
 }
 
@@ -80,20 +84,22 @@ pub enum End {
 /// Passes everything both ways, `begun` first, which the client has said already. A side that has
 /// ended still hears the other to its end. `leaving` resolves when the process is about to leave.
 pub async fn pass(
-    (client, begun): (&TcpStream, Bytes),
-    server: &TcpStream,
+    (client, begun): (&mut TcpStream, Bytes),
+    server: &mut TcpStream,
     silence: Silence,
     buffers: &Buffers,
     leaving: impl Future<Output = ()>,
 ) -> Passed {
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
     let moved = || up.load(Relaxed).wrapping_add(down.load(Relaxed));
+    let (from_client, to_client) = client.split();
+    let (from_server, mut to_server) = server.split();
     let there = async {
-        write_all(server, &begun, &up).await?;
+        write_all(&mut to_server, &begun, &up).await?;
         drop(begun);
-        one_way(client, server, buffers, &up).await
+        one_way(from_client, to_server, buffers, &up).await
     };
-    let back = one_way(server, client, buffers, &down);
+    let back = one_way(from_server, to_client, buffers, &down);
     let ended = async {
         match tokio::try_join!(there, back) {
             Ok(_) => End::Closed,
@@ -118,8 +124,8 @@ pub async fn pass(
 
 /// Passes what comes until it ends, and says so to the other side.
 async fn one_way(
-    from: &TcpStream,
-    to: &TcpStream,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     buffers: &Buffers,
     moved: &AtomicU64,
 ) -> io::Result<()> {
@@ -127,34 +133,44 @@ async fn one_way(
         from.readable().await?;
         let mut buffer = buffers.take();
         let ended = loop {
-            match from.try_read(&mut buffer) {
-                Ok(0) => break true,
-                Ok(count) => write_all(to, buffer.get(..count).unwrap_or_default(), moved).await?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
-                Err(error) => return Err(error),
+            match read(&mut from, &mut buffer).await? {
+                Some(0) => break true,
+                Some(count) => {
+                    write_all(&mut to, buffer.get(..count).unwrap_or_default(), moved).await?;
+                },
+                None => break false,
             }
-            // Others on this worker have their turn.
-            tokio::task::coop::consume_budget().await;
         };
         buffers.give(buffer);
         if ended {
             // It may be gone altogether, which the other direction tells.
-            let _gone = SockRef::from(to).shutdown(Shutdown::Write);
+            let _gone = to.shutdown().await;
             return Ok(());
         }
+        // Others on this worker have their turn: `read` finds nothing when they have to.
+        coop::consume_budget().await;
     }
 }
 
-async fn write_all(to: &TcpStream, mut bytes: &[u8], moved: &AtomicU64) -> io::Result<()> {
+/// How many bytes there were to read; `None` if none are there now. That costs no call of the system
+/// after a read that has not filled the buffer.
+async fn read(from: &mut ReadHalf<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    poll_fn(|cx| {
+        let read = Pin::new(&mut *from).poll_read(cx, &mut buffer);
+        Poll::Ready(match read {
+            Poll::Ready(read) => read.map(|()| Some(buffer.filled().len())),
+            Poll::Pending => Ok(None),
+        })
+    })
+    .await
+}
+
+async fn write_all(to: &mut WriteHalf<'_>, mut bytes: &[u8], moved: &AtomicU64) -> io::Result<()> {
     while !bytes.is_empty() {
-        match to.try_write(bytes) {
-            Ok(count) => {
-                moved.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Relaxed);
-                bytes = bytes.get(count..).unwrap_or_default();
-            },
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
-            Err(error) => return Err(error),
-        }
+        let count = to.write(bytes).await?;
+        moved.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Relaxed);
+        bytes = bytes.get(count..).unwrap_or_default();
     }
     Ok(())
 }
@@ -201,11 +217,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_side_that_has_ended_still_hears_the_other_to_its_end() {
-        let (mut client, inner) = pair().await;
-        let (outer, mut server) = pair().await;
+        let (mut client, mut inner) = pair().await;
+        let (mut outer, mut server) = pair().await;
         let buffers = Buffers::default();
         let begun = Bytes::from_static(b"hel");
-        let tunnel = pass((&inner, begun), &outer, SILENCE, &buffers, pending());
+        let tunnel = pass(
+            (&mut inner, begun),
+            &mut outer,
+            SILENCE,
+            &buffers,
+            pending(),
+        );
         let talk = async {
             client.write_all(b"lo").await.unwrap();
             client.shutdown().await.unwrap();
@@ -234,22 +256,28 @@ mod tests {
             end: End::Closed,
         };
         assert_eq!(passed, expected);
-        assert!(buffers.0.len() <= 2, "buffers are used again");
+        assert!(buffers.0.lock().len() <= 2, "buffers are used again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_in_which_nothing_moves_ends_and_holds_no_buffer() {
-        let (client, inner) = pair().await;
-        let (outer, server) = pair().await;
+        let (client, mut inner) = pair().await;
+        let (mut outer, server) = pair().await;
         let buffers = Buffers::default();
         let some = [buffers.take(), buffers.take(), buffers.take()];
         for buffer in some {
             buffers.give(buffer);
         }
-        let tunnel = pass((&inner, Bytes::new()), &outer, SILENCE, &buffers, pending());
+        let tunnel = pass(
+            (&mut inner, Bytes::new()),
+            &mut outer,
+            SILENCE,
+            &buffers,
+            pending(),
+        );
         let look = async {
             tokio::time::sleep(HOUR / 2).await;
-            buffers.0.len()
+            buffers.0.lock().len()
         };
         let (passed, given_back) = tokio::join!(tunnel, look);
         assert_eq!((passed.end, given_back), (End::Idle, 3));
@@ -258,11 +286,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_in_which_something_moves_goes_on_and_a_silent_one_does_not_hold_up_the_end() {
-        let (mut client, inner) = pair().await;
-        let (outer, mut server) = pair().await;
+        let (mut client, mut inner) = pair().await;
+        let (mut outer, mut server) = pair().await;
         let (buffers, began) = (Buffers::default(), SystemClock.mono());
         let leaving = tokio::time::sleep(HOUR * 2);
-        let tunnel = pass((&inner, Bytes::new()), &outer, SILENCE, &buffers, leaving);
+        let tunnel = pass(
+            (&mut inner, Bytes::new()),
+            &mut outer,
+            SILENCE,
+            &buffers,
+            leaving,
+        );
         let talk = async {
             for _ in 0..4 {
                 tokio::time::sleep(HOUR / 2).await;

@@ -99,8 +99,8 @@ impl Tunnel {
     }
 
     /// Passes everything, until both sides have ended or nothing comes for too long.
-    pub(super) async fn pass(self, socket: Begun, client: &Client) {
-        let (socket, begun) = socket.into_parts();
+    pub(super) async fn pass(mut self, socket: Begun, client: &Client) {
+        let (mut socket, begun) = socket.into_parts();
         let intercept = &self.intercept;
         let counted = intercept.seen.tunnel();
         let silence = Silence {
@@ -110,8 +110,8 @@ impl Tunnel {
         let mut leaving = client.leaving.clone();
         let leaving = async { _ = leaving.begins().await };
         let passed = tunnel::pass(
-            (&socket, begun),
-            &self.server,
+            (&mut socket, begun),
+            &mut self.server,
             silence,
             &intercept.buffers,
             leaving,
