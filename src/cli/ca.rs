@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+pub(super) use self::create::scope;
 use super::{Failure, Settings};
 use crate::{config::Loaded, net::authority::Authority};
 

@@ -1,7 +1,9 @@
 //! `tollgate exec`: a sidecar around one command, and what the command cost.
 
 mod child;
+mod intercept;
 mod summary;
+mod unread;
 
 use std::{
     ffi::OsString,
@@ -19,7 +21,7 @@ use crate::{
         clock::{Clock as _, SystemClock},
         money::{InvalidAmount, Usd},
     },
-    client,
+    client::{self, Environment, Pointer, Variable},
     config::{
         Config, Sources,
         log::{Level, Log},
@@ -31,7 +33,8 @@ use crate::{
     store::Reader,
 };
 use child::Child;
-use summary::{RULE, Summary};
+use intercept::Interception;
+use summary::{RULE, Summary, Way};
 
 /// How long calls may go on that the command left behind.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
@@ -44,6 +47,10 @@ pub(super) struct Command {
     /// What the command may spend in all: calls beyond it are shortened, then refused
     #[arg(long, value_name = "USD", value_parser = amount)]
     budget: Option<Usd>,
+    /// Meter programs that take no base URL: be the proxy of their HTTPS, and open what goes to
+    /// providers with a certificate authority that lives no longer than the command
+    #[arg(long)]
+    intercept: bool,
     /// The command and its arguments
     #[arg(
         required = true,
@@ -69,7 +76,7 @@ impl Command {
         let environment = Sources::SYSTEM.variable;
         let mut config = prepared(loaded.config, self.budget)?;
         log::start(config.log);
-        let pointers = client::point(&mut config.providers, environment).map_err(Failure::Wrong)?;
+        let told = Told::prepare(&mut config, self.intercept, environment)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -78,22 +85,72 @@ impl Command {
             let after = Reader::open(&config.store.file())
                 .and_then(|reader| reader.last_id())
                 .map_err(Failure::failed)?;
-            let address = app.proxy_address();
-            let mut variables: Vec<_> = pointers.iter().map(|to| to.at(address)).collect();
-            variables.extend(client::not_for(address, environment));
             let registry = app.registry().clone();
+            let variables = told.variables(app.proxy_address(), environment);
             let began = SystemClock.wall();
-            let ended = run(&self.command, variables, &app).await;
+            let ended = match variables {
+                Ok(variables) => run(&self.command, variables, &app).await,
+                Err(failure) => Err(failure),
+            };
             app.stop().await;
             let code = ended?;
             let times = (began, SystemClock.wall());
             let summary = Summary::read(&config, &registry, after, self.budget, times)?;
-            summary.write(note.as_deref(), &mut anstream::stderr().lock())?;
+            let way = told.way();
+            summary.write(way, note.as_deref(), &mut anstream::stderr().lock())?;
             Ok::<u8, Failure>(code)
         })?;
         match code {
             0 => Ok(()),
             code => Err(Failure::Said(code)),
+        }
+    }
+}
+
+/// By which of two ways the command's calls come here.
+enum Told {
+    /// Base URLs.
+    Pointed(Vec<Pointer>),
+    /// A proxy that opens what goes to providers.
+    Opened(Interception),
+}
+
+impl Told {
+    fn prepare(
+        config: &mut Config,
+        intercept: bool,
+        environment: Environment<'_>,
+    ) -> Result<Self, Failure> {
+        if intercept {
+            return Interception::prepare(config, environment).map(Self::Opened);
+        }
+        let pointers = client::point(&mut config.providers, environment);
+        pointers.map(Self::Pointed).map_err(Failure::Wrong)
+    }
+
+    /// The variables for the command, once the sidecar is at `address`.
+    fn variables(
+        &self,
+        address: SocketAddr,
+        environment: Environment<'_>,
+    ) -> Result<Vec<Variable>, Failure> {
+        match self {
+            Self::Pointed(pointers) => {
+                let mut all: Vec<_> = pointers.iter().map(|to| to.at(address)).collect();
+                all.extend(client::not_for(address, environment));
+                Ok(all)
+            },
+            Self::Opened(interception) => {
+                interception.begun()?;
+                interception.variables(address, environment)
+            },
+        }
+    }
+
+    fn way(&self) -> Way<'_> {
+        match self {
+            Self::Pointed(_) => Way::Pointed,
+            Self::Opened(interception) => Way::Opened(interception.past()),
         }
     }
 }

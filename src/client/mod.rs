@@ -13,9 +13,9 @@ mod trust;
 use std::{net::SocketAddr, path::Path};
 
 pub use self::{
-    base_urls::{Pointer, base_urls, is_base_url, point},
-    proxy::{Through, exceptions, not_for, proxy},
-    trust::{Unnamed, trust},
+    base_urls::{Pointer, Uncovered, base_urls, cover, is_base_url, point},
+    proxy::{Through, keeping_out, not_for, proxy},
+    trust::{Unnamed, files, trust},
 };
 
 /// A variable's name, and its value.

@@ -74,8 +74,26 @@ pub fn proxy(at: SocketAddr, through: Through, environment: Environment<'_>) -> 
     all
 }
 
+/// Those of the exceptions that are set which keep `host` from the proxy, a name or a pattern like
+/// `*.example.com`.
+pub fn keeping_out(host: &str, environment: Environment<'_>) -> Vec<String> {
+    let host = host.trim_start_matches("*.");
+    let keeps = |exception: &&str| {
+        let bare = exception.trim_start_matches("*.").trim_start_matches('.');
+        let above = host.strip_suffix(&*bare.to_ascii_lowercase());
+        *exception == "*" || above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+    };
+    let set: Vec<_> = EXCEPT.iter().filter_map(|name| environment(name)).collect();
+    let all = set.iter().flat_map(|value| value.split([',', ' ']));
+    let all: BTreeSet<_> = all
+        .filter(|exception| !exception.is_empty())
+        .filter(keeps)
+        .collect();
+    all.into_iter().map(str::to_owned).collect()
+}
+
 /// What is reached without a proxy: theirs, then ours.
-pub fn exceptions(environment: Environment<'_>) -> Vec<String> {
+fn exceptions(environment: Environment<'_>) -> Vec<String> {
     let theirs = EXCEPT.iter().filter_map(|name| environment(name));
     let theirs: Vec<_> = theirs.collect();
     let theirs = theirs.iter().flat_map(|value| value.split([',', ' ']));
@@ -206,6 +224,20 @@ mod tests {
             "{java}"
         );
         assert!(java.contains("|10.96.0.1|"), "{java}");
+    }
+
+    #[test]
+    fn exceptions_that_keep_a_provider_out_are_found() {
+        let environment = set(&[("no_proxy", "corp, .OpenAI.com,*"), ("NO_PROXY", "*")]);
+        let found = |host| keeping_out(host, &environment);
+        assert_eq!(found("api.openai.com"), ["*", ".OpenAI.com"]);
+        assert_eq!(found("api.anthropic.com"), ["*"]);
+        let environment = set(&[("no_proxy", "azure.com,enai.com")]);
+        assert_eq!(
+            keeping_out("*.openai.azure.com", &environment),
+            ["azure.com"]
+        );
+        assert!(keeping_out("api.openai.com", &environment).is_empty());
     }
 
     #[test]

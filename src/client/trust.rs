@@ -31,7 +31,8 @@ const JAVA_TYPE: &str = "javax.net.ssl.trustStoreType";
 pub struct Unnamed(PathBuf);
 
 /// The variables by which runtimes trust the authority whose files are in `dir`, an absolute path.
-/// What `environment` has of Java's options stays.
+/// What `environment` has of Java's options stays. A variable that it sets gets the bundle, into which
+/// what it named before may have been put: see [`files()`].
 ///
 /// # Errors
 /// The path cannot be written into a variable.
@@ -40,13 +41,32 @@ pub fn trust(dir: &Path, environment: Environment<'_>) -> Result<Vec<Variable>, 
     let dir = text.ok_or_else(|| Unnamed(dir.to_owned()))?;
     let files = FILES.iter();
     let mut all: Vec<_> = files
-        .map(|(name, file)| (*name, format!("{dir}/{file}")))
+        .map(|(name, file)| {
+            let file = format!("{dir}/{file}");
+            let is_theirs = |set: &String| !set.is_empty() && *set != file;
+            match environment(name).filter(is_theirs) {
+                Some(_) => (*name, format!("{dir}/{BUNDLE}")),
+                None => (*name, file),
+            }
+        })
         .collect();
     let java = environment(java::OPTIONS).unwrap_or_default();
     let store = format!("{dir}/{JAVA}");
     let ours = [(JAVA_STORE, &*store), (JAVA_TYPE, "JKS")];
     all.push((java::OPTIONS, java::with(&java, &ours)));
     Ok(all)
+}
+
+/// The files of certificates that are set already: what clients trust besides.
+pub fn files(environment: Environment<'_>) -> Vec<PathBuf> {
+    let all = FILES.iter().filter_map(|(name, _)| environment(name));
+    let mut all: Vec<_> = all
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 #[cfg(test)]
@@ -65,5 +85,18 @@ mod tests {
         let java = value("JAVA_TOOL_OPTIONS").unwrap();
         assert!(java.starts_with("-Djavax.net.ssl.trustStore=/ca/trust.jks "));
         assert!(trust(Path::new("/a\"b"), &|_| None).is_err());
+    }
+
+    #[test]
+    fn what_is_trusted_already_stays_trusted() {
+        let set = |name: &str| {
+            let all = ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "PIP_CERT"];
+            all.contains(&name).then(|| "/corp.pem".to_owned())
+        };
+        assert_eq!(files(&set), [Path::new("/corp.pem")]);
+        let all = trust(Path::new("/ca"), &set).unwrap();
+        let bundle = "/ca/bundle.pem".to_owned();
+        assert!(all.contains(&("NODE_EXTRA_CA_CERTS", bundle)));
+        assert!(files(&|_| Some(String::new())).is_empty());
     }
 }

@@ -104,6 +104,12 @@ impl Create {
     }
 }
 
+/// For the hosts of these providers alone.
+pub(in crate::cli) fn scope(known: &Providers) -> Result<Scope, Failure> {
+    let hosts = providers(known);
+    Scope::of(hosts.iter().map(String::as_str)).map_err(Failure::wrong)
+}
+
 /// The hosts of providers that are reached by TLS.
 fn providers(known: &Providers) -> Vec<String> {
     let of = |provider: &crate::provider::Provider| {

@@ -6,7 +6,10 @@ use std::{fmt::Display, io, path::Path, time::Duration};
 use anstyle::Style;
 use prometheus::{Registry, proto::MetricFamily};
 
-use super::super::{Failure, terminal};
+use super::{
+    super::{Failure, terminal},
+    unread::{self, Unread},
+};
 use crate::{
     analysis::report::{Format, render, total},
     base::{clock::Timestamp, money::Usd},
@@ -23,6 +26,15 @@ use crate::{
 /// The name of the rule that `--budget` makes.
 pub(super) const RULE: &str = "exec";
 
+/// By which way calls were to come, for what is said of those that did not.
+#[derive(Clone, Copy)]
+pub(super) enum Way<'a> {
+    /// By base URLs.
+    Pointed,
+    /// Through a proxy that opens connections; and what is known not to, in words.
+    Opened(&'a [String]),
+}
+
 /// What is known of a run that has ended.
 pub(super) struct Summary {
     by: Vec<Dimension>,
@@ -33,6 +45,8 @@ pub(super) struct Summary {
     /// Refused and cut calls, by rule.
     blocked: Vec<(String, u64)>,
     unmetered: u64,
+    /// Connections that nobody read, by host and why.
+    unread: Vec<Unread>,
     /// What `--budget` allowed, and what was spent of it.
     budget: Option<(Usd, Usd)>,
 }
@@ -64,15 +78,21 @@ impl Summary {
             counted: sum("tollgate_requests_total"),
             blocked: blocked.collect(),
             unmetered: sum("tollgate_unmetered_total"),
+            unread: unread::read(&families),
             budget,
         })
     }
 
-    /// Writes it, `store` last if it has to be said where the store is.
+    /// Writes it; `store` if it has to be said where the store is.
     ///
     /// # Errors
     /// `out` cannot be written.
-    pub(super) fn write(&self, store: Option<&str>, out: &mut impl io::Write) -> io::Result<()> {
+    pub(super) fn write(
+        &self,
+        way: Way<'_>,
+        store: Option<&str>,
+        out: &mut impl io::Write,
+    ) -> io::Result<()> {
         let total = total(&self.rows);
         let mut line = |what: &str, is: &dyn Display| {
             let bold = Style::new().bold();
@@ -82,10 +102,14 @@ impl Summary {
             line("store", &store)?;
         }
         if total.calls == 0 && self.counted == 0 {
-            line(
-                "tollgate",
-                &"no calls went through: does the program set a base URL of its own?",
-            )?;
+            let why = match way {
+                Way::Pointed => "does the program set a base URL of its own?",
+                Way::Opened(_) => {
+                    "does the program heed HTTPS_PROXY? Node does from version 22.21 on"
+                },
+            };
+            line("tollgate", &format!("no calls went through: {why}"))?;
+            self.past(way, &mut line)?;
             return self.budget(line);
         }
         let (input, output) = (grouped(total.input_tokens), grouped(total.output_tokens));
@@ -104,6 +128,7 @@ impl Summary {
                 &format!("{calls}: what they cost is not known"),
             )?;
         }
+        self.past(way, &mut line)?;
         if let missing @ 1.. = self.counted.saturating_sub(total.calls) {
             let calls = counted(missing, "call");
             line(
@@ -116,6 +141,24 @@ impl Summary {
         write!(out, "{table}")?;
         let bold = Style::new().bold();
         self.budget(|what, is| writeln!(out, "{bold}{what:<10}{bold:#} {is}"))
+    }
+
+    /// What went past, or may have.
+    fn past(
+        &self,
+        way: Way<'_>,
+        mut line: impl FnMut(&str, &dyn Display) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Way::Opened(past) = way else {
+            return Ok(());
+        };
+        for unread in &self.unread {
+            line(unread.what(), &unread.says())?;
+        }
+        for what in past {
+            line("unmetered", &what)?;
+        }
+        Ok(())
     }
 
     fn budget(&self, mut line: impl FnMut(&str, &dyn Display) -> io::Result<()>) -> io::Result<()> {
@@ -182,11 +225,11 @@ fn counts<'a>(
     clippy::cast_sign_loss,
     reason = "an integer counter's value: saturates at nothing that is reached"
 )]
-const fn whole(count: f64) -> u64 {
+pub(super) const fn whole(count: f64) -> u64 {
     count as u64
 }
 
-fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {what}{plural}", grouped(count))
 }

@@ -181,6 +181,16 @@ impl Authority {
         dir.join(ISSUER).exists()
     }
 
+    /// Takes the key that signs out of a directory: nobody can open the authority there any more. One
+    /// that is in use goes on, and so do those who trust it.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn forget(dir: &Path) -> Result<(), AuthorityError> {
+        let path = dir.join(ISSUER);
+        files::remove(&path).map_err(|source| AuthorityError::Io { path, source })
+    }
+
     /// Opens the authority in a directory. One that has ended can be opened: see [`Self::trouble`].
     ///
     /// # Errors

@@ -8,5 +8,6 @@ mod exec;
 mod keys;
 mod kill;
 mod mock;
+mod opened;
 pub(crate) mod program;
 mod reading;
