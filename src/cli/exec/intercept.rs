@@ -220,8 +220,8 @@ mod tests {
         let made = Interception::prepare(&mut config, &|_| None).unwrap();
         assert!(config.intercept.enabled && made.is_own);
         let dir = config.intercept.ca_dir.clone();
-        let mode = fs::metadata(&dir).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
+        let permissions = fs::metadata(&dir).unwrap().permissions().mode();
+        assert_eq!(permissions & 0o777, 0o700);
         assert!(Authority::is_in(&dir));
         assert!(made.past().is_empty());
         made.begun().unwrap();

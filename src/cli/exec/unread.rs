@@ -37,7 +37,7 @@ pub(super) fn read(families: &[MetricFamily]) -> Vec<Unread> {
         })
         .filter(|unread| unread.count > 0)
         .collect();
-    all.sort_by_key(|unread| unread.is_other());
+    all.sort_by_key(Unread::is_other);
     all
 }
 
