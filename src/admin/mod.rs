@@ -66,6 +66,9 @@ pub trait Program: Send + Sync + 'static {
     /// No such budget, or it cannot be journalled; nothing has changed then.
     fn adjust(&self, name: &str, change: Adjust, who: &str) -> Result<(), AdjustError>;
 
+    /// Has it leave, as a signal does. Does not wait.
+    fn quit(&self);
+
     /// The kills that hold.
     fn kills(&self) -> Vec<Arc<Kill>>;
 
@@ -113,6 +116,8 @@ pub struct State {
     pub hosts: Vec<String>,
     /// `listen.token`: what it asks for beyond loopback.
     pub token: Option<Secret>,
+    /// `listen.quit`: whether the health listener takes `POST /quit`.
+    pub quit: bool,
 }
 
 /// What a listener offers.
@@ -120,7 +125,7 @@ pub struct State {
 pub enum Face {
     /// Everything, to those whom the door lets in.
     Admin,
-    /// Probes and metrics, to whoever reaches the socket.
+    /// Probes and metrics, to whoever reaches the socket; the end, to whoever is on this machine.
     Health,
 }
 

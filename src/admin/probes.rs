@@ -1,6 +1,6 @@
-//! Probes and metrics.
+//! Probes and metrics, and the end.
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header::ORIGIN};
 use prometheus::TextEncoder;
 
 use super::{
@@ -22,6 +22,23 @@ pub(super) fn readyz(state: &State) -> Answer {
     let mut answer = text(format!("{}\n", troubles.join("\n")));
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     answer
+}
+
+/// `/quit`: has it leave. `is_here`: the question comes from this machine.
+pub(super) fn quit(state: &State, is_here: bool, headers: &HeaderMap) -> Result<Answer, Problem> {
+    let why_not = if !state.quit {
+        "Tollgate does not end so: `listen.quit: true` allows it"
+    } else if !is_here {
+        "only who is on the same machine, or in the same pod, may end Tollgate"
+    } else if headers.contains_key(ORIGIN) {
+        "a page in a browser may not end Tollgate"
+    } else {
+        state.program.quit();
+        let mut answer = text("leaving\n");
+        *answer.status_mut() = StatusCode::ACCEPTED;
+        return Ok(answer);
+    };
+    Err(Problem::new(StatusCode::FORBIDDEN, why_not))
 }
 
 /// `/metrics`, in Prometheus' text format.

@@ -12,6 +12,8 @@ pub(super) enum Route {
     Healthz,
     Readyz,
     Metrics,
+    /// The end.
+    Quit,
     Spans,
     /// The spans of the trace of that id.
     Trace(String),
@@ -34,7 +36,7 @@ pub(super) enum Route {
 }
 
 /// What there is, for whoever asks for something else.
-const PROBES: &str = "/healthz, /readyz and /metrics";
+const PROBES: &str = "/healthz, /readyz, /metrics and, for POST, /quit";
 const ALL: &str = "/, /healthz, /readyz, /metrics and, below /api/v1: spans, traces/ID, report, \
                    budgets, budgets/NAME/raise, budgets/NAME/reset, kills, kills/ID, requests/ID, \
                    requests/ID/why";
@@ -49,6 +51,7 @@ impl Route {
             ("/healthz", _) => Self::Healthz,
             ("/readyz", _) => Self::Readyz,
             ("/metrics", _) => Self::Metrics,
+            ("/quit", Face::Health) => Self::Quit,
             ("/", Face::Admin) => Self::Page,
             (path, Face::Admin) => match path.strip_prefix("/api/v1/") {
                 Some(path) => Self::api(path)?,
@@ -59,8 +62,8 @@ impl Route {
         };
         let reads = method == Method::GET || method == Method::HEAD;
         match route {
-            Self::Raise(_) | Self::Reset(_) if method == Method::POST => Ok(route),
-            Self::Raise(_) | Self::Reset(_) => Err(other_method(path, method, "POST")),
+            Self::Raise(_) | Self::Reset(_) | Self::Quit if method == Method::POST => Ok(route),
+            Self::Raise(_) | Self::Reset(_) | Self::Quit => Err(other_method(path, method, "POST")),
             Self::Kills if method == Method::POST => Ok(Self::Kill),
             Self::Kills if !reads => Err(other_method(path, method, "GET or POST")),
             Self::Lift(_) if method == Method::DELETE => Ok(route),
@@ -158,6 +161,9 @@ mod tests {
     fn the_health_listener_has_probes_and_metrics_alone() {
         let get = |path| route(Face::Health, &Method::GET, path);
         assert_eq!(get("/readyz"), Ok(Route::Readyz));
+        assert_eq!(route(Face::Health, &Method::POST, "/quit"), Ok(Route::Quit));
+        assert_eq!(get("/quit"), Err(405));
+        assert_eq!(route(Face::Admin, &Method::POST, "/quit"), Err(404));
         for path in ["/", "/api/v1/spans", "/api/v1/budgets/daily/raise"] {
             assert_eq!(get(path), Err(404), "{path}");
         }

@@ -100,10 +100,11 @@ async fn accept(state: Arc<State>, face: Face, listener: TcpListener, places: Pl
     loop {
         tokio::select! {
             Some(_ended) = connections.join_next() => {},
-            (socket, _) = listen::accept(&listener, |error| {
+            (socket, peer) = listen::accept(&listener, |error| {
                 tracing::warn!(%error, "The admin listener pauses");
             }), if connections.len() < MOST_CONNECTIONS => {
-                connections.spawn(connection(Arc::clone(&desk), socket));
+                let is_here = is_loopback(peer.ip());
+                connections.spawn(connection(Arc::clone(&desk), socket, is_here));
             },
         }
     }
@@ -113,9 +114,10 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-async fn connection(desk: Arc<Desk>, socket: TcpStream) {
+/// `is_here`: its other end is on this machine.
+async fn connection(desk: Arc<Desk>, socket: TcpStream, is_here: bool) {
     let service = service_fn(|request: Request<Incoming>| async {
-        let answer = desk.answer(request).await;
+        let answer = desk.answer(request, is_here).await;
         Ok::<_, Infallible>(answer.unwrap_or_else(Into::into))
     });
     let served = http1::Builder::new()
@@ -152,7 +154,11 @@ struct Places {
 }
 
 impl Desk {
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        is_here: bool,
+    ) -> Result<Answer, Problem> {
         let (request, body) = request.into_parts();
         if self.face == Face::Admin {
             self.door().admit(&request)?;
@@ -162,6 +168,7 @@ impl Desk {
             Route::Healthz => Ok(probes::healthz()),
             Route::Readyz => Ok(probes::readyz(&self.state)),
             Route::Metrics => self.read(probes::metrics).await,
+            Route::Quit => probes::quit(&self.state, is_here, &request.headers),
             Route::Page => {
                 self.read(move |state| page::page(state, query.as_deref()))
                     .await
@@ -350,6 +357,8 @@ mod tests {
             Err(JournalDown.into())
         }
 
+        fn quit(&self) {}
+
         fn kills(&self) -> Vec<Arc<Kill>> {
             Vec::new()
         }
@@ -387,6 +396,7 @@ mod tests {
             registry: Registry::new(),
             hosts: Vec::new(),
             token: None,
+            quit: false,
         };
         (state, told, say)
     }
@@ -422,7 +432,7 @@ mod tests {
         let mut client = client.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
         let mut serving = JoinSet::new();
-        serving.spawn(connection(desk, socket));
+        serving.spawn(connection(desk, socket, true));
 
         client.write_all(&post("kills", KILL)).await.unwrap();
         assert_eq!(told.recv().await, Some("ordered"));

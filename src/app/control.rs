@@ -12,6 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use prometheus::Registry;
+use tokio::sync::Notify;
 
 use super::{Kept, build::has_budgets, prices::Prices};
 use crate::{
@@ -35,6 +36,8 @@ pub(super) struct Control {
     proxy: Arc<Proxy>,
     purse: Arc<Purse>,
     leaving: AtomicBool,
+    /// Told once somebody asks for the end.
+    quit: Notify,
     ledger: Option<LedgerWatch>,
     reach: Reach,
     /// The addresses, as they were found free.
@@ -89,6 +92,7 @@ impl Control {
             proxy,
             purse,
             leaving: AtomicBool::new(false),
+            quit: Notify::new(),
             reach: ledger.map_or(Reach::Process, |_| config.ledger.reach_on_disk()),
             ledger: ledger.map(|ledger| LedgerWatch {
                 counts: Box::new(ledger.counting()),
@@ -137,6 +141,7 @@ impl Control {
             registry: registry.clone(),
             hosts: config.listen.hosts.clone(),
             token: config.listen.token.clone(),
+            quit: config.listen.quit,
         }
     }
 
@@ -181,6 +186,11 @@ impl Control {
     /// From now on it is not ready.
     pub(super) fn leave(&self) {
         self.leaving.store(true, Relaxed);
+    }
+
+    /// Waits until somebody asks for the end.
+    pub(super) async fn asked_to_quit(&self) {
+        self.quit.notified().await;
     }
 
     /// The file that the configuration is from.
@@ -317,6 +327,11 @@ impl Program for Control {
             Adjust::Raise(raise) => live.engine().raise(name, raise, who, now),
             Adjust::Reset => live.engine().reset(name, who, now),
         }
+    }
+
+    fn quit(&self) {
+        // Kept for whoever waits later.
+        self.quit.notify_one();
     }
 
     fn kills(&self) -> Vec<Arc<Kill>> {

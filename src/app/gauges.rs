@@ -9,9 +9,8 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use tokio::sync::Semaphore;
 
-use super::{control::Control, span_gauges::SpanMetrics};
+use super::{clients::Clients, control::Control, span_gauges::SpanMetrics};
 use crate::{
     admin::Program as _,
     guard::{Kills, MAX_CONVERSATION_BYTES, MAX_REPEATS, MAX_STORMS},
@@ -31,10 +30,7 @@ pub(super) struct Gauges {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) control: Arc<Control>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
-    /// Places for connections from clients.
-    pub(super) connections: Arc<Semaphore>,
-    /// Places that are taken before a connection is there: one for each socket.
-    pub(super) accepting: usize,
+    pub(super) clients: Arc<Clients>,
     /// As they were at the start.
     pub(super) limits: Limits,
 }
@@ -129,15 +125,12 @@ impl Gauges {
         let holdings = self.proxy.holdings();
         let purse = self.control.purse().counts();
         let upstreams: Vec<_> = self.upstreams.iter().map(|one| one.counts()).collect();
-        let free = self.connections.available_permits();
-        let taken = self.limits.connections.saturating_sub(free);
-        let connections = taken.saturating_sub(self.accepting);
         let idle: usize = upstreams.iter().map(|counts| counts.idle).sum();
         let overflow: u64 = upstreams.iter().map(|counts| counts.overflow).sum();
         let emptied = self.proxy.live().pricing().cache_emptied();
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let held = [
-            ("connections", connections),
+            ("connections", self.clients.there()),
             (
                 "calls",
                 holdings.in_flight.saturating_sub(holdings.unfinished),

@@ -2,6 +2,7 @@
 //! [`App::start`] to see the whole program.
 
 mod build;
+mod clients;
 mod control;
 mod crashed;
 mod fetch;
@@ -19,7 +20,7 @@ mod worker;
 use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use prometheus::Registry;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::{
     admin::{Admin, Face},
@@ -31,6 +32,7 @@ use crate::{
     policy::{AdjustError, Budget, Purse},
     proxy::{Holdings, Leaving, Metrics, Phase, Proxy},
 };
+use clients::Clients;
 use control::Control;
 use gauges::Gauges;
 use keep::Kept;
@@ -39,6 +41,7 @@ use sockets::Entries;
 use worker::{Common, Upstreams};
 
 pub use build::{Impossible, lend_prices, price_trouble, pricing, surroundings};
+pub use clients::Dismissed;
 
 /// How often idle state is let go of.
 const TIDY: Duration = Duration::from_mins(1);
@@ -60,6 +63,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     registry: Registry,
     phase: watch::Sender<Phase>,
+    clients: Arc<Clients>,
     workers: Vec<JoinHandle<()>>,
     /// For what is asked on no call's behalf.
     upstream: Arc<Upstream>,
@@ -163,13 +167,9 @@ impl App {
         let proxy = Arc::new(proxy.with_intercept(intercept.clone()));
         kept.hand_over(&proxy).map_err(io::Error::other)?;
         let (phase, told) = watch::channel(Phase::Running);
-        let common = Common {
-            proxy: Arc::clone(&proxy),
-            limits: Arc::new(config.limits.clone()),
-            allow: config.listen.allow.clone(),
-            connections: Arc::new(Semaphore::new(config.limits.connections)),
-            leaving: Leaving::new(told),
-        };
+        let sockets = count.saturating_mul(listening.len());
+        let clients = Arc::new(Clients::new(config.limits.connections, sockets));
+        let common = Common::new(&config, &proxy, &clients, Leaving::new(told));
         let upstream = || Arc::new(build::upstream(&config.upstream, connector.clone()));
         let upstreams: Vec<_> = std::iter::repeat_with(upstream).take(count).collect();
         let workers = std::iter::zip(entries.sockets, &upstreams)
@@ -198,8 +198,7 @@ impl App {
             pipeline: Arc::clone(&pipeline),
             control: Arc::clone(&control),
             upstreams,
-            connections: common.connections,
-            accepting: count.saturating_mul(listening.len()),
+            clients: Arc::clone(&clients),
             limits: config.limits.clone(),
         }
         .register(&registry)
@@ -219,6 +218,7 @@ impl App {
             clock,
             registry,
             phase,
+            clients,
             workers,
             upstream: upstream(),
             surroundings: Box::new(surroundings),

@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant as Deadline};
+use tokio::{net::TcpListener, task::JoinSet, time::Instant as Deadline};
 
+use super::clients::Clients;
 use crate::{
     base::clock::{Clock as _, SystemClock},
+    config::Config,
     net::{Cidr, listen, upstream::Upstream},
     proxy::{self, Client, Leaving, Proxy, Worker, config::Limits},
 };
@@ -39,8 +41,25 @@ pub(super) struct Common {
     pub(super) limits: Arc<Limits>,
     /// Who may come from beyond loopback; empty: whoever can reach the socket.
     pub(super) allow: Vec<Cidr>,
-    pub(super) connections: Arc<Semaphore>,
+    pub(super) clients: Arc<Clients>,
     pub(super) leaving: Leaving,
+}
+
+impl Common {
+    pub(super) fn new(
+        config: &Config,
+        proxy: &Arc<Proxy>,
+        clients: &Arc<Clients>,
+        leaving: Leaving,
+    ) -> Self {
+        Self {
+            proxy: Arc::clone(proxy),
+            limits: Arc::new(config.limits.clone()),
+            allow: config.listen.allow.clone(),
+            clients: Arc::clone(clients),
+            leaving,
+        }
+    }
 }
 
 /// A worker's connections.
@@ -168,12 +187,12 @@ async fn next(
     tokio::net::TcpStream,
     SocketAddr,
 ) {
-    // The semaphore is never closed.
-    let permit = Arc::clone(&common.connections).acquire_owned().await.ok();
+    let permit = common.clients.place().await;
     let (socket, peer) = listen::accept(listener, |error| {
         tracing::warn!(%error, "Accepting pauses");
     })
     .await;
+    common.clients.comes();
     (permit, socket, peer)
 }
 

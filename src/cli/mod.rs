@@ -28,6 +28,7 @@ mod selection;
 mod settings;
 mod spans;
 mod terminal;
+mod wait;
 mod why;
 
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ macro_rules! commands {
 commands! {
     /// Run the sidecar
     Run = run,
+    /// Wait until the sidecar that runs by the same configuration is ready
+    Wait = wait,
     /// Run a command with its LLM calls metered, and say what it cost
     Exec = exec,
     /// See it work: mock providers, agents, live spans, costs, and a budget that cuts one off

@@ -123,7 +123,11 @@ fn exchange(
     }
 }
 
-async fn ask(
+/// Asks the listener at `address`, as who has the token of `config`.
+///
+/// # Errors
+/// It cannot be reached, or what it says is no answer.
+pub(super) async fn ask(
     config: &Config,
     address: SocketAddr,
     (method, path): (Method, &str),
@@ -157,7 +161,7 @@ async fn ask(
 }
 
 /// An address that can be connected to: everywhere means here.
-const fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) const fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

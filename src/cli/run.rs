@@ -11,7 +11,7 @@ use super::{
     log::{self, LogHandle},
 };
 use crate::{
-    app::{App, StartError},
+    app::{App, Dismissed, StartError},
     base::clock::SystemClock,
     config::{Document, Loaded, Sources, Watch},
     net::systemd::{self, Handed},
@@ -69,11 +69,22 @@ async fn run(
     }
     greet(&app, document.as_ref())?;
     tell("READY=1");
-    serve(&mut app, watch, &mut signals, log).await;
+    let dismissed = serve(&mut app, watch, &mut signals, log).await;
     tell("STOPPING=1");
-    tracing::info!("Leaving: no new calls; those under way may finish");
+    let why = match dismissed {
+        None => "told by a signal",
+        Some(Dismissed::Asked) => "asked to, with /quit",
+        Some(Dismissed::Idle) => "no client was connected for `shutdown.idle`",
+    };
+    tracing::info!(why, "Leaving: no new calls; those under way may finish");
+    let leaving = async {
+        match dismissed {
+            None => app.stop().await,
+            Some(_) => app.stop_at_once().await,
+        }
+    };
     tokio::select! {
-        () = app.stop() => {},
+        () = leaving => {},
         () = signals.next() => tracing::warn!("A second signal: leaving at once"),
     }
     Ok(())
@@ -86,8 +97,14 @@ fn tell(state: &str) {
     }
 }
 
-/// Runs until a signal comes; applies edits of the configuration meanwhile.
-async fn serve(app: &mut App, mut watch: Option<Watch>, signals: &mut Signals, log: &LogHandle) {
+/// Runs until a signal comes, or nobody needs it any more; applies edits of the configuration
+/// meanwhile.
+async fn serve(
+    app: &mut App,
+    mut watch: Option<Watch>,
+    signals: &mut Signals,
+    log: &LogHandle,
+) -> Option<Dismissed> {
     loop {
         let edited = async {
             match &mut watch {
@@ -96,8 +113,9 @@ async fn serve(app: &mut App, mut watch: Option<Watch>, signals: &mut Signals, l
             }
         };
         let loaded = tokio::select! {
-            () = signals.next() => return,
-            () = app.keep_house() => return,
+            () = signals.next() => return None,
+            () = app.keep_house() => return None,
+            dismissed = app.dismissed() => return Some(dismissed),
             loaded = edited => loaded,
         };
         match loaded {

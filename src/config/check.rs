@@ -20,6 +20,7 @@ use crate::{
 pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     listeners(config, &mut problems);
+    ends(config, &mut problems);
     upstream(config, &mut problems);
     not_yet(config, &mut problems);
     files(config, sources, &mut problems);
@@ -113,6 +114,18 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
         .is_some_and(|token| token.expose().is_empty())
     {
         problems.push(Problem::error("listen.token", "the token is empty"));
+    }
+}
+
+/// An end that comes at once, or never.
+fn ends(config: &Config, problems: &mut Vec<Problem>) {
+    if config.shutdown.idle.is_some_and(|idle| idle.is_zero()) {
+        let problem = Problem::error("shutdown.idle", "it would leave before any client comes");
+        problems.push(problem.help("say how long no client may be there: 1m; or null: it stays"));
+    }
+    if config.listen.quit && config.listen.health.is_none() {
+        let problem = Problem::warning("listen.quit", "nothing takes POST /quit");
+        problems.push(problem.help("`listen.health` does: 127.0.0.1:4101"));
     }
 }
 

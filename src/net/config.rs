@@ -29,6 +29,8 @@ pub struct Listen {
     /// loopback address it listens on `[::1]` too.
     #[serde(deserialize_with = "optional_address")]
     pub transparent: Option<SocketAddr>,
+    /// Whether who is on this machine may end Tollgate with `POST /quit` to `health`.
+    pub quit: bool,
     /// Names, besides loopback, that the admin listener answers to in `Host`.
     pub hosts: Vec<String>,
     /// What the admin listener asks for beyond loopback, as `authorization: Bearer`.
@@ -44,6 +46,7 @@ impl Default for Listen {
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 3001)),
             health: None,
             transparent: None,
+            quit: false,
             hosts: Vec::new(),
             token: None,
             allow: Vec::new(),

@@ -168,6 +168,9 @@ pub struct Shutdown {
     /// How long calls in flight may take to finish before they are cut.
     #[serde(with = "units::duration")]
     pub deadline: Duration,
+    /// It leaves by itself once no client was connected for so long; none: never.
+    #[serde(with = "units::optional_duration")]
+    pub idle: Option<Duration>,
 }
 
 impl Default for Shutdown {
@@ -175,6 +178,7 @@ impl Default for Shutdown {
         Self {
             delay: Duration::ZERO,
             deadline: Duration::from_secs(30),
+            idle: None,
         }
     }
 }

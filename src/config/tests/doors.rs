@@ -56,3 +56,17 @@ fn redirected_connections_come_from_here_or_from_whom_is_allowed_and_are_interce
         "listen: {transparent: 0.0.0.0:4143, allow: [10.0.0.0/8]}\nintercept: {enabled: true}";
     assert_eq!(problems(good), <[String; 0]>::default());
 }
+
+#[test]
+fn an_end_that_comes_at_once_or_never_is_told() {
+    assert_problem(
+        "shutdown: {idle: 0s}",
+        "t.yaml:1:18: shutdown.idle: ",
+        "before any client comes",
+    );
+    assert_problem(
+        "listen: {quit: true}",
+        "t.yaml:1:16: warning: listen.quit: ",
+        "nothing takes POST /quit",
+    );
+}

@@ -1,9 +1,16 @@
-//! Probes and metrics.
+//! Probes and metrics, and the end.
+
+use std::{net::SocketAddr, time::Duration};
 
 use http::Method;
+use tokio::time::timeout;
+use tollgate::app::Dismissed;
 
-use super::{LIMITED, chat, get, stored};
-use crate::support::{Sandbox, client, sandbox::PATIENCE};
+use super::{LIMITED, admin, chat, get, stored};
+use crate::support::{
+    Line, Sandbox, client,
+    sandbox::{PATIENCE, until},
+};
 
 const HEALTH: &str = "listen: {proxy: 127.0.0.1:0, admin: 127.0.0.1:0, health: 127.0.0.1:0}";
 
@@ -39,7 +46,7 @@ async fn while_it_leaves_it_is_up_and_not_ready() {
             }
         }
     };
-    let watch = async { tokio::time::timeout(PATIENCE, watch).await.unwrap() };
+    let watch = async { timeout(PATIENCE, watch).await.unwrap() };
     let after = async {
         let unready = watch.await;
         (
@@ -135,4 +142,52 @@ async fn budgets_of_many_users_become_one_series_past_the_cap() {
         text.contains("tollgate_budget_limit_usd{budget=\"other\"} 0.06"),
         "{text}"
     );
+}
+
+/// The status of `POST /quit`.
+async fn quit(addr: SocketAddr, headers: &[(&str, &str)]) -> u16 {
+    let answer = client::call(addr, Method::POST, "/quit", headers, "").await;
+    answer.status.as_u16()
+}
+
+#[tokio::test]
+async fn who_is_here_ends_it_if_that_is_allowed_and_no_page_in_a_browser_does() {
+    let forbidden = Sandbox::new(HEALTH);
+    let health = |sandbox: &Sandbox| sandbox.app.health_address.unwrap();
+    assert_eq!(quit(health(&forbidden), &[]).await, 403);
+    let sandbox = Sandbox::new(&HEALTH.replace('}', ", quit: true}"));
+    let addr = health(&sandbox);
+    let page = [("origin", "http://localhost:8000")];
+    assert_eq!(quit(addr, &page).await, 403);
+    assert_eq!(
+        quit(admin(&sandbox), &[]).await,
+        415,
+        "the admin listener has it not"
+    );
+    let json = [("content-type", "application/json")];
+    assert_eq!(quit(admin(&sandbox), &json).await, 404);
+    let get = client::call(addr, Method::GET, "/quit", &[], "").await;
+    assert_eq!(get.status, 405);
+    let dismissed = async { timeout(PATIENCE, sandbox.app.dismissed()).await };
+    let (dismissed, status) = tokio::join!(dismissed, quit(addr, &[]));
+    assert_eq!(status, 202);
+    assert_eq!(dismissed, Ok(Dismissed::Asked));
+    // As a job that ends does, it does not wait for those who may still come.
+    sandbox.app.stop_at_once().await;
+}
+
+#[tokio::test]
+async fn it_leaves_by_itself_once_no_client_was_connected_for_a_while() {
+    let sandbox = Sandbox::new("shutdown: {idle: 200ms}");
+    let mut client = Line::connect(sandbox.addr()).await;
+    client
+        .send("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+        .await;
+    until("the call", || sandbox.app.holdings().in_flight == 1).await;
+    let mut dismissed = std::pin::pin!(sandbox.app.dismissed());
+    let early = timeout(Duration::from_millis(600), &mut dismissed).await;
+    assert!(early.is_err(), "a client is connected");
+    drop(client);
+    let dismissed = timeout(PATIENCE, dismissed).await;
+    assert_eq!(dismissed, Ok(Dismissed::Idle));
 }

@@ -11,3 +11,4 @@ mod mock;
 mod opened;
 pub(crate) mod program;
 mod reading;
+mod wait;
