@@ -6,6 +6,7 @@
 //! container what its pod says.
 
 mod base_urls;
+mod cover;
 mod java;
 mod proxy;
 mod trust;
@@ -13,7 +14,8 @@ mod trust;
 use std::{net::SocketAddr, path::Path};
 
 pub use self::{
-    base_urls::{Pointer, Uncovered, base_urls, cover, is_base_url, point},
+    base_urls::{Pointer, base_urls, is_base_url, point},
+    cover::{Uncovered, cover},
     proxy::{Through, keeping_out, not_for, proxy},
     trust::{Unnamed, files, trust},
 };
