@@ -12,7 +12,7 @@ use crate::{
     net::{
         authority::Authority,
         config::Upstream as UpstreamConfig,
-        connect::Connector,
+        connect::{self, Connector},
         ours::Ours,
         upstream::{Patience, Upstream},
     },
@@ -168,6 +168,7 @@ pub(super) fn connector(
     ours: Option<Ours>,
 ) -> io::Result<Connector> {
     let own_ports = &surroundings.own_ports;
+    config.mark.map_or(Ok(()), connect::may_mark)?;
     Ok(Connector::configured("upstream", config, own_ports)?.noting(ours))
 }
 

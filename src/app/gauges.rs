@@ -1,7 +1,7 @@
 //! What Prometheus is told of the program itself, collected when it asks: budgets, spans, the
 //! ledger, and everything that has a bound. Traffic is in `proxy/metrics.rs`.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, io, sync::Arc};
 
 use parking_lot::Mutex;
 use prometheus::{
@@ -49,6 +49,7 @@ struct Metrics {
     upstream: IntCounterVec,
     prices: IntCounterVec,
     keys: IntCounterVec,
+    certificates: IntCounterVec,
     ready: IntGauge,
     started: IntGauge,
     configured: IntGauge,
@@ -68,12 +69,15 @@ impl Gauges {
     ///
     /// # Errors
     /// A name is registered already.
-    pub(super) fn register(self, registry: &Registry) -> Result<(), prometheus::Error> {
-        registry.register(Box::new(Collected {
-            gauges: self,
-            metrics: Metrics::new()?,
-            asking: Mutex::new(()),
-        }))
+    pub(super) fn register(self, registry: &Registry) -> io::Result<()> {
+        let collected = |metrics| {
+            registry.register(Box::new(Collected {
+                gauges: self,
+                metrics,
+                asking: Mutex::new(()),
+            }))
+        };
+        Metrics::new().and_then(collected).map_err(io::Error::other)
     }
 
     fn budgets(&self, metrics: &Metrics) {
@@ -239,6 +243,22 @@ impl Gauges {
         }
     }
 
+    fn intercepted(&self, metrics: &Metrics) {
+        let Some(intercept) = self.proxy.intercept() else {
+            return;
+        };
+        for held in intercept.held() {
+            let what = [held.what];
+            metrics.held.with_label_values(&what).set(whole(held.now));
+            metrics.bound.with_label_values(&what).set(whole(held.most));
+            metrics.over.with_label_values(&what).inc_by(held.over);
+        }
+        for (event, count) in intercept.certificates() {
+            let counter = metrics.certificates.with_label_values(&[event]);
+            counter.inc_by(count);
+        }
+    }
+
     fn process(&self, metrics: &Metrics) {
         let is_ready = self.control.troubles().is_empty();
         metrics.ready.set(i64::from(is_ready));
@@ -319,6 +339,11 @@ impl Metrics {
                 &["event"],
             )?,
             keys: key_files()?,
+            certificates: counter(
+                "tollgate_certificates_total",
+                "Certificates for hosts that were made, or could not be.",
+                &["event"],
+            )?,
             ready: IntGauge::new("tollgate_ready", "Whether calls should be sent here.")?,
             started: IntGauge::new(
                 "tollgate_start_time_seconds",
@@ -339,7 +364,7 @@ impl Metrics {
     fn all(&self) -> Vec<&dyn Collector> {
         let budgets = self.budgets.iter().map(|gauge| -> &dyn Collector { gauge });
         let spans = self.spans.all();
-        let others: [&dyn Collector; 13] = [
+        let others: [&dyn Collector; 14] = [
             &self.overrun,
             &self.ledger,
             &self.held,
@@ -349,6 +374,7 @@ impl Metrics {
             &self.upstream,
             &self.prices,
             &self.keys,
+            &self.certificates,
             &self.ready,
             &self.started,
             &self.configured,
@@ -368,6 +394,7 @@ impl Metrics {
             &self.upstream,
             &self.prices,
             &self.keys,
+            &self.certificates,
         ];
         counters.into_iter().for_each(IntCounterVec::reset);
     }
@@ -401,6 +428,7 @@ impl Collector for Collected {
         gauges.bounded(metrics);
         gauges.guards(metrics);
         gauges.keys(metrics);
+        gauges.intercepted(metrics);
         gauges.process(metrics);
         let told = metrics.all().into_iter().flat_map(Collector::collect);
         let told = told.collect();

@@ -50,6 +50,8 @@ const TIDY: Duration = Duration::from_mins(1);
 pub struct App {
     /// Where the proxy listens.
     pub proxy_addresses: Vec<SocketAddr>,
+    /// Where redirected connections come in, if they may.
+    pub transparent_addresses: Vec<SocketAddr>,
     /// Where the admin listener listens.
     pub admin_addresses: Vec<SocketAddr>,
     /// Where the health listener listens, if there is one.
@@ -180,15 +182,13 @@ impl App {
                 worker::start(number, common.clone(), upstreams, listeners)
             })
             .collect::<io::Result<_>>()?;
+        let answering = [&entries.proxy, &admin.addresses, &health.addresses].map(Vec::as_slice);
         let control = Arc::new(Control::new(
             &config,
             &kept,
             Arc::clone(&proxy),
             Arc::clone(&clock),
-            (
-                [&entries.proxy, &admin.addresses, &health.addresses],
-                prices,
-            ),
+            (answering, prices),
         ));
         control.tell_reach(&config);
         let health_address = health.addresses.first().copied();
@@ -201,12 +201,12 @@ impl App {
             clients: Arc::clone(&clients),
             limits: config.limits.clone(),
         }
-        .register(&registry)
-        .map_err(io::Error::other)?;
+        .register(&registry)?;
         let state = control.show(&config, &pipeline, &registry);
         let admin = Admin::start(state, admin.faces(Face::Admin, health))?;
         Ok(Self {
             proxy_addresses: entries.proxy,
+            transparent_addresses: entries.transparent,
             admin_addresses,
             health_address,
             admin,
@@ -265,7 +265,10 @@ impl App {
             .map(|address| format!("http://{address}"))
             .collect();
         let proxy = addresses.join(" and ");
-        format!("{proxy}, admin http://{}", self.admin_address())
+        let redirected = self.transparent_addresses.first();
+        let redirected = redirected.map(|address| format!(", redirected {address}"));
+        let redirected = redirected.unwrap_or_default();
+        format!("{proxy}{redirected}, admin http://{}", self.admin_address())
     }
 
     /// What is kept and where, in words.
@@ -334,7 +337,15 @@ impl App {
         loop {
             tick.tick().await;
             self.proxy.tidy(self.clock.wall());
+            self.tend_authority();
             self.renew_keys().await;
+        }
+    }
+
+    /// Takes a certificate authority that has been put in the place of ours, and tells when it ends.
+    pub fn tend_authority(&self) {
+        if let Some(intercept) = self.proxy.intercept() {
+            intercept.tend(self.clock.wall());
         }
     }
 

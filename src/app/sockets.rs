@@ -36,7 +36,7 @@ pub(super) struct Entries {
     /// Where the proxy listens.
     pub(super) proxy: Vec<SocketAddr>,
     /// Where redirected connections come in.
-    transparent: Vec<SocketAddr>,
+    pub(super) transparent: Vec<SocketAddr>,
     /// Each worker's sockets.
     pub(super) sockets: Vec<Vec<(Entry, StdListener)>>,
 }

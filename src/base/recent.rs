@@ -37,6 +37,16 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         true
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// What is at `key`.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key)

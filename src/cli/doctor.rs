@@ -5,6 +5,7 @@
 //! doctor's own, and limits are moved in a directory that is deleted afterwards.
 
 mod advice;
+mod authority;
 mod caller;
 mod caps;
 mod destinations;

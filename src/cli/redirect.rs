@@ -5,6 +5,7 @@ mod rules;
 use std::{
     env,
     io::{Write as _, stdout},
+    num::NonZeroU32,
     process::{Command as Program, Stdio},
 };
 
@@ -45,8 +46,11 @@ struct By {
 struct Wanted {
     /// Redirect what programs on this machine send, but for what this user does: whom Tollgate
     /// runs as
-    #[arg(long, value_name = "USER", required_unless_present = "from")]
+    #[arg(long, value_name = "USER", required_unless_present_any = ["from", "mark"])]
     uid: Option<User>,
+    /// Redirect what programs on this machine send, but for what has this mark: `upstream.mark`
+    #[arg(long, value_name = "NUMBER")]
+    mark: Option<NonZeroU32>,
     /// Redirect what comes in by this interface, from containers or machines that this one is the
     /// router of; may be given more than once
     #[arg(long, value_name = "INTERFACE")]
@@ -104,6 +108,7 @@ impl Wanted {
         }
         let rules = Rules {
             except: self.uid,
+            except_marked: self.mark,
             from: self.from,
             ports: self.ports,
             to,

@@ -12,6 +12,11 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::{
+    opening::Opening,
+    peek::{self, peek},
+};
+
 /// A client's socket, and what was read of it.
 #[derive(Debug)]
 pub struct Begun {
@@ -23,6 +28,28 @@ impl Begun {
     /// With what was read; empty if nothing was.
     pub const fn new(socket: TcpStream, begun: Bytes) -> Self {
         Self { socket, begun }
+    }
+
+    /// What it begins with, as far as that tells for whom it is; all of it stays to be read. `None`:
+    /// the client has ended too early. If this is not waited for to its end, [`Self::settle`] has to
+    /// follow.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn opening(&self) -> io::Result<Option<Opening>> {
+        peek(&self.socket, &self.begun).await
+    }
+
+    /// Has what was looked at in vain ready to be read.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn settle(&mut self) -> io::Result<()> {
+        let seen = peek::take(&self.socket)?;
+        if !seen.is_empty() {
+            self.begun = Bytes::from([&*self.begun, &*seen].concat());
+        }
+        Ok(())
     }
 
     /// Both.

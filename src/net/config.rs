@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -92,6 +93,9 @@ pub struct Upstream {
     pub client_cert: Option<PathBuf>,
     /// Its key (PEM).
     pub client_key: Option<PathBuf>,
+    /// A mark for the packets of our own connections (`SO_MARK`), by which rules of the system know
+    /// them.
+    pub mark: Option<NonZeroU32>,
 }
 
 impl Default for Upstream {
@@ -107,6 +111,7 @@ impl Default for Upstream {
             ca_file: None,
             client_cert: None,
             client_key: None,
+            mark: None,
         }
     }
 }

@@ -1,17 +1,20 @@
 //! New connections to providers: addresses (IPv6 and IPv4 together), TLS, the egress proxy.
 
-use std::{io, sync::Arc, time::Duration};
+mod egress;
+
+use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::{
-        legacy::connect::{HttpConnector, proxy::Tunnel},
+        legacy::connect::HttpConnector,
         proxy::matcher::{Intercept, Matcher},
     },
     rt::TokioIo,
 };
 use rustls::ClientConfig;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
@@ -19,11 +22,14 @@ use super::{
     BoxError,
     config::{self, Egress},
     guarded::{self, Manner},
+    hops::{Hops, Me},
     ours::{Noted, Ours},
     post::Tls,
     reach::{Forbidden, Reach},
     tls::{self, TlsError},
 };
+
+use egress::{egress_from_env, http_only, may_be_asked_for, with_port};
 
 /// A connection's socket, with or without TLS.
 pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -138,6 +144,9 @@ pub struct Connector {
     timeout: Duration,
     keepalive: Option<Duration>,
     protocol: Protocol,
+    mark: Option<NonZeroU32>,
+    /// Who we are to proxies.
+    me: Me,
     /// What plain connections may reach; `None`: whatever is configured.
     reach: Option<Arc<Reach>>,
     /// Where connections are noted, if any may come back to us.
@@ -190,8 +199,29 @@ impl Connector {
             timeout,
             keepalive,
             protocol,
+            mark: None,
+            me: Me::default(),
             reach: None,
             ours: None,
+        }
+    }
+
+    /// Who we are to proxies.
+    pub const fn me(&self) -> &Me {
+        &self.me
+    }
+
+    /// The same, with this mark on its packets.
+    #[must_use]
+    pub fn marked(self, mark: Option<NonZeroU32>) -> Self {
+        let mut tcp = self.tcp;
+        tcp.set_mark(mark.map(NonZeroU32::get));
+        let direct = with_tls(&self.tls, tcp.clone(), self.protocol);
+        Self {
+            direct,
+            tcp,
+            mark,
+            ..self
         }
     }
 
@@ -256,7 +286,8 @@ impl Connector {
             Egress::Url(url) => Some(Matcher::builder().all(url.expose()).build()),
         };
         let keepalive = Some(config.tcp_keepalive).filter(|every| !every.is_zero());
-        Ok(Self::new(tls, config.connect_timeout, keepalive, egress))
+        let connector = Self::new(tls, config.connect_timeout, keepalive, egress);
+        Ok(connector.marked(config.mark))
     }
 
     /// As `upstream:` says, but for what a destination says itself: `tls`, and the egress `proxy`.
@@ -275,11 +306,16 @@ impl Connector {
         Self::with(tls::Files::of(tls, upstream), &way, own_ports)
     }
 
-    /// A new connection to `origin`. The name is resolved again each time.
+    /// A new connection to `origin`. The name is resolved again each time. `hops`: the proxies that
+    /// what is to be said over it has come through, if it has.
     ///
     /// # Errors
     /// When it cannot be made in time; no byte of a request has been sent then.
-    pub async fn connect(&self, origin: &Origin) -> Result<Connected, ConnectError> {
+    pub async fn connect(
+        &self,
+        origin: &Origin,
+        hops: Option<&Hops>,
+    ) -> Result<Connected, ConnectError> {
         let proxy = self
             .egress
             .as_ref()
@@ -287,7 +323,7 @@ impl Connector {
         let attempt = async {
             match proxy {
                 None => self.plain(origin).await.map(|io| Connected::new(io, None)),
-                Some(proxy) => self.through(&proxy, origin).await,
+                Some(proxy) => self.through(&proxy, origin, hops).await,
             }
         };
         let mut connected = self.in_time(attempt).await?;
@@ -297,15 +333,16 @@ impl Connector {
     }
 
     /// A connection to a host that somebody else names, with nothing said over it: straight, if that
-    /// may be reached, or through the egress proxy, which resolves the name itself.
+    /// may be reached, or through the egress proxy, which resolves the name itself, and is told the
+    /// proxies that it has come through.
     ///
     /// # Errors
     /// It must not be reached, or cannot be in time.
     pub async fn socket(
         &self,
-        host: &str,
-        port: u16,
+        (host, port): (&str, u16),
         reach: &Reach,
+        hops: &Hops,
     ) -> Result<TcpStream, ConnectError> {
         let attempt = async {
             let authority = if host.contains(':') {
@@ -323,10 +360,7 @@ impl Connector {
                 return guarded::connect(host, port, reach, self.manner()).await;
             };
             may_be_asked_for(host, port, reach).await?;
-            let mut tunnel = Tunnel::new(http_only(&proxy)?, self.tcp.clone());
-            if let Some(authorization) = proxy.basic_auth().cloned() {
-                tunnel = tunnel.with_auth(authorization);
-            }
+            let mut tunnel = egress::tunnel(&proxy, self.tcp.clone(), hops)?;
             Ok(tunnel.call(uri).await?.into_inner())
         };
         self.in_time(attempt).await
@@ -350,6 +384,7 @@ impl Connector {
         Manner {
             timeout: self.timeout,
             keepalive: self.keepalive,
+            mark: self.mark,
         }
     }
 
@@ -363,15 +398,16 @@ impl Connector {
         connector.call(origin.uri().clone()).await
     }
 
-    async fn through(&self, proxy: &Intercept, origin: &Origin) -> Result<Connected, BoxError> {
-        let address = http_only(proxy)?;
-        let authorization = proxy.basic_auth().cloned();
+    async fn through(
+        &self,
+        proxy: &Intercept,
+        origin: &Origin,
+        hops: Option<&Hops>,
+    ) -> Result<Connected, BoxError> {
         // An egress proxy passes plain requests on only in HTTP/1.
         if origin.is_tls() || self.protocol == Protocol::Http2 {
-            let mut tunnel = Tunnel::new(address, self.tcp.clone());
-            if let Some(authorization) = authorization {
-                tunnel = tunnel.with_auth(authorization);
-            }
+            let hops = hops.cloned().unwrap_or_else(|| self.me.alone());
+            let tunnel = egress::tunnel(proxy, self.tcp.clone(), &hops)?;
             let io = with_tls(&self.tls, tunnel, self.protocol)
                 .call(with_port(origin.uri())?)
                 .await?;
@@ -381,41 +417,11 @@ impl Connector {
             let (host, port) = origin.place();
             may_be_asked_for(host, port, reach).await?;
         }
-        let socket = self.tcp.clone().call(address).await?;
+        let socket = self.tcp.clone().call(http_only(proxy)?).await?;
         let io = MaybeHttpsStream::Http(socket);
+        let authorization = proxy.basic_auth().cloned();
         Ok(Connected::new(io, Some(Via { authorization })))
     }
-}
-
-/// Whether an egress proxy may be asked for a host, which it resolves itself: what the name stands for
-/// here is checked here; where it stands for nothing, the proxy knows what is within its reach.
-async fn may_be_asked_for(host: &str, port: u16, reach: &Reach) -> Result<(), BoxError> {
-    match guarded::addresses(host, port, reach).await {
-        Err(error) if error.is::<Forbidden>() => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// The address of an egress proxy, to which nothing but plain HTTP is spoken.
-fn http_only(proxy: &Intercept) -> Result<Uri, BoxError> {
-    let address = proxy.uri();
-    if address.scheme() == Some(&Scheme::HTTP) {
-        return Ok(address.clone());
-    }
-    let scheme = address.scheme_str().unwrap_or("none");
-    let message = format!("the egress proxy's scheme is {scheme}; only http is supported");
-    Err(io::Error::new(io::ErrorKind::Unsupported, message).into())
-}
-
-/// With the port in it: a tunnel takes 443 where there is none, whatever the scheme.
-fn with_port(uri: &Uri) -> Result<Uri, http::Error> {
-    let host = uri.host().unwrap_or_default();
-    if uri.port().is_some() || uri.scheme() != Some(&Scheme::HTTP) {
-        return Ok(uri.clone());
-    }
-    let mut parts = uri.clone().into_parts();
-    parts.authority = Some(format!("{host}:80").parse()?);
-    Ok(Uri::from_parts(parts)?)
 }
 
 fn with_tls<C>(tls: &Arc<ClientConfig>, connector: C, protocol: Protocol) -> HttpsConnector<C> {
@@ -443,25 +449,20 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// The egress proxy that Tollgate's own environment names (`HTTPS_PROXY`, `HTTP_PROXY`,
-/// `ALL_PROXY`, `NO_PROXY`), except where it names Tollgate itself: `own_ports` on this machine.
-pub fn egress_from_env(own_ports: &[u16]) -> Option<Matcher> {
-    let matcher = Matcher::from_env();
-    let towards_itself = |scheme: &str| {
-        // Any host will do: what matters is which proxy would be taken for it.
-        let example = Uri::try_from(format!("{scheme}://provider.example/")).ok()?;
-        let proxy = matcher.intercept(&example)?;
-        let uri = proxy.uri();
-        let local = matches!(
-            uri.host(),
-            Some("127.0.0.1" | "localhost" | "[::1]" | "::1")
+/// Whether the system lets us mark packets so.
+///
+/// # Errors
+/// It does not.
+pub fn may_mark(mark: NonZeroU32) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_mark(mark.get()).map_err(|error| {
+        let message = format!(
+            "upstream.mark: the system does not let us mark connections ({error}): it takes \
+             CAP_NET_ADMIN. Without it, tell Tollgate's own connections by its user: `tollgate \
+             redirect apply --uid`"
         );
-        Some(local && uri.port_u16().is_some_and(|port| own_ports.contains(&port)))
-    };
-    let own = ["http", "https"]
-        .iter()
-        .any(|scheme| towards_itself(scheme) == Some(true));
-    (!own).then_some(matcher)
+        io::Error::new(error.kind(), message)
+    })
 }
 
 #[cfg(test)]

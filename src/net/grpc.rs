@@ -214,7 +214,7 @@ impl Grpc {
 }
 
 async fn connect(connector: &Connector, origin: &Origin) -> Result<Open, GrpcError> {
-    let connected = connector.connect(origin).await?;
+    let connected = connector.connect(origin, None).await?;
     let handshake = http2::handshake(TokioExecutor::new(), connected.io).await;
     let (sender, connection) = handshake.map_err(GrpcError::Broken)?;
     let connection = async {

@@ -6,6 +6,7 @@ use std::{
     future::{Ready, ready},
     io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     task::{Context, Poll},
     time::Duration,
     vec,
@@ -27,6 +28,8 @@ pub(super) struct Manner {
     pub(super) timeout: Duration,
     /// Time between TCP keep-alive probes.
     pub(super) keepalive: Option<Duration>,
+    /// The mark of its packets.
+    pub(super) mark: Option<NonZeroU32>,
 }
 
 /// The addresses of `host` that may be reached.
@@ -78,6 +81,7 @@ pub(super) async fn connect(
     connector.set_nodelay(true);
     connector.set_keepalive(manner.keepalive);
     connector.set_connect_timeout(Some(manner.timeout));
+    connector.set_mark(manner.mark.map(NonZeroU32::get));
     // Any name will do: it stands for what was found.
     let uri = http::Uri::builder()
         .scheme("http")
@@ -117,6 +121,7 @@ mod tests {
     const MANNER: Manner = Manner {
         timeout: Duration::from_secs(5),
         keepalive: None,
+        mark: None,
     };
 
     #[tokio::test]

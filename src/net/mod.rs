@@ -9,6 +9,7 @@ pub mod config;
 pub mod connect;
 pub mod grpc;
 mod guarded;
+pub mod hops;
 pub mod listen;
 mod muted;
 pub mod opening;

@@ -3,7 +3,10 @@
 
 use std::io;
 
-use rustix::net::{RecvFlags, recv};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
 use tokio::{io::Interest, net::TcpStream};
 
 use super::opening::Opening;
@@ -15,21 +18,31 @@ const MAX_BYTES: usize = 32 << 10;
 /// How many are looked at first.
 const FEW_BYTES: usize = 2 << 10;
 
-/// Waits until a connection's first bytes tell what it begins with. `None`: it ended before.
+/// Waits until a connection's first bytes tell what it begins with; those in `begun` were read of it
+/// before. `None`: it ended too early. If this is not waited for to its end, [`take`] has to follow.
 ///
 /// # Errors
 /// The socket's.
-pub async fn peek(socket: &TcpStream) -> io::Result<Option<Opening>> {
-    let mut bytes = vec![0; FEW_BYTES];
-    let mut seen = 0;
-    loop {
+pub async fn peek(socket: &TcpStream, begun: &[u8]) -> io::Result<Option<Opening>> {
+    if let Some(opening) = Opening::of(begun) {
+        return Ok(Some(opening));
+    }
+    let (before, mut seen) = (begun.len(), begun.len());
+    let mut bytes = Vec::new();
+    while seen < MAX_BYTES {
         let ready = socket.ready(Interest::READABLE).await?;
+        if bytes.is_empty() {
+            // Not sooner: many connections wait for a long time.
+            bytes = begun.to_vec();
+            bytes.resize(MAX_BYTES.min(before + FEW_BYTES), 0);
+        }
         // Those that were seen already shall not make the socket ready again: it is to wake us when
         // there are others.
         let more = socket.try_io(Interest::READABLE, || {
-            let (_written, there) = recv(socket, &mut *bytes, RecvFlags::PEEK)?;
-            if there > seen {
-                Ok(there)
+            let behind = bytes.get_mut(before..).unwrap_or_default();
+            let (_written, there) = recv(socket, behind, RecvFlags::PEEK)?;
+            if before + there > seen {
+                Ok(before + there)
             } else {
                 Err(io::ErrorKind::WouldBlock.into())
             }
@@ -43,13 +56,26 @@ pub async fn peek(socket: &TcpStream) -> io::Result<Option<Opening>> {
         if let Some(opening) = bytes.get(..seen).and_then(Opening::of) {
             return Ok(Some(opening));
         }
-        if seen == MAX_BYTES {
-            return Ok(Some(Opening::Other));
-        }
         if seen == bytes.len() {
             bytes.resize(MAX_BYTES.min(2 * seen), 0);
         }
     }
+    Ok(Some(Opening::Other))
+}
+
+/// Reads what is there of a connection whose first bytes were looked at, and did not tell. They would
+/// wake nobody again.
+///
+/// # Errors
+/// The socket's.
+pub(super) fn take(socket: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; MAX_BYTES];
+    let (_written, there) = match recv(socket, &mut *bytes, RecvFlags::DONTWAIT) {
+        Err(Errno::AGAIN) => (0, 0),
+        read => read?,
+    };
+    bytes.truncate(there);
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -71,7 +97,7 @@ mod tests {
     }
 
     async fn peeked(socket: &TcpStream) -> Option<Opening> {
-        let peeked = tokio::time::timeout(Duration::from_secs(20), peek(socket)).await;
+        let peeked = tokio::time::timeout(Duration::from_secs(20), peek(socket, b"")).await;
         peeked.unwrap().unwrap()
     }
 
@@ -118,7 +144,7 @@ mod tests {
     async fn what_was_seen_wakes_nobody_again() {
         let (mut client, server) = pair().await;
         client.write_all(b"GET / HT").await.unwrap();
-        let mut waiting = Box::pin(peek(&server));
+        let mut waiting = Box::pin(peek(&server, b""));
         let mut polls = 0;
         let counted = std::future::poll_fn(|cx| {
             polls += 1;

@@ -29,6 +29,7 @@ use tokio::time::Sleep;
 use super::{
     body::Outgoing,
     connect::{ConnectError, Connector, Origin, Via},
+    hops::Hops,
     muted::Muted,
     ours::Noted,
     pace::Unfinished,
@@ -129,8 +130,8 @@ impl Upstream {
         }
     }
 
-    /// Sends `request` to `origin`. The request's URI is its path and query, and it has its `Host`
-    /// header already. A request of which no byte was written because a pooled connection turned
+    /// Sends `request` to `origin`. The request's URI is its path and query, it has its `Host` header
+    /// already, and among its extensions the [`Hops`] that it has come through, if any. A request of which no byte was written because a pooled connection turned
     /// out dead is sent again, once, on a new one.
     ///
     /// # Errors
@@ -149,7 +150,7 @@ impl Upstream {
             let mut driver = match pooled.take() {
                 Some(driver) => driver,
                 // On the heap, since it is large, and every call would have room for it.
-                None => Box::pin(self.open(origin)).await?,
+                None => Box::pin(self.open(origin, request.extensions().get())).await?,
             };
             if let Some(via) = driver.via.clone() {
                 through_proxy(&mut request, origin, via);
@@ -193,8 +194,8 @@ impl Upstream {
         }
     }
 
-    async fn open(&self, origin: &Origin) -> Result<Driver, UpstreamError> {
-        let connected = self.connector.connect(origin).await?;
+    async fn open(&self, origin: &Origin, hops: Option<&Hops>) -> Result<Driver, UpstreamError> {
+        let connected = self.connector.connect(origin, hops).await?;
         let (sender, connection) = http1::handshake(connected.io)
             .await
             .map_err(|_closed| UpstreamError::NotSent)?;

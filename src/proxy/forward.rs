@@ -1,7 +1,7 @@
 //! Sends a request on: the target, the headers, the body; and turns what can go wrong on the way
 //! into a refusal.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -10,7 +10,7 @@ use http::{
     request::Parts,
 };
 
-use super::{exchange::Exchange, headers};
+use super::{exchange::Exchange, headers, intercept::Opened};
 use crate::{
     call::refusal::{Reason, Refusal},
     net::{body::Outgoing, pace::Unfinished, upstream::UpstreamError},
@@ -65,6 +65,10 @@ impl Outbound {
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() = Uri::from(route.target.clone());
+        let opened = parts.extensions.get::<Arc<Opened>>();
+        if let Some(hops) = opened.and_then(|opened| opened.hops.clone()) {
+            request.extensions_mut().insert(hops);
+        }
         *request.headers_mut() = headers::to_upstream(parts.headers, route.to.host_header());
         exchange
             .trace

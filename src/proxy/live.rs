@@ -247,15 +247,24 @@ impl Live {
         self.providers.at_host(host).is_some()
     }
 
+    /// Whether what is spoken with a provider at this place is plain HTTP.
+    pub(super) fn is_plain(&self, at: &At) -> bool {
+        let base = self.configured_at(at).and_then(|it| it.base.as_ref());
+        base.is_some_and(|base| !base.tls)
+    }
+
+    fn configured_at(&self, at: &At) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| {
+            let base = provider.base.as_ref();
+            base.is_some_and(|base| *base.host == *at.host() && base.port == at.port())
+        })
+    }
+
     /// Where calls go that are meant for this place, if it is a provider's: to that very host. Only
     /// the usual host of a provider that the configuration has moved stands for the place that it
     /// names.
     pub(super) fn opened(&self, at: &At) -> Option<Arc<Destination>> {
-        let configured = self.providers.iter().find(|provider| {
-            let base = provider.base.as_ref();
-            base.is_some_and(|base| *base.host == *at.host() && base.port == at.port())
-        });
-        if let Some(provider) = configured {
+        if let Some(provider) = self.configured_at(at) {
             return self.destinations.get(&provider.name).cloned();
         }
         let provider = self.providers.at_host(at.host())?;

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     super::owner,
+    authority,
     finding::{Finding, Part, Verdict},
     unmetered,
 };
@@ -47,6 +48,7 @@ pub(super) fn look(loaded: &Loaded) -> Vec<Finding> {
         found.push(timed(|| directory_finding("buffer", directory, help)));
     }
     found.push(timed(|| prices(config)));
+    found.extend(authority::look(config));
     found.extend(unmetered::look(config));
     found
 }

@@ -4,7 +4,7 @@
 //! they were to go. Three kinds are left alone: those to this machine itself, those to link-local
 //! addresses (where clouds keep their metadata), and Tollgate's own, which would come back to it.
 
-use std::{fmt::Write as _, str::FromStr};
+use std::{fmt::Write as _, num::NonZeroU32, str::FromStr};
 
 use clap::ValueEnum;
 
@@ -23,8 +23,10 @@ pub(super) enum Backend {
 /// What is redirected, and to where.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    /// Who on this machine is left alone; `None`: everybody is.
+    /// Who on this machine is left alone.
     pub(super) except: Option<User>,
+    /// Whose connections are left alone, by their mark; neither: those of everybody are.
+    pub(super) except_marked: Option<NonZeroU32>,
     /// The interfaces whose incoming connections are redirected.
     pub(super) from: Vec<Interface>,
     /// The ports that connections go to; not empty.
@@ -98,11 +100,16 @@ impl Rules {
                  tcp dport {{ {ports} }} redirect to :{to}\n"
         );
         let mut chains = String::new();
-        if let Some(User(user)) = &self.except {
+        let user = self.except.as_ref();
+        let user = user.map(|User(user)| format!("meta skuid \"{user}\" return\n    "));
+        let mark = self.except_marked;
+        let mark = mark.map(|mark| format!("meta mark {mark} return\n    "));
+        let except: String = user.into_iter().chain(mark).collect();
+        if !except.is_empty() {
             _ = write!(
                 chains,
                 "  chain output {{\n    type nat hook output priority -100; policy accept;\n    \
-                 meta skuid \"{user}\" return\n    goto meant\n  }}\n"
+                 {except}goto meant\n  }}\n"
             );
         }
         if !self.from.is_empty() {
@@ -132,12 +139,16 @@ impl Rules {
              -A TOLLGATE -d {link_local} -j RETURN\n\
              -A TOLLGATE -p tcp -m multiport --dports {ports} -j REDIRECT --to-ports {to}\n"
         );
-        if let Some(User(user)) = &self.except {
-            _ = write!(
-                lines,
-                "-A TOLLGATE_OUTPUT -m owner --uid-owner {user} -j RETURN\n\
-                 -A TOLLGATE_OUTPUT -j TOLLGATE\n"
-            );
+        let user = self.except.as_ref();
+        let user = user.map(|User(user)| format!("owner --uid-owner {user}"));
+        let mark = self.except_marked;
+        let mark = mark.map(|mark| format!("mark --mark {mark}"));
+        let except: Vec<String> = user.into_iter().chain(mark).collect();
+        for one in &except {
+            _ = writeln!(lines, "-A TOLLGATE_OUTPUT -m {one} -j RETURN");
+        }
+        if !except.is_empty() {
+            lines.push_str("-A TOLLGATE_OUTPUT -j TOLLGATE\n");
         }
         for Interface(name) in &self.from {
             _ = writeln!(lines, "-A TOLLGATE_INCOMING -i {name} -j TOLLGATE");
@@ -226,6 +237,7 @@ mod tests {
     fn rules() -> Rules {
         Rules {
             except: Some(User("1337".to_owned())),
+            except_marked: None,
             from: vec![Interface("veth0".to_owned())],
             ports: vec![80, 443],
             to: 4143,
@@ -266,6 +278,36 @@ mod tests {
         ] {
             assert!(iptables.contains(line), "{line}\n{iptables}");
         }
+    }
+
+    #[test]
+    fn what_is_marked_is_left_alone() {
+        let marked = Rules {
+            except: None,
+            except_marked: NonZeroU32::new(77),
+            ..rules()
+        };
+        let nft = marked.script(Backend::Nft);
+        assert!(
+            nft.contains("    meta mark 77 return\n    goto meant\n"),
+            "{nft}"
+        );
+        let iptables = marked.script(Backend::Iptables);
+        let lines =
+            "-A TOLLGATE_OUTPUT -m mark --mark 77 -j RETURN\n-A TOLLGATE_OUTPUT -j TOLLGATE\n";
+        assert!(
+            iptables.contains(lines) && !iptables.contains("owner"),
+            "{iptables}"
+        );
+        let both = Rules {
+            except: rules().except,
+            ..marked
+        };
+        let nft = both.script(Backend::Nft);
+        assert!(
+            nft.contains("meta skuid \"1337\" return\n    meta mark 77 return"),
+            "{nft}"
+        );
     }
 
     #[test]

@@ -24,6 +24,23 @@ pub(super) const PUBLIC: u32 = 0o644;
 /// The longest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// When the files of an authority were written, as far as the system knows: another stamp, other
+/// files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp([(u64, i64, i64, u64); 2]);
+
+impl Stamp {
+    /// That of the authority in a directory; `None` if there is none.
+    pub fn of(dir: &Path) -> Option<Self> {
+        let of = |file| {
+            let found = fs::metadata(dir.join(file)).ok()?;
+            let (at, nanos) = (found.mtime(), found.mtime_nsec());
+            Some((found.ino(), at, nanos, found.len()))
+        };
+        Some(Self([of(super::ISSUER)?, of(super::ROOTS)?]))
+    }
+}
+
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
     |source| AuthorityError::Io {
         path: path.to_owned(),

@@ -27,7 +27,6 @@ const NONE_FOR: Duration = Duration::from_mins(1);
 
 /// An authority with the certificates that it made last, as many as it may keep.
 pub struct Leaves {
-    authority: Authority,
     most: usize,
     clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
@@ -36,9 +35,9 @@ pub struct Leaves {
     refused: AtomicU64,
 }
 
-/// Certificates by host, and a count that goes up with each use.
-#[derive(Default)]
+/// An authority, its certificates by host, and a count that goes up with each use.
 struct Kept {
+    authority: Arc<Authority>,
     by_host: HashMap<Box<str>, Entry, foldhash::fast::RandomState>,
     uses: u64,
 }
@@ -55,6 +54,8 @@ struct Entry {
 /// What became of certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// They are kept, or that there can be none is.
+    pub kept: usize,
     /// They were made.
     pub minted: u64,
     /// They were dropped to make room for others.
@@ -66,11 +67,15 @@ pub struct Counts {
 impl Leaves {
     /// Keeps at most so many certificates, but one at least.
     pub fn new(authority: Authority, most: usize, clock: Arc<dyn Clock>) -> Self {
+        let kept = Kept {
+            authority: Arc::new(authority),
+            by_host: HashMap::default(),
+            uses: 0,
+        };
         Self {
-            authority,
             most: most.max(1),
             clock,
-            kept: Mutex::default(),
+            kept: Mutex::new(kept),
             minted: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -78,13 +83,21 @@ impl Leaves {
     }
 
     /// The authority.
-    pub const fn authority(&self) -> &Authority {
-        &self.authority
+    pub fn authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.kept.lock().authority)
+    }
+
+    /// Takes another authority from now on, and forgets what the one before it has made.
+    pub fn replace(&self, authority: Authority) {
+        let mut kept = self.kept.lock();
+        kept.authority = Arc::new(authority);
+        kept.by_host.clear();
     }
 
     /// What became of certificates so far.
     pub fn counts(&self) -> Counts {
         Counts {
+            kept: self.kept.lock().by_host.len(),
             minted: self.minted.load(Relaxed),
             evicted: self.evicted.load(Relaxed),
             refused: self.refused.load(Relaxed),
@@ -98,13 +111,16 @@ impl Leaves {
     pub fn get(&self, host: &str) -> Result<Arc<CertifiedKey>, LeafError> {
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let now = self.clock.wall();
-        let found = self.kept.lock().find(&host, now);
-        if let Some(found) = found {
-            return found;
-        }
+        let authority = {
+            let mut kept = self.kept.lock();
+            if let Some(found) = kept.find(&host, now) {
+                return found;
+            }
+            Arc::clone(&kept.authority)
+        };
         // Not under the lock: others need not wait. Whoever asks for the same host meanwhile makes
         // one too, and the last one stays.
-        let made = self.authority.leaf(&host, now);
+        let made = authority.leaf(&host, now);
         let counter = if made.is_ok() {
             &self.minted
         } else {
@@ -113,10 +129,11 @@ impl Leaves {
         counter.fetch_add(1, Relaxed);
         let entry = Entry::new(made, now);
         let made = entry.made.clone();
-        let evicted = self
-            .kept
-            .lock()
-            .keep(host.into_boxed_str(), entry, self.most);
+        let mut kept = self.kept.lock();
+        // What was made by an authority that is no more is for this one connection.
+        let evicted = Arc::ptr_eq(&kept.authority, &authority)
+            && kept.keep(host.into_boxed_str(), entry, self.most);
+        drop(kept);
         self.evicted.fetch_add(u64::from(evicted), Relaxed);
         made
     }
@@ -188,7 +205,7 @@ impl ResolvesServerCert for Leaves {
 impl fmt::Debug for Leaves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Leaves");
-        shown.field("authority", &self.authority);
+        shown.field("authority", &self.authority());
         shown
             .field("counts", &self.counts())
             .finish_non_exhaustive()

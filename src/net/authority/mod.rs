@@ -34,6 +34,7 @@ use rustls::{
 
 pub use self::{
     about::{About, fingerprint},
+    files::Stamp,
     leaves::{Counts, Leaves},
     terms::{Before, Scope, Terms, WrongHost},
     trust::{BUNDLE, JAVA, ROOTS, pem},
@@ -297,6 +298,11 @@ impl Authority {
         let host = about.hosts.first().map_or("tollgate.invalid", |host| host);
         let then = about.begins + about.ends.since(about.begins) / 2;
         self.leaf(host, then).map(drop)
+    }
+
+    /// Whether it is the same, with the same to trust.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.chain == other.chain && self.roots == other.roots
     }
 
     /// What its certificate says.

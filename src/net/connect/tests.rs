@@ -31,7 +31,7 @@ async fn a_tunnel_leads_to_the_port_of_the_scheme() {
             BufReader::new(socket).read_line(&mut line).await.unwrap();
             line
         };
-        let (_refused, asked) = tokio::join!(connector.connect(&origin), asked);
+        let (_refused, asked) = tokio::join!(connector.connect(&origin, None), asked);
         assert_eq!(asked, format!("CONNECT {target} HTTP/1.1\r\n"), "{url}");
     }
 }

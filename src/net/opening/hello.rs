@@ -14,6 +14,7 @@ const MAX_HELLO: usize = 1 << 14;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const APPLICATION_PROTOCOLS: u16 = 16;
+const ENCRYPTED_HELLO: u16 = 0xfe0d;
 const HOST_NAME: u8 = 0;
 
 /// What a client says first.
@@ -23,6 +24,9 @@ pub struct Hello {
     pub name: Option<Box<str>>,
     /// The protocols it offers, the preferred one first; empty if it names none.
     pub protocols: Vec<Box<[u8]>>,
+    /// Whether another hello is encrypted within (RFC 9849): then that one has the name that is
+    /// meant, unless it is only there so that those with one are not rare.
+    pub seals: bool,
 }
 
 impl Hello {
@@ -117,6 +121,7 @@ fn parse(mut message: &[u8]) -> Option<Hello> {
                 offered = true;
                 hello.protocols = protocols(content)?;
             },
+            ENCRYPTED_HELLO => hello.seals = true,
             // Twice, so that a server could have read another one than we do.
             SERVER_NAME | APPLICATION_PROTOCOLS => return None,
             _ => {},

@@ -1,6 +1,9 @@
 //! A place that a client wants to reach: host and port, as they are compared.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use http::uri::Authority;
 
@@ -38,8 +41,17 @@ impl At {
         if host.is_empty() || text.contains('@') {
             return None;
         }
+        let inner = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        // Nothing else is in brackets, above all no name, and no address of one link alone.
+        if inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_err()) {
+            return None;
+        }
         let named = text.strip_prefix(host)?;
         let port = match named.strip_prefix(':') {
+            // Digits alone: `+443` is a number to some readers, and to others none.
+            Some(port) if !port.bytes().all(|digit| digit.is_ascii_digit()) => return None,
             Some(_) => authority.port_u16()?,
             None => usual?,
         };
@@ -88,11 +100,13 @@ mod tests {
             ("api.openai.com", Some(443), Some("api.openai.com:443")),
             ("api.openai.com", None, None),
             ("api.openai.com:", Some(443), None),
+            ("api.openai.com:+443", Some(443), None),
             ("api.openai.com:0", Some(443), None),
             ("api.openai.com:99999", Some(443), None),
             ("[::1]:80", None, Some("[::1]:80")),
             ("[0:0:0:0:0:0:0:1]:80", None, Some("[::1]:80")),
             ("[::ffff:10.0.0.1]:80", None, Some("10.0.0.1:80")),
+            ("[api.openai.com]:443", None, None),
             ("me@api.openai.com:443", None, None),
             ("api.openai.com@evil.example:443", None, None),
         ] {

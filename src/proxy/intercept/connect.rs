@@ -19,14 +19,15 @@ use super::{
     super::{
         Proxy, authenticate::Caller, body::ResponseBody, reply, serve::Client, upgrade::GoesOn,
     },
-    At, Fate, Intercept, Opened,
-    seen::Outcome,
+    At, Denied, Fate, Intercept, Opened,
+    meant::Meant,
+    seen::{Outcome, Unmetered},
     tunnel::Tunnel,
 };
 use crate::{
     base::{clock::Timestamp, id::RequestId},
     call::refusal::{Reason, Refusal},
-    net::{begun::Begun, patience::Patient},
+    net::{begun::Begun, hops::Hops, patience::Patient},
 };
 
 /// What refuses when nothing is intercepted.
@@ -34,12 +35,23 @@ const ENABLED: &str = "intercept.enabled";
 /// What refuses hosts that are no provider's.
 const OTHERS: &str = "intercept.others";
 
+/// What refuses connections that go round in circles.
+const EGRESS: &str = "upstream.proxy";
+/// What refuses hosts that our authority may not vouch for.
+const AUTHORITY: &str = "intercept.ca_dir";
+
 /// Where a client is led.
 enum Way {
     /// Into Tollgate.
     Open(Opened),
-    /// Through it.
-    Pass(Box<Tunnel>),
+    /// Through it, unless they say that they mean a provider.
+    Pass(Box<Tunnel>, Otherwise),
+}
+
+/// What is known of a client that turns out to mean a provider.
+struct Otherwise {
+    caller: Caller,
+    hops: Hops,
 }
 
 /// Answers a request for a connection. With 200 its answer holds what then goes on.
@@ -77,6 +89,12 @@ fn off() -> Refusal {
 async fn lead(client: &Client, intercept: &Arc<Intercept>, parts: &Parts) -> Result<Way, Refusal> {
     let proxy = &client.worker.proxy;
     let at = asked(parts)?;
+    let hops = intercept.connector.me().after(&parts.headers);
+    let hops = hops.map_err(|looped| {
+        intercept.seen.became(Outcome::Denied);
+        let message = format!("Tollgate makes no connection to {at}: {looped}.");
+        Refusal::new(Reason::Denied, EGRESS, message)
+    })?;
     let live = proxy.live.load_full();
     let fate = intercept.fate(&live, &at, client.peer, proxy.clock.mono());
     let caller = live.door.caller(parts, client.peer, proxy.clock.wall());
@@ -87,12 +105,13 @@ async fn lead(client: &Client, intercept: &Arc<Intercept>, parts: &Parts) -> Res
         Err(stranger) => return Err(proxy.turn_away(stranger, client.peer)),
     };
     match fate {
-        Fate::Open => Ok(Way::Open(Opened::new(at, caller))),
-        Fate::Deny => Err(intercept.denied(&at)),
+        Fate::Open => Ok(Way::Open(Opened::new(at, caller).through(hops))),
+        Fate::Deny(why) => Err(intercept.denied(&at, &why)),
         Fate::Pass(why) => {
             let is_providers = live.is_providers(at.host());
-            let tunnel = Tunnel::make(intercept, &at, (why, is_providers)).await?;
-            Ok(Way::Pass(Box::new(tunnel)))
+            let tunnel = Tunnel::make(intercept, at, (why, is_providers), &hops).await?;
+            let otherwise = Otherwise { caller, hops };
+            Ok(Way::Pass(Box::new(tunnel), otherwise))
         },
     }
 }
@@ -101,7 +120,7 @@ async fn lead(client: &Client, intercept: &Arc<Intercept>, parts: &Parts) -> Res
 fn asked(parts: &Parts) -> Result<At, Refusal> {
     let wrong = |message: &str| Err(Refusal::new(Reason::BadRequest, "", message.to_owned()));
     if parts.version >= Version::HTTP_2 {
-        return wrong("Tollgate takes CONNECT in HTTP/1.1 only.");
+        return wrong("Tollgate takes CONNECT in HTTP/1.1 only, as proxies usually do.");
     }
     let framed = [CONTENT_LENGTH, TRANSFER_ENCODING];
     if framed.iter().any(|name| parts.headers.contains_key(name)) {
@@ -128,8 +147,48 @@ async fn go(client: Arc<Client>, intercept: Arc<Intercept>, upgrade: OnUpgrade, 
     };
     match way {
         Way::Open(opened) => intercept.open(Client::clone(&client), socket, opened).await,
-        Way::Pass(tunnel) => tunnel.pass(socket, &client).await,
+        Way::Pass(tunnel, otherwise) => {
+            pass(client, intercept, socket, (*tunnel, otherwise)).await;
+        },
     }
+}
+
+/// Passes a connection, unless its client says over it that it means a provider: it may have asked
+/// for an address, or for a host that leads to one.
+async fn pass(
+    client: Arc<Client>,
+    intercept: Arc<Intercept>,
+    mut socket: Begun,
+    (mut tunnel, otherwise): (Tunnel, Otherwise),
+) {
+    let meant = match tunnel.greeting(&mut socket, &client).await {
+        Ok(opening) => Meant::by(&opening, tunnel.at()),
+        // It is gone.
+        Err(_broken) => return,
+    };
+    if meant.at == *tunnel.at() {
+        return tunnel.pass(socket, &client).await;
+    }
+    match meant.fate(&intercept, &client) {
+        Fate::Open => {
+            drop(tunnel);
+            let opened = Opened::new(meant.at, otherwise.caller).through(otherwise.hops);
+            return intercept.open(Client::clone(&client), socket, opened).await;
+        },
+        Fate::Deny(why) => {
+            // It has been told that there is a connection: it is told by its end.
+            let refusal = intercept.denied(&meant.at, &why);
+            client.worker.proxy.connection_refused(&refusal);
+            return;
+        },
+        Fate::Pass(why) => {
+            let live = client.worker.proxy.live.load();
+            if live.is_providers(meant.at.host()) {
+                tunnel.means(meant.at, why);
+            }
+        },
+    }
+    tunnel.pass(socket, &client).await;
 }
 
 /// The client's socket, with what it has said over it already.
@@ -140,14 +199,28 @@ fn taken_back(upgraded: Upgraded) -> Option<Begun> {
 }
 
 impl Intercept {
-    /// The refusal of a place that is no provider's.
-    pub(super) fn denied(&self, at: &At) -> Refusal {
+    /// The refusal of a connection, which it counts.
+    pub(super) fn denied(&self, at: &At, why: &Denied) -> Refusal {
         self.seen.became(Outcome::Denied);
-        let message = format!(
-            "Tollgate makes no connection to {at}: it is no host of a known provider. Add it under \
-             `providers:`, or set intercept.others to `tunnel`."
-        );
-        Refusal::new(Reason::Denied, OTHERS, message)
+        let (by, problem) = match why {
+            Denied::Other => {
+                let problem = "it is no host of a known provider. Add it under `providers:`, or set \
+                               intercept.others to `tunnel`";
+                (OTHERS, problem.to_owned())
+            },
+            Denied::Protocol => {
+                self.seen.unmetered(at.host(), true, Unmetered::Protocol);
+                let problem = "what the client would speak with this provider is not HTTP, and \
+                               cannot be metered. To let it pass, set intercept.others to `tunnel`";
+                (OTHERS, problem.to_owned())
+            },
+            Denied::Unvouched(none) => {
+                self.seen.unmetered(at.host(), true, Unmetered::Unvouched);
+                (AUTHORITY, none.to_string())
+            },
+        };
+        let message = format!("Tollgate makes no connection to {at}: {problem}.");
+        Refusal::new(Reason::Denied, by, message)
     }
 }
 

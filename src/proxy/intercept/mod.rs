@@ -8,11 +8,13 @@
 mod at;
 mod config;
 mod connect;
+mod meant;
 mod open;
 mod others;
 mod redirected;
 mod refusers;
 mod seen;
+mod tend;
 mod tunnel;
 
 use std::{
@@ -21,16 +23,17 @@ use std::{
     sync::Arc,
 };
 
+use parking_lot::Mutex;
 use prometheus::Registry;
 use rustls::{ServerConfig, crypto::ring, version};
 use tokio::sync::Semaphore;
 
-use self::{refusers::Refusers, seen::Seen};
+use self::{refusers::Refusers, seen::Seen, tend::Tended};
 use super::live::Live;
 use crate::{
     base::clock::{Clock, Instant},
     net::{
-        authority::{Authority, Leaves},
+        authority::{Authority, LeafError, Leaves},
         connect::Connector,
         reach::Reach,
         tunnel::Buffers,
@@ -44,6 +47,7 @@ pub(super) use open::Opened;
 pub(super) use others::{is_for_others, pass_on};
 pub use redirected::redirected;
 pub use seen::Unmetered;
+pub use tend::Held;
 
 /// What interception is done with. One for the process.
 pub struct Intercept {
@@ -57,19 +61,31 @@ pub struct Intercept {
     refusers: Refusers,
     /// Places of tunnels.
     places: Arc<Semaphore>,
+    tended: Mutex<Tended>,
     buffers: Arc<Buffers>,
     seen: Seen,
 }
 
 /// What becomes of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It is a provider's: it is opened.
     Open,
     /// It passes unread.
     Pass(Unmetered),
     /// It is refused.
-    Deny,
+    Deny(Denied),
+}
+
+/// Why a connection is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// It is no provider's.
+    Other,
+    /// It is a provider's, and what is spoken over it cannot be read.
+    Protocol,
+    /// It is a provider's, and can be opened with no certificate.
+    Unvouched(LeafError),
 }
 
 impl Intercept {
@@ -84,6 +100,7 @@ impl Intercept {
         own: Vec<SocketAddr>,
         registry: &Registry,
     ) -> io::Result<Self> {
+        let now = clock.wall();
         let leaves = Arc::new(Leaves::new(authority, config.leaves, clock));
         let reach = Reach::new(config.allow_private.clone(), own);
         let mut tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -93,7 +110,7 @@ impl Intercept {
             .with_cert_resolver(Arc::<Leaves>::clone(&leaves));
         tls.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
         tls.ticketer = ring::Ticketer::new().map_err(io::Error::other)?;
-        Ok(Self {
+        let intercept = Self {
             config: config.clone(),
             leaves,
             tls,
@@ -101,9 +118,12 @@ impl Intercept {
             reach,
             refusers: Refusers::default(),
             places: Arc::new(Semaphore::new(config.tunnels)),
+            tended: Mutex::default(),
             buffers: Arc::default(),
             seen: Seen::new(registry).map_err(io::Error::other)?,
-        })
+        };
+        intercept.tend(now);
+        Ok(intercept)
     }
 
     /// What opens connections to where others want to be led.
@@ -116,15 +136,23 @@ impl Intercept {
         let is_providers = live.is_providers(at.host());
         if live.opened(at).is_none() {
             return match self.config.others {
-                Others::Deny => Fate::Deny,
+                Others::Deny => Fate::Deny(Denied::Other),
                 Others::Tunnel if is_providers => Fate::Pass(Unmetered::Port),
                 Others::Tunnel => Fate::Pass(Unmetered::Other),
             };
         }
-        let refused = || peer.is_some_and(|peer| self.refusers.has(peer, at.host(), now));
-        if self.config.on_refused == OnRefused::Tunnel && refused() {
+        let may_pass = self.config.on_refused == OnRefused::Tunnel;
+        if may_pass && peer.is_some_and(|peer| self.refusers.has(peer, at.host(), now)) {
             return Fate::Pass(Unmetered::Pinned);
         }
-        Fate::Open
+        if live.is_plain(at) {
+            return Fate::Open;
+        }
+        // Asked for now, so that its client hears the reason instead of a handshake that fails.
+        match self.leaves.get(at.host()) {
+            Ok(_certificate) => Fate::Open,
+            Err(_none) if may_pass => Fate::Pass(Unmetered::Unvouched),
+            Err(none) => Fate::Deny(Denied::Unvouched(none)),
+        }
     }
 }

@@ -4,7 +4,11 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use http::{HeaderValue, Method, Request, Version, header::HOST, request::Parts, uri::Authority};
@@ -15,16 +19,18 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     super::{
+        Worker,
         authenticate::{Caller, Stranger},
         live::Live,
         serve::{Client, HEAD_PATIENCE, Speaks, carry},
     },
     At, Intercept, OnRefused, redirected,
     seen::{Outcome, Unmetered},
+    tunnel::Tunnel,
 };
 use crate::{
     base::clock::Timestamp,
@@ -32,9 +38,14 @@ use crate::{
     net::{
         authority::{LeafError, Leaves},
         begun::Begun,
+        hops::Hops,
+        opening::Opening,
         ours::Ours,
     },
 };
+
+/// Whoever leaves within that time without a word has not liked our certificate.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The first byte of TLS: a record with a handshake in it.
 const HANDSHAKE: u8 = 22;
@@ -46,6 +57,8 @@ pub(in crate::proxy) struct Opened {
     pub(in crate::proxy) at: At,
     /// Who asked for the connection, if they said so: calls that show no client key are theirs.
     pub(in crate::proxy) caller: Caller,
+    /// The proxies that it has come through, if it was asked for.
+    pub(in crate::proxy) hops: Option<Hops>,
     /// Where it comes from, if it could be from ourselves.
     from: Option<(Ours, SocketAddr)>,
 }
@@ -55,7 +68,16 @@ impl Opened {
         Self {
             at,
             caller,
+            hops: None,
             from: None,
+        }
+    }
+
+    /// The same, through these proxies.
+    pub(super) fn through(self, hops: Hops) -> Self {
+        Self {
+            hops: Some(hops),
+            ..self
         }
     }
 
@@ -128,9 +150,21 @@ impl Opened {
     }
 }
 
+/// How a handshake went.
+enum Shaken {
+    Hands(Box<TlsStream<Begun>>),
+    /// The client does not show whom it means.
+    Sealed(Begun),
+}
+
 impl Intercept {
     /// Opens a connection of a client and serves it until it ends.
-    pub(in crate::proxy) async fn open(&self, mut client: Client, socket: Begun, opened: Opened) {
+    pub(in crate::proxy) async fn open(
+        self: &Arc<Self>,
+        mut client: Client,
+        socket: Begun,
+        opened: Opened,
+    ) {
         let first = tokio::select! {
             first = tokio::time::timeout(HEAD_PATIENCE, socket.first()) => first,
             _deadline = client.leaving.begins() => return,
@@ -146,29 +180,30 @@ impl Intercept {
             } else {
                 Speaks::Http1
             };
-            return serve(client, socket, speaks, opened).await;
+            return serve(client, socket, speaks, opened, None).await;
         }
         let certificate = Arc::new(Certificate {
             leaves: Arc::clone(&self.leaves),
             host: Box::from(opened.at.host()),
             none: Mutex::default(),
         });
-        let mut tls = self.tls.clone();
-        tls.cert_resolver = Arc::<Certificate>::clone(&certificate);
-        let accepting = TlsAcceptor::from(Arc::new(tls)).accept(socket);
         let patience = self.config.handshake_timeout;
-        let accepted = tokio::select! {
-            accepted = tokio::time::timeout(patience, accepting) => accepted,
+        let shaken = self.shake(socket, &certificate);
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(patience, shaken) => shaken,
             _deadline = client.leaving.begins() => return,
         };
-        let failed = match accepted {
-            Ok(Ok(socket)) => {
+        let failed = match shaken {
+            Ok(Ok(Shaken::Hands(socket))) => {
                 self.seen.became(Outcome::Opened);
                 let speaks = match socket.get_ref().1.alpn_protocol() {
                     Some(b"h2") => Speaks::Either,
                     _ => Speaks::Http1,
                 };
-                return serve(client, socket, speaks, opened).await;
+                return self.serve(client, *socket, speaks, opened).await;
+            },
+            Ok(Ok(Shaken::Sealed(socket))) => {
+                return self.sealed(&client, socket, opened).await;
             },
             Ok(Err(error)) => error,
             Err(_elapsed) => io::ErrorKind::TimedOut.into(),
@@ -181,31 +216,115 @@ impl Intercept {
             None => reason(&failed),
         };
         self.seen.unmetered(opened.at.host(), is_providers, why);
-        if why == Unmetered::Refused
-            && self.config.on_refused == OnRefused::Tunnel
-            && let Some(peer) = client.peer
-        {
-            self.remember(peer, &opened.at, &client);
+        if why == Unmetered::Refused {
+            self.remember(client.peer, &opened.at, &client.worker);
         }
         let none = none.map(tracing::field::display);
         tracing::debug!(host = opened.at.host(), error = %failed, none, "A TLS handshake failed");
     }
 
-    fn remember(&self, peer: IpAddr, at: &At, client: &Client) {
-        let now = client.worker.proxy.clock.mono();
-        self.refusers.note(peer, at.host(), now);
+    /// Does the handshake with a client, unless what it means is hidden.
+    async fn shake(&self, socket: Begun, certificate: &Arc<Certificate>) -> io::Result<Shaken> {
+        if let Some(Opening::Tls(hello)) = socket.opening().await?
+            && hello.seals
+            && !certificate.is_for(hello.name.as_deref())
+        {
+            return Ok(Shaken::Sealed(socket));
+        }
+        let mut tls = self.tls.clone();
+        tls.cert_resolver = Arc::<Certificate>::clone(certificate);
+        let accepted = TlsAcceptor::from(Arc::new(tls)).accept(socket).await;
+        accepted.map(|socket| Shaken::Hands(Box::new(socket)))
+    }
+
+    /// What becomes of a client that encrypts whom it means: the name that it shows is another's, for
+    /// whom nobody here vouches.
+    async fn sealed(self: &Arc<Self>, client: &Client, socket: Begun, opened: Opened) {
+        let Opened { at, hops, .. } = opened;
+        if self.config.on_refused == OnRefused::Fail {
+            return self.seen.unmetered(at.host(), true, Unmetered::Sealed);
+        }
+        let hops = hops.unwrap_or_else(|| self.connector.me().alone());
+        match Tunnel::make(self, at, (Unmetered::Sealed, true), &hops).await {
+            Ok(tunnel) => tunnel.pass(socket, client).await,
+            Err(refusal) => _ = client.worker.proxy.connection_refused(&refusal),
+        }
+    }
+
+    /// Serves calls over TLS, and sees whether the client makes any: programs that compare
+    /// certificates themselves do so after the handshake, and leave without a word.
+    async fn serve(
+        self: &Arc<Self>,
+        client: Client,
+        socket: TlsStream<Begun>,
+        speaks: Speaks,
+        opened: Opened,
+    ) {
+        let (worker, peer, at) = (Arc::clone(&client.worker), client.peer, opened.at.clone());
+        let clock = &worker.proxy.clock;
+        let begun = clock.mono();
+        let first = Arc::new(First {
+            intercept: Arc::clone(self),
+            peer,
+            is_asked: AtomicBool::new(false),
+        });
+        serve(client, socket, speaks, opened, Some(Arc::clone(&first))).await;
+        let lasted = clock.mono().saturating_duration_since(begun);
+        if first.is_asked.load(Relaxed) || lasted >= AT_ONCE {
+            return;
+        }
+        let is_providers = worker.proxy.live.load().is_providers(at.host());
+        self.seen
+            .unmetered(at.host(), is_providers, Unmetered::Left);
+        // A program that trusts us may have made a connection too many.
+        if peer.is_some_and(|peer| !self.refusers.trusts(peer, at.host())) {
+            self.remember(peer, &at, &worker);
+        }
+    }
+
+    fn remember(&self, peer: Option<IpAddr>, at: &At, worker: &Worker) {
+        if let Some(peer) = peer.filter(|_| self.config.on_refused == OnRefused::Tunnel) {
+            let now = worker.proxy.clock.mono();
+            self.refusers.note(peer, at.host(), now);
+        }
+    }
+}
+
+/// Sees a connection's first call.
+struct First {
+    intercept: Arc<Intercept>,
+    peer: Option<IpAddr>,
+    is_asked: AtomicBool,
+}
+
+impl First {
+    fn see(&self, at: &At) {
+        if self.is_asked.swap(true, Relaxed) {
+            return;
+        }
+        if let Some(peer) = self.peer {
+            self.intercept.refusers.accepts(peer, at.host());
+        }
     }
 }
 
 /// Serves calls over a connection that was opened.
-async fn serve<S>(client: Client, socket: S, speaks: Speaks, opened: Opened)
-where
+async fn serve<S>(
+    client: Client,
+    socket: S,
+    speaks: Speaks,
+    opened: Opened,
+    first: Option<Arc<First>>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let caller = Arc::new(client.clone());
     let opened = Arc::new(opened);
     let answer = move |mut request: Request<Incoming>| {
         let client = Arc::clone(&caller);
+        if let Some(first) = &first {
+            first.see(&opened.at);
+        }
         request.extensions_mut().insert(Arc::clone(&opened));
         async move { client.worker.call(request, client.peer).await }
     };
@@ -239,10 +358,16 @@ struct Certificate {
     none: Mutex<Option<LeafError>>,
 }
 
+impl Certificate {
+    /// Whether it is for a client that names this host, or none.
+    fn is_for(&self, name: Option<&str>) -> bool {
+        name.is_none_or(|name| *At::new(name, 0).host() == *self.host)
+    }
+}
+
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let is_meant = |name: &str| *At::new(name, 0).host() == *self.host;
-        if hello.server_name().is_some_and(|name| !is_meant(name)) {
+        if !self.is_for(hello.server_name()) {
             return None;
         }
         let made = self.leaves.get(&self.host);

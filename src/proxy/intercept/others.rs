@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use super::{
     super::{body::ResponseBody, headers, serve::Client},
-    At, Intercept, Others,
+    At, Denied, Intercept, Others,
     seen::{Outcome, Unmetered},
 };
 use crate::{
@@ -61,7 +61,7 @@ async fn pass(
     let caller = live.door.caller(&parts, client.peer, proxy.clock.wall());
     caller.map_err(|stranger| proxy.turn_away(stranger, client.peer))?;
     if intercept.config.others == Others::Deny {
-        return Err(intercept.denied(&at));
+        return Err(intercept.denied(&at, &Denied::Other));
     }
     let place = intercept.place()?;
     let origin = Origin::of(&parts.uri).ok_or_else(no_target)?;

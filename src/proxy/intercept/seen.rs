@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
 use super::super::metrics::Names;
-use crate::net::tunnel::Passed;
+use crate::{base::clock::Timestamp, net::tunnel::Passed};
 
 /// The host that hosts of no provider are counted as.
 const OTHER: &str = "other";
@@ -28,13 +28,22 @@ pub enum Unmetered {
     Pinned,
     /// The client refuses our certificate.
     Refused,
-    /// Our authority may not vouch for the host.
+    /// The client leaves after the TLS handshake without a word.
+    Left,
+    /// Our authority may not vouch for the host, or has ended.
     Unvouched,
+    /// The host that the client means is encrypted (ECH), so that no certificate can be for it.
+    Sealed,
     /// The TLS handshake fails in another way.
     Handshake,
 }
 
 impl Unmetered {
+    /// Whether the place itself is a provider's, wherever it leads.
+    pub(super) const fn is_of_place(self) -> bool {
+        matches!(self, Self::Pinned | Self::Unvouched | Self::Sealed)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Other => "tunnelled",
@@ -42,7 +51,9 @@ impl Unmetered {
             Self::Protocol => "protocol",
             Self::Pinned => "pinned",
             Self::Refused => "refused",
+            Self::Left => "left",
             Self::Unvouched => "unvouched",
+            Self::Sealed => "sealed",
             Self::Handshake => "handshake_failed",
         }
     }
@@ -57,6 +68,8 @@ pub(super) enum Outcome {
     Passed,
     /// It was refused.
     Denied,
+    /// There was no place left for it.
+    Full,
     /// No connection could be made to where it leads.
     Unreachable,
 }
@@ -67,6 +80,7 @@ impl Outcome {
             Self::Opened => "opened",
             Self::Passed => "passed",
             Self::Denied => "denied",
+            Self::Full => "full",
             Self::Unreachable => "unreachable",
         }
     }
@@ -79,6 +93,9 @@ pub(super) struct Seen {
     unmetered: IntCounterVec,
     bytes: IntCounterVec,
     tunnels: IntGauge,
+    /// When the authority ends.
+    ends: IntGauge,
+    authorities: IntCounterVec,
     hosts: Names,
     told: Mutex<HashSet<(Box<str>, Unmetered)>>,
 }
@@ -109,6 +126,15 @@ impl Seen {
                 &["direction"],
             )?,
             tunnels: IntGauge::new("tollgate_tunnels", "Connections that pass unread now.")?,
+            ends: IntGauge::new(
+                "tollgate_authority_end_time_seconds",
+                "When the certificate authority ends, since the Unix epoch.",
+            )?,
+            authorities: counter(
+                "tollgate_authority_files_total",
+                "Authorities that were put in force or could not be, after their files had changed.",
+                &["event"],
+            )?,
             hosts: Names::default(),
             told: Mutex::default(),
         };
@@ -116,12 +142,20 @@ impl Seen {
         registry.register(Box::new(seen.unmetered.clone()))?;
         registry.register(Box::new(seen.bytes.clone()))?;
         registry.register(Box::new(seen.tunnels.clone()))?;
+        registry.register(Box::new(seen.ends.clone()))?;
+        registry.register(Box::new(seen.authorities.clone()))?;
         Ok(seen)
     }
 
     /// Counts what became of a connection.
     pub(super) fn became(&self, outcome: Outcome) {
         self.connections.with_label_values(&[outcome.name()]).inc();
+    }
+
+    /// How many there was no place for.
+    pub(super) fn turned_away(&self) -> u64 {
+        let full = [Outcome::Full.name()];
+        self.connections.with_label_values(&full).get()
     }
 
     /// Counts a connection that is not metered, and tells of the first to each provider's host.
@@ -145,6 +179,17 @@ impl Seen {
     fn is_news(&self, host: &str, why: Unmetered) -> bool {
         let mut told = self.told.lock();
         told.len() < MOST_TOLD && told.insert((Box::from(host), why))
+    }
+
+    /// When the authority that is in force ends.
+    pub(super) fn authority_ends(&self, at: Timestamp) {
+        self.ends
+            .set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// Counts what became of an authority's new files.
+    pub(super) fn authority(&self, event: &str) {
+        self.authorities.with_label_values(&[event]).inc();
     }
 
     /// One more passes unread, until what is returned is dropped.

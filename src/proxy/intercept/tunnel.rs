@@ -1,19 +1,21 @@
 //! A connection that passes unread, to an address that was checked.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use super::{
     super::serve::Client,
     At, Intercept,
-    seen::{Outcome, Unmetered},
+    seen::{Counted, Outcome, Unmetered},
 };
 use crate::{
     call::refusal::{Reason, Refusal},
     net::{
         begun::Begun,
         connect::ConnectError,
+        hops::Hops,
+        opening::Opening,
         ours::Noted,
         reach::{Reach, Sort},
         tunnel::{self, Silence},
@@ -29,31 +31,33 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// A tunnel whose far end is there.
 pub(super) struct Tunnel {
     intercept: Arc<Intercept>,
+    /// The place that it is for.
+    at: At,
+    why: Unmetered,
+    is_providers: bool,
     server: TcpStream,
+    /// That it is there.
+    counted: Counted,
     noted: Option<Noted>,
     place: OwnedSemaphorePermit,
 }
 
 impl Tunnel {
-    /// Connects to `at`, as far as that may be reached. `why` is what it is counted as.
+    /// Connects to `at`, as far as that may be reached, for a client that has come through `hops`.
     ///
     /// # Errors
     /// There are too many, it must not be reached, or it cannot be.
     pub(super) async fn make(
         intercept: &Arc<Intercept>,
-        at: &At,
-        (why, is_providers): (Unmetered, bool),
+        at: At,
+        counted: (Unmetered, bool),
+        hops: &Hops,
     ) -> Result<Self, Refusal> {
         // A provider's host leads where it leads: some are in a network of the customer's own.
-        let anywhere = (why == Unmetered::Pinned).then(|| intercept.reach.anywhere());
+        let anywhere = counted.0.is_of_place().then(|| intercept.reach.anywhere());
         let reach = anywhere.as_ref().unwrap_or(&intercept.reach);
-        Self::to(
-            intercept,
-            at,
-            (at.host(), at.port(), reach),
-            (why, is_providers),
-        )
-        .await
+        let (host, port) = (at.host().to_owned(), at.port());
+        Self::to(intercept, at, ((&host, port), reach, hops), counted).await
     }
 
     /// Connects to `to`, where a connection that is for `at` was to go: its client could go there
@@ -63,46 +67,92 @@ impl Tunnel {
     /// As [`Tunnel::make`].
     pub(super) async fn straight(
         intercept: &Arc<Intercept>,
-        (at, to): (&At, SocketAddr),
+        (at, to): (At, SocketAddr),
         counted: (Unmetered, bool),
     ) -> Result<Self, Refusal> {
         match intercept.reach.check(at.host(), to) {
             Err(forbidden) if forbidden.sort != Sort::Private => {
-                return Err(intercept.unreachable(at, &forbidden.into()));
+                return Err(intercept.unreachable(&at, &forbidden.into()));
             },
             _ => {},
         }
         let (address, reach) = (to.ip().to_string(), intercept.reach.anywhere());
-        Self::to(intercept, at, (&address, to.port(), &reach), counted).await
+        let hops = intercept.connector.me().alone();
+        let way = ((&*address, to.port()), &reach, &hops);
+        Self::to(intercept, at, way, counted).await
     }
 
     async fn to(
         intercept: &Arc<Intercept>,
-        at: &At,
-        (host, port, reach): (&str, u16, &Reach),
+        at: At,
+        (place, reach, hops): ((&str, u16), &Reach, &Hops),
         (why, is_providers): (Unmetered, bool),
     ) -> Result<Self, Refusal> {
-        let place = intercept.place()?;
-        let socket = intercept.connector.socket(host, port, reach);
+        let permit = intercept.place()?;
+        let socket = intercept.connector.socket(place, reach, hops);
         let server = socket
             .await
-            .map_err(|error| intercept.unreachable(at, &error))?;
+            .map_err(|error| intercept.unreachable(&at, &error))?;
         let ours = intercept.connector.ours();
-        intercept.seen.became(Outcome::Passed);
-        intercept.seen.unmetered(at.host(), is_providers, why);
         Ok(Self {
             intercept: Arc::clone(intercept),
+            at,
+            why,
+            is_providers,
             noted: ours.and_then(|ours| ours.note(&server)),
             server,
-            place,
+            counted: intercept.seen.tunnel(),
+            place: permit,
         })
+    }
+
+    /// The place that it is for.
+    pub(super) const fn at(&self) -> &At {
+        &self.at
+    }
+
+    /// It turns out to be for a provider's place, and passes unread all the same.
+    pub(super) fn means(&mut self, at: At, why: Unmetered) {
+        (self.at, self.why, self.is_providers) = (at, why, true);
+    }
+
+    /// What the client says first, if it could tell that a provider is meant where none was named.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) async fn greeting(
+        &self,
+        socket: &mut Begun,
+        client: &Client,
+    ) -> io::Result<Opening> {
+        if self.why.is_of_place() {
+            return Ok(Opening::Other);
+        }
+        let patience = self.intercept.config.handshake_timeout;
+        let (mut leaving, mut first) = (client.leaving.clone(), [0]);
+        let opening = tokio::select! {
+            biased;
+            opening = tokio::time::timeout(patience, socket.opening()) => opening,
+            // The server speaks first, or is gone.
+            _first = self.server.peek(&mut first) => Ok(Ok(Some(Opening::Other))),
+            _deadline = leaving.begins() => Ok(Ok(Some(Opening::Other))),
+        };
+        match opening {
+            Ok(Ok(Some(opening))) if opening != Opening::Other => return Ok(opening),
+            Ok(Err(error)) => return Err(error),
+            // Whatever was said and how it ended: it passes.
+            _ => socket.settle()?,
+        }
+        Ok(Opening::Other)
     }
 
     /// Passes everything, until both sides have ended or nothing comes for too long.
     pub(super) async fn pass(mut self, socket: Begun, client: &Client) {
         let (mut socket, begun) = socket.into_parts();
         let intercept = &self.intercept;
-        let counted = intercept.seen.tunnel();
+        intercept.seen.became(Outcome::Passed);
+        let host = self.at.host();
+        intercept.seen.unmetered(host, self.is_providers, self.why);
         let silence = Silence {
             idle: intercept.config.idle_timeout,
             leaving: LEAVING,
@@ -118,7 +168,7 @@ impl Tunnel {
         )
         .await;
         intercept.seen.passed(passed);
-        drop((counted, self.noted, self.place));
+        drop((self.counted, self.noted, self.place));
     }
 }
 
@@ -131,7 +181,7 @@ impl Intercept {
         Arc::clone(&self.places)
             .try_acquire_owned()
             .map_err(|_full| {
-                self.seen.became(Outcome::Denied);
+                self.seen.became(Outcome::Full);
                 let message = format!(
                     "Tollgate is full: {} connections pass unread already (intercept.tunnels).",
                     self.config.tunnels

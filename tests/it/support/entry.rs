@@ -45,8 +45,23 @@ impl Says {
 
     /// Speaks TLS over a socket.
     pub(crate) async fn over(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.by(self.config(), socket).await
+    }
+
+    /// The same, without telling the name that is expected.
+    pub(crate) async fn over_unnamed(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let mut config = self.config();
+        config.enable_sni = false;
+        self.by(config, socket).await
+    }
+
+    async fn by(
+        &self,
+        config: ClientConfig,
+        socket: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(self.name.clone()).unwrap();
-        let connector = TlsConnector::from(Arc::new(self.config()));
+        let connector = TlsConnector::from(Arc::new(config));
         connector.connect(name, socket).await
     }
 }

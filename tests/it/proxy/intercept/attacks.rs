@@ -1,13 +1,15 @@
 //! What is said badly, on purpose or not, to a proxy that opens connections.
 
+use http::Method;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
-use super::{CHAT, OPENAI, Opening, chat};
+use super::{OPENAI, Opening};
 use crate::support::{
+    client,
     entry::{Entry, ask},
     sandbox::{PATIENCE, until},
 };
@@ -53,34 +55,75 @@ async fn a_request_for_a_connection_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn smuggled_requests_do_not_get_through_an_opened_connection() {
+async fn a_host_is_the_provider_s_however_it_is_written_and_none_that_only_looks_like_it() {
     let opening = Opening::new("", "");
-    let body = chat().to_string();
-    let length = body.len();
-    for head in [
-        format!("host: {OPENAI}\r\ncontent-length: {length}\r\ncontent-length: 2\r\n"),
-        format!("host: {OPENAI}\r\ncontent-length: +{length}\r\n"),
-        format!("host: {OPENAI}\r\ntransfer-encoding: chunked, identity\r\n"),
-        format!("host: {OPENAI}\r\ncontent-length: {length}\r\nx: a\r\n b\r\n"),
-        format!("host: {OPENAI}\r\nhost: {OPENAI}\r\ncontent-length: {length}\r\n"),
-        format!("content-length: {length}\r\n"),
+    for target in [
+        "API.OpenAI.com:443",
+        "api.openai.com.:443",
+        "api.openai.com:00443",
     ] {
-        let entry = opening.entry(OPENAI, &["http/1.1"]).await;
-        let mut socket = TcpStream::connect(entry.addr).await.unwrap();
-        let request = format!("POST {CHAT} HTTP/1.1\r\n{head}\r\n{body}");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = [0; 12];
-        timeout(PATIENCE, socket.read_exact(&mut answer))
-            .await
-            .expect("no answer")
-            .unwrap();
-        let answer = std::str::from_utf8(&answer).unwrap();
+        let (socket, answer) = ask(opening.addr(), target, "").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{target}: {answer}");
+        let tls = opening.says(OPENAI, &[]).over(socket).await;
+        assert!(tls.is_ok(), "{target}");
+    }
+    until("all to be counted", || opening.became("opened") == 3).await;
+    let opening = Opening::new(", others: deny", "");
+    let label = "a".repeat(64);
+    for target in [
+        &*format!("{label}.openai.azure.com:443"),
+        &format!("{}.openai.azure.com:443", "a.".repeat(200)),
+        &format!("{}:443", "a".repeat(60_000)),
+        "api.openai.com..:443",
+        ".api.openai.com:443",
+        "api..openai.com:443",
+        "api.openai.com%00.evil.example:443",
+        "api.openai.com%2eevil.example:443",
+        "api.openai.com@evil.example:443",
+        "evil.example@api.openai.com:443",
+        "api.openai.com:443@evil.example:443",
+        "api.openai.com:443:443",
+        "api.openai.com:+443",
+        "api.openai.com: 443",
+        "api.openai.com:443/",
+        "api.openai.com:443?x",
+        "api.openai.com:443#x",
+        "api.openai.com\\evil.example:443",
+        "api_openai_com:443",
+        "xapi.openai.com:443",
+        "api.openai.com.evil.example:443",
+        "api.openaí.com:443",
+        "api.openai。com:443",
+        "xn--api-openai-com:443",
+        "[api.openai.com]:443",
+        "[fe80::1%25eth0]:443",
+        "[fe80::1%eth0]:443",
+        "[::1]443",
+        "[::1:443",
+        "::1:443",
+        "[v1.a]:443",
+        "1.2.3.4.5:443",
+        "*.openai.azure.com:443",
+    ] {
+        let head = format!("CONNECT {target} HTTP/1.1\r\nhost: {OPENAI}\r\n\r\n");
+        let answer = said(&opening, &head).await;
+        let status = answer.get(9..12).unwrap_or("none");
         assert!(
-            ["HTTP/1.1 400", "HTTP/1.1 421"].contains(&answer),
-            "{head}: {answer}"
+            ["400", "403", "431"].contains(&status),
+            "{target}: {answer}"
         );
     }
-    assert_eq!(opening.sandbox.mock.count(), 0);
+    assert_eq!(opening.became("opened") + opening.became("passed"), 0);
+}
+
+#[tokio::test]
+async fn a_connection_is_asked_for_in_http_1() {
+    let opening = Opening::new("", "");
+    for target in ["api.openai.com:443", "www.example.com:443"] {
+        let answer = client::call_h2(opening.addr(), Method::CONNECT, target, &[], "").await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.text().contains("HTTP/1.1 only"), "{answer:?}");
+    }
 }
 
 #[tokio::test]
@@ -140,8 +183,7 @@ async fn tls_that_is_too_old_broken_off_or_none_at_all_ends_alone() {
     // The next is served as ever.
     let entry = opening.entry(OPENAI, &["h2"]).await;
     let url = format!("https://{OPENAI}/v1/models");
-    let answer =
-        crate::support::client::call_h2_at(entry.addr, http::Method::GET, &url, &[], "").await;
+    let answer = client::call_h2_at(entry.addr, Method::GET, &url, &[], "").await;
     assert_eq!(answer.status, 200);
 }
 

@@ -2,8 +2,12 @@
 //! else passes unread as far as it may be reached.
 
 mod attacks;
+mod authorities;
+mod greetings;
+mod loops;
 mod opened;
 mod others;
+mod smuggling;
 mod trust;
 mod tunnels;
 

@@ -2,6 +2,7 @@
 
 use http::Method;
 use rustls::pki_types::CertificateDer;
+use tokio::io::AsyncWriteExt as _;
 
 use super::{CHAT, Ca, OPENAI, Opening, chat, configured};
 use crate::{
@@ -72,6 +73,33 @@ async fn a_client_that_refused_our_certificate_passes_unread_the_next_time_and_o
     );
     assert_eq!(opening.unmetered("localhost", "pinned"), 1);
     assert_eq!(opening.sandbox.spans_now().len(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_looks_at_the_certificate_and_leaves_has_refused_it_unless_it_made_calls() {
+    for made_calls in [false, true] {
+        let opening = Opening::new(", on_refused: tunnel", "");
+        let all = || opening.says(OPENAI, &["http/1.1"]);
+        if made_calls {
+            let entry = opening.entry(OPENAI, &["http/1.1"]).await;
+            let headers = [("host", OPENAI)];
+            let answer = client::call(entry.addr, Method::GET, "/v1/models", &headers, "").await;
+            assert_eq!(answer.status, 200);
+        }
+        let (socket, _) = ask(opening.addr(), "api.openai.com:443", "").await;
+        let mut tls = all().over(socket).await.unwrap();
+        tls.shutdown().await.unwrap();
+        drop(tls);
+        until("it to be counted", || {
+            opening.unmetered(OPENAI, "left") == 1
+        })
+        .await;
+        let held = "tollgate_held{what=\"certificate_refusers\"}";
+        until("it to be remembered, or not", || {
+            opening.count(held) == u64::from(!made_calls)
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -111,15 +111,30 @@ async fn nobody_is_led_inside_by_an_address_or_a_name_that_stands_for_one() {
 
 #[tokio::test]
 async fn nobody_is_led_to_our_own_listeners_whatever_is_allowed() {
-    let opening = Opening::new(", allow_private: [0.0.0.0/0, '::/0', localhost]", "");
+    let all = ", allow_private: [0.0.0.0/0, '::/0', localhost]";
+    let listen = "listen: {proxy: 127.0.0.1:0, admin: 127.0.0.1:0, health: 127.0.0.1:0, transparent: 127.0.0.1:0}";
+    let opening = Opening::new(all, listen);
     let app = &opening.sandbox.app;
-    for port in [app.proxy_address().port(), app.admin_address().port()] {
+    let redirected = app.transparent_addresses[0];
+    for address in [
+        app.proxy_address(),
+        app.admin_address(),
+        app.health_address.unwrap(),
+        redirected,
+    ] {
+        let port = address.port();
         for host in ["127.0.0.1", "127.0.0.2", "localhost", "[::1]", "0.0.0.0"] {
             let (_socket, answer) = ask(opening.addr(), &format!("{host}:{port}"), "").await;
             assert_eq!(why(&answer), "intercept.allow_private", "{host}: {answer}");
             assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
         }
     }
+    // Whoever was not redirected there is led nowhere by that one, either.
+    let before = opening.became("denied");
+    let mut socket = TcpStream::connect(redirected).await.unwrap();
+    let ended = timeout(PATIENCE, socket.read_u8()).await;
+    assert!(ended.expect("it is held open").is_err());
+    assert_eq!(opening.became("denied"), before + 1);
 }
 
 #[tokio::test]
@@ -169,6 +184,14 @@ async fn there_are_so_many_tunnels_and_a_silent_one_ends() {
     let (_socket, answer) = ask(opening.addr(), &target, "").await;
     assert_eq!(why(&answer), "overload");
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert_eq!(opening.became("full"), 1);
+    let counts = |metric: &str| opening.count(&format!("{metric}{{what=\"tunnels\"}}"));
+    let held = [
+        "tollgate_held",
+        "tollgate_bound",
+        "tollgate_over_bound_total",
+    ];
+    assert_eq!(held.map(counts), [1, 1, 1]);
     let _server = upstream.accept().await;
     let ended = timeout(PATIENCE, first.read_u8())
         .await
