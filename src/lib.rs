@@ -25,6 +25,7 @@
 //! | 5 | [`admin`] | the admin listener: status, metrics, API |
 //! | 5 | [`mock`] | mock providers, for demos and tests |
 //! | 6 | [`config`] | the configuration file as a whole |
+//! | 6 | [`kubernetes`] | what injection makes of a pod |
 //! | 6 | [`app`] | the composition root: who gets whose handle |
 //! | 6 | [`cli`] | the command line, one file a subcommand |
 //!
@@ -67,6 +68,7 @@ pub mod config;
 pub mod guard;
 pub mod identity;
 pub mod ingest;
+pub mod kubernetes;
 pub mod ledger;
 pub mod mock;
 pub mod net;

@@ -12,6 +12,7 @@ mod doctor;
 mod exec;
 mod failure;
 mod format;
+mod inject;
 mod keys;
 mod kill;
 mod ledger;
@@ -80,6 +81,8 @@ commands! {
     Keys = keys,
     /// Make the certificate authority of interception, and have clients trust it
     Ca = ca,
+    /// Put the sidecar into the pods of Kubernetes manifests
+    Inject = inject,
     /// Say what a model costs, and how that is known
     Prices = prices,
     /// Lead connections to the transparent listener, by rules of the system

@@ -25,7 +25,7 @@ pub use self::{
     expand::Sources,
     load::{DEFAULT_PATH, Invalid, LoadError, Loaded, load, locate, parse},
     overrides::OVERRIDES,
-    problem::{Place, Problem, Severity},
+    problem::{Place, Problem, Severity, suggestion},
     watch::{Watch, WatchError},
 };
 use crate::{

@@ -184,7 +184,7 @@ impl fmt::Display for Shown<'_> {
 
 /// Of `known`, what `written` was most likely meant to be: the nearest within a third of its
 /// length in edits.
-pub(super) fn suggestion<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn suggestion<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     let budget = (written.chars().count() / 3).max(1);
     known
         .iter()

@@ -41,6 +41,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "kubernetes",
+        &[
+            "base", "call", "client", "config", "net", "pipeline", "policy", "provider",
+        ],
+    ),
+    (
         "config",
         &[
             "base", "call", "provider", "pricing", "policy", "guard", "ledger", "net", "store",

@@ -1,10 +1,10 @@
 //! `tollgate ca create`.
 
-use std::{io::Write as _, time::Duration};
+use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use clap::{Args, value_parser};
 
-use super::{super::Failure, Place};
+use super::{super::Failure, Place, install::give};
 use crate::{
     base::clock::{Clock as _, SystemClock},
     config::Config,
@@ -33,6 +33,9 @@ pub(super) struct Create {
     /// With --replace: have the one before not trusted any more, since its key may be known
     #[arg(long, requires = "replace")]
     distrust: bool,
+    /// Put what clients need of it into this directory, too; the key stays where it is
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -80,6 +83,11 @@ impl Create {
         }
         for wide in hosts.iter().flatten().filter_map(|host| wide(host)) {
             writeln!(out, "{wide}")?;
+        }
+        if let Some(to) = &self.to {
+            give(&made, to)?;
+            writeln!(out, "{} has what clients need.", to.display())?;
+            return Ok(out.flush()?);
         }
         writeln!(
             out,

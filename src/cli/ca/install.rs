@@ -85,9 +85,7 @@ impl Install {
         }
         let authority = open(&self.place.dir()?)?;
         if let Some(to) = self.to {
-            fs::create_dir_all(&to).map_err(|error| denied(&to, &error))?;
-            let written = authority.write_trust(&to, &tls::system_roots());
-            written.map_err(Failure::failed)?;
+            give(&authority, &to)?;
             let to = to.display();
             writeln!(out, "{to} has what clients need, and no key.")?;
             return Ok(out.flush()?);
@@ -134,6 +132,13 @@ impl Store {
             said.trim()
         )))
     }
+}
+
+/// Puts what clients need of `authority` into a directory.
+pub(super) fn give(authority: &Authority, to: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(to).map_err(|error| denied(to, &error))?;
+    let written = authority.write_trust(to, &tls::system_roots());
+    written.map_err(Failure::failed)
 }
 
 fn denied(dir: &Path, error: &io::Error) -> Failure {

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod doctor;
 mod exec;
+mod inject;
 mod keys;
 mod kill;
 mod mock;
