@@ -30,6 +30,7 @@ mod settings;
 mod spans;
 mod terminal;
 mod wait;
+mod webhook;
 mod why;
 
 use std::process::ExitCode;
@@ -95,6 +96,8 @@ commands! {
     Doctor = doctor,
     /// Print completions for a shell
     Completions = completions,
+    /// Run the webhook by which Kubernetes puts the sidecar into pods
+    Webhook = webhook,
     /// Run mock providers, for demos and tests
     Mock = mock,
 }

@@ -158,13 +158,13 @@ fn greet(app: &App, document: Option<&Document>) -> Result<(), Failure> {
 }
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         let on = |kind| signal(kind).map_err(Failure::failed);
         Ok(Self {
             terminate: on(SignalKind::terminate())?,
@@ -172,7 +172,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {},
             _ = self.interrupt.recv() => {},

@@ -1,5 +1,6 @@
 //! The section `log`: Tollgate's own log, on stderr.
 
+use clap::ValueEnum;
 use serde::Deserialize;
 
 /// What is logged, and how.
@@ -13,7 +14,7 @@ pub struct Log {
 }
 
 /// How important a line is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Something is broken.

@@ -1,8 +1,8 @@
 //! What injection makes of a pod: the sidecar, its volumes, and the variables that lead calls to it.
 //!
-//! Pure: a pod, its namespace, its owner and its `ConfigMap` go in; the changed pod and warnings, or
-//! a refusal that says why, come out. Pods stay JSON all the way, so that what this build does not
-//! know of them stays as it is.
+//! Pure, but for the [`webhook`]: a pod, its namespace, its owner and its `ConfigMap` go in; the
+//! changed pod and warnings, or a refusal that says why, come out. Pods stay JSON all the way, so
+//! that what this build does not know of them stays as it is.
 
 mod annotations;
 mod budgets;
@@ -18,6 +18,7 @@ mod resources;
 mod settings;
 mod unfit;
 mod variables;
+pub mod webhook;
 mod wish;
 mod yaml;
 

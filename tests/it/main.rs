@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod guard;
 mod ingest;
+mod kubernetes;
 mod ledger;
 mod mock;
 mod net;

@@ -1,0 +1,3 @@
+//! Injection into pods.
+
+mod webhook;
