@@ -65,6 +65,15 @@ def arguments(found):
     return container["args"]
 
 
+@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem if path else "defaults")
+def test_the_webhook_takes_the_arguments_that_it_is_given(values):
+    found = rendered(values)
+    if manifests.of_kind(found, "Deployment"):
+        # The last one is wrong, and the only one that is.
+        told = run(PROGRAM, *arguments(found), "--api=nowhere", fails=True)
+        assert "--api nowhere" in told, told
+
+
 def test_values_reach_the_webhook():
     found = rendered(CHART / "ci/everything.yaml")
     told = arguments(found)
@@ -84,6 +93,14 @@ def test_values_reach_the_webhook():
     [configuration] = manifests.of_kind(found, "MutatingWebhookConfiguration")
     assert {webhook["failurePolicy"] for webhook in configuration["webhooks"]} == {"Fail"}
     assert manifests.of_kind(found, "Issuer") == []
+
+
+def test_only_the_api_server_reaches_the_webhook_where_its_addresses_are_known():
+    [policy] = manifests.of_kind(rendered(CHART / "ci/cert-manager.yaml"), "NetworkPolicy")
+    reviews, probes = policy["spec"]["ingress"]
+    blocks = [{"ipBlock": {"cidr": "10.1.0.0/28"}}, {"ipBlock": {"cidr": "fd00::/64"}}]
+    assert reviews == {"from": blocks, "ports": [{"port": "https"}]}
+    assert "from" not in probes and policy["spec"]["egress"][0]["to"] == blocks
 
 
 def test_config_maps_are_read_where_it_is_told_to():
@@ -156,6 +173,14 @@ def test_every_value_is_in_the_schema_and_every_key_of_the_schema_has_a_default(
                 compare(properties[name], values[name], f"{path}.{name}")
 
     compare(schema, values, "")
+
+
+def test_a_package_of_it_has_all_that_it_needs(tmp_path):
+    helm("package", CHART, "--destination", tmp_path)
+    [package] = tmp_path.iterdir()
+    values = CHART / "ci/everything.yaml"
+    given = ["tollgate", package, "--namespace", NAMESPACE, "-f", values]
+    assert helm("template", *given) == template(values)
 
 
 def test_its_versions_are_those_of_the_program():

@@ -47,3 +47,9 @@ def test_grafana_finds_the_dashboard_and_prometheus():
     [dashboards] = yaml.safe_load((DEPLOY / "compose/grafana/dashboards.yaml").read_text())["providers"]
     mounted = [volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]]
     assert dashboards["options"]["path"] in mounted
+
+
+def test_the_sidecars_health_is_asked_for_by_a_command_that_there_is():
+    [kind, *command] = SERVICES["tollgate"]["healthcheck"]["test"]
+    assert kind == "CMD" and command[0] == "tollgate"
+    assert "Usage: tollgate wait" in run(PROGRAM, *command[1:], "--help")

@@ -33,6 +33,29 @@ def test_the_guides_config_map_is_unchanged():
     assert shipped == guide
 
 
+def injected(name):
+    """An example's only pod as the webhook would have it."""
+    file = DEPLOY / f"examples/{name}.yaml"
+    text = run(PROGRAM, "inject", "-f", file, "--namespace", "agents", env=ENVIRONMENT)
+    return manifests.validate(text)
+
+
+def test_the_agent_is_as_restricted_with_its_sidecar_as_without():
+    found = injected("agents")
+    manifests.assert_restricted(found)
+    [(_, spec)] = manifests.pod_specs(found)
+    [agent] = spec["containers"]
+    told = {variable["name"]: variable.get("value") for variable in agent["env"]}
+    assert told["OPENAI_BASE_URL"] == "http://127.0.0.1:4100/v1"
+
+
+def test_the_guides_resource_limits_are_the_sidecars():
+    [(_, spec)] = manifests.pod_specs(injected("raaf"))
+    [sidecar] = (one for one in spec["initContainers"] if one["name"] == "tollgate")
+    assert sidecar["restartPolicy"] == "Always"
+    assert sidecar["resources"]["limits"] == {"cpu": "100m", "memory": "256Mi"}
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [("replicas: 2", "replicas: two"), ("replicas: 2", "replica: 2"), ("containers:", "container:")],

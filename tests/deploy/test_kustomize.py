@@ -29,6 +29,10 @@ def test_the_webhook(name):
     manifests.assert_system_is_left_alone(found, "tollgate-system")
     [deployment] = manifests.of_kind(found, "Deployment")
     assert deployment["spec"]["replicas"] >= 2
+    # Of its arguments, the program finds wrong the one that is added here.
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    wrong = ["--namespace=tollgate-system", "--api=nowhere"]
+    assert "--api nowhere" in run(PROGRAM, *container["args"], *wrong, fails=True)
 
 
 def policies(found):

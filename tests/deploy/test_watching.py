@@ -39,9 +39,9 @@ def rules():
 
 
 class Prometheus(Process):
-    """Prometheus with the shipped rules, which asks one Tollgate every second."""
+    """Prometheus with the shipped rules, which asks each of `targets` every second."""
 
-    def __init__(self, directory, target):
+    def __init__(self, directory, targets):
         config = directory / "prometheus.yaml"
         config.write_text(
             json.dumps(
@@ -49,7 +49,7 @@ class Prometheus(Process):
                     "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
                     "rule_files": [str(RULES)],
                     "scrape_configs": [
-                        {"job_name": "tollgate", "static_configs": [{"targets": [target]}]}
+                        {"job_name": "tollgate", "static_configs": [{"targets": targets}]}
                     ],
                 }
             )
@@ -73,13 +73,32 @@ class Prometheus(Process):
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
+def webhook(tmp_path_factory):
+    """The probes and metrics of a webhook; its API server is away."""
+    directory = tmp_path_factory.mktemp("webhook")
+    name = ["-subj", "/CN=webhook", "-addext", "subjectAltName=DNS:webhook"]
+    files = ["-keyout", directory / "tls.key", "-out", directory / "tls.crt"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    run("openssl", "req", "-x509", *curve, *files, *name)
+    (directory / "ca.crt").write_text((directory / "tls.crt").read_text())
+    (directory / "token").write_text("token")
+    listen, health, nowhere = (free_address() for _ in range(3))
+    places = [f"--cert-dir={directory}", f"--service-account={directory}", f"--api=https://{nowhere}"]
+    arguments = ["webhook", f"--listen={listen}", f"--health={health}", "--drain=0s", *places]
+    with Process(arguments, directory / "webhook.log") as running:
+        running.until(lambda: request(f"http://{health}/healthz")[0] == 200)
+        yield f"http://{health}"
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory, webhook):
     """A Prometheus that watches a Tollgate to which everything happens that the queries ask for."""
     directory = tmp_path_factory.mktemp("watched")
     config = pathlib.Path(__file__).parent / "watched.yaml"
     run(PROGRAM, "ca", "create", "--dir", directory / "ca")
     with Mock(directory) as mock, Tollgate(directory, mock, config) as tollgate:
-        with Prometheus(directory, tollgate.admin.removeprefix("http://")) as prometheus:
+        asked = [url.removeprefix("http://") for url in (tollgate.admin, webhook)]
+        with Prometheus(directory, asked) as prometheus:
             elsewhere = prometheus.url.removeprefix("http://")
             # Twice, for a rate needs two looks at what is counted.
             happen(tollgate, elsewhere)
@@ -137,9 +156,9 @@ def wait_for_any(prometheus, query):
         return []
 
 
-def test_every_metric_of_the_rules_is_one_that_is_there(watched):
+def test_every_metric_of_the_rules_is_one_that_is_there(watched, webhook):
     tollgate, prometheus = watched
-    there = request(f"{tollgate.admin}/metrics")[2].decode()
+    there = "".join(request(f"{one}/metrics")[2].decode() for one in (tollgate.admin, webhook))
     there = set(re.findall(r"^# TYPE (\S+)", there, re.MULTILINE))
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     unknown = set()
