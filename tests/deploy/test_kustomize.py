@@ -1,5 +1,7 @@
 """The manifests for kubectl, as `kubectl kustomize` puts them together."""
 
+import shutil
+
 import pytest
 
 import manifests
@@ -88,3 +90,13 @@ def test_the_images_are_those_of_this_version():
             assert container["image"] == f"tollgate:{version}"
             named = [one for one in container["args"] if one.startswith("--image=")]
             assert named in ([], [f"--image=tollgate:{version}"])
+
+
+def test_pods_get_the_image_that_the_kustomization_names(tmp_path):
+    base = shutil.copytree(KUBERNETES / "base", tmp_path / "base")
+    file = base / "kustomization.yaml"
+    file.write_text(file.read_text().replace("newName: tollgate,", "newName: host.example:5000/a/tollgate,"))
+    [(_, spec)] = manifests.pod_specs(manifests.validate(kubectl("kustomize", base)))
+    [container] = spec["containers"]
+    assert container["image"].startswith("host.example:5000/a/tollgate:")
+    assert f"--image={container['image']}" in container["args"]
