@@ -13,12 +13,16 @@ import manifests
 import sidecar
 from cluster import Cluster, apply_patch
 from sidecar import DEADLINE, Process, free_address
-from tools import DEPLOY, helm, kubectl
+from tools import DEPLOY, helm, kubectl, run
 
 NAMESPACE = "tollgate-system"
+CHART = ["template", "tollgate", DEPLOY / "chart", "--namespace", NAMESPACE]
+CERT_MANAGER = ["--set", "webhook.certificate.source=cert-manager"]
 INSTALLED = {
     "kubectl": lambda: kubectl("kustomize", DEPLOY / "kubernetes/base"),
-    "helm": lambda: helm("template", "tollgate", DEPLOY / "chart", "--namespace", NAMESPACE),
+    "kubectl-cert-manager": lambda: kubectl("kustomize", DEPLOY / "kubernetes/overlays/cert-manager"),
+    "helm": lambda: helm(*CHART),
+    "helm-cert-manager": lambda: helm(*CHART, *CERT_MANAGER),
 }
 
 
@@ -34,9 +38,26 @@ def deployed(request, tmp_path):
         here = [f"--listen={listen}", f"--health={health}", "--drain=0s"]
         here += [f"--api={cluster.url}", f"--service-account={tmp_path}"]
         arguments = [*spec["containers"][0]["args"], *here]
+        for certificate in manifests.of_kind(found, "Certificate"):
+            mounted = f"--cert-dir={spec['containers'][0]['volumeMounts'][0]['mountPath']}"
+            arguments[arguments.index(mounted)] = f"--cert-dir={tmp_path}"
+            issue(certificate, cluster, tmp_path)
         with Process(arguments, tmp_path / "webhook.log") as running:
             running.until(lambda: ready(health))
             yield cluster, listen
+
+
+def issue(certificate, cluster, directory):
+    """What cert-manager does: it writes the pair, and tells the API server who vouches for it."""
+    names = ",".join(f"DNS:{name}" for name in certificate["spec"]["dnsNames"])
+    told = ["-subj", "/CN=webhook", "-addext", f"subjectAltName={names}"]
+    files = ["-keyout", directory / "tls.key", "-out", directory / "tls.crt"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    run("openssl", "req", "-x509", *curve, *files, *told)
+    root = base64.b64encode((directory / "tls.crt").read_bytes()).decode()
+    configuration = cluster.objects["MutatingWebhookConfiguration", None, "tollgate-webhook"]
+    for webhook in configuration["webhooks"]:
+        webhook["clientConfig"]["caBundle"] = root
 
 
 def ready(health):
@@ -121,6 +142,7 @@ def test_a_pod_that_names_a_config_map_that_is_not_there_is_refused(deployed):
     assert cluster.refused == []
 
 
+@pytest.mark.parametrize("deployed", ["kubectl", "helm"], indirect=True)
 def test_the_replicas_share_a_certificate_in_the_secret_that_was_empty(deployed):
     cluster, _ = deployed
     secret = cluster.objects["Secret", NAMESPACE, "tollgate-webhook-certificate"]
