@@ -20,7 +20,7 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
-    task::coop,
+    task,
 };
 
 /// What is read at once: fewer calls of the system than hyper's size, and little enough for a cache.
@@ -137,6 +137,12 @@ async fn one_way(
                 Some(0) => break true,
                 Some(count) => {
                     write_all(&mut to, buffer.get(..count).unwrap_or_default(), moved).await?;
+                    if count == buffer.len() {
+                        // There is more. Others on this worker have their turn first: calls do not
+                        // wait for a tunnel's flood, and what it floods does not pile up behind it
+                        // until it has left the processor's cache.
+                        task::yield_now().await;
+                    }
                 },
                 None => break false,
             }
@@ -147,8 +153,8 @@ async fn one_way(
             let _gone = to.shutdown().await;
             return Ok(());
         }
-        // Others on this worker have their turn: `read` finds nothing when they have to.
-        coop::consume_budget().await;
+        // `read` also finds nothing when it is the turn of others.
+        task::coop::consume_budget().await;
     }
 }
 
