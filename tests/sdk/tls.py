@@ -49,6 +49,9 @@ class Terminator:
         return self
 
     def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            # Closed alone, it would go on accepting while a thread waits in it.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
 
