@@ -195,7 +195,11 @@ fn print(config: &Config, rows: &[BudgetRow], now: Timestamp) -> Result<(), Fail
     }
     let reach = config.ledger.reach_on_disk();
     let (name, meaning, path) = (reach.name(), reach.meaning(), config.ledger.path.display());
-    writeln!(out, "\nThey reach as far as {name} ({path}): {meaning}.")?;
+    let said = format!("They reach as far as {name} ({path}): {meaning}.");
+    writeln!(out)?;
+    for line in terminal::wrapped(&said, terminal::width(stdout()).unwrap_or(usize::MAX)) {
+        writeln!(out, "{line}")?;
+    }
     Ok(out.flush()?)
 }
 
