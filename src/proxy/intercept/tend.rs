@@ -42,7 +42,8 @@ impl Intercept {
     pub fn tend(&self, now: Timestamp) {
         let mut tended = self.tended.lock();
         let stamp = Stamp::of(&self.config.ca_dir);
-        if stamp != tended.stamp {
+        // Files that are gone change nothing: whoever took the key away wants no other.
+        if stamp.is_some() && stamp != tended.stamp {
             tended.stamp = stamp;
             self.read_again();
         }
