@@ -26,7 +26,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -34,7 +34,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tollgate::base::clock::{Clock as _, SystemClock, TestClock};
 
@@ -58,15 +58,17 @@ const PART: Duration = Duration::from_secs(10);
 const GOALS: (Duration, f64) = (Duration::from_millis(5), RATE as f64);
 
 const CONFIG: &str = "
-limits:
-  - {name: daily, match: {agent: \"*\"}, tokens: 2000000, per: day}
+rate_limits:
+  - {name: per-agent, per: [agent, model], requests_per_minute: 600, tokens_per_minute: 200000}
 tracing:
-  batch_size: 100
+  service_name: agents
 ";
 
 struct Program {
     child: Child,
     address: SocketAddr,
+    /// A program whose output nobody reads ends.
+    _stdout: BufReader<ChildStdout>,
 }
 
 impl Program {
@@ -91,11 +93,15 @@ impl Program {
             .spawn()
             .unwrap();
         let mut first = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut first).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut first).unwrap();
         let address = first.split_once("https://").unwrap().1;
         let address = address.split('/').next().unwrap().parse().unwrap();
-        Self { child, address }
+        Self {
+            child,
+            address,
+            _stdout: stdout,
+        }
     }
 
     /// How long it has been busy: it has one thread.
@@ -183,9 +189,10 @@ async fn main() {
         host: HOST,
     };
     let bundle = made.cert.pem();
-    let mut connected = Err(std::io::ErrorKind::Other.into());
-    while connected.is_err() {
-        connected = caller.tls(bundle.as_bytes(), b"http/1.1").await;
+    let until = Instant::now() + PART;
+    while let Err(error) = caller.tls(bundle.as_bytes(), b"http/1.1").await {
+        assert!(Instant::now() < until, "{error}");
+        sleep(Duration::from_millis(20)).await;
     }
     println!(
         "pod of 10 containers; {CONNECTIONS} TLS connections; {RATE} reviews/s, then all it can"
