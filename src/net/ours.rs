@@ -1,61 +1,121 @@
 //! Which connections are our own, to tell when one of them comes back to us.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-/// The local addresses of connections that we made and have not closed. Copies are of one set.
+/// The connections that we made and have not closed. Copies are of one set.
 #[derive(Clone, Debug, Default)]
-pub struct Ours(Arc<Mutex<HashSet<SocketAddr>>>);
+pub struct Ours(Arc<Mutex<HashMap<Ends, usize>>>);
+
+/// Where a connection comes from, and where it was to go. One of both is not enough: the system gives
+/// a port to several connections at once, if they have different destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ends {
+    from: SocketAddr,
+    to: SocketAddr,
+}
 
 /// A connection of ours, until it is dropped.
 #[derive(Debug)]
 pub struct Noted {
     all: Ours,
-    address: SocketAddr,
+    ends: Ends,
+}
+
+impl Ends {
+    /// However the two sides write an address.
+    fn new(from: SocketAddr, to: SocketAddr) -> Self {
+        let [from, to] = [from, to].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
+        Self { from, to }
+    }
 }
 
 impl Ours {
     /// Notes a connection that we have made, and over which nothing was said yet. `None`: it is gone.
     pub fn note(&self, socket: &TcpStream) -> Option<Noted> {
-        let address = socket.local_addr().ok()?;
-        self.0.lock().insert(address);
+        let ends = Ends::new(socket.local_addr().ok()?, socket.peer_addr().ok()?);
+        // One that was just closed may not have been forgotten yet.
+        *self.0.lock().entry(ends).or_default() += 1;
         Some(Noted {
             all: self.clone(),
-            address,
+            ends,
         })
     }
 
-    /// Whether a connection that comes from `peer` is one of ours.
-    pub fn has(&self, peer: SocketAddr) -> bool {
-        self.0.lock().contains(&peer)
+    /// Whether a connection that comes from `peer` and was to go to `to` is one of ours.
+    pub fn has(&self, peer: SocketAddr, to: SocketAddr) -> bool {
+        self.0.lock().contains_key(&Ends::new(peer, to))
     }
 }
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        self.all.0.lock().remove(&self.address);
+        let mut all = self.all.0.lock();
+        if let Entry::Occupied(mut count) = all.entry(self.ends) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_connection_is_ours_as_long_as_it_is_kept() {
+    async fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// A connection from an address that another may have, too.
+    async fn connected(from: SocketAddr, to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(from).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_ours_as_long_as_it_is_kept() {
+        let (listener, address) = listener().await;
         let (ours, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (_socket, peer) = accepted.unwrap();
+        let (ours, (_socket, peer)) = (ours.unwrap(), accepted.unwrap());
         let all = Ours::default();
-        assert!(!all.has(peer));
-        let noted = all.note(&ours.unwrap());
-        assert!(all.has(peer) && !all.has(address));
-        drop(noted);
-        assert!(!all.has(peer));
+        assert!(!all.has(peer, address));
+        let noted = [all.note(&ours), all.note(&ours)];
+        assert!(all.has(peer, address) && !all.has(address, peer));
+        let [first, last] = noted;
+        drop(first);
+        assert!(all.has(peer, address));
+        drop(last);
+        assert!(!all.has(peer, address));
+        assert!(all.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn another_connection_from_the_same_address_is_another() {
+        let ((_one, here), (_other, there)) = (listener().await, listener().await);
+        let ours = connected("127.0.0.1:0".parse().unwrap(), here).await;
+        let from = ours.local_addr().unwrap();
+        let theirs = connected(from, there).await;
+        assert_eq!(theirs.local_addr().unwrap(), from);
+        let all = Ours::default();
+        let first = all.note(&ours);
+        assert!(all.has(from, here) && !all.has(from, there));
+        let second = all.note(&theirs);
+        drop(first);
+        assert!(!all.has(from, here) && all.has(from, there));
+        drop(second);
     }
 }

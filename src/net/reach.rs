@@ -111,6 +111,15 @@ impl Reach {
         }
     }
 
+    /// Whether `address` may be reached for whoever has chosen it: no name was resolved, so that none
+    /// allows it.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check_address(&self, address: SocketAddr) -> Result<(), Forbidden> {
+        self.check("", address)
+    }
+
     /// Whether a connection that was made leads to ourselves, though nothing in its address says so:
     /// this machine may have an address of the Internet.
     ///
@@ -363,6 +372,22 @@ mod tests {
             ("asvc", "192.168.0.1:1", Some(Sort::Private)),
         ] {
             assert_eq!(found(&reach, host, address), expected, "{host} {address}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_somebody_has_chosen_is_allowed_by_no_name() {
+        let reach = reach(&["db.internal", "*.svc", "10.0.0.0/8", "127.0.0.2"], &[]);
+        for (address, expected) in [
+            ("168.63.129.16:80", Some(Sort::Metadata)),
+            ("127.0.0.1:443", Some(Sort::Loopback)),
+            ("127.0.0.2:443", None),
+            ("10.1.2.3:443", None),
+            ("104.18.6.192:443", None),
+        ] {
+            let checked = reach.check_address(address.parse().unwrap());
+            let found = checked.err().map(|forbidden| forbidden.sort);
+            assert_eq!(found, expected, "{address}");
         }
     }
 

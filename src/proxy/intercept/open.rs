@@ -59,8 +59,8 @@ pub(in crate::proxy) struct Opened {
     pub(in crate::proxy) caller: Caller,
     /// The proxies that it has come through, if it was asked for.
     pub(in crate::proxy) hops: Option<Hops>,
-    /// Where it comes from, if it could be from ourselves.
-    from: Option<(Ours, SocketAddr)>,
+    /// Where it comes from and was to go, if it could be from ourselves.
+    from: Option<(Ours, SocketAddr, SocketAddr)>,
 }
 
 impl Opened {
@@ -81,10 +81,14 @@ impl Opened {
         }
     }
 
-    /// The same, redirected from `peer`, which may be one of ours.
-    pub(super) fn redirected(self, ours: Option<&Ours>, peer: SocketAddr) -> Self {
+    /// The same, redirected on its way from `peer` to `to`, and maybe one of ours.
+    pub(super) fn redirected(
+        self,
+        ours: Option<&Ours>,
+        (peer, to): (SocketAddr, SocketAddr),
+    ) -> Self {
         Self {
-            from: ours.map(|ours| (ours.clone(), peer)),
+            from: ours.map(|ours| (ours.clone(), peer, to)),
             ..self
         }
     }
@@ -121,7 +125,7 @@ impl Opened {
         if self
             .from
             .as_ref()
-            .is_some_and(|(ours, peer)| ours.has(*peer))
+            .is_some_and(|(ours, peer, to)| ours.has(*peer, *to))
         {
             return Err(redirected::looped());
         }
@@ -276,14 +280,14 @@ impl Intercept {
         let is_providers = worker.proxy.live.load().is_providers(at.host());
         self.seen
             .unmetered(at.host(), is_providers, Unmetered::Left);
-        // A program that trusts us may have made a connection too many.
-        if peer.is_some_and(|peer| !self.refusers.trusts(peer, at.host())) {
-            self.remember(peer, &at, &worker);
-        }
+        self.remember(peer, &at, &worker);
     }
 
+    /// Remembers who has refused, unless calls have come from there: a program that trusts us may have
+    /// made a connection too many, and one that does not may share its address with others.
     fn remember(&self, peer: Option<IpAddr>, at: &At, worker: &Worker) {
-        if let Some(peer) = peer.filter(|_| self.config.on_refused == OnRefused::Tunnel) {
+        let peer = peer.filter(|_| self.config.on_refused == OnRefused::Tunnel);
+        if let Some(peer) = peer.filter(|peer| !self.refusers.trusts(*peer, at.host())) {
             let now = worker.proxy.clock.mono();
             self.refusers.note(peer, at.host(), now);
         }

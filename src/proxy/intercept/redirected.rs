@@ -49,10 +49,10 @@ pub async fn redirected(mut client: Client, socket: TcpStream) {
     let refused = match fate {
         Fate::Open => {
             let opened = Opened::new(meant.at, Caller::default());
-            let opened = opened.redirected(intercept.connector.ours(), peer);
+            let opened = opened.redirected(intercept.connector.ours(), (peer, to));
             return intercept.open(client, socket, opened).await;
         },
-        Fate::Pass(_) if is_ours(&intercept, peer) => Err(looped()),
+        Fate::Pass(_) if is_ours(&intercept, (peer, to)) => Err(looped()),
         Fate::Pass(why) => pass(&intercept, &client, (meant.at, to, why), socket).await,
         Fate::Deny(why) => Err(intercept.denied(&meant.at, &why)),
     };
@@ -62,10 +62,10 @@ pub async fn redirected(mut client: Client, socket: TcpStream) {
     }
 }
 
-/// Whether a connection from `peer` is one of ours.
-fn is_ours(intercept: &Intercept, peer: SocketAddr) -> bool {
+/// Whether a connection from `peer` that was to go to `to` is one of ours.
+fn is_ours(intercept: &Intercept, (peer, to): (SocketAddr, SocketAddr)) -> bool {
     let ours = intercept.connector.ours();
-    ours.is_some_and(|ours| ours.has(peer))
+    ours.is_some_and(|ours| ours.has(peer, to))
 }
 
 /// The refusal of what comes from ourselves.

@@ -70,7 +70,8 @@ impl Tunnel {
         (at, to): (At, SocketAddr),
         counted: (Unmetered, bool),
     ) -> Result<Self, Refusal> {
-        match intercept.reach.check(at.host(), to) {
+        // Its client has chosen both, the address and the name that it says over it.
+        match intercept.reach.check_address(to) {
             Err(forbidden) if forbidden.sort != Sort::Private => {
                 return Err(intercept.unreachable(&at, &forbidden.into()));
             },

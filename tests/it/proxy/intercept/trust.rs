@@ -103,6 +103,28 @@ async fn a_client_that_looks_at_the_certificate_and_leaves_has_refused_it_unless
 }
 
 #[tokio::test]
+async fn one_program_s_refusal_does_not_open_a_way_for_those_that_made_calls_from_its_address() {
+    let opening = Opening::new(", on_refused: tunnel", "");
+    let entry = opening.entry(OPENAI, &["http/1.1"]).await;
+    let headers = [("host", OPENAI)];
+    let get = || client::call(entry.addr, Method::GET, "/v1/models", &headers, "");
+    assert_eq!(get().await.status, 200);
+    let (socket, _) = ask(opening.addr(), "api.openai.com:443", "").await;
+    let refused = says(OPENAI, Ca::new().roots()).over(socket).await;
+    assert!(refused.is_err());
+    until("it to be counted", || {
+        opening.unmetered(OPENAI, "refused") == 1
+    })
+    .await;
+    let answer = get().await;
+    assert_eq!(answer.status, 200);
+    opening.sandbox.span(&answer).await;
+    assert_eq!(opening.unmetered(OPENAI, "pinned"), 0);
+    let held = "tollgate_held{what=\"certificate_refusers\"}";
+    assert_eq!(opening.count(held), 0);
+}
+
+#[tokio::test]
 async fn a_client_key_is_shown_to_the_proxy_or_with_each_call() {
     let keys = Keys::new();
     let secret = keys.add("ci", |_| ());
