@@ -65,6 +65,11 @@ impl Me {
 }
 
 impl Hops {
+    /// The same, behind what a head says already.
+    pub fn append_to(&self, head: &mut HeaderMap) {
+        head.append(VIA, self.0.clone());
+    }
+
     /// What is said to the next proxy.
     pub fn headers(&self) -> HeaderMap {
         HeaderMap::from_iter([(VIA, self.0.clone())])

@@ -29,7 +29,7 @@ use tokio::time::Sleep;
 use super::{
     body::Outgoing,
     connect::{ConnectError, Connector, Origin, Via},
-    hops::Hops,
+    hops::{Hops, Me},
     muted::Muted,
     ours::Noted,
     pace::Unfinished,
@@ -131,8 +131,9 @@ impl Upstream {
     }
 
     /// Sends `request` to `origin`. The request's URI is its path and query, it has its `Host` header
-    /// already, and among its extensions the [`Hops`] that it has come through, if any. A request of which no byte was written because a pooled connection turned
-    /// out dead is sent again, once, on a new one.
+    /// already, and among its extensions the [`Hops`] that its connection has come through, if any. A
+    /// request of which no byte was written because a pooled connection turned out dead is sent again,
+    /// once, on a new one.
     ///
     /// # Errors
     /// When no head of a response came. [`UpstreamError::nothing_sent`] tells whether the provider
@@ -153,7 +154,7 @@ impl Upstream {
                 None => Box::pin(self.open(origin, request.extensions().get())).await?,
             };
             if let Some(via) = driver.via.clone() {
-                through_proxy(&mut request, origin, via);
+                through_proxy(&mut request, origin, via, self.me());
             }
             sending();
             match driver.exchange(request, self.patience.first_byte).await {
@@ -166,6 +167,11 @@ impl Upstream {
             }
             self.resent.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Who we are to proxies.
+    pub const fn me(&self) -> &Me {
+        self.connector.me()
     }
 
     /// Closes connections that were idle for too long.
@@ -241,8 +247,12 @@ impl Upstream {
     }
 }
 
-/// A plain request through an egress proxy names its whole target (RFC 9112, 3.2.2).
-fn through_proxy(request: &mut Request<Outgoing>, origin: &Origin, via: Via) {
+/// A plain request through an egress proxy names its whole target (RFC 9112, 3.2.2), and us among those
+/// that it has come through.
+fn through_proxy(request: &mut Request<Outgoing>, origin: &Origin, via: Via, me: &Me) {
+    let hops = request.extensions().get::<Hops>().cloned();
+    let hops = hops.unwrap_or_else(|| me.alone());
+    hops.append_to(request.headers_mut());
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     let target = origin.uri().clone().into_parts();
     (parts.scheme, parts.authority) = (target.scheme, target.authority);

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use http::Uri;
 
+/// The version that many base URLs end with, and paths of clients begin with.
+const VERSION: &str = "/v1";
+
 /// The address of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
@@ -55,16 +58,69 @@ impl BaseUrl {
         })
     }
 
+    /// What stands behind the prefix in a path at this place, if that is below it.
+    pub fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix(&*self.prefix)?;
+        let is_whole = self.prefix.is_empty() || rest.is_empty() || rest.starts_with('/');
+        is_whole.then_some(rest)
+    }
+
+    /// The path to ask for, as a client that knows no prefix would, for what is at this path here, if
+    /// that is below the prefix.
+    pub fn asked<'a>(&self, path: &'a str) -> Option<&'a str> {
+        self.below(path)?;
+        path.strip_prefix(self.prefix.strip_suffix(VERSION).unwrap_or(&self.prefix))
+    }
+
     /// A client's path behind the prefix; a version that ends the prefix is not repeated.
     pub(super) fn path<'a>(&self, path_and_query: &'a str) -> Cow<'a, str> {
         if self.prefix.is_empty() {
             return Cow::Borrowed(path_and_query);
         }
         let rest = path_and_query
-            .strip_prefix("/v1")
-            .filter(|_| self.prefix.ends_with("/v1"))
+            .strip_prefix(VERSION)
+            .filter(|_| self.prefix.ends_with(VERSION))
             .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
             .unwrap_or(path_and_query);
         Cow::Owned(format!("{}{rest}", self.prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn base(prefix: &str) -> BaseUrl {
+        BaseUrl::parse(&format!("https://gw.corp{prefix}")).unwrap()
+    }
+
+    #[test]
+    fn a_path_is_below_a_prefix_by_whole_names() {
+        for (prefix, path, expected) in [
+            ("", "/v1/models", Some("/v1/models")),
+            ("", "*", Some("*")),
+            ("/team", "/team/v1/models", Some("/v1/models")),
+            ("/team", "/team", Some("")),
+            ("/team", "/teams/v1/models", None),
+            ("/team", "/v1/models", None),
+            ("/team/v1", "/team/v1/models", Some("/v1/models")),
+            ("/team/v1", "/team/v1/v1/models", Some("/v1/v1/models")),
+            ("/team/v1", "/team/v10/models", None),
+        ] {
+            assert_eq!(base(prefix).asked(path), expected, "{prefix} {path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_asked_for_leads_to_the_path_that_it_was_made_of(
+            prefix in "(/v1|/a){0,3}", rest in "(/v1|/a|/v10){0,3}",
+        ) {
+            let (base, path) = (base(&prefix), format!("{prefix}{rest}"));
+            let asked = base.asked(&path).unwrap();
+            prop_assert_eq!(base.path(asked), path.as_str());
+        }
     }
 }

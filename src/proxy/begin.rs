@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{Response, request::Parts};
+use http::{Response, Version, request::Parts};
 
 use super::{
     Worker,
@@ -10,12 +10,27 @@ use super::{
     body::ResponseBody,
     exchange::{Beginning, Exchange},
     headers, identify,
-    intercept::Opened,
+    intercept::{self, Opened},
     reply, route, trace, upgrade,
 };
-use crate::base::id::RequestId;
+use crate::{base::id::RequestId, call::refusal::Refusal};
 
 impl Worker {
+    /// Whether a request to a forward proxy has not come through us before.
+    ///
+    /// # Errors
+    /// It has, or through too many.
+    fn comes_from_others(&self, parts: &Parts) -> Result<(), Refusal> {
+        let host = parts.uri.host();
+        // In HTTP/2 every target has an authority.
+        let Some(host) = host.filter(|_| parts.version < Version::HTTP_2) else {
+            return Ok(());
+        };
+        let hops = self.upstream.me().after(&parts.headers);
+        hops.map(drop)
+            .map_err(|looped| intercept::goes_round(&host, looped))
+    }
+
     /// Route, labels, trace: everything that the head says.
     pub(super) fn begin(
         &self,
@@ -31,7 +46,9 @@ impl Worker {
             caller = opened.caller_of(caller, &live, start);
         }
         let caller = caller.map_err(|stranger| proxy.turn_away(stranger, peer));
-        let routed = match (route::route(&live, parts), &caller) {
+        let route = self.comes_from_others(parts);
+        let route = route.and_then(|()| route::route(&live, parts));
+        let routed = match (route, &caller) {
             (Ok(route), _) => proxy.flights.enter(live.places).map(|place| (route, place)),
             // Whoever is not let in hears of no routes.
             (Err(_), Err(stranger)) => Err(stranger.clone()),

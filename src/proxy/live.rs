@@ -1,7 +1,7 @@
 //! What the configuration means, resolved: an immutable snapshot that a call takes at its start and
 //! keeps to its end, so that a reload never changes a call under way.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 
@@ -231,15 +231,22 @@ impl Live {
         Ok(to.unwrap_or_else(|| Arc::clone(usual)))
     }
 
-    /// The provider that a plain request to a host is for, and its port, where one is named.
-    pub(super) fn by_host(&self, host: &str, port: Option<u16>) -> Option<Arc<Destination>> {
+    /// The provider that a plain request to a host is for, and its port, where one is named; and the
+    /// path to ask it for.
+    pub(super) fn by_host<'a>(
+        &self,
+        host: &str,
+        port: Option<u16>,
+        path: &'a str,
+    ) -> Option<(Arc<Destination>, &'a str)> {
         // A client that speaks plain HTTP to a proxy may mean the port of that, or of the provider.
         let port = port.filter(|port| *port != HTTP);
         let at = At::new(host, port.unwrap_or(HTTPS));
-        let provider = self.providers.at_host(at.host())?;
-        let usual = self.destinations.get(&provider.name);
-        let usual = usual.filter(|to| port.is_none() && to.provider.is_at(at.host()));
-        usual.cloned().or_else(|| self.opened(&at))
+        let base = self.providers.at_host(at.host())?.base.as_ref();
+        match base.filter(|base| port.is_none() && *base.host == *at.host()) {
+            Some(base) => self.configured(&At::new(host, base.port), path),
+            None => self.opened(&at, path),
+        }
     }
 
     /// Whether a host is a provider's.
@@ -249,23 +256,49 @@ impl Live {
 
     /// Whether what is spoken with a provider at this place is plain HTTP.
     pub(super) fn is_plain(&self, at: &At) -> bool {
-        let base = self.configured_at(at).and_then(|it| it.base.as_ref());
-        base.is_some_and(|base| !base.tls)
+        self.configured_at(at)
+            .next()
+            .is_some_and(|(_, base)| !base.tls)
     }
 
-    fn configured_at(&self, at: &At) -> Option<&Arc<Provider>> {
-        self.providers.iter().find(|provider| {
-            let base = provider.base.as_ref();
-            base.is_some_and(|base| *base.host == *at.host() && base.port == at.port())
-        })
+    /// The providers that are at a place: several may be, each below a path of its own.
+    fn configured_at(&self, at: &At) -> impl Iterator<Item = (&Arc<Provider>, &BaseUrl)> {
+        let all = self.providers.iter();
+        let all = all.filter_map(|provider| Some((provider, provider.base.as_ref()?)));
+        all.filter(|(_, base)| *base.host == *at.host() && base.port == at.port())
     }
 
-    /// Where calls go that are meant for this place, if it is a provider's: to that very host. Only
-    /// the usual host of a provider that the configuration has moved stands for the place that it
-    /// names.
-    pub(super) fn opened(&self, at: &At) -> Option<Arc<Destination>> {
-        if let Some(provider) = self.configured_at(at) {
-            return self.destinations.get(&provider.name).cloned();
+    /// Where calls to a path go, if there is a provider at this place: the one whose base URL says
+    /// most of the path.
+    fn configured<'a>(&self, at: &At, path: &'a str) -> Option<(Arc<Destination>, &'a str)> {
+        let below = self
+            .configured_at(at)
+            .filter_map(|(provider, base)| Some((provider, base, base.asked(path)?)));
+        let best = below.min_by_key(|(_, base, _)| Reverse(base.prefix.len()));
+        if let Some((provider, _, path)) = best {
+            let to = self.destinations.get(&provider.name)?;
+            return Some((Arc::clone(to), path));
+        }
+        let (provider, base) = self.configured_at(at).next()?;
+        let base = BaseUrl {
+            prefix: Box::default(),
+            ..base.clone()
+        };
+        let beside = Destination::bare(provider, &base);
+        beside.map(|to| (Arc::new(to), path))
+    }
+
+    /// Whether calls are meant for this place.
+    pub(super) fn opens(&self, at: &At) -> bool {
+        self.opened(at, "/").is_some()
+    }
+
+    /// Where calls go that are meant for a path at this place, if it is a provider's: to that very
+    /// host; and the path to ask for there. Only the usual host of a provider that the configuration
+    /// has moved stands for the place that it names.
+    pub(super) fn opened<'a>(&self, at: &At, path: &'a str) -> Option<(Arc<Destination>, &'a str)> {
+        if let Some(configured) = self.configured(at, path) {
+            return Some(configured);
         }
         let provider = self.providers.at_host(at.host())?;
         // Nobody is led to another port of a host, or to an address, that nobody has named.
@@ -273,11 +306,12 @@ impl Live {
             return None;
         }
         let usual = self.destinations.get(&provider.name);
-        match usual {
+        let to = match usual {
             Some(to) if provider.is_regional => to.at(at.host()).map(Arc::new),
             Some(to) if provider.is_usually_at(at.host()) => Some(Arc::clone(to)),
             _ => Destination::elsewhere(provider, at.host()).map(Arc::new),
-        }
+        };
+        to.map(|to| (to, path))
     }
 }
 
@@ -308,6 +342,11 @@ impl Destination {
             port: HTTPS,
             prefix: Box::default(),
         };
+        Self::bare(provider, &base)
+    }
+
+    /// A provider at a place that is not its base URL's, with nothing of Tollgate's own.
+    fn bare(provider: &Arc<Provider>, base: &BaseUrl) -> Option<Self> {
         let own = Own {
             keyring: None,
             credential: None,
@@ -316,9 +355,9 @@ impl Destination {
         if provider.base.as_ref().is_some_and(is_below) {
             let mut there = Provider::clone(provider);
             there.base = Some(base.clone());
-            return Self::new(&Arc::new(there), &base, own);
+            return Self::new(&Arc::new(there), base, own);
         }
-        Self::new(provider, &base, own)
+        Self::new(provider, base, own)
     }
 
     fn new(provider: &Arc<Provider>, base: &BaseUrl, own: Own) -> Option<Self> {
@@ -344,6 +383,12 @@ impl Destination {
     /// The value of the `Host` header.
     pub(super) fn host_header(&self) -> &HeaderValue {
         self.origin.host_header()
+    }
+
+    /// What stands behind the base URL's path in a target.
+    pub(super) fn below<'a>(&self, path: &'a str) -> &'a str {
+        let base = self.provider.base.as_ref();
+        base.and_then(|base| base.below(path)).unwrap_or(path)
     }
 
     /// The provider's own path and query for what a client asked for. A copy: a part of the request

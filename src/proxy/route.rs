@@ -49,15 +49,15 @@ impl Route {
 pub(super) fn route(live: &Live, head: &Parts) -> Result<Route, Refusal> {
     let (segment, path) = identity(head.uri.path());
     let (to, rest) = destination(live, head, path)?;
-    if leads_astray(rest) {
+    let query = head.uri.query();
+    let (dialect, operation) = to.provider.operation(&head.method, rest, query);
+    let target = to.target(rest, query)?;
+    if leads_astray(to.below(target.path())) {
         // It could lead out of a base URL's path, to what is another provider there.
         let message = "The request's path leads above its root, or has `..` beside a name \
                        with an encoded slash or a backslash: send it without `..`.";
         return Err(Refusal::new(Reason::BadRequest, "", message));
     }
-    let query = head.uri.query();
-    let (dialect, operation) = to.provider.operation(&head.method, rest, query);
-    let target = to.target(rest, query)?;
     let plain = match plain_path(target.path()) {
         Cow::Owned(plain) if dialect.operation(&head.method, &plain) == operation => Some(plain),
         _ => None,
@@ -90,15 +90,13 @@ fn destination<'a>(
 ) -> Result<(Arc<Destination>, &'a str), Refusal> {
     if let Some(opened) = head.extensions.get::<Arc<Opened>>() {
         opened.agrees(head)?;
-        let to = live.opened(&opened.at);
-        return to
-            .map(|to| (to, path))
-            .ok_or_else(|| foreign(opened.at.host()));
+        let to = live.opened(&opened.at, path);
+        return to.ok_or_else(|| foreign(opened.at.host()));
     }
     // In HTTP/2 every target has an authority; in HTTP/1 it is a forward proxy's (RFC 9112, 3.2.2).
     if let Some(host) = head.uri.host().filter(|_| head.version < Version::HTTP_2) {
-        let known = live.by_host(host, head.uri.port_u16());
-        return known.map(|to| (to, path)).ok_or_else(|| foreign(host));
+        let known = live.by_host(host, head.uri.port_u16(), path);
+        return known.ok_or_else(|| foreign(host));
     }
     let query = head.uri.query();
     let azure = path.starts_with("/openai/deployments/")

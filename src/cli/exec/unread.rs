@@ -68,6 +68,7 @@ impl Unread {
             "left" => "the program looked at the certificate and left",
             "sealed" => "the program encrypts whom it means (ECH)",
             "protocol" => "what it speaks is not HTTP",
+            "tunnelled" => "passed unread",
             "port" => "it is no port of that provider's",
             "handshake_failed" => "the TLS handshake failed",
             other => other,
@@ -106,5 +107,24 @@ mod tests {
             ]
         );
         assert_eq!(all[0].what(), "unmetered");
+        for reason in [
+            "tunnelled",
+            "port",
+            "protocol",
+            "pinned",
+            "refused",
+            "left",
+            "unvouched",
+            "sealed",
+            "handshake_failed",
+        ] {
+            let unread = Unread {
+                host: "api.openai.com".to_owned(),
+                reason: reason.to_owned(),
+                count: 1,
+            };
+            let bare = format!(": {reason};");
+            assert!(!unread.says().contains(&bare), "{}", unread.says());
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! `CONNECT`: a client asks for a connection to a place, and says over it what it likes.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
     header::{CONTENT_LENGTH, PROXY_AUTHENTICATE, TRANSFER_ENCODING, WWW_AUTHENTICATE},
     request::Parts,
 };
@@ -27,7 +27,11 @@ use super::{
 use crate::{
     base::{clock::Timestamp, id::RequestId},
     call::refusal::{Reason, Refusal},
-    net::{begun::Begun, hops::Hops, patience::Patient},
+    net::{
+        begun::Begun,
+        hops::{Hops, Looped},
+        patience::Patient,
+    },
 };
 
 /// What refuses when nothing is intercepted.
@@ -89,12 +93,7 @@ fn off() -> Refusal {
 async fn lead(client: &Client, intercept: &Arc<Intercept>, parts: &Parts) -> Result<Way, Refusal> {
     let proxy = &client.worker.proxy;
     let at = asked(parts)?;
-    let hops = intercept.connector.me().after(&parts.headers);
-    let hops = hops.map_err(|looped| {
-        intercept.seen.became(Outcome::Denied);
-        let message = format!("Tollgate makes no connection to {at}: {looped}.");
-        Refusal::new(Reason::Denied, EGRESS, message)
-    })?;
+    let hops = intercept.came_through(&parts.headers, &at)?;
     let live = proxy.live.load_full();
     let fate = intercept.fate(&live, &at, client.peer, proxy.clock.mono());
     let caller = live.door.caller(parts, client.peer, proxy.clock.wall());
@@ -198,7 +197,24 @@ fn taken_back(upgraded: Upgraded) -> Option<Begun> {
     Some(Begun::new(socket, parts.read_buf))
 }
 
+/// The refusal of what goes round in circles on its way to a place.
+pub(in crate::proxy) fn goes_round(to: &dyn Display, looped: Looped) -> Refusal {
+    let message = format!("Tollgate makes no connection to {to}: {looped}.");
+    Refusal::new(Reason::Denied, EGRESS, message)
+}
+
 impl Intercept {
+    /// The proxies that a request for a place has come through, and ourselves.
+    ///
+    /// # Errors
+    /// We are among them, or they are too many.
+    pub(super) fn came_through(&self, head: &HeaderMap, to: &At) -> Result<Hops, Refusal> {
+        self.connector.me().after(head).map_err(|looped| {
+            self.seen.became(Outcome::Denied);
+            goes_round(to, looped)
+        })
+    }
+
     /// The refusal of a connection, which it counts.
     pub(super) fn denied(&self, at: &At, why: &Denied) -> Refusal {
         self.seen.became(Outcome::Denied);

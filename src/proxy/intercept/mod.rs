@@ -42,7 +42,7 @@ use crate::{
 
 pub use at::At;
 pub use config::{Config, OnRefused, Others};
-pub(super) use connect::connect;
+pub(super) use connect::{connect, goes_round};
 pub(super) use open::Opened;
 pub(super) use others::{is_for_others, pass_on};
 pub use redirected::redirected;
@@ -133,12 +133,10 @@ impl Intercept {
 
     /// What becomes of a connection to that place.
     fn fate(&self, live: &Live, at: &At, peer: Option<IpAddr>, now: Instant) -> Fate {
-        let is_providers = live.is_providers(at.host());
-        if live.opened(at).is_none() {
+        if !live.opens(at) {
             return match self.config.others {
                 Others::Deny => Fate::Deny(Denied::Other),
-                Others::Tunnel if is_providers => Fate::Pass(Unmetered::Port),
-                Others::Tunnel => Fate::Pass(Unmetered::Other),
+                Others::Tunnel => Fate::Pass(Unmetered::elsewhere(live.is_providers(at.host()))),
             };
         }
         let may_pass = self.config.on_refused == OnRefused::Tunnel;

@@ -33,7 +33,7 @@ pub(in crate::proxy) fn is_for_others(client: &Client, request: &Request<Incomin
         && proxy
             .live
             .load()
-            .by_host(host, request.uri().port_u16())
+            .by_host(host, request.uri().port_u16(), request.uri().path())
             .is_none()
 }
 
@@ -60,6 +60,7 @@ async fn pass(
     let live = proxy.live.load_full();
     let caller = live.door.caller(&parts, client.peer, proxy.clock.wall());
     caller.map_err(|stranger| proxy.turn_away(stranger, client.peer))?;
+    intercept.came_through(&parts.headers, &at)?;
     if intercept.config.others == Others::Deny {
         return Err(intercept.denied(&at, &Denied::Other));
     }
@@ -75,9 +76,8 @@ async fn pass(
     let mut response = answered.map_err(|error| failed(intercept, &at, &error))?;
     intercept.seen.became(Outcome::Passed);
     let is_providers = live.is_providers(at.host());
-    intercept
-        .seen
-        .unmetered(at.host(), is_providers, Unmetered::Other);
+    let why = Unmetered::elsewhere(is_providers);
+    intercept.seen.unmetered(at.host(), is_providers, why);
     *response.headers_mut() = headers::to_client(std::mem::take(response.headers_mut()));
     Ok(response.map(|body| ResponseBody::passed(body, place)))
 }

@@ -39,6 +39,15 @@ pub enum Unmetered {
 }
 
 impl Unmetered {
+    /// At a place that is no provider's, whether or not its host is.
+    pub(super) const fn elsewhere(is_providers: bool) -> Self {
+        if is_providers {
+            Self::Port
+        } else {
+            Self::Other
+        }
+    }
+
     /// Whether the place itself is a provider's, wherever it leads.
     pub(super) const fn is_of_place(self) -> bool {
         matches!(self, Self::Pinned | Self::Unvouched | Self::Sealed)

@@ -180,3 +180,95 @@ async fn a_way_that_is_shut_is_said_to_be() {
         "{answer}"
     );
 }
+
+#[tokio::test]
+async fn a_path_below_a_base_url_stays_as_it_is_and_tells_its_provider() {
+    const TEAMS: &str = "providers: {one: {base_url: '{mock}/team', api_key: sk-own}, \
+         two: {base_url: '{mock}/team/two/v1', api_key: sk-two}}\nidentity: {trusted: [127.0.0.0/8]}";
+    let opening = Opening::new("", TEAMS);
+    let target = opening.sandbox.mock.url()["http://".len()..].to_owned();
+    let entry = Entry::new(opening.addr(), &target, "", None).await;
+    let headers = [
+        ("content-type", "application/json"),
+        ("host", &*target),
+        ("authorization", "Bearer sk-client"),
+    ];
+    for (path, provider, key) in [
+        ("/team/v1/chat/completions", "one", "sk-own"),
+        ("/team/two/v1/chat/completions", "two", "sk-two"),
+        ("/team/two/v1/v1/chat/completions", "two", "sk-two"),
+        ("/team/twofold/v1/chat/completions?a=1", "one", "sk-own"),
+        // Elsewhere on that host there is no provider that has a key of ours.
+        ("/teams/v1/chat/completions", "openai", "sk-client"),
+    ] {
+        for absolute in [false, true] {
+            let body = chat().to_string();
+            let answer = if absolute {
+                let url = format!("http://{target}{path}");
+                client::call(opening.addr(), Method::POST, &url, &headers, body).await
+            } else {
+                client::call(entry.addr, Method::POST, path, &headers, body).await
+            };
+            assert_eq!(answer.status, 200, "{path} {answer:?}");
+            let span = opening.sandbox.span(&answer).await;
+            assert_eq!(span.get("gen_ai.provider.name"), provider, "{path}");
+            assert_eq!(span.get("gen_ai.operation.name"), "chat", "{path}");
+            let sent = opening.sandbox.mock.requests().pop().unwrap();
+            assert_eq!(sent.target, path, "{absolute}");
+            assert_eq!(sent.headers["authorization"], format!("Bearer {key}"));
+        }
+    }
+    // No way leads out of a base URL's path.
+    let path = "/team/two/v1/../../v1/chat/completions";
+    let answer = client::call(entry.addr, Method::POST, path, &headers, chat().to_string()).await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_key_of_ours_goes_to_no_other_path_of_its_host() {
+    let yaml = "providers: {mine: {base_url: 'http://localhost:{port}/team', api_key: sk-own}}\n\
+                identity: {trusted: [127.0.0.0/8]}";
+    let upstream = crate::support::Upstream::bind().await;
+    let port = upstream.addr().port();
+    let opening = Opening::new("", &yaml.replace("{port}", &port.to_string()));
+    let target = format!("localhost:{port}");
+    let entry = Entry::new(opening.addr(), &target, "", None).await;
+    for (path, key) in [
+        ("/team/v1/models", Some("Bearer sk-own")),
+        ("/other/v1/models", None),
+        ("/teams", None),
+        ("/team", Some("Bearer sk-own")),
+    ] {
+        let answers = async {
+            let mut server = upstream.accept().await;
+            let head = server.head().await;
+            server
+                .send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                .await;
+            head
+        };
+        let headers = [("host", &*target)];
+        let asked = client::call(entry.addr, Method::GET, path, &headers, "");
+        let (answer, head) = tokio::join!(asked, answers);
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(head.first_line, format!("GET {path} HTTP/1.1"));
+        assert_eq!(head.header("authorization"), key, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_was_moved_below_a_path_is_reached_there_by_its_usual_name() {
+    let opening = Opening::new("", "providers: {openai: {base_url: '{mock}/team'}}");
+    let entry = opening.entry(OPENAI, &["http/1.1"]).await;
+    let answer = post(&entry, 1, OPENAI, &chat()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let sent = opening.sandbox.mock.requests().pop().unwrap();
+    assert_eq!(sent.target, "/team/v1/chat/completions");
+    let url = format!("http://{OPENAI}{CHAT}");
+    let headers = [("content-type", "application/json")];
+    let body = chat().to_string();
+    let answer = client::call(opening.addr(), Method::POST, &url, &headers, body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let sent = opening.sandbox.mock.requests().pop().unwrap();
+    assert_eq!(sent.target, "/team/v1/chat/completions");
+}

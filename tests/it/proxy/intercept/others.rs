@@ -89,3 +89,23 @@ async fn a_plain_request_for_a_provider_is_a_call() {
     opening.sandbox.span(&answer).await;
     assert_eq!(opening.sandbox.mock.requests()[0].target, "/v1/models");
 }
+
+#[tokio::test]
+async fn a_plain_request_for_a_provider_s_host_at_another_port_is_counted_as_that() {
+    let yaml = "providers: {mine: {base_url: 'http://localhost:9'}}";
+    let opening = Opening::new(LOCAL, yaml);
+    let upstream = Upstream::bind().await;
+    let url = format!("http://localhost:{}/", upstream.addr().port());
+    let answers = async {
+        let mut server = upstream.accept().await;
+        server.head().await;
+        server
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .await;
+    };
+    let asked = client::call(opening.addr(), Method::GET, &url, &[], "");
+    let (answer, ()) = tokio::join!(asked, answers);
+    assert_eq!(answer.status, 200);
+    assert_eq!(opening.unmetered("localhost", "port"), 1);
+    assert_eq!(opening.unmetered("localhost", "tunnelled"), 0);
+}
