@@ -10,7 +10,7 @@ use super::{
     container::Parts,
     pod::{list_in, map_in, name, stays, texts},
     resources::resources,
-    settings::{Around, Settings},
+    settings::{Around, SPANS, Settings},
     variables,
     wish::Wish,
 };
@@ -164,10 +164,11 @@ impl Wish {
 fn late(config: &Config, grace: Duration) -> Option<String> {
     let shutdown = &config.shutdown;
     let needed = shutdown.delay.saturating_add(shutdown.deadline);
+    let needed = needed.saturating_add(SPANS);
     (grace < needed).then(|| {
         format!(
-            "terminationGracePeriodSeconds is {}, less than the {} that shutdown.delay and \
-             shutdown.deadline take: calls may be cut, and the last spans lost",
+            "terminationGracePeriodSeconds is {}, less than the {} that shutdown.delay, \
+             shutdown.deadline and the last spans take: calls may be cut, and those spans lost",
             grace.as_secs(),
             needed.as_secs()
         )

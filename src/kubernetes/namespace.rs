@@ -13,8 +13,6 @@ pub struct Namespace {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its annotations.
-    pub annotations: BTreeMap<String, String>,
     /// Whether pods get a sidecar that do not ask for one, where the namespace says nothing: true
     /// where somebody has asked for them, as who runs `tollgate inject` does.
     pub assumed: bool,
@@ -37,7 +35,6 @@ impl Namespace {
         Self {
             name: name.to_owned(),
             labels: texts(object, "/metadata/labels"),
-            annotations: texts(object, "/metadata/annotations"),
             assumed: false,
         }
     }
@@ -51,11 +48,10 @@ impl Namespace {
         }
     }
 
-    /// What it says about injection into its pods: its label, or an annotation of that name.
-    /// Nonsense is as if it said nothing: one namespace's mistake is not each of its pods'.
+    /// What it says about injection into its pods: its label, as the webhook's selectors see no
+    /// annotations. Nonsense is as if it said nothing: one namespace's mistake is not each of its pods'.
     pub(super) fn says(&self) -> Option<bool> {
         let said = self.labels.get(INJECT);
-        let said = said.or_else(|| self.annotations.get(INJECT));
         said.and_then(|value| switch(value).ok())
     }
 

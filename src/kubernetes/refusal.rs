@@ -47,7 +47,7 @@ pub enum Refusal {
          or, if the pod has a sidecar of your own, annotate it with tollgate.dev/inject: disabled"
     )]
     Name {
-        /// `container` or `volume`.
+        /// `container`, `volume`, or `a mount of` a volume.
         what: &'static str,
         /// The name.
         name: String,

@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    pod::{containers, text},
-    wish::Wish,
-};
+use super::{pod::containers, wish::Wish};
 use crate::{config::Config, pipeline::ResourceLimits};
 
 /// Its `resources`.
@@ -84,9 +81,14 @@ fn amount(text: &str) -> Option<u128> {
 fn is_guaranteed(pod: &Value) -> bool {
     containers(pod).all(|container| {
         ["cpu", "memory"].iter().all(|kind| {
-            let of = |what: &str| text(container, &format!("/resources/{what}/{kind}"));
+            let of = |what: &str| match container.pointer(&format!("/resources/{what}/{kind}")) {
+                Some(Value::String(text)) => text.clone(),
+                // Manifests may have it as a number: `cpu: 1`.
+                Some(Value::Number(number)) => number.to_string(),
+                _ => String::new(),
+            };
             let (limit, request) = (of("limits"), of("requests"));
-            !limit.is_empty() && (request.is_empty() || amount(request) == amount(limit))
+            !limit.is_empty() && (request.is_empty() || amount(&request) == amount(&limit))
         })
     })
 }
@@ -130,6 +132,12 @@ mod tests {
             "requests": {"cpu": "1000m", "memory": "1024Mi"}
         });
         assert!(is_guaranteed(&pod(same)));
+        let numbers = json!({
+            "limits": {"cpu": 1, "memory": 1_073_741_824}, "requests": {"cpu": "1000m"}
+        });
+        assert!(is_guaranteed(&pod(numbers)));
+        let less = json!({"limits": {"cpu": 1.5, "memory": "1Gi"}, "requests": {"cpu": 1}});
+        assert!(!is_guaranteed(&pod(less)));
         let less = json!({
             "limits": {"cpu": "1", "memory": "1Gi"},
             "requests": {"cpu": "500m"}

@@ -33,6 +33,8 @@ const UNKNOWN: &str = "# known in the pod";
 const KEYS: [&str; 2] = ["config.yaml", "tollgate.yaml"];
 /// How long a sidecar without the cluster's help goes on taking calls after SIGTERM, at most.
 const DELAY: Duration = Duration::from_secs(15);
+/// How long the last spans take after `shutdown.deadline`, at most.
+pub(super) const SPANS: Duration = Duration::from_secs(6);
 
 /// A configuration that the sidecar can use.
 #[derive(Clone, Debug)]
@@ -79,9 +81,7 @@ impl Settings {
         let mut overrides = overrides(around, None).to_string();
         let read = |overrides: &str| read(&name, text.unwrap_or_default(), overrides, wish, found);
         let mut loaded = read(&overrides)?;
-        if !wish.native
-            && let Some(leave) = leave(&loaded.config, around.grace)
-        {
+        if let Some(leave) = leave(&loaded.config, around.grace, wish.native) {
             overrides = self::overrides(around, Some(leave)).to_string();
             loaded = read(&overrides)?;
         }
@@ -257,18 +257,21 @@ fn set(map: &mut Value, key: &str, value: impl Into<Value>) {
     }
 }
 
-/// How a sidecar leaves that gets SIGTERM when the app does: it goes on taking calls for a while, and
-/// both must fit into the pod's time.
-fn leave(config: &Config, grace: Duration) -> Option<(Duration, Duration)> {
+/// How a sidecar leaves, so that all of it fits into the pod's time, if it is not as configured. One
+/// that is not `native` gets SIGTERM when the app does: it goes on taking calls for a while. The other
+/// one keeps a deadline that somebody chose.
+fn leave(config: &Config, grace: Duration, native: bool) -> Option<(Duration, Duration)> {
+    let chosen = config.shutdown.deadline != Config::default().shutdown.deadline;
+    if native && chosen {
+        return None;
+    }
     let configured = config.shutdown.delay;
-    let delay = if configured.is_zero() {
+    let delay = if configured.is_zero() && !native {
         DELAY.min(grace / 2)
     } else {
         configured
     };
-    let left = grace
-        .saturating_sub(delay)
-        .saturating_sub(Duration::from_secs(2));
+    let left = grace.saturating_sub(delay).saturating_sub(SPANS);
     let deadline = config
         .shutdown
         .deadline
@@ -289,7 +292,12 @@ fn writable(name: &str, config: &Config) -> Result<(), Refusal> {
         ("ledger.path", &*config.ledger.path),
         ("store.path", &*config.store.path),
     ];
-    for (what, path) in own.into_iter().chain(files) {
+    let buffering = &config.tracing.buffering;
+    let kept = buffering.persist_buffer.then_some((
+        "tracing.buffering.buffer_directory",
+        &*buffering.buffer_directory,
+    ));
+    for (what, path) in own.into_iter().chain(files).chain(kept) {
         let up = path.components().any(|part| part == Component::ParentDir);
         let good = !up && (path.is_relative() || path.starts_with(DATA_DIR));
         if !good {

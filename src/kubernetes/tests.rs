@@ -1,6 +1,7 @@
 //! Whole pods, injected into: what comes out is what the API takes, and what was there stays.
 
 mod manifests;
+mod selectors;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -157,12 +158,12 @@ fn where_clusters_are_old_the_sidecar_is_the_first_container() {
         done.pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"],
         "agent"
     );
-    // Two seconds less than the pod has, so that the last spans go out.
+    // Six seconds less than the pod has, so that the last spans go out.
     let overrides = find(sidecar, "/env", "TOLLGATE_OVERRIDES");
     let overrides: Value = serde_json::from_str(overrides["value"].as_str().unwrap()).unwrap();
     assert_eq!(
         overrides["shutdown"],
-        json!({"delay": "15s", "deadline": "13s"})
+        json!({"delay": "15s", "deadline": "9s"})
     );
 }
 
@@ -251,6 +252,10 @@ fn a_configuration_that_the_sidecar_could_not_use_is_refused_with_its_line() {
             "ledger: {path: ../journal}",
             "ledger.path is ../journal, where the sidecar cannot write",
         ),
+        (
+            "tracing: {buffering: {buffer_directory: /data}}",
+            "tracing.buffering.buffer_directory is /data, where",
+        ),
         ("ledger: {url: 'redis://r'}", "ledger.url"),
         ("budgets: {daily: 5}", "budget daily would begin anew"),
     ] {
@@ -323,6 +328,20 @@ fn what_cannot_be_done_safely_is_refused() {
             with(&|spec| spec["volumes"] = json!([{"name": "tollgate-data"}])),
             "volume tollgate-data is not injected",
         ),
+        (
+            with(&|spec| {
+                spec["containers"][1]["volumeMounts"] =
+                    json!([{"name": "tollgate-ca", "mountPath": "/ca"}]);
+            }),
+            "a mount of tollgate-ca is not injected",
+        ),
+        (
+            with(&|spec| {
+                spec["initContainers"][0]["volumeDevices"] =
+                    json!([{"name": "tollgate-secrets", "devicePath": "/dev/x"}]);
+            }),
+            "a mount of tollgate-secrets is not injected",
+        ),
     ] {
         assert!(said.contains(expected), "{said}");
     }
@@ -333,7 +352,22 @@ fn a_pod_with_too_little_time_to_leave_is_told_of() {
     let mut short = pod(json!({}));
     short["spec"]["terminationGracePeriodSeconds"] = json!(5);
     let done = injected_with(&short, None).unwrap();
-    assert!(done.warnings[0].starts_with("terminationGracePeriodSeconds is 5, less than the 30"));
+    assert!(done.warnings[0].starts_with("terminationGracePeriodSeconds is 5, less than the 7"));
+    // Kubernetes' default is not enough for ours, which nobody chose: it is fitted in.
+    let done = injected(json!({})).unwrap();
+    let sidecar = find(&done.pod, "/spec/initContainers", "tollgate");
+    let overrides = find(sidecar, "/env", "TOLLGATE_OVERRIDES");
+    let overrides: Value = serde_json::from_str(overrides["value"].as_str().unwrap()).unwrap();
+    assert_eq!(overrides["shutdown"]["deadline"], "24s");
+    let chosen = json!({"data": {"config.yaml": "shutdown: {deadline: 25s}"}});
+    let with_config = pod(json!({"tollgate.dev/config": "c"}));
+    let done = injected_with(&with_config, Some(&chosen)).unwrap();
+    let expected = "terminationGracePeriodSeconds is 30, less than the 31";
+    assert!(
+        done.warnings[0].starts_with(expected),
+        "{:?}",
+        done.warnings
+    );
 }
 
 #[test]

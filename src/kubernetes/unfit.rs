@@ -61,9 +61,16 @@ fn names(pod: &Value) -> Result<(), Refusal> {
             name: name.to_owned(),
         })
     };
-    for name in containers(pod).map(name) {
+    for container in containers(pod) {
+        let name = name(container);
         if [SIDECAR, AUTHORITY, REDIRECT].contains(&name) {
             return taken("container", name);
+        }
+        // Such a pod is not valid, but would be with our volumes: the authority's key among them.
+        let mounts = list(container, "/volumeMounts").iter();
+        let mut mounts = mounts.chain(list(container, "/volumeDevices"));
+        if let Some(mount) = mounts.find(|mount| VOLUMES.contains(&self::name(mount))) {
+            return taken("a mount of", self::name(mount));
         }
     }
     for name in list(pod, "/spec/volumes").iter().map(name) {

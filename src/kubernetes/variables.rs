@@ -1,7 +1,9 @@
-//! The variables that lead a container's calls to the sidecar. What a container sets itself stays.
+//! The variables that lead a container's calls to the sidecar. What a container sets itself stays; what
+//! it excepts from proxies is added to.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
 };
 
@@ -32,19 +34,26 @@ pub(super) fn lead(
     let mut warnings = Vec::new();
     let name = name(container).to_owned();
     let mut missing = Vec::new();
-    let own: Vec<Variable> = wanted
-        .into_iter()
-        .filter(|(variable, value)| {
-            let Some(theirs) = value_of(container, variable) else {
-                return true;
-            };
-            if theirs != *value {
-                missing.push(*variable);
-            }
-            false
-        })
-        .collect();
+    let (mut own, mut merged): (Vec<Variable>, Vec<Variable>) = (Vec::new(), Vec::new());
+    for (variable, value) in wanted {
+        match value_of(container, variable) {
+            None => own.push((variable, value)),
+            Some(theirs) if theirs == value => {},
+            Some(theirs) if mode == Mode::Proxy && is_except(variable) => {
+                if theirs == ELSEWHERE {
+                    warnings.push(excepted_elsewhere(&name, variable));
+                } else {
+                    // With theirs in it.
+                    merged.push((variable, value));
+                }
+            },
+            Some(_) => missing.push(variable),
+        }
+    }
     warnings.extend(unmetered(&name, mode, &missing));
+    if mode == Mode::Proxy {
+        warnings.extend(kept_out(container, providers));
+    }
     if !list(container, "/envFrom").is_empty() && mode != Mode::Transparent {
         warnings.push(format!(
             "container {name} takes variables by envFrom; those of them that lead calls elsewhere \
@@ -57,6 +66,13 @@ pub(super) fn lead(
         ));
     }
     let environment = list_in(container, "env")?;
+    for (variable, value) in merged {
+        // In its place: it may name variables that come before it. The last of a name is what counts.
+        let mut theirs = environment.iter_mut().rev();
+        if let Some(entry) = theirs.find(|entry| self::name(entry) == variable) {
+            *entry = json!({"name": variable, "value": value});
+        }
+    }
     environment.extend(
         own.iter()
             .map(|(name, value)| json!({"name": name, "value": value})),
@@ -122,6 +138,44 @@ fn through(config: &provider::Config) -> Through {
     if plain { Through::All } else { Through::Tls }
 }
 
+/// Whether a variable says what is reached without a proxy.
+fn is_except(name: &str) -> bool {
+    name.eq_ignore_ascii_case("NO_PROXY")
+}
+
+/// Exceptions of the container's own that keep providers from the proxy.
+fn kept_out(container: &Value, config: &provider::Config) -> Option<String> {
+    let environment = |name: &str| value_of(container, name).filter(|value| value != ELSEWHERE);
+    let known = Providers::build(config).ok()?;
+    let hosts = known.iter().flat_map(|provider| provider.hosts.iter());
+    // What is on this machine is asked without a proxy anyway.
+    let is_here = |host: &str| {
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback())
+    };
+    let found: BTreeSet<String> = hosts
+        .filter(|host| !is_here(host))
+        .flat_map(|host| client::keeping_out(host, &environment))
+        .collect();
+    (!found.is_empty()).then(|| {
+        let found: Vec<_> = found.into_iter().collect();
+        format!(
+            "container {} sets NO_PROXY itself, which keeps providers from the sidecar, by {}: its \
+             calls to them are unmetered",
+            name(container),
+            found.join(", ")
+        )
+    })
+}
+
+/// What it means that a container has its exceptions from where nobody can look.
+fn excepted_elsewhere(container: &str, variable: &str) -> String {
+    format!(
+        "container {container} takes {variable} from elsewhere, which stays: calls to providers that \
+         it excepts are unmetered, and calls within the cluster that it does not except go through \
+         the sidecar, and may fail"
+    )
+}
+
 /// What it means that a container sets these itself.
 fn unmetered(container: &str, mode: Mode, variables: &[&str]) -> Option<String> {
     let names = |fits: &dyn Fn(&str) -> bool| {
@@ -142,7 +196,7 @@ fn unmetered(container: &str, mode: Mode, variables: &[&str]) -> Option<String> 
              unmetered; take it away, or have it name http://127.0.0.1:{PROXY}"
         ));
     }
-    let rest = names(&|name| !name.eq_ignore_ascii_case("NO_PROXY") || mode == Mode::Env)?;
+    let rest = names(&|_| true)?;
     Some(match mode {
         Mode::Env => format!(
             "container {container} has a proxy, and {rest} does not except 127.0.0.1: its calls to \
@@ -239,6 +293,38 @@ mod tests {
         let (_, warnings) = led(json!({"name": "app", "env": env}), Mode::Proxy);
         assert!(
             warnings[0].contains("sets SSL_CERT_FILE itself"),
+            "{warnings:?}"
+        );
+    }
+
+    #[test]
+    fn exceptions_of_the_containers_own_are_added_to() {
+        let with = |entries: Value| led(json!({"name": "app", "env": entries}), Mode::Proxy);
+        let (container, warnings) = with(json!([
+            {"name": "NO_PROXY", "value": "corp.internal"}, {"name": "A", "value": "b"}
+        ]));
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(container["env"][0]["name"], "NO_PROXY");
+        for name in ["NO_PROXY", "no_proxy"] {
+            let except = value(&container, name);
+            assert!(except.starts_with("corp.internal,localhost,"), "{except}");
+            assert!(except.ends_with(".svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)"));
+        }
+        let (again, _) = with(container["env"].clone());
+        assert_eq!(again["env"], container["env"]);
+        for keeps in ["*", ".openai.com", "localhost,api.openai.com"] {
+            let (_, warnings) = with(json!([{"name": "no_proxy", "value": keeps}]));
+            let [warning] = warnings.as_slice() else {
+                panic!("{keeps}: {warnings:?}");
+            };
+            assert!(warning.contains("sets NO_PROXY itself"), "{warning}");
+            assert!(warning.contains("unmetered"), "{warning}");
+        }
+        let elsewhere = json!({"configMapKeyRef": {"name": "c", "key": "k"}});
+        let (container, warnings) = with(json!([{"name": "NO_PROXY", "valueFrom": elsewhere}]));
+        assert_eq!(container["env"][0]["valueFrom"], elsewhere);
+        assert!(
+            warnings[0].contains("takes NO_PROXY from elsewhere"),
             "{warnings:?}"
         );
     }

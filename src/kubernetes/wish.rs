@@ -108,7 +108,8 @@ impl Wish {
 fn unwanted(pod: &Value, namespace: &Namespace) -> Result<Option<NotWanted>, Refusal> {
     let annotations = texts(pod, "/metadata/annotations");
     let labels = texts(pod, "/metadata/labels");
-    let said = annotations.get(INJECT).or_else(|| labels.get(INJECT));
+    // The label first, which is what the webhook's selectors go by.
+    let said = labels.get(INJECT).or_else(|| annotations.get(INJECT));
     let said = said.map(|value| switch(value.trim())).transpose();
     let of_pod = said.map_err(|problem| Refusal::annotation("inject", problem))?;
     let of_namespace = namespace.says();

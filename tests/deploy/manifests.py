@@ -135,7 +135,7 @@ def assert_system_is_left_alone(found, namespace):
             assert hidden["operator"] == "NotIn"
             assert {"kube-system", namespace} <= set(hidden["values"])
             assert webhook["sideEffects"] == "None"
-            assert webhook["reinvocationPolicy"] == "IfNeeded"
+            assert webhook["reinvocationPolicy"] == "Never"
             assert webhook["clientConfig"]["service"]["namespace"] == namespace
             [rule] = webhook["rules"]
             assert (rule["operations"], rule["resources"]) == (["CREATE"], ["pods"])
