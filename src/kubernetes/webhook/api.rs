@@ -31,8 +31,8 @@ use crate::{
     },
 };
 
-/// How long a question may take, the connection included.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a question may take at most, the connection included.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read: an object of the API has 1.5 MiB at most, as it is stored.
 const ANSWER: ByteSize = ByteSize::mib(4);
@@ -124,7 +124,13 @@ impl Api {
 
     /// An object.
     pub(super) async fn get(&self, path: &str) -> Result<Value, ApiError> {
-        self.ask(Method::GET, path, JSON, Bytes::new()).await
+        self.get_within(path, PATIENCE).await
+    }
+
+    /// An object, if the server tells of it in that time.
+    pub(super) async fn get_within(&self, path: &str, time: Duration) -> Result<Value, ApiError> {
+        let get = (Method::GET, path);
+        self.ask(get, JSON, Bytes::new(), time).await
     }
 
     /// Sends an object or a patch; the object as it is then.
@@ -136,18 +142,18 @@ impl Api {
         body: &Value,
     ) -> Result<Value, ApiError> {
         let body = Bytes::from(body.to_string());
-        self.ask(method, path, media_type, body).await
+        self.ask((method, path), media_type, body, PATIENCE).await
     }
 
     async fn ask(
         &self,
-        method: Method,
-        path: &str,
+        what: (Method, &str),
         media_type: &'static str,
         body: Bytes,
+        time: Duration,
     ) -> Result<Value, ApiError> {
-        let asked = format!("{method} {path}");
-        let answer = self.answered(method, path, media_type, body).await;
+        let asked = format!("{} {}", what.0, what.1);
+        let answer = self.answered(what, media_type, body, time).await;
         let answer = answer.map_err(|why| match why {
             Unasked::Account(path, why) => ApiError::Account { path, why },
             Unasked::Away(why) => ApiError::Away {
@@ -169,10 +175,10 @@ impl Api {
 
     async fn answered(
         &self,
-        method: Method,
-        path: &str,
+        (method, path): (Method, &str),
         media_type: &'static str,
         body: Bytes,
+        time: Duration,
     ) -> Result<(StatusCode, Bytes), Unasked> {
         let token = self.file("token")?;
         let unusable = |why: &str| Unasked::Account(self.path("token"), why.to_owned());
@@ -194,7 +200,7 @@ impl Api {
             request.headers_mut().insert(CONTENT_TYPE, media_type);
         }
         let bounds = Bounds {
-            time: PATIENCE,
+            time,
             answer: ANSWER,
         };
         let answer = exchange(&upstream, &address, request, bounds).await;
@@ -266,7 +272,7 @@ fn trusting(pem: &[u8]) -> Result<ClientConfig, String> {
 
 /// Without the names of settings that there are not here.
 fn why(error: &ExchangeError) -> String {
-    let late = |time: &Duration| format!("it takes longer than {} s", time.as_secs_f64());
+    let late = |time: &Duration| format!("it takes longer than {} ms", time.as_millis());
     match error {
         ExchangeError::Upstream(UpstreamError::Connect(ConnectError::Timeout(time))) => {
             format!("no connection within {} s", time.as_secs_f64())
@@ -274,6 +280,7 @@ fn why(error: &ExchangeError) -> String {
         ExchangeError::Upstream(UpstreamError::FirstByte(time) | UpstreamError::Idle(time)) => {
             late(time)
         },
+        ExchangeError::Late(time) => late(time),
         other => other.to_string(),
     }
 }

@@ -42,7 +42,7 @@ impl Judge {
         subject: Subject,
         within: Duration,
     ) -> Result<Judgement, Unknown> {
-        let decided = tokio::time::timeout(within, self.judge(subject)).await;
+        let decided = tokio::time::timeout(within, self.judge(subject, within)).await;
         decided.unwrap_or_else(|_elapsed| {
             Err(Unknown(format!(
                 "the API server did not tell within {} s what the pod's namespace and ConfigMap are",
@@ -51,7 +51,7 @@ impl Judge {
         })
     }
 
-    async fn judge(&self, subject: Subject) -> Result<Judgement, Unknown> {
+    async fn judge(&self, subject: Subject, within: Duration) -> Result<Judgement, Unknown> {
         Ok(match subject {
             Subject::Nothing(what) => Judgement {
                 verdict: Verdict::Refused(Denial::lacks(what)),
@@ -68,7 +68,7 @@ impl Judge {
                     ..Judgement::as_it_is()
                 }
             },
-            Subject::Pod { namespace, pod } => match self.pod(&namespace, pod).await {
+            Subject::Pod { namespace, pod } => match self.pod(&namespace, pod, within).await {
                 Ok(judgement) => judgement,
                 Err(Unfit::Refused(refusal)) => {
                     tracing::info!(namespace, reason = refusal.reason(), %refusal, "A pod is refused");
@@ -86,10 +86,16 @@ impl Judge {
         })
     }
 
-    async fn pod(&self, name: &str, pod: serde_json::Value) -> Result<Judgement, Unfit> {
+    async fn pod(
+        &self,
+        name: &str,
+        pod: serde_json::Value,
+        within: Duration,
+    ) -> Result<Judgement, Unfit> {
         let unknown = |error: super::api::ApiError| Unfit::Unknown(error.to_string());
         let object = if is_name(name) {
-            self.known.namespace(name).await.map_err(unknown)?
+            let found = self.known.namespace(name, within).await;
+            found.map_err(unknown)?
         } else {
             None
         };
@@ -104,7 +110,7 @@ impl Judge {
         };
         let config_map = match wish.config_map() {
             Some(config_map) if is_name(config_map) => {
-                let found = self.known.config_map(name, config_map).await;
+                let found = self.known.config_map(name, config_map, within).await;
                 found.map_err(unknown)?
             },
             // There can be none of such a name.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::Mutex as Turn;
 
 use super::{
-    api::{Api, ApiError},
+    api::{Api, ApiError, PATIENCE},
     metrics::{Kept, Metrics},
 };
 use crate::base::clock::{Clock, Instant};
@@ -21,6 +21,9 @@ const MOST: usize = 1_024;
 
 /// The most bytes of them, as JSON.
 const MOST_BYTES: usize = 32 << 20;
+
+/// The longest that an answer is waited for where one that it gave before would do.
+const BRIEFLY: Duration = Duration::from_secs(1);
 
 /// How long an answer holds.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +79,11 @@ struct Found {
     /// `None`: there is none.
     what: Result<Option<Arc<Value>>, ApiError>,
     /// What there was when the server answered last, and when.
-    before: Option<(Instant, Arc<Value>)>,
+    before: Option<Last>,
 }
+
+/// What there was, and when.
+type Last = (Instant, Arc<Value>);
 
 impl Known {
     pub(super) fn new(
@@ -95,22 +101,28 @@ impl Known {
         }
     }
 
-    /// A namespace; none if there is none of that name.
-    pub(super) async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
-        self.get(&format!("/api/v1/namespaces/{name}")).await
+    /// A namespace, for a review that has so long; none if there is none of that name.
+    pub(super) async fn namespace(
+        &self,
+        name: &str,
+        within: Duration,
+    ) -> Result<Option<Arc<Value>>, ApiError> {
+        let path = format!("/api/v1/namespaces/{name}");
+        self.get(&path, within).await
     }
 
-    /// A `ConfigMap`; none if there is none of that name.
+    /// A `ConfigMap`, for a review that has so long; none if there is none of that name.
     pub(super) async fn config_map(
         &self,
         namespace: &str,
         name: &str,
+        within: Duration,
     ) -> Result<Option<Arc<Value>>, ApiError> {
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
-        self.get(&path).await
+        self.get(&path, within).await
     }
 
-    async fn get(&self, path: &str) -> Result<Option<Arc<Value>>, ApiError> {
+    async fn get(&self, path: &str, within: Duration) -> Result<Option<Arc<Value>>, ApiError> {
         let slot = self.slots.lock().slot(path);
         // Others who ask for the same wait here.
         let mut found = slot.lock().await;
@@ -122,7 +134,17 @@ impl Known {
             return self.usable(path, found, now);
         }
         let before = found.as_ref().and_then(Found::last);
-        let what = match self.api.get(path).await {
+        // A review asks twice. That the server does not answer has to be known, and kept for others,
+        // while there is time for both.
+        let is_there = before
+            .as_ref()
+            .is_some_and(|last| self.is_usable(last, now));
+        let time = if is_there {
+            BRIEFLY.min(within / 4)
+        } else {
+            PATIENCE.min(within / 3)
+        };
+        let what = match self.api.get_within(path, time).await {
             Ok(value) => Ok(Some(Arc::new(value))),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
@@ -152,6 +174,11 @@ impl Known {
         }
     }
 
+    /// Whether what was there before may still be used if the server does not answer.
+    fn is_usable(&self, last: &Last, now: Instant) -> bool {
+        now.duration_since(last.0) < self.terms.stale
+    }
+
     /// What was found, or what was there before if the server does not answer. That we may not know
     /// is an answer.
     fn usable(
@@ -161,12 +188,10 @@ impl Known {
         now: Instant,
     ) -> Result<Option<Arc<Value>>, ApiError> {
         match (&found.what, &found.before) {
-            (Err(error), Some((at, before)))
-                if !error.is_denied() && now.duration_since(*at) < self.terms.stale =>
-            {
+            (Err(error), Some(last)) if !error.is_denied() && self.is_usable(last, now) => {
                 self.metrics.kept(Kept::Stale);
                 tracing::warn!(%error, path, "The API server does not answer: what it said before holds");
-                Ok(Some(Arc::clone(before)))
+                Ok(Some(Arc::clone(&last.1)))
             },
             (what, _) => what.clone(),
         }
@@ -175,7 +200,7 @@ impl Known {
 
 impl Found {
     /// What there was when the server answered last.
-    fn last(&self) -> Option<(Instant, Arc<Value>)> {
+    fn last(&self) -> Option<Last> {
         match &self.what {
             Ok(Some(value)) => Some((self.at, Arc::clone(value))),
             Ok(None) => None,
