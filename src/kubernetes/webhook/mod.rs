@@ -1,10 +1,11 @@
 //! The webhook: the API server asks it about each pod that is to be made, and it injects the sidecar.
 //!
-//! `serve` takes reviews over TLS, `review` reads and answers them, `judge` asks `known` what the API
-//! server (`api`) tells of the pod's namespace and `ConfigMap`, and injection itself what becomes of
-//! the pod. `certificates` sees to TLS, `health` to probes and metrics.
+//! `serve` takes reviews over TLS, `bodies` within bounds, `review` reads and answers them, `judge`
+//! asks `known` what the API server (`api`) tells of the pod's namespace and `ConfigMap`, and injection
+//! itself what becomes of the pod. `certificates` sees to TLS, `health` to probes and metrics.
 
 mod api;
+mod bodies;
 mod certificates;
 mod health;
 mod judge;

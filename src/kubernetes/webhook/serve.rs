@@ -8,7 +8,7 @@ use http::{
     header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
     request::Parts,
 };
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -17,7 +17,7 @@ use hyper_util::{
 use rustls::{ServerConfig, crypto::ring, server::ResolvesServerCert};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Stage,
+    bodies::{self, Bodies},
     judge::{Judge, Unknown},
     metrics::{Metrics, Outcome},
     review::{self, Problem, Review},
@@ -40,13 +41,7 @@ const PATH: &str = "/mutate";
 /// Connections open at a time; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 1_024;
 
-/// The longest review. What the API server takes itself is 3 MiB, and a review has little besides.
-const BODY_BYTES: usize = 4 << 20;
-
-/// Bodies that are held at once, in KiB; further ones wait to be read.
-const BODIES_KIB: usize = 32 << 10;
-
-/// How long a TLS handshake and the body of a review may take.
+/// How long a TLS handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a connection may be idle: longer than clients keep them, so that they do not send a
@@ -70,7 +65,7 @@ pub(super) struct Desk {
     pub(super) judge: Judge,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
-    places: Arc<Semaphore>,
+    bodies: Bodies,
 }
 
 /// The server's side of TLS 1.2 and 1.3.
@@ -167,12 +162,12 @@ async fn left(stage: &mut watch::Receiver<Stage>) {
 }
 
 impl Desk {
-    pub(super) fn new(judge: Judge, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub(super) const fn new(judge: Judge, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self {
             judge,
             clock,
             metrics,
-            places: Arc::new(Semaphore::new(BODIES_KIB)),
+            bodies: Bodies::new(),
         }
     }
 
@@ -190,7 +185,11 @@ impl Desk {
                     message = problem.message,
                     "What the webhook was sent is no review that it can answer"
                 );
-                self.metrics.reviewed(Outcome::Malformed, took());
+                let outcome = match problem.status {
+                    StatusCode::SERVICE_UNAVAILABLE => Outcome::Unavailable,
+                    _ => Outcome::Malformed,
+                };
+                self.metrics.reviewed(outcome, took());
                 let allow = problem.status == StatusCode::METHOD_NOT_ALLOWED;
                 let mut answer = json(problem.status, problem.body(None));
                 if allow {
@@ -204,17 +203,12 @@ impl Desk {
 
     async fn review(&self, request: Request<Incoming>) -> Result<(Outcome, Answer), Problem> {
         let (head, body) = request.into_parts();
-        let length = check(&head)?;
-        let kib = u32::try_from(length.div_ceil(1 << 10).max(1)).unwrap_or(u32::MAX);
+        check(&head)?;
         let within = within(&head);
-        // Held until there is an answer.
-        let place = timeout(within, self.places.acquire_many(kib)).await;
-        let _place = place.ok().and_then(Result::ok).ok_or_else(|| {
-            let message =
-                "there are too many large reviews at once: is it the API server that asks?";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
-        })?;
-        let review = Review::read(&whole(body).await?)?;
+        // Its places are held until there is an answer.
+        let (body, _held) = self.bodies.read(body).await?;
+        let review = Review::read(&body)?;
+        drop(body);
         let uid = review.uid;
         match self.judge.decide(review.subject, within).await {
             Ok(judgement) => {
@@ -231,8 +225,8 @@ impl Desk {
     }
 }
 
-/// Whether that can be a review by its head; how long its body is at most.
-fn check(head: &Parts) -> Result<usize, Problem> {
+/// Whether that can be a review by its head.
+fn check(head: &Parts) -> Result<(), Problem> {
     let path = head.uri.path();
     if path != PATH {
         let path: String = path.chars().take(80).collect();
@@ -268,36 +262,9 @@ fn check(head: &Parts) -> Result<usize, Problem> {
             "the body has a content-encoding; expected plain JSON",
         ));
     }
-    let length = text(CONTENT_LENGTH).map_or(Ok(BODY_BYTES), str::parse);
-    match length {
-        Ok(length) if length <= BODY_BYTES => Ok(length),
-        _ => Err(too_long()),
-    }
-}
-
-fn too_long() -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!(
-            "the review is longer than {} MiB: no pod is, which the API server would take",
-            BODY_BYTES >> 20
-        ),
-    )
-}
-
-async fn whole(body: Incoming) -> Result<Bytes, Problem> {
-    let collected = timeout(PATIENCE, Limited::new(body, BODY_BYTES).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
-        Ok(Err(error)) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the review broke off: {error}"),
-        )),
-        Err(_elapsed) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("the review did not come within {} s", PATIENCE.as_secs()),
-        )),
+    match text(CONTENT_LENGTH).map_or(Ok(0), str::parse) {
+        Ok(length) if length <= bodies::LONGEST => Ok(()),
+        _ => Err(bodies::too_long()),
     }
 }
 
@@ -349,17 +316,17 @@ mod tests {
     }
 
     #[test]
-    fn a_review_of_unknown_length_counts_as_the_longest() {
-        assert_eq!(check(&head("/mutate")), Ok(BODY_BYTES));
+    fn a_review_that_is_announced_as_too_long_is_not_read() {
+        assert_eq!(check(&head("/mutate")), Ok(()));
         let mut long = head("/mutate");
         for (length, expected) in [
-            ("12", Some(12)),
-            ("99999999", None),
-            ("999999999999999999999", None),
+            ("12", true),
+            ("99999999", false),
+            ("999999999999999999999", false),
         ] {
             long.headers
                 .insert(CONTENT_LENGTH, HeaderValue::from_static(length));
-            assert_eq!(check(&long).ok(), expected, "{length}");
+            assert_eq!(check(&long).is_ok(), expected, "{length}");
         }
     }
 }

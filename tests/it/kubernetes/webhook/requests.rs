@@ -1,7 +1,10 @@
 //! What is no review: every bad request has an answer that says what is wrong.
 
+use std::time::Duration;
+
 use http::{Method, header};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
     World,
@@ -121,6 +124,35 @@ async fn a_huge_review_is_refused_by_its_length_and_the_largest_that_can_be_is_n
     let mut connection = world.connect(&replica).await;
     let (head, _) = connection.send(post(with(10))).await;
     assert_eq!(head.status(), 200);
+}
+
+#[tokio::test]
+async fn reviews_that_do_not_come_keep_nobody_else_waiting() {
+    let world = World::new().await;
+    let replica = world.ready().await;
+    let bundle = world.bundle();
+    let begin = async || {
+        let mut socket = replica.caller.tls(&bundle, b"http/1.1").await.unwrap();
+        let head = "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                    content-length: 4194304\r\n\r\n";
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.flush().await.unwrap();
+        socket
+    };
+    let mut waiting = Vec::new();
+    for _ in 0..40 {
+        waiting.push(begin().await);
+    }
+    let asking = async { world.ask(&replica, &pod(1)).await };
+    let asked = tokio::time::timeout(Duration::from_secs(8), asking).await;
+    let (status, response) = asked.expect("others are answered");
+    assert_eq!((status, &response["allowed"]), (200, &json!(true)));
+    // And they are told soon that nobody waits for them any longer.
+    let mut socket = waiting.pop().unwrap();
+    let mut said = [0; 12];
+    let told = tokio::time::timeout(Duration::from_secs(8), socket.read_exact(&mut said));
+    told.await.expect("they are given up").unwrap();
+    assert_eq!(&said, b"HTTP/1.1 408");
 }
 
 #[tokio::test]
