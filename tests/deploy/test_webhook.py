@@ -12,7 +12,7 @@ import pytest
 import manifests
 import sidecar
 from cluster import Cluster, apply_patch
-from sidecar import DEADLINE, Process, free_address
+from sidecar import DEADLINE, Process, free_address, wait_for
 from tools import DEPLOY, helm, kubectl, run
 
 NAMESPACE = "tollgate-system"
@@ -150,3 +150,25 @@ def test_the_replicas_share_a_certificate_in_the_secret_that_was_empty(deployed)
     configuration = cluster.objects["MutatingWebhookConfiguration", None, "tollgate-webhook"]
     bundles = {webhook["clientConfig"]["caBundle"] for webhook in configuration["webhooks"]}
     assert len(bundles) == 1
+
+
+@pytest.mark.parametrize("deployed", ["kubectl", "helm"], indirect=True)
+def test_who_empties_the_secret_gets_another_certificate_in_it(deployed):
+    cluster, listen = deployed
+    key = ("Secret", NAMESPACE, "tollgate-webhook-certificate")
+    before = cluster.objects[key]
+    emptied = apply_patch(before, [{"op": "remove", "path": "/data"}])
+    version = int(before["metadata"]["resourceVersion"])
+    emptied["metadata"]["resourceVersion"] = str(version + 1)
+    cluster.objects[key] = emptied
+    host, port = listen.split(":")
+
+    def another():
+        data = cluster.objects[key].get("data", before["data"])
+        kept = ssl.PEM_cert_to_DER_cert(base64.b64decode(data["tls.crt"]).decode())
+        shown = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, int(port))))
+        return data != before["data"] and kept == shown
+
+    wait_for("another certificate is shown", another, 2 * DEADLINE)
+    assert review(cluster, listen, pod_of(cluster), "agents")["allowed"] is True
+    assert cluster.refused == []

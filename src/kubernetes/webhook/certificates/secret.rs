@@ -217,7 +217,7 @@ impl Shared {
             return Failed::Other(format!(
                 "{error}. The certificate is kept in the Secret {namespace}/{secret}, which the \
                  service account has to be allowed to get and update, and to create if it is not \
-                 there; or use --cert-dir."
+                 there (or make it, empty, yourself); or use --cert-dir."
             ));
         }
         Failed::Other(error.to_string())
