@@ -7,7 +7,9 @@ mod unread;
 
 use std::{
     ffi::OsString,
+    io,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -95,9 +97,17 @@ impl Command {
             app.stop().await;
             let code = ended?;
             let times = (began, SystemClock.wall());
-            let summary = Summary::read(&config, &registry, after, self.budget, times)?;
-            let way = told.way();
-            summary.write(way, note.as_deref(), &mut anstream::stderr().lock())?;
+            match Summary::read(&config, &registry, after, self.budget, times) {
+                Ok(summary) => {
+                    let way = told.way();
+                    summary.write(way, note.as_deref(), &mut anstream::stderr().lock())?;
+                },
+                // The command may have deleted the directory; its exit code is its own all the same.
+                Err(Failure::Failed(why)) => {
+                    tracing::warn!("Cannot say what the command cost: {why}");
+                },
+                Err(failure) => return Err(failure),
+            }
             Ok::<u8, Failure>(code)
         })?;
         match code {
@@ -221,22 +231,28 @@ struct Sidecar {
     note: Option<String>,
 }
 
-/// Starts it: in the configured data directory, or, while that is another Tollgate's, in one of its
-/// own.
+/// Starts it: in the configured data directory, or, while that is another Tollgate's or cannot be
+/// written to, in one of its own.
 fn start(mut config: Config, budget: Option<Usd>) -> Result<Sidecar, Failure> {
     let clock = Arc::new(SystemClock);
     let mut note = None;
+    if let Some(why) = unkept(&config) {
+        let dir = config.store.path.display().to_string();
+        let own = apart(&mut config)?;
+        note = Some(format!(
+            "{}, for {dir} cannot be written to: {why}",
+            own.display()
+        ));
+    }
     let app = match App::start(config.clone(), Arc::<SystemClock>::clone(&clock)) {
         Err(StartError::Claim(ClaimError::Owned { dir, pid, .. })) => {
-            let own = scratch::directory("exec")?;
+            let own = apart(&mut config)?;
             note = Some(format!(
                 "{}, for {} belongs to the running tollgate with pid {pid}: \
                  what budgets have spent there does not count here",
                 own.display(),
                 dir.display()
             ));
-            config.ledger.path = own.join("journal");
-            config.store.path = own;
             App::start(config.clone(), clock)?
         },
         started => started?,
@@ -247,6 +263,32 @@ fn start(mut config: Config, budget: Option<Usd>) -> Result<Sidecar, Failure> {
         reset.map_err(Failure::failed)?;
     }
     Ok(Sidecar { app, config, note })
+}
+
+/// Has a sidecar keep store and ledger in a directory of its own, which is returned.
+fn apart(config: &mut Config) -> io::Result<PathBuf> {
+    let own = scratch::directory("exec")?;
+    config.ledger.path = own.join("journal");
+    config.store.path.clone_from(&own);
+    Ok(own)
+}
+
+/// Why nothing can be kept where the configuration says. Not asked where it has limits: what they have
+/// spent is there.
+fn unkept(config: &Config) -> Option<io::Error> {
+    let limits = config.limits_in_force();
+    let whole = [limits.daily, limits.monthly, limits.per_user];
+    let rules = limits.rules.iter();
+    if whole.iter().any(Option::is_some) || rules.clone().any(|rule| rule.name.as_str() != RULE) {
+        return None;
+    }
+    let mut nearest = config.store.path.ancestors();
+    let nearest = nearest.find(|path| path.exists())?;
+    if !nearest.is_dir() {
+        return Some(io::ErrorKind::NotADirectory.into());
+    }
+    let access = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK);
+    access.err().map(io::Error::from)
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ def test_it_runs_as_it_is_written(command, path, tmp_path):
 def test_helm_would_take_it(command, path):
     """Without a cluster an upgrade is an installation with the same values."""
     words = shlex.split(command.replace("helm upgrade", "helm install"))
-    words = [word for word in words if word != "--reuse-values"]
+    words = [word for word in words if word != "--reset-then-reuse-values"]
     done = subprocess.run(
         [*words, "--dry-run=client"],
         cwd=ROOT,

@@ -18,7 +18,7 @@ INSTALLED = "/usr/local/bin/tollgate"
 @pytest.fixture
 def units(tmp_path):
     """The units, with the program where it is here."""
-    for unit in UNITS.iterdir():
+    for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
         (tmp_path / unit.name).write_text(unit.read_text().replace(INSTALLED, PROGRAM))
     return tmp_path
 
@@ -33,6 +33,12 @@ def test_systemd_takes_the_units(units):
     # It reads what else is installed, too.
     told = [line for line in done.stderr.splitlines() if "tollgate" in line]
     assert told == [] and done.returncode == 0, done.stderr
+
+
+def test_the_configuration_is_one_whose_addresses_are_the_sockets():
+    told = run(PROGRAM, "check", "-c", UNITS / "tollgate.yaml")
+    sockets = re.findall(r"^ListenStream=(.*)$", (UNITS / "tollgate.socket").read_text(), re.MULTILINE)
+    assert all(f"http://{address}" in told for address in sockets)
 
 
 def test_the_service_has_no_rights_that_it_does_not_need(units):

@@ -77,6 +77,38 @@ async fn the_command_runs_as_without_it_and_its_cost_is_told_on_stderr() {
 }
 
 #[tokio::test]
+async fn the_exit_code_is_the_commands_also_where_it_deletes_the_store() {
+    let scene = Scene::new();
+    let deletes = "rm -rf tollgate-data; exit 42";
+    let ran = scene.run(&["--", "bash", "-c", deletes]).await;
+    assert_eq!(ran.code, Some(42), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("Cannot say what the command cost"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_written_the_command_runs_and_is_told_its_cost() {
+    let mut scene = Scene::new();
+    // Nobody, root included, can make a directory below a file.
+    scene.program = scene
+        .program
+        .with("tollgate.yaml", "store: {path: ./agent/data}");
+    let ran = scene
+        .run(&["--budget", "1", "--", "bash", "agent", "1", "7"])
+        .await;
+    assert_eq!(ran.code, Some(7), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 call · "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("./agent/data cannot be written to"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test]
 async fn a_second_run_is_told_its_own_cost_and_has_its_own_budget() {
     let scene = Scene::new();
     for _ in 0..2 {
