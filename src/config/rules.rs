@@ -1,5 +1,7 @@
 //! Checks of budgets, rate limits and the ledger against the rest of the configuration.
 
+mod divided;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -22,11 +24,7 @@ pub(super) fn check_rules(config: &Config, providers: Option<&Providers>) -> Vec
     let mut problems = Vec::new();
     names(config, &mut problems);
     limits(config, &mut problems);
-    for (path, per) in pers(config) {
-        if let Some(problem) = divides(config, &path, &per) {
-            problems.push(problem);
-        }
-    }
+    problems.extend(divided::check(config));
     if let Some(providers) = providers {
         for (path, matches) in matches(config) {
             unknown_providers(&path, matches, providers, &mut problems);
@@ -214,21 +212,6 @@ fn pers(config: &Config) -> Vec<(String, Vec<Per>)> {
     let session = session.map(|rule| ("guards.session".to_owned(), rule.per));
     let budgets = user.into_iter().chain(budgets).chain(session);
     budgets.chain(rates).collect()
-}
-
-/// Whoever may choose a label may choose a fresh one for each call.
-fn divides(config: &Config, path: &str, per: &[Per]) -> Option<Problem> {
-    let label = per.iter().find(|per| per.is_chosen())?;
-    if !config.identity.sources().is_empty() {
-        return None;
-    }
-    let name = label.name();
-    let message = format!(
-        "this divides the limit by {name}, but does not bound it: callers choose their {name}"
-    );
-    Some(Problem::warning(path, message).help(
-        "say in `identity.trusted` which sources of labels to believe, or add a rule without `per`",
-    ))
 }
 
 /// Every `match`, with its path.

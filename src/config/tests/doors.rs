@@ -36,7 +36,7 @@ fn doors_that_nobody_can_pass_are_told() {
     assert_problem(
         "budgets: {per_user: 1}\nidentity: {trusted: ['::1']}",
         "t.yaml:1:21: warning: budgets.per_user: ",
-        "does not bound",
+        "bounds no caller",
     );
 }
 
