@@ -31,6 +31,23 @@ enum Action {
     Remove(By),
 }
 
+/// Above the options that say it.
+const WHOSE: &str = "Whose connections, at least one of";
+
+/// What to do where none of them is given.
+const WHOSE_HELP: &str = "\
+it is not said whose connections are to be redirected. Give at least one of
+  --uid USER        what programs on this machine send, except what USER sends: where Tollgate alone runs as USER
+  --mark NUMBER     what programs on this machine send, except what is marked NUMBER, as `upstream.mark: NUMBER` has
+                    Tollgate mark its own: where Tollgate shares its user with other programs
+  --from INTERFACE  what comes in by INTERFACE: where this machine is the router of containers or machines";
+
+/// What to do where nobody says where they are led.
+const TO_HELP: &str = "\
+it is not said where the transparent listener is. Give --to PORT, or a configuration (--config FILE) with
+  listen: {transparent: \"127.0.0.1:4143\"}
+  intercept: {enabled: true}";
+
 /// By which program.
 #[derive(Debug, Args)]
 struct By {
@@ -45,15 +62,15 @@ struct By {
 #[derive(Debug, Args)]
 struct Wanted {
     /// Redirect what programs on this machine send, but for what this user does: whom Tollgate
-    /// runs as
-    #[arg(long, value_name = "USER", required_unless_present_any = ["from", "mark"])]
+    /// runs as, and nothing else
+    #[arg(long, value_name = "USER", help_heading = WHOSE)]
     uid: Option<User>,
     /// Redirect what programs on this machine send, but for what has this mark: `upstream.mark`
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", help_heading = WHOSE, value_parser = mark)]
     mark: Option<NonZeroU32>,
     /// Redirect what comes in by this interface, from containers or machines that this one is the
     /// router of; may be given more than once
-    #[arg(long, value_name = "INTERFACE")]
+    #[arg(long, value_name = "INTERFACE", help_heading = WHOSE)]
     from: Vec<Interface>,
     /// The ports that are redirected
     #[arg(
@@ -99,8 +116,15 @@ impl By {
 impl Wanted {
     fn script(self) -> Result<String, Failure> {
         let to = match self.to {
-            Some(port) => port,
+            Some(port) => Some(port),
             None => self.configured()?,
+        };
+        let is_said = self.uid.is_some() || self.mark.is_some() || !self.from.is_empty();
+        let to = match (to, is_said) {
+            (Some(to), true) => to,
+            (Some(_), false) => return Err(Failure::wrong(WHOSE_HELP)),
+            (None, true) => return Err(Failure::wrong(TO_HELP)),
+            (None, false) => return Err(Failure::Wrong([WHOSE_HELP, TO_HELP].join("\nAnd "))),
         };
         if self.ports.len() > rules::MAX_PORTS {
             let most = rules::MAX_PORTS;
@@ -117,16 +141,18 @@ impl Wanted {
         Ok(rules.script(self.by.backend()))
     }
 
-    fn configured(&self) -> Result<u16, Failure> {
+    /// The port of the transparent listener, if it has one of its own.
+    fn configured(&self) -> Result<Option<u16>, Failure> {
         let listen = self.settings.load()?.config.listen;
         let port = listen.transparent.map(|address| address.port());
-        port.filter(|port| *port != 0).ok_or_else(|| {
-            Failure::wrong(
-                "the configuration has no transparent listener on a port of its own: set \
-                 `listen.transparent: 127.0.0.1:4143`, or say --to PORT",
-            )
-        })
+        Ok(port.filter(|port| *port != 0))
     }
+}
+
+/// A mark of connections; 0 is that of those which have none.
+fn mark(text: &str) -> Result<NonZeroU32, &'static str> {
+    text.parse()
+        .map_err(|_no_mark| "expected a whole number above 0")
 }
 
 /// Runs a script of ours.

@@ -12,4 +12,5 @@ mod mock;
 mod opened;
 pub(crate) mod program;
 mod reading;
+mod redirect;
 mod wait;

@@ -1,0 +1,39 @@
+//! `tollgate redirect print`: what it wants to know, and says all at once that it lacks.
+
+use super::program::Program;
+
+const TRANSPARENT: &str = "listen: {transparent: '127.0.0.1:4143'}\nintercept: {enabled: true}\n";
+
+#[test]
+fn any_of_three_options_says_whose_connections_are_meant() {
+    let program = Program::new().with("tollgate.yaml", TRANSPARENT);
+    for option in ["--uid=1337", "--mark=77", "--from=veth0"] {
+        let ran = program.run(&["redirect", "print", option]);
+        assert_eq!((ran.code, &*ran.stderr), (Some(0), ""), "{option}");
+        assert!(ran.stdout.contains("4143"), "{option}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn all_that_is_missing_is_said_at_once() {
+    let (whose, place) = (["--uid", "--mark", "--from"], ["--to PORT", "listen:"]);
+    let bare = Program::new();
+    let configured = Program::new().with("tollgate.yaml", TRANSPARENT);
+    for action in ["print", "apply"] {
+        for (program, arguments, lacks, has) in [
+            (&bare, &[][..], [&whose[..], &place].concat(), &[][..]),
+            (&bare, &["--to=4143"], whose.to_vec(), &place),
+            (&bare, &["--uid=1"], place.to_vec(), &whose),
+            (&configured, &[], whose.to_vec(), &place),
+        ] {
+            let ran = program.run(&[&["redirect", action], arguments].concat());
+            assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{arguments:?}");
+            for option in lacks {
+                assert!(ran.stderr.contains(option), "{option}: {}", ran.stderr);
+            }
+            for option in has {
+                assert!(!ran.stderr.contains(option), "{option}: {}", ran.stderr);
+            }
+        }
+    }
+}
