@@ -1,10 +1,14 @@
 //! `tollgate ca create`.
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{io::Write as _, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, value_parser};
 
-use super::{super::Failure, Place, install::give};
+use super::{
+    super::Failure,
+    Place,
+    install::{give, given, ready},
+};
 use crate::{
     base::clock::{Clock as _, SystemClock},
     config::Config,
@@ -27,10 +31,12 @@ pub(super) struct Create {
     /// How many days it holds
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = value_parser!(u32).range(1..=3_650))]
     days: u32,
-    /// Make another if there is one; its root stays among those to trust until it ends
+    /// Make another in the place of one that is there, whose root stays among those to trust until it
+    /// ends: running clients go on
     #[arg(long)]
     replace: bool,
-    /// With --replace: have the one before not trusted any more, since its key may be known
+    /// With --replace: take the root of the one before out of those to trust at once, where somebody
+    /// else may have its key: clients are to be given the new files and started again
     #[arg(long, requires = "replace")]
     distrust: bool,
     /// Put what clients need of it into this directory, too; the key stays where it is
@@ -61,6 +67,10 @@ impl Create {
             },
         };
         let dir = self.place.dir()?;
+        if let Some(to) = &self.to {
+            // Before there is an authority that clients cannot be given.
+            ready(to)?;
+        }
         let now = SystemClock.wall();
         let made = Authority::create(&dir, &terms, &tls::system_roots(), now);
         let made = made.map_err(Failure::failed)?;
@@ -71,14 +81,17 @@ impl Create {
             out,
             "Made a certificate authority in {dir}. It ends {ends}."
         )?;
-        match about.hosts.len() {
-            0 => writeln!(
+        match &*about.hosts {
+            [] => writeln!(
                 out,
                 "It may vouch for any host: whoever gets its key can, too."
             )?,
-            count => writeln!(
+            [host] if host.parse::<IpAddr>().is_ok() => writeln!(out, "It may vouch for {host}.")?,
+            [host] => writeln!(out, "It may vouch for {host} and what is below it.")?,
+            hosts => writeln!(
                 out,
-                "It may vouch for {count} hosts and what is below them (tollgate ca show)."
+                "It may vouch for {} hosts and what is below them (tollgate ca show).",
+                hosts.len()
             )?,
         }
         for wide in hosts.iter().flatten().filter_map(|host| wide(host)) {
@@ -86,12 +99,14 @@ impl Create {
         }
         if let Some(to) = &self.to {
             give(&made, to)?;
-            writeln!(out, "{} has what clients need.", to.display())?;
+            writeln!(out, "{}", given(to))?;
             return Ok(out.flush()?);
         }
         writeln!(
             out,
-            "Have clients trust it: eval \"$(tollgate ca env)\", or tollgate ca install."
+            "Have clients trust it: eval \"$(tollgate ca env)\", or tollgate ca install.\n\
+             For clients that other users run, tollgate ca install --to DIR puts what they need where \
+             they can read it, without the key."
         )?;
         Ok(out.flush()?)
     }

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::{super::Failure, Place, open};
 use crate::net::{
-    authority::{Authority, pem},
+    authority::{Authority, BUNDLE, JAVA, ROOTS, pem},
     tls,
 };
 
@@ -68,7 +68,8 @@ impl Install {
             let (store, dir) = Store::of(Path::new("/")).ok_or_else(Store::unknown)?;
             let gone = take_out(&dir).map_err(|error| denied(&dir, &error))?;
             store.update()?;
-            writeln!(out, "Took {gone} roots out of {}.", dir.display())?;
+            let plural = if gone == 1 { "" } else { "s" };
+            writeln!(out, "Took {gone} root{plural} out of {}.", dir.display())?;
             if gone > 0 && Path::new(DEBIAN_JAVA).exists() {
                 // Debian tells its Java what was put in, and nothing of what is gone.
                 let all: Vec<_> = (0..gone)
@@ -86,8 +87,7 @@ impl Install {
         let authority = open(&self.place.dir()?)?;
         if let Some(to) = self.to {
             give(&authority, &to)?;
-            let to = to.display();
-            writeln!(out, "{to} has what clients need, and no key.")?;
+            writeln!(out, "{}", given(&to))?;
             return Ok(out.flush()?);
         }
         let (store, dir) = Store::of(Path::new("/")).ok_or_else(Store::unknown)?;
@@ -139,6 +139,27 @@ pub(super) fn give(authority: &Authority, to: &Path) -> Result<(), Failure> {
     fs::create_dir_all(to).map_err(|error| denied(to, &error))?;
     let written = authority.write_trust(to, &tls::system_roots());
     written.map_err(Failure::failed)
+}
+
+/// What to say of such a directory.
+pub(super) fn given(to: &Path) -> String {
+    let to = to.display();
+    format!(
+        "{to} has what clients need, for everyone to read, and no key:\n  \
+         {ROOTS:<11} for runtimes that add to the system's roots: Node, Deno\n  \
+         {BUNDLE:<11} for those that trust one file and nothing else: Python, curl, Go, Ruby\n  \
+         {JAVA:<11} for Java\n\
+         The variables that name them: tollgate ca env --dir {to}"
+    )
+}
+
+/// Makes the directory if need be, and tries whether it can be written.
+pub(super) fn ready(to: &Path) -> Result<(), Failure> {
+    let probe = to.join(format!(".tollgate-{:016x}", fastrand::u64(..)));
+    let tried = fs::create_dir_all(to)
+        .and_then(|()| fs::write(&probe, ""))
+        .and_then(|()| fs::remove_file(&probe));
+    tried.map_err(|error| denied(to, &error))
 }
 
 fn denied(dir: &Path, error: &io::Error) -> Failure {

@@ -11,7 +11,7 @@ use x509_parser::{
     prelude::FromDer as _,
 };
 
-use super::create::ROOT;
+use super::{NOWHERE, create::ROOT};
 use crate::base::clock::Timestamp;
 
 /// What the certificate of an authority says.
@@ -48,7 +48,7 @@ impl About {
             subject: found.subject().to_string(),
             begins: moment(found.validity().not_before.timestamp()),
             ends: moment(found.validity().not_after.timestamp()),
-            hosts: permitted.into_iter().flatten().filter_map(host).collect(),
+            hosts: hosts(permitted.into_iter().flatten()),
         })
     }
 }
@@ -86,6 +86,16 @@ fn parsed<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String
 /// Seconds since the epoch; the epoch for what is before it.
 fn moment(secs: i64) -> Timestamp {
     Timestamp::from_secs(u64::try_from(secs).unwrap_or(0))
+}
+
+/// The hosts that may be vouched for. The name that stands for no name is shown only where nothing else
+/// is: without any it would be read as any host.
+fn hosts<'a>(permitted: impl Iterator<Item = &'a GeneralSubtree<'a>>) -> Vec<String> {
+    let mut hosts: Vec<_> = permitted.filter_map(host).collect();
+    if hosts.len() > 1 {
+        hosts.retain(|host| host != NOWHERE);
+    }
+    hosts
 }
 
 /// A host that may be vouched for; none for names that are no hosts'.

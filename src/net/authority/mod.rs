@@ -44,6 +44,9 @@ use crate::base::clock::Timestamp;
 /// What signs: a certificate, its key, and further certificates of the chain, if any.
 const ISSUER: &str = "issuer.pem";
 
+/// A name that no host has: what is permitted where no name is.
+const NOWHERE: &str = "tollgate.invalid";
+
 /// How long before it is made a certificate holds already, for clients whose clocks are behind.
 const BACKDATED: Duration = Duration::from_hours(1);
 
@@ -80,7 +83,9 @@ pub struct Leaf {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// A file cannot be read or written.
-    #[error("{}: {source}{}", path.display(), if source.kind() == std::io::ErrorKind::NotFound {
+    #[error("{}: {source}{}", path.display(), if source.kind() == std::io::ErrorKind::NotFound
+        && (path.ends_with(ISSUER) || path.ends_with(ROOTS))
+    {
         " (`tollgate ca create` makes it)"
     } else {
         ""
@@ -295,7 +300,7 @@ impl Authority {
     /// holds, since it may have ended.
     fn is_vouched_for(&self) -> Result<(), LeafError> {
         let about = &self.about;
-        let host = about.hosts.first().map_or("tollgate.invalid", |host| host);
+        let host = about.hosts.first().map_or(NOWHERE, |host| host);
         let then = about.begins + about.ends.since(about.begins) / 2;
         self.leaf(host, then).map(drop)
     }

@@ -8,6 +8,8 @@ use std::{
 use rcgen::{CidrSubnet, GeneralSubtree, NameConstraints};
 use rustls::pki_types::DnsName;
 
+use super::NOWHERE;
+
 /// For whom an authority may vouch, and how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -135,7 +137,7 @@ impl Scope {
             excluded.extend(all.map(GeneralSubtree::IpAddress));
         }
         if self.names.is_empty() {
-            permitted.push(GeneralSubtree::DnsName("tollgate.invalid".to_owned()));
+            permitted.push(GeneralSubtree::DnsName(NOWHERE.to_owned()));
         }
         Some(NameConstraints {
             permitted_subtrees: permitted,

@@ -121,6 +121,39 @@ fn what_clients_need_is_named_and_has_no_key() {
 }
 
 #[test]
+fn what_it_may_vouch_for_is_said_in_words() {
+    for (host, says) in [
+        (
+            "llm.example",
+            "It may vouch for llm.example and what is below it.",
+        ),
+        ("10.0.0.7", "It may vouch for 10.0.0.7."),
+    ] {
+        let program = Program::new();
+        let made = program.run(&["ca", "create", &format!("--host={host}")]);
+        assert!(made.stdout.contains(says), "{}", made.stdout);
+        assert!(made.stdout.contains("install --to"), "{}", made.stdout);
+        assert_eq!(shown(&program)["hosts"], serde_json::json!([host]));
+    }
+}
+
+#[test]
+fn nothing_is_made_where_clients_could_not_be_given_it() {
+    let program = Program::new().with("file", "");
+    let ran = program.run(&["ca", "create", "--to=file/below"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("file/below"), "{}", ran.stderr);
+    assert!(!program.path().join("tollgate-data").exists());
+    let ran = program.run(&["ca", "create", "--to=trust"]);
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    for file in ["ca.pem", "bundle.pem", "trust.jks"] {
+        assert!(ran.stdout.contains(file), "{}", ran.stdout);
+        let there = fs::metadata(program.path().join("trust").join(file)).unwrap();
+        assert_eq!(there.permissions().mode() & 0o777, 0o644, "{file}");
+    }
+}
+
+#[test]
 fn what_is_no_host_is_said() {
     let program = Program::new();
     for arguments in [
