@@ -130,6 +130,8 @@ impl Command {
             configuration,
             cert_lifetime,
         } = self.certificate;
+        // First, for outside of a cluster this says all that is missing there.
+        let api = self.cluster.url()?;
         let certificate = match cert_dir {
             Some(dir) => Source::Files(dir),
             // Shorter ones would be over before the API server has been told of the next.
@@ -150,7 +152,7 @@ impl Command {
             listen: self.listen,
             health: self.health,
             certificate,
-            api: self.cluster.url()?,
+            api,
             account: self.cluster.service_account,
             defaults: self.defaults,
             terms: Terms::default(),
@@ -169,7 +171,7 @@ impl Cluster {
         let path = self.service_account.join("namespace");
         let read = fs::read_to_string(&path).map_err(|error| {
             Failure::wrong(format!(
-                "Cannot read the namespace from {}: {error}. Say it by --namespace, or mount the \
+                "cannot read the namespace from {}: {error}. Say it by --namespace, or mount the \
                  service account.",
                 path.display()
             ))
@@ -187,8 +189,10 @@ impl Cluster {
         }
         let host = self.api_host.as_deref().ok_or_else(|| {
             Failure::wrong(
-                "Where is the API server? Kubernetes tells its pods by KUBERNETES_SERVICE_HOST; \
-                 elsewhere say it by --api.",
+                "this is no pod of a cluster: KUBERNETES_SERVICE_HOST is not set. The webhook is \
+                 what a cluster's API server asks about each pod; deploy/README.md says how it is \
+                 installed. To put the sidecar into manifests by yourself: tollgate inject -f FILE. \
+                 To run it outside all the same, give --api, --namespace and --service-account.",
             )
         })?;
         let is_v6 = host.parse().is_ok_and(|host: IpAddr| host.is_ipv6());

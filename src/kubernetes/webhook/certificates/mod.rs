@@ -152,7 +152,7 @@ impl Trouble {
         let mut said = self.said.lock();
         if *said != failed {
             if let Some(error) = &failed {
-                tracing::error!(%error, "The webhook's certificate");
+                tracing::error!(%error, "The webhook's certificate cannot be kept as it should be; it is tried again");
             } else {
                 tracing::info!("The webhook's certificate is as it should be");
             }
