@@ -53,15 +53,19 @@ impl Command {
             config: config.as_ref().map(|(_, text)| text.as_str()),
         };
         let outcome = manifest::inject(&files?, &options).map_err(Failure::wrong)?;
+        let nothing = outcome.nothing();
         let Outcome {
             text,
             warnings,
             refusals,
+            ..
         } = outcome;
         let mut stderr = anstream::stderr().lock();
         let (yellow, red) = (AnsiColor::Yellow.on_default(), AnsiColor::Red.on_default());
         let (yellow, red) = (yellow.bold(), red.bold());
-        for warning in warnings {
+        // Whoever injects into all manifests that there are has some without pods: no error.
+        let nothing = nothing.filter(|_| refusals.is_empty());
+        for warning in warnings.into_iter().chain(nothing) {
             writeln!(stderr, "{yellow}warning{yellow:#}: {}", lines(&warning))?;
         }
         for refusal in &refusals {

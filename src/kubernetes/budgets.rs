@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Owner, Refusal, Replicas, pod};
+use super::{Owner, PREFIX, Refusal, Replicas, pod, settings::BUDGET_RULE};
 use crate::{config::Config, policy::OnExhausted};
 
 /// What keeps the ledger.
@@ -118,7 +118,11 @@ fn in_dollars(config: &Config) -> Vec<String> {
     let rules = budgets.rules.iter();
     let rules = rules
         .filter(|rule| rule.limit.usd.is_some() && rule.on_exhausted != OnExhausted::Shadow)
-        .map(|rule| rule.name.as_str().to_owned());
+        .map(|rule| match rule.name.as_str() {
+            // As its author wrote it.
+            BUDGET_RULE => format!("{PREFIX}budget (annotation)"),
+            name => name.to_owned(),
+        });
     whole.chain(rules).collect()
 }
 

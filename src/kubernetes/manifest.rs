@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Asked, Defaults, Namespace, Owner, PREFIX, Refusal, Wish,
+    Asked, Defaults, Namespace, NotWanted, Owner, PREFIX, Refusal, Wish,
     pod::{list, text, texts},
     yaml,
 };
@@ -29,6 +29,30 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// What was refused, with where it is: then `text` is not what was asked for.
     pub refusals: Vec<String>,
+    /// Pods that stay as they are, with where they are and why.
+    pub left: Vec<String>,
+    /// How many pods got the sidecar.
+    pub injected: usize,
+}
+
+impl Outcome {
+    /// Why no pod got the sidecar; none if one did.
+    pub fn nothing(&self) -> Option<String> {
+        if self.injected > 0 {
+            return None;
+        }
+        let why = match &*self.left {
+            [] if self.text.trim().is_empty() => " what was given is empty".to_owned(),
+            [] => {
+                let kinds: Vec<_> = WORKLOADS.iter().map(|(_, kind, _)| *kind).collect();
+                let kinds = kinds.join(", ");
+                format!(" what was given describes no pods; what does is one of {kinds}")
+            },
+            [one] => format!(" {one}"),
+            several => format!("\n  {}", several.join("\n  ")),
+        };
+        Some(format!("nothing was injected:{why}"))
+    }
 }
 
 /// A document as it is written.
@@ -223,8 +247,12 @@ impl Around<'_> {
             format!("{place}: annotation {key} belongs to {of}.metadata; here nothing reads it")
         }));
         match self.pod(value, pointer, &namespace) {
-            Ok(None) => false,
-            Ok(Some(warnings)) => {
+            Ok(Err(why)) => {
+                outcome.left.push(format!("{place}: {why}"));
+                false
+            },
+            Ok(Ok(warnings)) => {
+                outcome.injected += 1;
                 let warnings = warnings.into_iter();
                 outcome
                     .warnings
@@ -238,13 +266,13 @@ impl Around<'_> {
         }
     }
 
-    /// Injects into the pod at `pointer`. Gives the warnings if it did.
+    /// Injects into the pod at `pointer`. Gives the warnings if it did, and why if it did not.
     fn pod(
         &self,
         object: &mut Value,
         pointer: &str,
         namespace: &str,
-    ) -> Result<Option<Vec<String>>, Refusal> {
+    ) -> Result<Result<Vec<String>, NotWanted>, Refusal> {
         let owner = Owner::of_workload(object);
         let Some(place) = object.pointer_mut(pointer) else {
             let pointer = pointer.trim_start_matches('/').replace('/', ".");
@@ -252,7 +280,7 @@ impl Around<'_> {
         };
         let wish = match Wish::of(place, &self.namespace(namespace), self.options.defaults)? {
             Asked::For(wish) => wish,
-            Asked::Not(_) => return Ok(None),
+            Asked::Not(why) => return Ok(Err(why)),
         };
         let known = wish
             .config_map()
@@ -264,7 +292,7 @@ impl Around<'_> {
         let config_map = known.or(given.as_ref());
         let injected = wish.inject(place.take(), config_map, &owner)?;
         *place = injected.pod;
-        Ok(Some(injected.warnings))
+        Ok(Ok(injected.warnings))
     }
 
     fn namespace(&self, name: &str) -> Namespace {

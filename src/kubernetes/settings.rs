@@ -26,6 +26,9 @@ pub(super) const CA_DIR: &str = "/var/run/tollgate/ca";
 /// Where is what its clients trust it by.
 pub(super) const TRUST_DIR: &str = "/var/run/tollgate/trust";
 
+/// The name of the rule that the annotation `tollgate.dev/budget` makes.
+pub(super) const BUDGET_RULE: &str = "pod-budget";
+
 /// What a mounted secret is taken to say, which nobody knows here: a line that is good as a value and
 /// as a comment.
 const UNKNOWN: &str = "# known in the pod";
@@ -225,7 +228,7 @@ fn overrides(around: &Around<'_>, leave: Option<(Duration, Duration)>) -> Value 
     }
     if let Some(budget) = &wish.said.budget {
         let limit = json!({"usd": budget.usd.to_string()});
-        let rule = json!({"name": "pod-budget", "window": budget.window, "limit": limit});
+        let rule = json!({"name": BUDGET_RULE, "window": budget.window, "limit": limit});
         all.insert("budgets".to_owned(), json!({"rules": [rule]}));
     }
     let mut shutdown = json!({});

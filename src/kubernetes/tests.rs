@@ -274,6 +274,9 @@ fn a_configuration_that_the_sidecar_could_not_use_is_refused_with_its_line() {
 
 #[test]
 fn a_budget_on_a_claim_holds_for_a_single_pod() {
+    let lost = refused(&pod(json!({"tollgate.dev/budget": "5.00"})));
+    let expected = "budget tollgate.dev/budget (annotation) would begin anew with each pod";
+    assert!(lost.contains(expected), "{lost}");
     let annotations = json!({
         "tollgate.dev/ledger-volume": "state", "tollgate.dev/budget": "5.00"
     });

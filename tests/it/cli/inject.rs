@@ -48,6 +48,37 @@ fn manifests_go_through_it() {
 }
 
 #[test]
+fn that_nothing_was_injected_is_said_and_no_error() {
+    let program = Program::new();
+    let left = POD.replace(
+        "  name: agent\n",
+        "  name: agent\n  annotations: {tollgate.dev/inject: disabled}\n",
+    );
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    for (text, says) in [
+        (
+            &*left,
+            "Pod default/agent: the pod says tollgate.dev/inject: disabled",
+        ),
+        (map, "describes no pods; what does is one of Pod,"),
+        ("", "is empty"),
+    ] {
+        let ran = fed(program.command(&["inject", "-f", "-"]), text);
+        assert_eq!((ran.code, &*ran.stdout), (Some(0), text));
+        assert!(
+            ran.stderr.starts_with("warning: nothing was injected: ") && ran.stderr.contains(says),
+            "{}",
+            ran.stderr
+        );
+    }
+    let ran = fed(
+        program.command(&["inject", "-f", "-"]),
+        &[POD, "---\n", map].concat(),
+    );
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+}
+
+#[test]
 fn options_are_what_pods_get_that_do_not_say() {
     let program = Program::new()
         .with("pod.yaml", POD)
