@@ -265,6 +265,12 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// So many of something: `1 call`, `12,345 calls`.
+pub fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(count))
+}
+
 /// Appends a number with commas between its thousands.
 pub fn push_grouped(number: u64, text: &mut String) {
     if number < 1_000 {

@@ -20,7 +20,7 @@ use crate::{
         clock::{Clock as _, SystemClock},
         secret::Secret,
     },
-    call::line::grouped,
+    call::line::{counted, grouped},
     config::{Config, Document, Loaded},
     ledger::Owner,
     pipeline::ProcessorConfig,
@@ -68,7 +68,8 @@ fn configuration(loaded: &Loaded) -> Finding {
     match loaded.warnings.len() {
         0 => Finding::ok(HERE, "configuration", name),
         count => {
-            let says = format!("{name}, with {count} warnings");
+            let plural = if count == 1 { "" } else { "s" };
+            let says = format!("{name}, with {count} warning{plural}");
             Finding::unsure(HERE, "configuration", says, "`tollgate check` shows them")
         },
     }
@@ -174,7 +175,11 @@ fn prices(config: &Config) -> Finding {
     let age = fs::metadata(file).and_then(|it| it.modified()).ok();
     let age = age.and_then(|at| at.elapsed().ok()).unwrap_or_default();
     let days = age.as_secs() / 86_400;
-    let found = Finding::ok(HERE, "prices", format!("{book}, {days} days old"));
+    let found = Finding::ok(
+        HERE,
+        "prices",
+        format!("{book}, {} old", counted(days, "day")),
+    );
     if age < OLD_BOOK {
         return found;
     }

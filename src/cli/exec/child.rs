@@ -2,7 +2,13 @@
 //! its end is turned into an exit code as shells do.
 
 use std::{
-    ffi::OsString, fs::File, io, os::unix::process::ExitStatusExt as _, process::ExitStatus,
+    env,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
+    path::Path,
+    process::ExitStatus,
 };
 
 use rustix::{
@@ -43,12 +49,11 @@ impl Child {
             .envs(variables)
             .spawn();
         let process = started.map_err(|error| {
-            let code = match error.kind() {
-                io::ErrorKind::NotFound => NOT_FOUND,
-                _ => NOT_RUNNABLE,
-            };
+            if error.kind() == io::ErrorKind::NotFound {
+                return Failure::Coded(NOT_FOUND, missing(program, env::var_os("PATH").as_deref()));
+            }
             let program = program.display();
-            Failure::Coded(code, format!("cannot run `{program}`: {error}"))
+            Failure::Coded(NOT_RUNNABLE, format!("cannot run `{program}`: {error}"))
         })?;
         Ok(Self { process, signals })
     }
@@ -75,6 +80,26 @@ impl Child {
             // It may have ended just now.
             let _gone = kill_process(pid, signal);
         }
+    }
+}
+
+/// That a program is not there, and where it was looked for.
+fn missing(program: &OsStr, path: Option<&OsStr>) -> String {
+    let (name, is_path) = (program.display(), program.as_bytes().contains(&b'/'));
+    if is_path && Path::new(program).exists() {
+        return format!("cannot run `{name}`: what its first line (#!) names is not there");
+    }
+    if is_path {
+        return format!("cannot run `{name}`: there is no such file");
+    }
+    match path {
+        Some(path) => format!(
+            "cannot run `{name}`: no directory of PATH has it ({})",
+            path.display()
+        ),
+        None => {
+            format!("cannot run `{name}`: PATH is not set, and the system's default has it not")
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     analysis::report::{Format, render, total},
     base::{clock::Timestamp, money::Usd},
     call::{
-        line::{clean, elapsed, grouped},
+        line::{clean, counted, elapsed, grouped},
         tally::{Dimension, Tally},
     },
     config::Config,
@@ -105,7 +105,8 @@ impl Summary {
             let why = match way {
                 Way::Pointed => "does the program set a base URL of its own?",
                 Way::Opened(_) => {
-                    "does the program heed HTTPS_PROXY? Node does from version 22.21 on"
+                    "does the program heed HTTPS_PROXY? Node does in version 22 from 22.21 on, \
+                     and from 24.0 on"
                 },
             };
             line("tollgate", &format!("no calls went through: {why}"))?;
@@ -227,9 +228,4 @@ fn counts<'a>(
 )]
 pub(super) const fn whole(count: f64) -> u64 {
     count as u64
-}
-
-pub(super) fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", grouped(count))
 }

@@ -2,8 +2,8 @@
 
 use prometheus::proto::MetricFamily;
 
-use super::summary::{counted, whole};
-use crate::call::line::clean;
+use super::summary::whole;
+use crate::call::line::{clean, counted};
 
 const METRIC: &str = "tollgate_unmetered_connections_total";
 

@@ -224,7 +224,16 @@ async fn a_signal_is_passed_on_and_the_commands_answer_to_it_counts() {
 async fn what_cannot_be_done_is_said_with_the_exit_code_that_fits() {
     let scene = Scene::new();
     for (arguments, code, part) in [
-        (&["--", "no-such-command"][..], 127, "`no-such-command`"),
+        (
+            &["--", "no-such-command"][..],
+            127,
+            "`no-such-command`: no directory of PATH has it (/",
+        ),
+        (
+            &["--", "./absent"],
+            127,
+            "`./absent`: there is no such file",
+        ),
         (&["--", "./agent"], 126, "`./agent`"),
         (&["--budget", "much", "--", "true"], 2, "`much`"),
         (&[], 2, "CMD"),
