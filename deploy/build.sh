@@ -31,7 +31,8 @@ main() {
     build
     binary=${CARGO_TARGET_DIR:-$source/target}/release/tollgate
   fi
-  [[ -x $binary ]] || fail "$binary is no program"
+  [[ -f $binary && -x $binary ]] \
+    || fail "$binary is no program: build it (cargo build), or leave --binary out"
   install -d -m 755 "$root"
   lay_out "$binary" "$root"
   if $try; then try_out "$root"; fi
@@ -63,12 +64,14 @@ lay_out() {
 # Runs the program with DIRECTORY as its root: it finds its libraries and its user, and every built-in
 # default holds there.
 try_out() {
-  local root=$1 within=(unshare --user --root="$1")
+  local root=$1 within=(unshare --user --root="$1") who="a user without rights"
   # Numbers, for chroot looks names up out here.
-  ((EUID != 0)) || within=(chroot --userspec=$user:$user "$root")
+  if ((EUID == 0)); then within=(chroot --userspec=$user:$user "$root") who="user $user"; fi
   local run=(env -i PATH=/usr/local/bin "$(command -v "${within[0]}")" "${within[@]:1}")
   "${run[@]}" /usr/local/bin/tollgate --version
   "${run[@]}" /usr/local/bin/tollgate check
+  echo "Tried: with $root as its root and nothing else in sight, as $who, the program starts, finds its" \
+    "libraries, and takes every built-in default."
 }
 
 fail() {
