@@ -140,7 +140,6 @@ fn deliver(
 ) -> Finding {
     let failed = |why: String| Finding::failed(DESTINATIONS, name, why);
     let kind = tracing.processors.first().map(|it| &it.config);
-    let host = kind.and_then(host::of);
     if let Some(ProcessorConfig::Console(_)) = kind {
         return Finding::ok(DESTINATIONS, name, "prints where the sidecar runs");
     }
@@ -149,6 +148,7 @@ fn deliver(
         Ok(outlets) => outlets,
         Err(error) => return failed(error.reason),
     };
+    let host = resolved(&outlets).or_else(|| kind.and_then(host::of));
     if outlets.is_empty() {
         return failed("it was not made".to_owned());
     }
@@ -191,6 +191,11 @@ fn deliver(
             failed(says).with_advice(advice::on(&error))
         },
     }
+}
+
+/// The host that a destination was found to be on: its own options may not say.
+fn resolved(outlets: &[Outlet]) -> Option<Box<str>> {
+    outlets.iter().find_map(|outlet| outlet.processor.host())
 }
 
 fn late((name, host): (&str, Option<&str>), within: Duration, advice: &str) -> Finding {
@@ -269,6 +274,7 @@ fn marked(now: Timestamp) -> Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::Variables;
 
     fn read(yaml: &str) -> Vec<Destination> {
         serde_saphyr::from_str(yaml).unwrap()
@@ -283,6 +289,52 @@ mod tests {
             panic!("another type");
         };
         assert_eq!(config.instance.as_deref(), Some("pod-7-doctor"));
+    }
+
+    #[test]
+    fn a_host_that_comes_from_a_variable_or_by_default_is_named() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (none, set): (Variables, Variables) = (&|_| None, &|name| {
+            let names = [
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "LANGFUSE_HOST",
+                "AWS_ENDPOINT_URL_S3",
+            ];
+            names
+                .contains(&name)
+                .then(|| "http://h.example:1".to_owned())
+        });
+        let bucket = "{type: object_store, url: 's3://b', region: r, access_key_id: a, \
+                      secret_access_key: b}";
+        let langfuse = "{type: langfuse, public_key: a, secret_key: b}";
+        for (yaml, variable, host) in [
+            ("{type: tempo, protocol: grpc}", none, "localhost"),
+            ("{type: otlp}", none, "localhost"),
+            ("{type: otlp}", set, "h.example"),
+            (langfuse, none, "cloud.langfuse.com"),
+            (langfuse, set, "h.example"),
+            ("{type: honeycomb, api_key: a}", none, "api.honeycomb.io"),
+            (
+                "{type: datadog, api_key: a, site: datadoghq.eu}",
+                none,
+                "api.datadoghq.eu",
+            ),
+            ("{type: datadog}", none, "localhost"),
+            (bucket, none, "b.s3.r.amazonaws.com"),
+            (bucket, set, "h.example"),
+        ] {
+            let context = app::surroundings(&Config::default(), &[], &Registry::new(), &clock);
+            let context = BuildContext {
+                variable,
+                ..context
+            };
+            let tracing = pipeline::Config {
+                processors: read(&format!("[{yaml}]")),
+                ..pipeline::Config::default()
+            };
+            let outlets = tracing.build(&context).unwrap();
+            assert_eq!(resolved(&outlets).as_deref(), Some(host), "{yaml}");
+        }
     }
 
     #[test]

@@ -415,6 +415,11 @@ impl Processor for Datadog {
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
         Box::pin(self.send(batch))
     }
+
+    fn host(&self) -> Option<Box<str>> {
+        let address = self.apm.as_ref().or(self.llmobs.as_ref());
+        address.map(|address| address.host().into())
+    }
 }
 
 #[cfg(test)]

@@ -79,6 +79,12 @@ pub trait Processor: Send + 'static {
     fn send_besides(&mut self, _due: Due) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
         None
     }
+
+    /// The host that it delivers to, where that may come from elsewhere than its own options: from a
+    /// variable, or by default.
+    fn host(&self) -> Option<Box<str>> {
+        None
+    }
 }
 
 /// When something is due.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header::CONTENT_TYPE};
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
@@ -322,6 +322,11 @@ impl Processor for Store {
 
     fn upkeep(&mut self) -> Upkeep {
         std::mem::take(&mut self.upkeep)
+    }
+
+    fn host(&self) -> Option<Box<str>> {
+        let base: Uri = self.base.parse().ok()?;
+        base.host().map(Box::from)
     }
 }
 

@@ -329,6 +329,10 @@ impl Processor for Otlp {
             }
         })
     }
+
+    fn host(&self) -> Option<Box<str>> {
+        Some(self.channel.host().into())
+    }
 }
 
 impl Processor for Meter {

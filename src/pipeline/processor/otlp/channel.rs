@@ -102,6 +102,14 @@ impl Channel {
         }
     }
 
+    /// The host's name or address.
+    pub(super) fn host(&self) -> &str {
+        match &self.way {
+            Way::Http { traces, .. } => traces.host(),
+            Way::Grpc(client) => client.host(),
+        }
+    }
+
     /// Sends a message that was [`written`](Encoding::written), and says what of it was refused.
     pub(super) async fn send(
         &mut self,
