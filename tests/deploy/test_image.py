@@ -21,7 +21,7 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 def image(tmp_path_factory):
     """The root file system."""
     directory = tmp_path_factory.mktemp("image")
-    run(BUILD, "--binary", PROGRAM, "--try", directory)
+    assert "finds its libraries" in run(BUILD, "--binary", PROGRAM, "--try", directory)
     yield directory
     # It is large.
     shutil.rmtree(directory)

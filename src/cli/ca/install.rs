@@ -168,7 +168,8 @@ fn denied(dir: &Path, error: &io::Error) -> Failure {
     } else {
         ""
     };
-    Failure::failed(format!("{}: {error}{hint}", dir.display()))
+    let dir = dir.display();
+    Failure::failed(format!("{dir} cannot be written: {error}{hint}"))
 }
 
 /// The files of roots in a store: one each, for some systems read no more of a file.
