@@ -110,6 +110,10 @@ impl Intercept {
             .with_cert_resolver(Arc::<Leaves>::clone(&leaves));
         tls.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
         tls.ticketer = ring::Ticketer::new().map_err(io::Error::other)?;
+        // In TLS 1.3 tickets follow the handshake, and from a neighbour they come just as the first call
+        // is written. A client that reads in one thread and writes in another, which OpenSSL forbids
+        // and Python's sockets do, loses that call or breaks. Resuming would save half a millisecond.
+        tls.send_tls13_tickets = 0;
         let intercept = Self {
             config: config.clone(),
             leaves,

@@ -2,10 +2,16 @@
 
 use bytes::Bytes;
 use http::Method;
+use rustls::ProtocolVersion;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{CHAT, Ca, OPENAI, Opening, chat, chat_stream, configured};
-use crate::support::{Answer, Sandbox, Socket, client, entry::Entry, front::Front};
+use crate::support::{
+    Answer, Sandbox, Socket, client,
+    entry::{Entry, ask},
+    front::Front,
+};
 
 /// The limit that the calls of a test use up.
 const BUDGET: &str = "budgets: {rules: [{name: b, window: total, limit: {requests: 2}}]}";
@@ -91,6 +97,22 @@ async fn a_socket_is_read_as_ever() {
     assert!(opening.sandbox.spent("b").await > 0);
 }
 
+/// A client that reads in one thread and writes in another, as Python's sockets do, loses what it
+/// writes while it reads a ticket.
+#[tokio::test]
+async fn a_client_reads_nothing_after_the_handshake_but_the_answer_to_its_first_call() {
+    let opening = Opening::new("", "");
+    let (socket, _) = ask(opening.addr(), "api.openai.com:443", "").await;
+    let says = opening.says(OPENAI, &["http/1.1"]);
+    let mut tls = says.over(socket).await.unwrap();
+    let call = format!("GET /v1/models HTTP/1.1\r\nhost: {OPENAI}\r\n\r\n");
+    tls.write_all(call.as_bytes()).await.unwrap();
+    tls.read_u8().await.unwrap();
+    let (_, tls) = tls.get_ref();
+    assert_eq!(tls.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(tls.tls13_tickets_received(), 0);
+}
+
 #[tokio::test]
 async fn calls_go_to_the_very_host_over_tls_that_is_verified() {
     for is_trusted in [true, false] {
@@ -172,8 +194,7 @@ async fn reports_of_agents_to_a_provider_are_the_provider_s() {
 #[tokio::test]
 async fn a_way_that_is_shut_is_said_to_be() {
     let sandbox = Sandbox::new("");
-    let (_socket, answer) =
-        crate::support::entry::ask(sandbox.addr(), "api.openai.com:443", "").await;
+    let (_socket, answer) = ask(sandbox.addr(), "api.openai.com:443", "").await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert!(
         answer.contains("x-tollgate-blocked-by: intercept.enabled"),
