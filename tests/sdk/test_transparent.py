@@ -1,6 +1,7 @@
 """Redirected connections: clients that know nothing of Tollgate on a host whose connections the
 system leads to it, and a provider on another host."""
 
+import asyncio
 import json
 import re
 import socket
@@ -9,7 +10,7 @@ import sys
 import threading
 
 import pytest
-from websockets.sync.client import connect as websocket
+from websockets.asyncio.client import connect as websocket
 
 import namespaces
 from namespaces import Host
@@ -103,9 +104,9 @@ def away(mock, tmp_path_factory):
         names = [*NAMES, THERE_4, THERE_6]
         one, other = listeners
         with Terminator(directory / "provider", mock.url, names, one) as provider:
-            threading.Thread(target=provider.accept, args=(other,), daemon=True).start()
+            provider.accept(other)
             yield here, provider
-        for listener in (*plain, other):
+        for listener in plain:
             listener.close()
 
 
@@ -212,17 +213,20 @@ def test_a_socket_is_metered(redirected, trust):
     url = "wss://api.openai.com/v1/realtime?model=gpt-realtime"
     headers = {"authorization": "Bearer sk-test"}
 
-    def talk():
+    async def talk():
         plain = socket.create_connection((THERE_4, 443), DEADLINE)
-        with websocket(url, sock=plain, ssl=context, additional_headers=headers) as talking:
+        async with websocket(url, sock=plain, ssl=context, additional_headers=headers) as talking:
             content = [{"type": "input_text", "text": "Hi"}]
             item = {"type": "message", "role": "user", "content": content}
-            talking.send(json.dumps({"type": "conversation.item.create", "item": item}))
-            talking.send(json.dumps({"type": "response.create"}))
-            while json.loads(talking.recv(DEADLINE))["type"] != "response.done":
-                pass
+            await talking.send(json.dumps({"type": "conversation.item.create", "item": item}))
+            await talking.send(json.dumps({"type": "response.create"}))
+            heard = None
+            while heard != "response.done":
+                heard = json.loads(await talking.recv())["type"]
+                print("heard", heard)
 
-    redirected.host.within(talk)
+    # Shorter than what waits for it, so that it is told where it stood.
+    redirected.host.within(lambda: asyncio.run(asyncio.wait_for(talk(), DEADLINE / 2)))
     kinds = sorted(span["kind"] for span in redirected.spans(2))
     assert kinds == ["http", "llm"]
 

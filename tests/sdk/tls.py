@@ -1,5 +1,7 @@
 """A TLS terminator before a plain server, for clients that connect in no other way."""
 
+import asyncio
+import concurrent.futures
 import contextlib
 import datetime
 import ipaddress
@@ -11,12 +13,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sidecar import DEADLINE
+
 
 class Terminator:
     """Takes TLS off what comes and passes it to `url`, until the `with` block ends.
 
     Its certificate, for loopback and `names`, is made on the spot; clients that trust the file
-    `authority` trust it. `listener`: a socket to accept on, else one on loopback."""
+    `authority` trust it. `listener`: a socket to accept on, else one on loopback.
+
+    All of it is done in one thread: OpenSSL forbids to read a connection in one and to write it in
+    another."""
 
     def __init__(self, directory, url, names=(), listener=None):
         self.authority = directory / "authority.pem"
@@ -25,38 +32,60 @@ class Terminator:
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(chain, key)
         self._context.set_alpn_protocols(["http/1.1"])
-        host, port = url.removeprefix("http://").split(":")
-        self._behind = (host, int(port))
-        self._listener = listener or socket.create_server(("127.0.0.1", 0))
-        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self.accept, args=(self._listener,), daemon=True).start()
+        self._behind = url.removeprefix("http://").split(":")
+        begun = concurrent.futures.Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(_until_ended(begun)), daemon=True)
+        self._thread.start()
+        self._loop, self._ended = begun.result(DEADLINE)
+        self._listeners, self._under_way = [], set()
+        listener = listener or socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        self.accept(listener)
 
     def accept(self, listener):
-        """Accepts on a further socket, too, until it is closed."""
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        """Accepts on a further socket, too."""
+        self._listeners.append(listener)
+        begins = asyncio.start_server(self._serve, sock=listener, ssl=self._context)
+        asyncio.run_coroutine_threadsafe(begins, self._loop).result(DEADLINE)
 
-    def _serve(self, client):
-        with (
-            contextlib.suppress(OSError),
-            self._context.wrap_socket(client, server_side=True) as outside,
-        ):
-            join(outside, socket.create_connection(self._behind))
+    async def _serve(self, client, to_client):
+        # Nobody else holds it once the client is gone.
+        self._under_way.add(asyncio.current_task())
+        with contextlib.suppress(OSError), contextlib.closing(to_client):
+            server, to_server = await asyncio.open_connection(*self._behind)
+            with contextlib.closing(to_server):
+                await asyncio.gather(_pass(client, to_server), _pass(server, to_client))
+        self._under_way.discard(asyncio.current_task())
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        with contextlib.suppress(OSError):
-            # Closed alone, it would go on accepting while a thread waits in it.
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(DEADLINE)
+        for listener in self._listeners:
+            listener.close()
+
+
+async def _until_ended(begun):
+    """Hands over the loop that it runs in, and what ends it and all that goes on in it."""
+    ended = asyncio.Event()
+    begun.set_result((asyncio.get_running_loop(), ended))
+    await ended.wait()
+
+
+async def _pass(source, target):
+    """Passes bytes on to their end, and then the end."""
+    with contextlib.suppress(OSError):
+        while data := await source.read(65536):
+            target.write(data)
+            await target.drain()
+    # TLS has no end of one direction alone.
+    target.write_eof() if target.can_write_eof() else target.close()
 
 
 def join(client, server):
-    """Passes bytes both ways until both sides have ended."""
+    """Passes bytes both ways until both sides have ended, which are plain sockets."""
     with client, server:
         back = threading.Thread(target=_pump, args=(server, client), daemon=True)
         back.start()
