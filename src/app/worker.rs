@@ -154,7 +154,10 @@ async fn accept(entry: Entry, listener: TcpListener, common: Common, worker: Arc
                 connections.spawn(async move {
                     match entry {
                         Entry::Proxy => proxy::serve(client, socket).await,
-                        Entry::Transparent => proxy::intercept::redirected(client, socket).await,
+                        // On the heap, as every connection would have room for it.
+                        Entry::Transparent => {
+                            Box::pin(proxy::intercept::redirected(client, socket)).await;
+                        },
                     }
                     drop(permit);
                 });

@@ -95,7 +95,9 @@ where
         let in_request = in_request.clone();
         // Frames of HTTP/2 come at any time, so that nothing can be told from silence.
         let one_at_a_time = request.version() < Version::HTTP_2;
-        let answered = answer(request);
+        // On the heap, since a connection keeps room for what it awaits for as long as it is open, also
+        // while an answer streams.
+        let answered = Box::pin(answer(request));
         async move {
             let mut response = answered.await;
             let upgraded = response.extensions_mut().remove::<GoesOn>();
@@ -128,7 +130,7 @@ where
             // The provider's own date passes.
             .auto_date_header(false);
         drive(
-            builder.serve_connection(socket, service).with_upgrades(),
+            Box::pin(builder.serve_connection(socket, service).with_upgrades()),
             draining,
             http1::UpgradeableConnection::graceful_shutdown,
         )
@@ -148,7 +150,7 @@ where
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
         .auto_date_header(false);
     drive(
-        builder.serve_connection_with_upgrades(socket, service),
+        Box::pin(builder.serve_connection_with_upgrades(socket, service)),
         draining,
         auto::UpgradeableConnection::graceful_shutdown,
     )
@@ -176,15 +178,16 @@ async fn may_be_http2(socket: &TcpStream) -> std::io::Result<bool> {
     Ok(PREFACE.starts_with(first))
 }
 
-/// Serves until the connection has ended.
+/// Serves until the connection has ended. It is on the heap, as it is large, and each function that
+/// passes a future on has room for it twice.
 async fn drive<C, E: Display>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     draining: impl Future<Output = ()>,
     leave: fn(Pin<&mut C>),
 ) where
     C: Future<Output = Result<(), E>>,
 {
-    tokio::pin!(connection, draining);
+    tokio::pin!(draining);
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = &mut draining => {
