@@ -15,7 +15,8 @@ _numbers = itertools.count(1)
 def pytest_terminal_summary(terminalreporter):
     """What a machine has no right to do is not passed over in silence; tests/run says it again."""
     if obstacle := namespaces.obstacle():
-        said = f"!!! NO NETWORK NAMESPACES ({obstacle}): REDIRECTED CONNECTIONS AND PODS WERE NOT TESTED."
+        missed = "REDIRECTED CONNECTIONS, NAMES THAT CHANGE AND PODS WERE NOT TESTED"
+        said = f"!!! NO NETWORK NAMESPACES ({obstacle}): {missed}."
         terminalreporter.write_line(said)
 
 

@@ -33,13 +33,21 @@ def obstacle():
 
 
 class Host:
-    """One host. `names` are what it finds in its /etc/hosts: addresses by name."""
+    """One host. `names` are what it finds in its /etc/hosts: addresses by name. For all others it asks
+    the server at the address `resolver`, if one is given."""
 
-    def __init__(self, directory, names):
+    def __init__(self, directory, names, resolver=None):
         hosts = directory / "hosts"
         lines = [f"{address} {name}\n" for name, all in names.items() for address in all]
         hosts.write_text("127.0.0.1 localhost\n::1 localhost\n" + "".join(lines))
-        script = f"mount --bind '{hosts}' /etc/hosts; ip link set lo up; echo; exec cat"
+        script = f"mount --bind '{hosts}' /etc/hosts; ip link set lo up; "
+        if resolver:
+            # Nobody else on this machine is to be asked first, nor about other names.
+            asked = f"nameserver {resolver}\nsearch .\n"
+            for name, text in {"resolv.conf": asked, "nsswitch.conf": "hosts: files dns\n"}.items():
+                (directory / name).write_text(text)
+                script += f"mount --bind '{directory / name}' /etc/{name}; "
+        script += "echo; exec cat"
         # It ends with its standard input, which is ours alone.
         self._holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-ec", script],
@@ -50,17 +58,18 @@ class Host:
         assert self._holder.stdout.readline() == b"\n", "a host could not be made"
         self.pid = self._holder.pid
 
-    def command(self, *arguments, user=None):
-        """The same command in this host. A user other than root may read what root may."""
+    def command(self, *arguments, user=None, rights=()):
+        """The same command in this host. A user other than root may read what root may, and what
+        `rights` say besides."""
         spaces = [f"--{kind}=/proc/{self.pid}/ns/{short}" for kind, short in _SPACES.items()]
-        rights = "+dac_override,+dac_read_search"
+        rights = ",".join(f"+{right}" for right in ("dac_override", "dac_read_search", *rights))
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         become += [f"--inh-caps={rights}", f"--ambient-caps={rights}"]
         return ["nsenter", *spaces, "--", *(become if user else []), *map(str, arguments)]
 
-    def run(self, *arguments, user=None, **options):
+    def run(self, *arguments, user=None, rights=(), **options):
         """Runs a command to its end."""
-        return _run(self.command(*arguments, user=user), **options)
+        return _run(self.command(*arguments, user=user, rights=rights), **options)
 
     def must(self, *arguments, **options):
         """What a command prints that must not fail."""

@@ -12,8 +12,8 @@ import pytest
 import namespaces
 from namespaces import Host
 from pods import AGENT, FIELDS, Pod, injected
+from redirection import HERE_4, THERE_4, listen
 from sidecar import DEADLINE, PROGRAM
-from test_transparent import HERE_4, THERE_4, listen
 from tls import Terminator
 
 OBSTACLE = namespaces.obstacle()
