@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io,
     os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
-    path::Path,
+    path::PathBuf,
     process::ExitStatus,
 };
 
@@ -83,11 +83,21 @@ impl Child {
     }
 }
 
-/// That a program is not there, and where it was looked for.
+/// That a program is not there, and where it was looked for; or, if it is there, that what it needs to run
+/// is not, which the system tells with the same error.
 fn missing(program: &OsStr, path: Option<&OsStr>) -> String {
     let (name, is_path) = (program.display(), program.as_bytes().contains(&b'/'));
-    if is_path && Path::new(program).exists() {
-        return format!("cannot run `{name}`: what its first line (#!) names is not there");
+    let directories: Vec<PathBuf> = match path {
+        _ if is_path => vec![PathBuf::new()],
+        Some(path) => env::split_paths(path).collect(),
+        None => Vec::new(),
+    };
+    let mut files = directories.iter().map(|directory| directory.join(program));
+    if let Some(file) = files.find(|file| file.exists()) {
+        let file = file.display();
+        return format!(
+            "cannot run `{name}`: the interpreter or loader that {file} names is not there"
+        );
     }
     if is_path {
         return format!("cannot run `{name}`: there is no such file");

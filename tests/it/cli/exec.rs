@@ -1,6 +1,11 @@
 //! `tollgate exec`: what its command sees, what is passed on, and what is said in the end.
 
-use std::process::Stdio;
+use std::{
+    fs::{self, File, Permissions},
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    process::Stdio,
+};
 
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -184,7 +189,7 @@ async fn beside_a_running_sidecar_it_keeps_its_own_store_and_says_so() {
     command.env("TMPDIR", temporary.path());
     let ran = Ran::from(command.output().await.unwrap());
     assert_eq!(ran.stdout, "200\n", "{}", ran.stderr);
-    let [own] = std::fs::read_dir(temporary.path())
+    let [own] = fs::read_dir(temporary.path())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect::<Vec<_>>()
@@ -218,6 +223,35 @@ async fn a_signal_is_passed_on_and_the_commands_answer_to_it_counts() {
     assert_eq!(running.wait().await.unwrap().code(), Some(9));
     let ran = scene.run(&["--", "bash", "-c", "kill -KILL $$"]).await;
     assert_eq!(ran.code, Some(128 + 9));
+}
+
+#[tokio::test]
+async fn a_program_that_is_there_is_not_called_missing_when_what_runs_it_is() {
+    let scene = Scene::new();
+    let place = scene.program.path();
+    let (script, binary) = (place.join("script"), place.join("binary"));
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    // The beginning of our own program, with a loader that is nowhere.
+    let mut head = vec![0; 1 << 16];
+    let mut own = File::open(env!("CARGO_BIN_EXE_tollgate")).unwrap();
+    own.read_exact(&mut head).unwrap();
+    let loader = head.windows(4).position(|part| part == b"/lib").unwrap();
+    head[loader..loader + 4].copy_from_slice(b"/nol");
+    fs::write(&binary, head).unwrap();
+    for file in [&script, &binary] {
+        fs::set_permissions(file, Permissions::from_mode(0o755)).unwrap();
+        for name in [file.file_name().unwrap(), file.as_os_str()] {
+            let mut command = scene.command(&["--", name.to_str().unwrap()]);
+            let ran = Ran::from(command.env("PATH", place).output().await.unwrap());
+            let says = format!(
+                "cannot run `{}`: the interpreter or loader that {} names is not there",
+                name.display(),
+                file.display()
+            );
+            assert_eq!(ran.code, Some(127), "{}", ran.stderr);
+            assert!(ran.stderr.contains(&says), "{}", ran.stderr);
+        }
+    }
 }
 
 #[tokio::test]
