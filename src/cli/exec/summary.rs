@@ -105,8 +105,8 @@ impl Summary {
             let why = match way {
                 Way::Pointed => "does the program set a base URL of its own?",
                 Way::Opened(_) => {
-                    "does the program heed HTTPS_PROXY? Node does in version 22 from 22.21 on, \
-                     and from 24.0 on"
+                    "does the program heed HTTPS_PROXY? Node does in version 22 from 22.21 on; \
+                     then `fetch` from 24.0 on, `http` and `https` from 24.5 on"
                 },
             };
             line("tollgate", &format!("no calls went through: {why}"))?;
