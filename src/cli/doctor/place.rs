@@ -65,11 +65,10 @@ fn configuration(loaded: &Loaded) -> Finding {
         .document
         .as_ref()
         .map_or("built-in defaults", Document::name);
-    match loaded.warnings.len() {
+    match u64::try_from(loaded.warnings.len()).unwrap_or(u64::MAX) {
         0 => Finding::ok(HERE, "configuration", name),
         count => {
-            let plural = if count == 1 { "" } else { "s" };
-            let says = format!("{name}, with {count} warning{plural}");
+            let says = format!("{name}, with {}", counted(count, "warning"));
             Finding::unsure(HERE, "configuration", says, "`tollgate check` shows them")
         },
     }
