@@ -10,7 +10,6 @@ mod caller;
 mod caps;
 mod destinations;
 mod finding;
-mod host;
 mod limits;
 mod place;
 mod show;

@@ -149,11 +149,6 @@ impl Grpc {
         })
     }
 
-    /// The host's name or address.
-    pub fn host(&self) -> &str {
-        self.origin.host()
-    }
-
     /// Makes a call and returns the answer's message. A call that could not even be begun on a kept
     /// connection is made on a new one.
     ///

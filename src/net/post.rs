@@ -29,7 +29,10 @@ use crate::base::{
 };
 
 mod secrets;
+mod shown;
 mod signed;
+
+pub use shown::shown_host;
 
 use secrets::Secrets;
 
@@ -70,6 +73,7 @@ pub struct Bounds {
 pub struct Address {
     origin: Origin,
     target: Uri,
+    shown: Option<Box<str>>,
 }
 
 /// It is no address that can be spoken to.
@@ -89,6 +93,7 @@ impl Address {
     /// # Errors
     /// It is none, or it has a user name in it.
     pub fn parse(url: &Secret) -> Result<Self, NoAddress> {
+        let shown = shown_host(url.expose());
         let url: Uri = url.expose().parse().map_err(|_no_uri| NoAddress::Invalid)?;
         if !matches!(url.scheme_str(), Some("http" | "https")) {
             return Err(NoAddress::Invalid);
@@ -99,12 +104,17 @@ impl Address {
         let origin = Origin::of(&url).ok_or(NoAddress::Invalid)?;
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         let target = path.parse().map_err(|_no_uri| NoAddress::Invalid)?;
-        Ok(Self { origin, target })
+        Ok(Self {
+            origin,
+            target,
+            shown,
+        })
     }
 
-    /// The host's name or address.
-    pub fn host(&self) -> &str {
-        self.origin.host()
+    /// The host's name or address, to be shown; none: what stands there [may be a piece of a
+    /// password](shown_host).
+    pub fn host(&self) -> Option<&str> {
+        self.shown.as_deref()
     }
 
     pub(super) const fn origin(&self) -> &Origin {
@@ -120,7 +130,9 @@ impl Address {
 /// The host alone: there may be a key in the rest.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Address").field(&self.host()).finish()
+        f.debug_tuple("Address")
+            .field(&self.host().unwrap_or("?"))
+            .finish()
     }
 }
 
@@ -440,6 +452,8 @@ mod tests {
         let hook = parse("https://hooks.slack.com/services/T0/B0/hush?key=hush").unwrap();
         assert_eq!(format!("{hook:?}"), "Address(\"hooks.slack.com\")");
         assert_eq!(hook.target, "/services/T0/B0/hush?key=hush");
+        let torn = parse("http://hu/sh@host/").unwrap();
+        assert_eq!(format!("{torn:?}"), "Address(\"?\")");
         for url in ["", "host:80", "/path", "ftp://host/", "http://"] {
             assert_eq!(parse(url).unwrap_err(), NoAddress::Invalid, "{url}");
         }

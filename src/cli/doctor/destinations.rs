@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use prometheus::{IntGauge, Registry};
 use tokio::time::timeout_at;
 
 use super::{
     advice,
     finding::{Finding, Part},
-    host,
 };
 use crate::{
     app,
@@ -66,16 +66,18 @@ pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
             let (tell, told) = told;
             let begun = clock.mono();
             let visitor = Arc::clone(&name);
+            let at = Arc::new(Mutex::new(None));
+            let turned = Arc::clone(&at);
             let started = thread::Builder::new()
                 .name(format!("visit-{name}"))
                 .spawn(move || {
-                    let found = deliver(&visitor, &only, &context, patience);
+                    let found = deliver((&visitor, &turned), &only, &context, patience);
                     // Nobody listens if it came too late.
                     let _late = tell.send(found.after(context.clock.mono().duration_since(begun)));
                 });
             Visit {
                 name,
-                host: host::of(&destination.config),
+                at,
                 started,
                 told,
             }
@@ -84,11 +86,14 @@ pub(super) fn visit(config: &Config, patience: Duration) -> Vec<Finding> {
     gather(visits, patience, by)
 }
 
+/// The host that a visit has turned to last, to be shown; none: it is on this machine, or not known.
+type At = Mutex<Option<Box<str>>>;
+
 /// A visit under way.
 struct Visit {
     /// Of the destination, as the user knows it.
     name: Arc<str>,
-    host: Option<Box<str>>,
+    at: Arc<At>,
     started: io::Result<thread::JoinHandle<()>>,
     told: mpsc::Receiver<Finding>,
 }
@@ -104,7 +109,7 @@ fn gather(visits: Vec<Visit>, patience: Duration, by: Instant) -> Vec<Finding> {
 
 /// What a visit has found by the end of the time that is `left`.
 fn answer(visit: Visit, patience: Duration, left: Duration) -> Finding {
-    let (name, host) = (&*visit.name, visit.host.as_deref());
+    let name = &*visit.name;
     if let Err(error) = visit.started {
         return Finding::failed(
             DESTINATIONS,
@@ -114,7 +119,10 @@ fn answer(visit: Visit, patience: Duration, left: Duration) -> Finding {
     }
     match visit.told.recv_timeout(left) {
         Ok(found) => found,
-        Err(mpsc::RecvTimeoutError::Timeout) => late((name, host), patience, advice::LATE),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            let host = visit.at.lock().clone();
+            late((name, host.as_deref()), patience, advice::LATE)
+        },
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             Finding::failed(DESTINATIONS, name, "it panicked: please report this")
         },
@@ -133,7 +141,7 @@ fn beside(destination: &Destination, context: &BuildContext) -> Destination {
 
 /// Makes the only processor of `tracing` and hands it a span.
 fn deliver(
-    name: &str,
+    (name, at): (&str, &At),
     tracing: &pipeline::Config,
     context: &BuildContext,
     patience: Duration,
@@ -148,7 +156,6 @@ fn deliver(
         Ok(outlets) => outlets,
         Err(error) => return failed(error.reason),
     };
-    let host = resolved(&outlets).or_else(|| kind.and_then(host::of));
     if outlets.is_empty() {
         return failed("it was not made".to_owned());
     }
@@ -166,7 +173,10 @@ fn deliver(
     let sent = match runtime {
         Ok(runtime) => {
             let now = (context.clock.wall(), context.clock.mono());
-            let visit_one = |outlet| runtime.block_on(send(outlet, now, patience));
+            let visit_one = |outlet: Outlet| {
+                *at.lock() = outlet.processor.host().map(Box::from);
+                runtime.block_on(send(outlet, now, patience))
+            };
             let sent = outlets.into_iter().try_for_each(visit_one);
             // A name that is still looked up keeps nobody waiting.
             runtime.shutdown_background();
@@ -174,6 +184,7 @@ fn deliver(
         },
         Err(error) => return failed(error.to_string()),
     };
+    let host = at.lock().take();
     match (sent, kind) {
         (Ok(()), Some(ProcessorConfig::File(file))) => {
             let says = format!("written below {}", file.directory.display());
@@ -191,11 +202,6 @@ fn deliver(
             failed(says).with_advice(advice::on(&error))
         },
     }
-}
-
-/// The host that a destination was found to be on: its own options may not say.
-fn resolved(outlets: &[Outlet]) -> Option<Box<str>> {
-    outlets.iter().find_map(|outlet| outlet.processor.host())
 }
 
 fn late((name, host): (&str, Option<&str>), within: Duration, advice: &str) -> Finding {
@@ -273,6 +279,11 @@ fn marked(now: Timestamp) -> Span {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
     use super::*;
     use crate::pipeline::Variables;
 
@@ -291,50 +302,160 @@ mod tests {
         assert_eq!(config.instance.as_deref(), Some("pod-7-doctor"));
     }
 
-    #[test]
-    fn a_host_that_comes_from_a_variable_or_by_default_is_named() {
+    /// With a `/` in its password.
+    const TORN: &str = "http://hu/sh@127.0.0.1:9/x";
+
+    /// The hosts of a destination's outlets: of its spans, and of its metrics if it has some.
+    fn hosts(yaml: &str, variable: Variables) -> Vec<Option<String>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (none, set): (Variables, Variables) = (&|_| None, &|name| {
-            let names = [
-                "OTEL_EXPORTER_OTLP_ENDPOINT",
-                "LANGFUSE_HOST",
-                "AWS_ENDPOINT_URL_S3",
-            ];
-            names
-                .contains(&name)
-                .then(|| "http://h.example:1".to_owned())
+        let context = app::surroundings(&Config::default(), &[], &Registry::new(), &clock);
+        let context = BuildContext {
+            variable,
+            ..context
+        };
+        let tracing = pipeline::Config {
+            processors: read(&format!("[{yaml}]")),
+            ..pipeline::Config::default()
+        };
+        let outlets = tracing.build(&context).unwrap();
+        let hosts = outlets.iter().map(|outlet| outlet.processor.host());
+        hosts.map(|host| host.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn each_host_is_named_whether_an_option_a_variable_or_the_default_says_it() {
+        let (none, set): (Variables, Variables) = (&|_| None, &|name| match name {
+            "DD_AGENT_HOST" => Some("h.example".to_owned()),
+            "OTEL_EXPORTER_OTLP_ENDPOINT"
+            | "LANGFUSE_HOST"
+            | "AWS_ENDPOINT_URL_S3"
+            | "SLACK_WEBHOOK_URL" => Some("http://h.example:1".to_owned()),
+            _ => None,
         });
         let bucket = "{type: object_store, url: 's3://b', region: r, access_key_id: a, \
                       secret_access_key: b}";
         let langfuse = "{type: langfuse, public_key: a, secret_key: b}";
-        for (yaml, variable, host) in [
-            ("{type: tempo, protocol: grpc}", none, "localhost"),
-            ("{type: otlp}", none, "localhost"),
-            ("{type: otlp}", set, "h.example"),
-            (langfuse, none, "cloud.langfuse.com"),
-            (langfuse, set, "h.example"),
-            ("{type: honeycomb, api_key: a}", none, "api.honeycomb.io"),
+        for (yaml, variable, expected) in [
+            ("{type: tempo, protocol: grpc}", none, &["localhost"][..]),
+            ("{type: otlp}", none, &["localhost"]),
+            ("{type: otlp}", set, &["h.example"]),
+            (
+                "{type: otlp, metrics: true, endpoint: 'http://[::1]:4318'}",
+                none,
+                &["[::1]", "[::1]"],
+            ),
+            (langfuse, none, &["cloud.langfuse.com"]),
+            (langfuse, set, &["h.example"]),
+            ("{type: honeycomb, api_key: a}", none, &["api.honeycomb.io"]),
+            ("{type: slack}", set, &["h.example"]),
+            ("{type: openai, api_key: a}", none, &["api.openai.com"]),
+            (
+                "{type: jaeger, endpoint: 'http://j:1/api/traces'}",
+                none,
+                &["j"],
+            ),
+            (
+                "{type: prometheus, push_gateway: 'http://g:1', job: a/b}",
+                none,
+                &["g"],
+            ),
+            (
+                "{type: database, url: 'postgres://u:hush@db/x'}",
+                none,
+                &["db"],
+            ),
             (
                 "{type: datadog, api_key: a, site: datadoghq.eu}",
                 none,
-                "api.datadoghq.eu",
+                &["api.datadoghq.eu"],
             ),
-            ("{type: datadog}", none, "localhost"),
-            (bucket, none, "b.s3.r.amazonaws.com"),
-            (bucket, set, "h.example"),
+            ("{type: datadog}", none, &["localhost"]),
+            (
+                "{type: datadog, endpoint: 'http://a:1', metrics: true, dogstatsd: 'm:8125'}",
+                none,
+                &["a", "m"],
+            ),
+            (
+                "{type: datadog, mode: [], metrics: true}",
+                set,
+                &["h.example"],
+            ),
+            ("{type: statsd}", none, &["127.0.0.1"]),
+            (bucket, none, &["b.s3.r.amazonaws.com"]),
+            (bucket, set, &["h.example"]),
         ] {
-            let context = app::surroundings(&Config::default(), &[], &Registry::new(), &clock);
-            let context = BuildContext {
-                variable,
-                ..context
-            };
-            let tracing = pipeline::Config {
-                processors: read(&format!("[{yaml}]")),
-                ..pipeline::Config::default()
-            };
-            let outlets = tracing.build(&context).unwrap();
-            assert_eq!(resolved(&outlets).as_deref(), Some(host), "{yaml}");
+            let hosts: Vec<_> = hosts(yaml, variable).into_iter().flatten().collect();
+            assert_eq!(hosts, expected, "{yaml}");
         }
+    }
+
+    #[test]
+    fn what_may_be_a_piece_of_a_password_is_no_host() {
+        let set: Variables = &|name| (name == "LANGFUSE_HOST").then(|| TORN.to_owned());
+        for kind in [
+            format!("otlp, metrics: true, endpoint: '{TORN}'"),
+            format!("otlp, protocol: grpc, endpoint: '{TORN}'"),
+            "otlp, endpoint: 'http://hu#sh@127.0.0.1:9'".to_owned(),
+            "otlp, endpoint: 'http://hu?sh@127.0.0.1:9'".to_owned(),
+            "langfuse, public_key: a, secret_key: b".to_owned(),
+            format!("honeycomb, api_key: a, endpoint: '{TORN}'"),
+            format!("jaeger, endpoint: '{TORN}/api/traces'"),
+            format!("openai, api_key: a, endpoint: '{TORN}'"),
+            format!("datadog, api_key: a, endpoint: '{TORN}'"),
+            "datadog, agent_host: 'hu/sh@127.0.0.1'".to_owned(),
+            "datadog, api_key: a, site: 'hu/sh@x', metrics: true, dogstatsd: 'hu#sh@x:1'"
+                .to_owned(),
+            format!(
+                "object_store, url: 's3://b', region: r, access_key_id: a, \
+                 secret_access_key: b, endpoint: '{TORN}'"
+            ),
+            format!(
+                "object_store, url: 's3://b', region: r, access_key_id: a, path_style: false, \
+                 secret_access_key: b, endpoint: '{TORN}'"
+            ),
+            format!("prometheus, push_gateway: '{TORN}'"),
+            format!("slack, webhook_url: '{TORN}'"),
+            format!("webhook, url: '{TORN}'"),
+            "database, url: 'postgres://u:hu/sh@db/x'".to_owned(),
+            "statsd, address: 'hu?sh@x:1'".to_owned(),
+            "statsd, address: /run/statsd.sock".to_owned(),
+        ] {
+            for host in hosts(&format!("{{type: {kind}}}"), set) {
+                assert_eq!(host, None, "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_metrics_has_their_host_and_not_that_of_the_spans() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", server.local_addr().unwrap());
+        let answers = thread::spawn(move || {
+            let (mut spans, _from) = server.accept().unwrap();
+            let mut request = vec![0; 1 << 16];
+            let _some = spans.read(&mut request).unwrap();
+            let accepted = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+            spans.write_all(accepted).unwrap();
+            let _until_it_leaves = io::copy(&mut spans, &mut io::sink());
+        });
+        let yaml = format!(
+            "[{{type: datadog, endpoint: '{endpoint}', api_key: k, metrics: true, \
+             dogstatsd: /no/such.sock}}]"
+        );
+        let config = Config {
+            tracing: pipeline::Config {
+                processors: read(&yaml),
+                ..pipeline::Config::default()
+            },
+            ..Config::default()
+        };
+        let found = visit(&config, Duration::from_secs(30));
+        answers.join().unwrap();
+        let says = &found[0].says;
+        assert!(
+            says.starts_with("not delivered now: No such file"),
+            "{says}"
+        );
     }
 
     #[test]
@@ -343,7 +464,7 @@ mod tests {
             let (tell, told) = mpsc::sync_channel(1);
             let visit = Visit {
                 name: Arc::from("slow"),
-                host: Some(Box::from("h.example")),
+                at: Arc::new(Mutex::new(Some(Box::from("h.example")))),
                 started: thread::Builder::new().spawn(|| ()),
                 told,
             };

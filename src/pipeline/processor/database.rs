@@ -64,8 +64,12 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
         if path.is_empty() {
             return Err(wrong("url: there is no path after sqlite:".to_owned()));
         }
-        let engine = Engine::Sqlite(Sqlite::at(path));
-        context.local("database", Database { engine, table })
+        let database = Database {
+            engine: Engine::Sqlite(Sqlite::at(path)),
+            table,
+            host: None,
+        };
+        context.local("database", database)
     } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         // TLS is always checked in full.
         let url = url.replace("sslmode=verify-full", "sslmode=require");
@@ -78,8 +82,12 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
         })?;
         let tls = rustls_tls::client(rustls_tls::Files::of(&config.tls, &context.upstream));
         let tls = tls::Tls::new(tls.map_err(BuildError::of("database"))?);
-        let engine = Engine::Postgres(Box::new(Postgres::new(server, tls)));
-        context.remote("database", Database { engine, table })
+        let database = Database {
+            engine: Engine::Postgres(Box::new(Postgres::new(server, tls))),
+            table,
+            host: post::shown_host(&url),
+        };
+        context.remote("database", database)
     } else {
         return Err(wrong(
             "url: sqlite:///path or postgres://user:password@host/database".to_owned(),
@@ -106,6 +114,8 @@ enum Engine {
 struct Database {
     engine: Engine,
     table: Table,
+    /// To be shown.
+    host: Option<Box<str>>,
 }
 
 impl Database {
@@ -149,6 +159,10 @@ impl Processor for Database {
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
         Box::pin(self.store(batch))
+    }
+
+    fn host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 }
 

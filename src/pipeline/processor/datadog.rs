@@ -265,7 +265,13 @@ fn statsd(
         (None, Way::Agent(base)) => {
             let agent = Address::parse(&Secret::new(base.clone()));
             let agent = agent.map_err(|error| failed(format!("endpoint: {error}")))?;
-            let host = agent.host();
+            let host = agent.host().ok_or_else(|| {
+                failed(
+                    "endpoint: a `@` behind the host may end a password: say in dogstatsd where \
+                     metrics go"
+                        .to_owned(),
+                )
+            })?;
             format!("{host}:8125").into()
         },
         (None, Way::Intake(..)) => {
@@ -416,9 +422,8 @@ impl Processor for Datadog {
         Box::pin(self.send(batch))
     }
 
-    fn host(&self) -> Option<Box<str>> {
-        let address = self.apm.as_ref().or(self.llmobs.as_ref());
-        address.map(|address| address.host().into())
+    fn host(&self) -> Option<&str> {
+        self.apm.as_ref().or(self.llmobs.as_ref())?.host()
     }
 }
 

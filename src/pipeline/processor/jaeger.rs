@@ -91,4 +91,8 @@ impl Processor for Jaeger {
             Ok(())
         })
     }
+
+    fn host(&self) -> Option<&str> {
+        self.address.host()
+    }
 }

@@ -80,9 +80,9 @@ pub trait Processor: Send + 'static {
         None
     }
 
-    /// The host that it delivers to, where that may come from elsewhere than its own options: from a
-    /// variable, or by default.
-    fn host(&self) -> Option<Box<str>> {
+    /// The host that it delivers to, to be shown, whether an option, a variable or the default names it;
+    /// none: it is on this machine, or what stands there may be a piece of a password.
+    fn host(&self) -> Option<&str> {
         None
     }
 }

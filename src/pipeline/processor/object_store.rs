@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ use crate::{
     net::{
         aws::{Keyring, Scope, encoded, hash},
         config::Egress,
-        post::{self, Address, Courier, Letter, PostError, Tls, headers},
+        post::{self, Address, Courier, Letter, PostError, Tls, headers, shown_host},
     },
 };
 
@@ -120,6 +120,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
             region: place.region,
             service: "s3".to_owned(),
         },
+        host: shown_host(&place.base),
         base: place.base,
         prefix: place.prefix,
         is_aws: place.is_aws,
@@ -145,6 +146,7 @@ struct Store {
     scope: Scope,
     /// The address of the bucket, without a slash at its end.
     base: String,
+    host: Option<Box<str>>,
     /// What all keys begin with, up to its slash; or nothing.
     prefix: String,
     is_aws: bool,
@@ -324,9 +326,8 @@ impl Processor for Store {
         std::mem::take(&mut self.upkeep)
     }
 
-    fn host(&self) -> Option<Box<str>> {
-        let base: Uri = self.base.parse().ok()?;
-        base.host().map(Box::from)
+    fn host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 }
 

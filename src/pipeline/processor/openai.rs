@@ -215,6 +215,10 @@ impl Processor for Dashboard {
             Ok(())
         })
     }
+
+    fn host(&self) -> Option<&str> {
+        self.address.host()
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
     base::{clock::Clock, protobuf::Form, secret::Secret},
     net::{
         config::Egress,
-        post::{Address, Compression, Tls, headers},
+        post::{Address, Compression, Tls, headers, shown_host},
     },
 };
 
@@ -178,6 +178,7 @@ impl Plan {
             context.resource(&self.resource),
         );
         let meter = |channel: Channel, every| Meter {
+            host: channel.host.clone(),
             encoding: channel.encoding(),
             channel: Arc::new(Mutex::new(channel)),
             profile,
@@ -241,6 +242,7 @@ impl Plan {
             },
         };
         Ok(Channel {
+            host: shown_host(endpoint.expose()),
             way,
             headers: headers(&self.headers).map_err(|error| self.error(error.to_string()))?,
             compression: self.compression.unwrap_or(Compression::Gzip),
@@ -284,6 +286,7 @@ struct Otlp {
 struct Meter {
     /// Whoever sends has it.
     channel: Arc<Mutex<Channel>>,
+    host: Option<Box<str>>,
     encoding: Encoding,
     profile: Profile,
     resource: Resource,
@@ -330,8 +333,8 @@ impl Processor for Otlp {
         })
     }
 
-    fn host(&self) -> Option<Box<str>> {
-        Some(self.channel.host().into())
+    fn host(&self) -> Option<&str> {
+        self.channel.host.as_deref()
     }
 }
 
@@ -362,6 +365,10 @@ impl Processor for Meter {
                 },
             }
         }))
+    }
+
+    fn host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 }
 

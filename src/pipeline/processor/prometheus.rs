@@ -21,7 +21,7 @@ use crate::{
     },
     net::{
         config::Egress,
-        post::{Address, Courier, Letter, Tls, headers},
+        post::{Address, Courier, Letter, Tls, headers, shown_host},
     },
 };
 
@@ -98,6 +98,7 @@ pub(super) fn build(config: &Config, context: &BuildContext) -> Result<Outlet, B
             address,
             letter,
         }),
+        host: shown_host(gateway.expose()),
         registry: context.registry.clone(),
         interval: config.interval,
         pushed: context.clock.mono(),
@@ -150,6 +151,8 @@ fn label(name: &str, value: &str) -> String {
 
 struct Pusher {
     way: Arc<Way>,
+    /// To be shown. The gateway's alone says it: a path of ours may have a `@` in it.
+    host: Option<Box<str>>,
     registry: Registry,
     interval: Duration,
     /// When metrics were last pushed; or the start.
@@ -218,6 +221,10 @@ impl Processor for Pusher {
             },
             Due::Tick | Due::Now => None,
         }
+    }
+
+    fn host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 }
 

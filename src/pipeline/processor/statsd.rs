@@ -13,6 +13,7 @@ use super::{
     super::{BuildContext, Content, Outlet, Record, Unit},
     BoxError, BoxFuture, BuildError, DeliverError, Processor,
 };
+use crate::net::post::shown_host;
 
 mod line;
 mod socket;
@@ -57,6 +58,8 @@ const FLUSH: std::time::Duration = std::time::Duration::from_secs(1);
 pub(super) struct Statsd {
     writer: Writer,
     sender: Sender,
+    /// To be shown.
+    host: Option<Box<str>>,
 }
 
 /// A statsd server cannot be sent to as it is configured.
@@ -85,6 +88,7 @@ impl Statsd {
                 (&context.service_name, context.environment.as_deref()),
             ),
             sender: Sender::new(place, Arc::clone(&context.clock)),
+            host: shown_host(&config.address),
         })
     }
 
@@ -124,6 +128,10 @@ impl Processor for Statsd {
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), DeliverError>> {
         Box::pin(self.tell(batch))
+    }
+
+    fn host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 }
 

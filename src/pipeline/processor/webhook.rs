@@ -237,6 +237,10 @@ impl Processor for Webhook {
             ..Upkeep::default()
         }
     }
+
+    fn host(&self) -> Option<&str> {
+        self.address.host()
+    }
 }
 
 /// `t=1795328714,v1=<hex>`: the time in seconds, and the HMAC-SHA256 of that, a dot and the body as it

@@ -92,6 +92,10 @@ fn what_cannot_be_is_said_with_its_key() {
         ("{api_key: hush, metrics: true}", "dogstatsd"),
         ("{metrics: true, dogstatsd: nowhere}", "dogstatsd: address"),
         ("{endpoint: 'ftp://hush'}", "endpoint: it is no http"),
+        (
+            "{endpoint: 'http://hush/hush@agent', metrics: true}",
+            "endpoint: a `@` behind the host",
+        ),
         ("{api_key: \"hush\\n\"}", "api_key"),
     ] {
         let config: Config = serde_saphyr::from_str(yaml).unwrap();

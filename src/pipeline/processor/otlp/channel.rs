@@ -50,6 +50,8 @@ pub(super) struct Refused {
 /// The way to one destination.
 pub(super) struct Channel {
     pub(super) way: Way,
+    /// To be shown.
+    pub(super) host: Option<Box<str>>,
     /// Sent along with every message.
     pub(super) headers: HeaderMap,
     pub(super) compression: Compression,
@@ -99,14 +101,6 @@ impl Channel {
         match self.way {
             Way::Http { encoding, .. } => encoding,
             Way::Grpc(_) => Encoding::Protobuf,
-        }
-    }
-
-    /// The host's name or address.
-    pub(super) fn host(&self) -> &str {
-        match &self.way {
-            Way::Http { traces, .. } => traces.host(),
-            Way::Grpc(client) => client.host(),
         }
     }
 
