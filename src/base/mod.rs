@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cpu;
+pub mod directory;
 pub mod escape;
 pub mod glob;
 pub mod id;

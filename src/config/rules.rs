@@ -1,21 +1,17 @@
 //! Checks of budgets, rate limits and the ledger against the rest of the configuration.
 
 mod divided;
+mod listed;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Config,
     problem::{Problem, suggestion},
 };
 use crate::{
-    base::money::Usd,
-    policy::{Count, LimitConfig, Match, OnExhausted, Per},
+    base::{directory, money::Usd},
+    policy::{Count, LimitConfig, Match, OnExhausted},
     provider::Providers,
 };
 
@@ -172,7 +168,7 @@ fn beside_the_point(config: &Config, problems: &mut Vec<Problem>) {
             problems.push(Problem::warning(format!("{path}.on_exhausted"), message));
         }
     }
-    for (path, per) in pers(config) {
+    for listed::Rule { path, per, .. } in listed::all(config) {
         let mut seen = BTreeSet::new();
         if let Some(twice) = per.iter().find(|per| !seen.insert(*per)) {
             let message = format!("`{}` is there twice", twice.name());
@@ -197,21 +193,6 @@ fn idle_count(path: &str, count: Count, no_tokens: bool, problems: &mut Vec<Prob
         let message = "the rule counts no tokens, so there is nothing to leave out";
         problems.push(Problem::error(format!("{path}.count"), message));
     }
-}
-
-/// Every list of what a rule counts per, with its path.
-fn pers(config: &Config) -> Vec<(String, Vec<Per>)> {
-    let user = config.budgets.per_user;
-    let user = user.map(|_| ("budgets.per_user".to_owned(), vec![Per::User]));
-    let budgets = config.budgets.rules.iter().enumerate();
-    let budgets =
-        budgets.map(|(index, rule)| (format!("budgets.rules[{index}].per"), rule.per.clone()));
-    let rates = config.rate_limits.iter().enumerate();
-    let rates = rates.map(|(index, rule)| (format!("rate_limits[{index}].per"), rule.per.clone()));
-    let session = config.guards.session.rule();
-    let session = session.map(|rule| ("guards.session".to_owned(), rule.per));
-    let budgets = user.into_iter().chain(budgets).chain(session);
-    budgets.chain(rates).collect()
 }
 
 /// Every `match`, with its path.
@@ -262,7 +243,7 @@ fn ledger(config: &Config, problems: &mut Vec<Problem>) {
         return;
     }
     // A warning only: what is checked here may run elsewhere.
-    if let Err(why) = may_write(&config.ledger.path) {
+    if let Err(why) = directory::try_write(&config.ledger.path) {
         problems.push(
             Problem::warning(
                 "ledger.path",
@@ -270,28 +251,6 @@ fn ledger(config: &Config, problems: &mut Vec<Problem>) {
             )
             .help("`tollgate run` stops where it cannot write what budgets rest on"),
         );
-    }
-}
-
-/// Whether the directory `path` could be written, or made.
-fn may_write(path: &Path) -> Result<(), String> {
-    let there = path.ancestors().find(|above| above.exists());
-    let there: PathBuf = match there {
-        Some(there) if !there.as_os_str().is_empty() => there.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    if !there.is_dir() {
-        return Err(format!("{} is not a directory", there.display()));
-    }
-    // Permissions do not tell everything (users, read-only mounts); trying does.
-    let probe = there.join(format!(".tollgate-check-{:016x}", fastrand::u64(..)));
-    let tried = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&probe);
-    match tried.and_then(|_file| fs::remove_file(&probe)) {
-        Ok(()) => Ok(()),
-        Err(error) => Err(format!("{}: {error}", there.display())),
     }
 }
 

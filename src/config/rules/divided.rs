@@ -1,32 +1,21 @@
 //! Limits that are divided by a label which callers choose. Whoever may choose a label may choose a
-//! fresh one for each call, so such a limit alone bounds nobody; one beside it that is not divided may.
+//! fresh one for each call, so such a limit alone bounds nobody; one beside it that is not divided so
+//! may.
 
 use std::collections::BTreeMap;
 
+use super::listed::{self, Rule, Section};
 use crate::{
     config::{Config, problem::Problem},
-    policy::{Count, LimitConfig, Match, Missing, OnExhausted, Per, Unit},
+    policy::{Count, Match, Per, Unit},
 };
-
-/// A rule of any section, as far as it matters here.
-struct Rule {
-    path: String,
-    matches: Match,
-    per: Vec<Per>,
-    units: Vec<Unit>,
-    count: Count,
-    /// Whether it stops calls, and does not only watch.
-    enforces: bool,
-    /// Whether it says itself that calls without the label go past it.
-    skips: bool,
-}
 
 /// A warning for each rule that bounds nobody though it may look so.
 pub(super) fn check(config: &Config) -> Vec<Problem> {
     if !config.identity.sources().is_empty() {
         return Vec::new();
     }
-    let rules = all(config);
+    let rules = listed::all(config);
     let problems = rules.iter().filter_map(|rule| problem(rule, &rules));
     problems.collect()
 }
@@ -35,10 +24,14 @@ fn problem(rule: &Rule, beside: &[Rule]) -> Option<Problem> {
     let label = rule.per.iter().find(|per| per.is_chosen())?;
     let open = |unit: &&Unit| !beside.iter().any(|other| other.bounds(rule, **unit));
     let open: Vec<_> = rule.units.iter().filter(open).collect();
-    if !rule.enforces || rule.skips || open.is_empty() {
+    if !rule.enforces || open.is_empty() {
         return None;
     }
     let name = label.name();
+    let section = match rule.section {
+        Section::Budgets => "budget",
+        Section::Rates => "rate limit",
+    };
     let units: Vec<_> = open.into_iter().map(|unit| unit.name()).collect();
     let units = units.join(", ");
     let message = format!(
@@ -46,20 +39,22 @@ fn problem(rule: &Rule, beside: &[Rule]) -> Option<Problem> {
          a fresh limit"
     );
     Some(Problem::warning(&*rule.path, message).help(format!(
-        "say in `identity.trusted` which sources of labels to believe, or add a rule without `per` \
-         that limits {units} of the same calls"
+        "say in `identity.trusted` which sources of labels to believe, or add a {section} that is \
+         not divided by such a label and limits {units} of the same calls"
     )))
 }
 
 impl Rule {
-    /// Whether it bounds what all calls that `narrow` counts take together in `unit`.
+    /// Whether it bounds what all calls that `narrow` counts take together in `unit`. A rate bounds
+    /// what passes in a minute and never what is spent in a month; a budget may be spent at any pace.
     fn bounds(&self, narrow: &Self, unit: Unit) -> bool {
         let all_tokens = matches!(unit, Unit::InputTokens | Unit::OutputTokens)
             && self.units.contains(&Unit::Tokens);
         let has_unit = self.units.contains(&unit) || all_tokens;
         let counts = self.count == Count::default() || self.count == narrow.count;
         self.enforces
-            && self.per.is_empty()
+            && self.section == narrow.section
+            && !self.per.iter().any(Per::is_chosen)
             && has_unit
             && counts
             && is_wider(&self.matches, &narrow.matches)
@@ -74,63 +69,6 @@ fn is_wider(wide: &Match, narrow: &Match) -> bool {
     wide.fields()
         .all(|(field, patterns)| asked.get(&field) == Some(&patterns))
         && tags.all(|(key, patterns)| narrow.tags.get(key) == Some(patterns))
-}
-
-/// The rules of all sections, with where each says what it is divided by.
-fn all(config: &Config) -> Vec<Rule> {
-    let limits = config.limits_in_force();
-    let written = config.budgets.rules.len();
-    let budgets = limits.written_out();
-    // Those of one line each come first, and that of the guard comes last.
-    let short = budgets.len() - limits.rules.len();
-    let budgets = budgets.into_iter().enumerate().map(|(at, rule)| Rule {
-        path: match at.checked_sub(short) {
-            None => format!("budgets.{}", rule.name.as_str()),
-            Some(at) if at < written => format!("budgets.rules[{at}].per"),
-            Some(_) => "guards.session".to_owned(),
-        },
-        units: units(&rule.limit),
-        matches: rule.matches,
-        per: rule.per,
-        count: rule.count,
-        enforces: rule.on_exhausted != OnExhausted::Shadow,
-        skips: rule.missing.unwrap_or(limits.missing) == Missing::Skip,
-    });
-    let rates = config.rate_limits.iter().enumerate();
-    let rates = rates.map(|(at, rule)| {
-        let units = [
-            (Unit::Requests, rule.requests_per_minute.is_some()),
-            (Unit::Tokens, rule.tokens_per_minute.is_some()),
-            (Unit::InputTokens, rule.input_tokens_per_minute.is_some()),
-            (Unit::OutputTokens, rule.output_tokens_per_minute.is_some()),
-            (Unit::Concurrent, rule.concurrent.is_some()),
-        ];
-        Rule {
-            path: format!("rate_limits[{at}].per"),
-            matches: rule.matches.clone(),
-            per: rule.per.clone(),
-            units: said(units),
-            count: rule.count,
-            enforces: true,
-            skips: rule.missing == Missing::Skip,
-        }
-    });
-    budgets.chain(rates).collect()
-}
-
-fn units(limit: &LimitConfig) -> Vec<Unit> {
-    said([
-        (Unit::Usd, limit.usd.is_some()),
-        (Unit::Tokens, limit.tokens.is_some()),
-        (Unit::InputTokens, limit.input_tokens.is_some()),
-        (Unit::OutputTokens, limit.output_tokens.is_some()),
-        (Unit::Requests, limit.requests.is_some()),
-    ])
-}
-
-fn said<const N: usize>(units: [(Unit, bool); N]) -> Vec<Unit> {
-    let said = units.into_iter().filter(|(_, is_said)| *is_said);
-    said.map(|(unit, _)| unit).collect()
 }
 
 #[cfg(test)]
@@ -159,7 +97,11 @@ mod tests {
                 &["budgets.per_user"][..],
             ),
             ("budgets: {per_user: 1, daily: 9}".to_owned(), &[]),
-            ("budgets: {per_user: 1, missing: skip}".to_owned(), &[]),
+            // To skip calls without a user leaves callers free to choose one.
+            (
+                "budgets: {per_user: 1, missing: skip}".to_owned(),
+                &["budgets.per_user"],
+            ),
             (
                 "budgets: {per_user: 1}, identity: {trusted: [key]}".to_owned(),
                 &[],
@@ -218,6 +160,52 @@ mod tests {
             (
                 "rate_limits: [{name: k, per: [key], concurrent: 1}]".to_owned(),
                 &[],
+            ),
+        ] {
+            let yaml = format!("{{{yaml}}}");
+            assert_eq!(warned(&yaml), expected, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn what_bounds_is_of_the_same_section_and_divided_by_nothing_that_is_chosen() {
+        let session = "name: s, per: [session], window: total";
+        let rate = "name: a, per: [agent]";
+        for (yaml, expected) in [
+            // What is divided by a label that nobody chooses bounds as what is not divided does.
+            (
+                "budgets: {rules: [{name: k, per: [key], window: day, limit: {usd: 5}}, {name: a, \
+                 per: [agent, key], window: day, limit: {usd: 1}}]}"
+                    .to_owned(),
+                &[][..],
+            ),
+            (
+                format!(
+                    "rate_limits: [{{name: p, per: [pod], concurrent: 9}}, {{{rate}, concurrent: 1}}]"
+                ),
+                &[],
+            ),
+            (
+                format!(
+                    "rate_limits: [{{name: u, per: [user, pod], concurrent: 9}}, {{{rate}, \
+                     concurrent: 1}}]"
+                ),
+                &["rate_limits[0].per", "rate_limits[1].per"],
+            ),
+            // A rate lets as much through in a month as it likes, and a budget any pace.
+            (
+                format!(
+                    "budgets: {{rules: [{{{session}, limit: {{tokens: 9}}}}]}}, rate_limits: \
+                     [{{name: r, tokens_per_minute: 9}}]"
+                ),
+                &["budgets.rules[0].per"],
+            ),
+            (
+                format!(
+                    "budgets: {{rules: [{{name: b, window: total, limit: {{requests: 9}}}}]}}, \
+                     rate_limits: [{{{rate}, requests_per_minute: 9}}]"
+                ),
+                &["rate_limits[0].per"],
             ),
         ] {
             let yaml = format!("{{{yaml}}}");

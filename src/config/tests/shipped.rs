@@ -27,7 +27,7 @@ fn below(directory: &Path, found: &mut Vec<PathBuf>) {
 /// The configurations in a file: itself, or what its text quotes, or the `ConfigMap`s among its manifests.
 fn configurations(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
-    if path.ends_with("README.md") {
+    if path.extension().is_some_and(|kind| kind == "md") {
         let blocks = text.split("```yaml\n").skip(1);
         let blocks = blocks.filter_map(|block| block.split("```").next());
         return blocks.map(str::to_owned).collect();
@@ -50,7 +50,7 @@ fn configurations(path: &Path) -> Vec<String> {
 fn all_of_it_is_valid_and_warns_of_nothing() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec![root.join("README.md")];
-    for directory in ["config", "deploy"] {
+    for directory in ["config", "deploy", "docs"] {
         below(&root.join(directory), &mut files);
     }
     // The chart's are templates: Helm's tests render them.
