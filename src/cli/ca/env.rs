@@ -81,7 +81,7 @@ fn refresh(dir: &Path) -> Result<(), Failure> {
 }
 
 /// A word of a shell, whatever is in it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

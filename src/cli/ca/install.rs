@@ -3,16 +3,21 @@
 use std::{
     fs,
     io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use clap::Args;
 
-use super::{super::Failure, Place, open};
-use crate::net::{
-    authority::{Authority, BUNDLE, JAVA, ROOTS, pem},
-    tls,
+use super::{super::Failure, Place, env::quoted, open};
+use crate::{
+    base::directory,
+    call::line::counted,
+    net::{
+        authority::{Authority, BUNDLE, JAVA, ROOTS, pem},
+        tls,
+    },
 };
 
 #[derive(Debug, Args)]
@@ -68,8 +73,8 @@ impl Install {
             let (store, dir) = Store::of(Path::new("/")).ok_or_else(Store::unknown)?;
             let gone = take_out(&dir).map_err(|error| denied(&dir, &error))?;
             store.update()?;
-            let plural = if gone == 1 { "" } else { "s" };
-            writeln!(out, "Took {gone} root{plural} out of {}.", dir.display())?;
+            let roots = counted(gone, "root");
+            writeln!(out, "Took {roots} out of {}.", dir.display())?;
             if gone > 0 && Path::new(DEBIAN_JAVA).exists() {
                 // Debian tells its Java what was put in, and nothing of what is gone.
                 let all: Vec<_> = (0..gone)
@@ -136,30 +141,44 @@ impl Store {
 
 /// Puts what clients need of `authority` into a directory.
 pub(super) fn give(authority: &Authority, to: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(to).map_err(|error| denied(to, &error))?;
+    make(to).map_err(|error| denied(to, &error))?;
     let written = authority.write_trust(to, &tls::system_roots());
     written.map_err(Failure::failed)
 }
 
+/// Makes a directory and those above it that are not there, each for everyone to enter, whatever the
+/// umask says: what is put there is for everyone.
+fn make(dir: &Path) -> io::Result<()> {
+    let all: Vec<_> = dir.ancestors().collect();
+    let lacking = all.into_iter().rev();
+    for dir in lacking.filter(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()) {
+        fs::create_dir(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
 /// What to say of such a directory.
 pub(super) fn given(to: &Path) -> String {
-    let to = to.display();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    let to = to.display().to_string();
+    let word = if to.chars().all(is_plain) {
+        to.clone()
+    } else {
+        quoted(&to)
+    };
     format!(
-        "{to} has what clients need, for everyone to read, and no key:\n  \
+        "{to} has what clients need, for everyone who may enter it, and no key:\n  \
          {ROOTS:<11} for runtimes that add to the system's roots: Node, Deno\n  \
          {BUNDLE:<11} for those that trust one file and nothing else: Python, curl, Go, Ruby\n  \
          {JAVA:<11} for Java\n\
-         The variables that name them: tollgate ca env --dir {to}"
+         The variables that name them: tollgate ca env --dir {word}"
     )
 }
 
-/// Makes the directory if need be, and tries whether it can be written.
+/// Tries whether the directory could be written, or made; leaves it as it is.
 pub(super) fn ready(to: &Path) -> Result<(), Failure> {
-    let probe = to.join(format!(".tollgate-{:016x}", fastrand::u64(..)));
-    let tried = fs::create_dir_all(to)
-        .and_then(|()| fs::write(&probe, ""))
-        .and_then(|()| fs::remove_file(&probe));
-    tried.map_err(|error| denied(to, &error))
+    directory::try_write(to).map_err(|error| denied(to, &error))
 }
 
 fn denied(dir: &Path, error: &io::Error) -> Failure {
@@ -173,21 +192,21 @@ fn denied(dir: &Path, error: &io::Error) -> Failure {
 }
 
 /// The files of roots in a store: one each, for some systems read no more of a file.
-fn file(dir: &Path, number: usize) -> PathBuf {
+fn file(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("tollgate-{number}.crt"))
 }
 
 /// Puts the roots into a store, in the place of those that were put there before.
 fn put_in(dir: &Path, authority: &Authority) -> io::Result<()> {
     take_out(dir)?;
-    for (number, root) in authority.roots().iter().enumerate() {
+    for (number, root) in (0..).zip(authority.roots()) {
         fs::write(file(dir, number), pem([root]))?;
     }
     Ok(())
 }
 
 /// Takes them out again; says how many there were.
-fn take_out(dir: &Path) -> io::Result<usize> {
+fn take_out(dir: &Path) -> io::Result<u64> {
     let mut gone = 0;
     while fs::exists(file(dir, gone))? {
         fs::remove_file(file(dir, gone))?;

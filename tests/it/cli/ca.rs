@@ -1,10 +1,10 @@
 //! `tollgate ca`: made, shown, trusted, replaced.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use serde_json::Value;
 
-use super::program::Program;
+use super::program::{Program, Ran};
 
 fn shown(program: &Program) -> Value {
     let shown = program.run(&["ca", "show", "--format=json"]);
@@ -151,6 +151,48 @@ fn nothing_is_made_where_clients_could_not_be_given_it() {
         let there = fs::metadata(program.path().join("trust").join(file)).unwrap();
         assert_eq!(there.permissions().mode() & 0o777, 0o644, "{file}");
     }
+}
+
+#[test]
+fn where_there_is_an_authority_already_nothing_else_is_made() {
+    let program = Program::new();
+    program.run(&["ca", "create"]);
+    let again = program.run(&["ca", "create", "--to=trust"]);
+    assert_eq!(again.code, Some(1), "{}", again.stdout);
+    assert!(again.stderr.contains("--replace"), "{}", again.stderr);
+    assert!(!program.path().join("trust").exists());
+}
+
+#[test]
+fn everyone_may_enter_the_directories_that_are_made_for_clients() {
+    let program = Program::new();
+    program.run(&["ca", "create"]);
+    let mut shell = Command::new("sh");
+    let script = "umask 077; exec \"$0\" ca install --to 'um/my dir'";
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_tollgate")]);
+    let ran = shell.current_dir(program.path()).env_clear().output();
+    let ran = Ran::from(ran.unwrap());
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    for made in ["um", "um/my dir"] {
+        let mode = fs::metadata(program.path().join(made)).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o755, "{made}");
+    }
+    // What is there already is left as it is.
+    let shut = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(program.path().join("um"), shut).unwrap();
+    assert!(
+        ran.stdout.contains("ca env --dir 'um/my dir'"),
+        "{}",
+        ran.stdout
+    );
+    let again = program.run(&["ca", "install", "--to=um/b"]);
+    assert!(
+        again.stdout.contains("ca env --dir um/b\n"),
+        "{}",
+        again.stdout
+    );
+    let there = fs::metadata(program.path().join("um")).unwrap();
+    assert_eq!(there.permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
