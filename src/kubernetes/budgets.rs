@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use super::{Owner, PREFIX, Refusal, Replicas, pod, settings::BUDGET_RULE};
+use super::{
+    Owner, PREFIX, Refusal, Replicas, annotations::Annotations, pod, settings::BUDGET_RULE,
+};
 use crate::{config::Config, policy::OnExhausted};
 
 /// What keeps the ledger.
@@ -63,14 +65,16 @@ impl Ledger {
     }
 }
 
-/// Refuses budgets in US dollars that would hold for less than they seem to, unless that is `meant`.
+/// Refuses budgets in US dollars that would hold for less than they seem to, unless the pod says that
+/// it means them so.
 pub(super) fn check(
     config: &Config,
     owner: &Owner,
     ledger: Ledger,
-    meant: bool,
+    said: &Annotations,
 ) -> Result<(), Refusal> {
-    let names = in_dollars(config);
+    let meant = said.budget_for_each_pod;
+    let names = in_dollars(config, said.budget.is_some());
     let kind = &owner.kind;
     let why = match (owner.replicas, ledger) {
         _ if meant || names.is_empty() || config.ledger.url.is_some() => return Ok(()),
@@ -105,8 +109,9 @@ pub(super) fn check(
     Err(Refusal::Budget(format!("{what} {names} {why}; {remedy}")))
 }
 
-/// The names of the budgets in US dollars that stop anybody.
-fn in_dollars(config: &Config) -> Vec<String> {
+/// The names of the budgets in US dollars that stop anybody. `annotated`: whether one of them is that
+/// of the annotation.
+fn in_dollars(config: &Config, annotated: bool) -> Vec<String> {
     let budgets = config.limits_in_force();
     let whole = [
         ("daily", budgets.daily),
@@ -120,7 +125,7 @@ fn in_dollars(config: &Config) -> Vec<String> {
         .filter(|rule| rule.limit.usd.is_some() && rule.on_exhausted != OnExhausted::Shadow)
         .map(|rule| match rule.name.as_str() {
             // As its author wrote it.
-            BUDGET_RULE => format!("{PREFIX}budget (annotation)"),
+            BUDGET_RULE if annotated => format!("{PREFIX}budget (annotation)"),
             name => name.to_owned(),
         });
     whole.chain(rules).collect()
@@ -145,7 +150,11 @@ mod tests {
             replicas,
             claims: Vec::new(),
         };
-        check(&config, &owner, ledger, meant).map_err(|refusal| refusal.to_string())
+        let said = Annotations {
+            budget_for_each_pod: meant,
+            ..Annotations::default()
+        };
+        check(&config, &owner, ledger, &said).map_err(|refusal| refusal.to_string())
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Wish {
         };
         let settings = Settings::read(&around, config_map)?;
         let config = &settings.config;
-        budgets::check(config, owner, ledger, self.said.budget_for_each_pod)?;
+        budgets::check(config, owner, ledger, &self.said)?;
         let mut warnings = settings.warnings.clone();
         warnings.extend(late(config, grace));
         warnings.extend(self.doubtful(&pod, owner, ledger));

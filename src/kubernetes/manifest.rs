@@ -31,14 +31,14 @@ pub struct Outcome {
     pub refusals: Vec<String>,
     /// Pods that stay as they are, with where they are and why.
     pub left: Vec<String>,
-    /// How many pods got the sidecar.
-    pub injected: usize,
+    /// Whether any pod got the sidecar.
+    pub injected: bool,
 }
 
 impl Outcome {
     /// Why no pod got the sidecar; none if one did.
     pub fn nothing(&self) -> Option<String> {
-        if self.injected > 0 {
+        if self.injected {
             return None;
         }
         let why = match &*self.left {
@@ -53,6 +53,14 @@ impl Outcome {
         };
         Some(format!("nothing was injected:{why}"))
     }
+}
+
+/// What was done with a pod.
+enum Done {
+    /// It got the sidecar, with these warnings.
+    Injected(Vec<String>),
+    /// It stays as it is.
+    Left(NotWanted),
 }
 
 /// A document as it is written.
@@ -247,12 +255,12 @@ impl Around<'_> {
             format!("{place}: annotation {key} belongs to {of}.metadata; here nothing reads it")
         }));
         match self.pod(value, pointer, &namespace) {
-            Ok(Err(why)) => {
+            Ok(Done::Left(why)) => {
                 outcome.left.push(format!("{place}: {why}"));
                 false
             },
-            Ok(Ok(warnings)) => {
-                outcome.injected += 1;
+            Ok(Done::Injected(warnings)) => {
+                outcome.injected = true;
                 let warnings = warnings.into_iter();
                 outcome
                     .warnings
@@ -266,13 +274,8 @@ impl Around<'_> {
         }
     }
 
-    /// Injects into the pod at `pointer`. Gives the warnings if it did, and why if it did not.
-    fn pod(
-        &self,
-        object: &mut Value,
-        pointer: &str,
-        namespace: &str,
-    ) -> Result<Result<Vec<String>, NotWanted>, Refusal> {
+    /// Injects into the pod at `pointer`, if that is wanted.
+    fn pod(&self, object: &mut Value, pointer: &str, namespace: &str) -> Result<Done, Refusal> {
         let owner = Owner::of_workload(object);
         let Some(place) = object.pointer_mut(pointer) else {
             let pointer = pointer.trim_start_matches('/').replace('/', ".");
@@ -280,7 +283,7 @@ impl Around<'_> {
         };
         let wish = match Wish::of(place, &self.namespace(namespace), self.options.defaults)? {
             Asked::For(wish) => wish,
-            Asked::Not(why) => return Ok(Err(why)),
+            Asked::Not(why) => return Ok(Done::Left(why)),
         };
         let known = wish
             .config_map()
@@ -292,7 +295,7 @@ impl Around<'_> {
         let config_map = known.or(given.as_ref());
         let injected = wish.inject(place.take(), config_map, &owner)?;
         *place = injected.pod;
-        Ok(Ok(injected.warnings))
+        Ok(Done::Injected(injected.warnings))
     }
 
     fn namespace(&self, name: &str) -> Namespace {

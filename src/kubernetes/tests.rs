@@ -299,6 +299,16 @@ fn a_budget_on_a_claim_holds_for_a_single_pod() {
 }
 
 #[test]
+fn a_budget_is_the_annotations_only_if_there_is_one() {
+    let named = "budgets: {rules: [{name: pod-budget, window: day, limit: {usd: 1}}]}";
+    let config_map = json!({"data": {"config.yaml": named}});
+    let pod = pod(json!({"tollgate.dev/config": "ours"}));
+    let refused = injected_with(&pod, Some(&config_map)).unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.starts_with("budget pod-budget would"), "{refused}");
+}
+
+#[test]
 fn what_cannot_be_done_safely_is_refused() {
     let with = |change: &dyn Fn(&mut Value)| {
         let mut pod = pod(json!({}));
