@@ -44,7 +44,8 @@ it is not said whose connections are to be redirected. Give at least one of
 
 /// What to do where nobody says where they are led.
 const TO_HELP: &str = "\
-it is not said where the transparent listener is. Give --to PORT, or a configuration (--config FILE) with
+it is not said where the transparent listener is. Give --to PORT, or a configuration (--config FILE) that has it, on a
+port of its own:
   listen: {transparent: \"127.0.0.1:4143\"}
   intercept: {enabled: true}";
 
@@ -152,7 +153,7 @@ impl Wanted {
 /// A mark of connections; 0 is that of those which have none.
 fn mark(text: &str) -> Result<NonZeroU32, &'static str> {
     text.parse()
-        .map_err(|_no_mark| "expected a whole number above 0")
+        .map_err(|_no_mark| "expected a whole number from 1 to 4294967295")
 }
 
 /// Runs a script of ours.

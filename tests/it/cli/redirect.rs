@@ -37,3 +37,26 @@ fn all_that_is_missing_is_said_at_once() {
         }
     }
 }
+
+#[test]
+fn what_is_no_mark_is_said_with_what_is() {
+    let program = Program::new().with("tollgate.yaml", TRANSPARENT);
+    for mark in ["0", "-1", "x", "4294967296"] {
+        let ran = program.run(&["redirect", "print", &format!("--mark={mark}")]);
+        assert_eq!(ran.code, Some(2), "{mark}");
+        assert!(
+            ran.stderr.contains("from 1 to 4294967295"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn a_listener_on_any_port_is_told_to_have_one_of_its_own() {
+    let any = TRANSPARENT.replace("4143", "0");
+    let program = Program::new().with("tollgate.yaml", &any);
+    let ran = program.run(&["redirect", "print", "--uid=1"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stdout);
+    assert!(ran.stderr.contains("port of its own"), "{}", ran.stderr);
+}
