@@ -109,6 +109,7 @@ impl Intercept {
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Leaves>::clone(&leaves));
         tls.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
+        // For TLS 1.2, whose tickets are part of the handshake.
         tls.ticketer = ring::Ticketer::new().map_err(io::Error::other)?;
         // In TLS 1.3 tickets follow the handshake, and from a neighbour they come just as the first call
         // is written. A client that reads in one thread and writes in another, which OpenSSL forbids
