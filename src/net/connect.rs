@@ -13,9 +13,10 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use rustls::ClientConfig;
+use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
     config::{self, Egress},
     guarded::{self, Manner},
     hops::{Hops, Me},
-    ours::{Noted, Ours},
+    ours::{CameBack, Noted, Ours},
     post::Tls,
     reach::{Forbidden, Reach},
     tls::{self, TlsError},
@@ -137,9 +138,10 @@ pub struct Via {
 /// Opens connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    direct: HttpsConnector<HttpConnector>,
     tcp: HttpConnector,
     tls: Arc<ClientConfig>,
+    /// The same, with what is spoken: where no egress proxy is in between.
+    direct: Arc<ClientConfig>,
     egress: Option<Arc<Matcher>>,
     timeout: Duration,
     keepalive: Option<Duration>,
@@ -189,16 +191,14 @@ impl Connector {
         tcp.set_keepalive(keepalive);
         tcp.set_connect_timeout(Some(timeout));
         let tls = Arc::new(tls);
-        let protocol = Protocol::Http1;
-        let direct = with_tls(&tls, tcp.clone(), protocol);
         Self {
-            direct,
             tcp,
+            direct: Arc::clone(&tls),
             tls,
             egress: egress.map(Arc::new),
             timeout,
             keepalive,
-            protocol,
+            protocol: Protocol::Http1,
             mark: None,
             me: Me::default(),
             reach: None,
@@ -216,13 +216,7 @@ impl Connector {
     pub fn marked(self, mark: Option<NonZeroU32>) -> Self {
         let mut tcp = self.tcp;
         tcp.set_mark(mark.map(NonZeroU32::get));
-        let direct = with_tls(&self.tls, tcp.clone(), self.protocol);
-        Self {
-            direct,
-            tcp,
-            mark,
-            ..self
-        }
+        Self { tcp, mark, ..self }
     }
 
     /// The same, with its connections noted in `ours`, if they are at all.
@@ -247,10 +241,11 @@ impl Connector {
 
     /// The same, for connections over which HTTP/2 is spoken.
     pub(super) fn over_http2(self) -> Self {
-        let protocol = Protocol::Http2;
+        let mut direct = ClientConfig::clone(&self.tls);
+        direct.alpn_protocols = vec![b"h2".to_vec()];
         Self {
-            direct: with_tls(&self.tls, self.tcp.clone(), protocol),
-            protocol,
+            direct: Arc::new(direct),
+            protocol: Protocol::Http2,
             ..self
         }
     }
@@ -322,13 +317,14 @@ impl Connector {
             .and_then(|matcher| matcher.intercept(origin.uri()));
         let attempt = async {
             match proxy {
-                None => self.plain(origin).await.map(|io| Connected::new(io, None)),
+                None => self.straight(origin).await,
                 Some(proxy) => self.through(&proxy, origin, hops).await,
             }
         };
         let mut connected = self.in_time(attempt).await?;
-        let ours = self.ours.as_ref();
-        connected.noted = ours.and_then(|ours| ours.note(socket_of(&connected.io)));
+        if connected.noted.is_none() {
+            connected.noted = self.note(socket_of(&connected.io));
+        }
         Ok(connected)
     }
 
@@ -388,14 +384,34 @@ impl Connector {
         }
     }
 
-    async fn plain(&self, origin: &Origin) -> Result<Io, BoxError> {
+    fn note(&self, socket: &TcpStream) -> Option<Noted> {
+        self.ours.as_ref().and_then(|ours| ours.note(socket))
+    }
+
+    async fn straight(&self, origin: &Origin) -> Result<Connected, BoxError> {
+        let (host, port) = origin.place();
         if let Some(reach) = &self.reach {
-            let (host, port) = origin.place();
             let socket = guarded::connect(host, port, reach, self.manner()).await?;
-            return Ok(MaybeHttpsStream::Http(TokioIo::new(socket)));
+            let io = MaybeHttpsStream::Http(TokioIo::new(socket));
+            return Ok(Connected::new(io, None));
         }
-        let mut connector = self.direct.clone();
-        connector.call(origin.uri().clone()).await
+        let socket = self.tcp.clone().call(origin.uri().clone()).await?;
+        // If it leads to ourselves, we are to know it again by the first that is said over it.
+        let noted = self.note(socket.inner());
+        let io = if origin.is_tls() {
+            let name = ServerName::try_from(host.to_owned())?;
+            let connector = TlsConnector::from(Arc::clone(&self.direct));
+            // On the heap: it is large, and soon over.
+            let shaken = Box::pin(connector.connect(name, TokioIo::new(socket))).await;
+            if shaken.is_err() && noted.as_ref().is_some_and(Noted::came_back) {
+                return Err(CameBack.into());
+            }
+            MaybeHttpsStream::Https(TokioIo::new(shaken?))
+        } else {
+            MaybeHttpsStream::Http(socket)
+        };
+        let via = None;
+        Ok(Connected { io, via, noted })
     }
 
     async fn through(

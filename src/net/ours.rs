@@ -11,7 +11,24 @@ use tokio::net::TcpStream;
 
 /// The connections that we made and have not closed. Copies are of one set.
 #[derive(Clone, Debug, Default)]
-pub struct Ours(Arc<Mutex<HashMap<Ends, usize>>>);
+pub struct Ours(Arc<Mutex<HashMap<Ends, Known>>>);
+
+/// What is known of connections with the same ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// How many there are.
+    count: usize,
+    /// Whether one was recognised as it came in.
+    came_back: bool,
+}
+
+/// A connection of ours was led to ourselves.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "the system redirects Tollgate's own connections to it. Name the user that it runs as (tollgate \
+     redirect apply --uid USER), or how it marks them (--mark NUMBER, and upstream.mark)"
+)]
+pub struct CameBack;
 
 /// Where a connection comes from, and where it was to go. One of both is not enough: the system gives
 /// a port to several connections at once, if they have different destinations.
@@ -41,26 +58,41 @@ impl Ours {
     pub fn note(&self, socket: &TcpStream) -> Option<Noted> {
         let ends = Ends::new(socket.local_addr().ok()?, socket.peer_addr().ok()?);
         // One that was just closed may not have been forgotten yet.
-        *self.0.lock().entry(ends).or_default() += 1;
+        self.0.lock().entry(ends).or_default().count += 1;
         Some(Noted {
             all: self.clone(),
             ends,
         })
     }
 
-    /// Whether a connection that comes from `peer` and was to go to `to` is one of ours.
+    /// Whether a connection that comes from `peer` and was to go to `to` is one of ours; whoever keeps
+    /// that one is then told so.
     pub fn has(&self, peer: SocketAddr, to: SocketAddr) -> bool {
-        self.0.lock().contains_key(&Ends::new(peer, to))
+        match self.0.lock().get_mut(&Ends::new(peer, to)) {
+            Some(known) => {
+                known.came_back = true;
+                true
+            },
+            None => false,
+        }
+    }
+}
+
+impl Noted {
+    /// Whether it was recognised as it came in.
+    pub fn came_back(&self) -> bool {
+        let known = self.all.0.lock().get(&self.ends).copied();
+        known.is_some_and(|known| known.came_back)
     }
 }
 
 impl Drop for Noted {
     fn drop(&mut self) {
         let mut all = self.all.0.lock();
-        if let Entry::Occupied(mut count) = all.entry(self.ends) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        if let Entry::Occupied(mut known) = all.entry(self.ends) {
+            known.get_mut().count -= 1;
+            if known.get().count == 0 {
+                known.remove();
             }
         }
     }
@@ -95,7 +127,8 @@ mod tests {
         assert!(!all.has(peer, address));
         let noted = [all.note(&ours), all.note(&ours)];
         assert!(all.has(peer, address) && !all.has(address, peer));
-        let [first, last] = noted;
+        let [first, last] = noted.map(Option::unwrap);
+        assert!(first.came_back() && last.came_back());
         drop(first);
         assert!(all.has(peer, address));
         drop(last);
@@ -111,8 +144,9 @@ mod tests {
         let theirs = connected(from, there).await;
         assert_eq!(theirs.local_addr().unwrap(), from);
         let all = Ours::default();
-        let first = all.note(&ours);
-        assert!(all.has(from, here) && !all.has(from, there));
+        let first = all.note(&ours).unwrap();
+        assert!(!all.has(from, there) && !first.came_back());
+        assert!(all.has(from, here) && first.came_back());
         let second = all.note(&theirs);
         drop(first);
         assert!(!all.has(from, here) && all.has(from, there));

@@ -96,12 +96,15 @@ def test_what_is_told_of_calls_does_not_come_back_either(marked, trust, mock):
 
 
 def test_with_another_mark_than_the_rules_say_a_call_ends_at_once(marking, trust):
+    before = marking.metric(UNMETERED)
     with marking.redirecting("nft", "--mark", MARK + 1):
         url = "https://unasked.example/v1/chat/completions"
         status, _, body = curl(marking, url, environment=trust)
-        assert status >= 500, (status, body)
+    assert status == 502 and "redirects Tollgate's own connections to it" in body, body
     [span] = marking.spans(1)
     assert span["status"] == "error", span
+    # Nobody else refused the certificate that it was shown.
+    assert marking.metric(UNMETERED) == before
     assert marking.metric("tollgate_connections") < 20
 
 

@@ -93,6 +93,12 @@ impl Opened {
         }
     }
 
+    /// Whether it is one of ours, which was noted before anything was said over it.
+    fn is_from_us(&self) -> bool {
+        let from = self.from.as_ref();
+        from.is_some_and(|(ours, peer, to)| ours.has(*peer, *to))
+    }
+
     /// Who makes a call on the connection: whoever says so by the client key that it shows, else who
     /// asked for the connection.
     ///
@@ -121,12 +127,7 @@ impl Opened {
     /// # Errors
     /// It names another, or it is our own.
     pub(in crate::proxy) fn agrees(&self, head: &Parts) -> Result<(), Refusal> {
-        // A connection of ours was noted before anything was said over it.
-        if self
-            .from
-            .as_ref()
-            .is_some_and(|(ours, peer, to)| ours.has(*peer, *to))
-        {
+        if self.is_from_us() {
             return Err(redirected::looped());
         }
         if head.method == Method::CONNECT {
@@ -185,6 +186,12 @@ impl Intercept {
                 Speaks::Http1
             };
             return serve(client, socket, speaks, opened, None).await;
+        }
+        if opened.is_from_us() {
+            // We do not trust the certificate that we would show ourselves, and could not be told why.
+            let refusal = redirected::looped();
+            client.worker.proxy.connection_refused(&refusal);
+            return;
         }
         let certificate = Arc::new(Certificate {
             leaves: Arc::clone(&self.leaves),

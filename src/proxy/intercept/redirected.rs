@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     call::refusal::{Reason, Refusal},
-    net::{begun::Begun, listen, opening::Opening},
+    net::{begun::Begun, listen, opening::Opening, ours::CameBack},
 };
 
 /// What refuses our own connections.
@@ -70,8 +70,7 @@ fn is_ours(intercept: &Intercept, (peer, to): (SocketAddr, SocketAddr)) -> bool 
 
 /// The refusal of what comes from ourselves.
 pub(super) fn looped() -> Refusal {
-    let message = "This comes from Tollgate itself: the system redirects Tollgate's own connections \
-                   to it. Name the user that it runs as: tollgate redirect apply --uid USER.";
+    let message = format!("This comes from Tollgate itself: {CameBack}.");
     Refusal::new(Reason::Denied, REDIRECT, message)
 }
 
