@@ -430,19 +430,33 @@ proptest! {
 
     #[test]
     fn every_kind_of_rule_holds_and_nothing_is_lost_whatever_the_order(steps in steps()) {
-        let mut world = World::new();
-        for step in &steps {
-            world.take(step);
-            world.check(step);
-        }
-        while !world.calls.is_empty() {
-            let step = Step::Drop(0);
-            world.take(&step);
-            world.check(&step);
-        }
-        // The books, made anew from the files, say the same and prove it.
-        world.take(&Step::Kill);
-        world.check(&Step::Kill);
-        crate::ledger::view(world.dir.path()).verify().unwrap();
+        go(&steps);
     }
+}
+
+/// The ledger recalls of a rolling window what is in it at the start.
+#[test]
+fn a_raise_that_had_left_its_window_at_the_start_does_not_come_back_with_the_clock() {
+    let window = 60 * 60;
+    for wait in [window - 1, window, window + 60, 40_000] {
+        let raise = Step::Raise(1, 0, 1, None);
+        go(&[raise, Step::Wait(wait), Step::Kill, Step::Back(wait)]);
+    }
+}
+
+fn go(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        world.take(step);
+        world.check(step);
+    }
+    while !world.calls.is_empty() {
+        let step = Step::Drop(0);
+        world.take(&step);
+        world.check(&step);
+    }
+    // The books, made anew from the files, say the same and prove it.
+    world.take(&Step::Kill);
+    world.check(&Step::Kill);
+    crate::ledger::view(world.dir.path()).verify().unwrap();
 }

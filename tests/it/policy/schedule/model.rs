@@ -1,6 +1,6 @@
 //! The model: every part of every call in a list, added up slowly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde_json::{Value, json};
 
@@ -165,6 +165,10 @@ struct Raised {
     cell: u64,
     amount: i64,
     until: Option<u64>,
+    /// Whether its counter has it in memory. What had left a rolling window when its counter came into
+    /// memory is not recalled, and does not come back when the clock steps back, as what was spent then
+    /// does not.
+    is_held: bool,
 }
 
 /// All that is true of the counters.
@@ -236,7 +240,13 @@ impl Model {
         let known = parts.map(|part| part.cell);
         let known = known.chain(raises.map(|raised| raised.cell)).max();
         let newest = known.unwrap_or(0).max(self.now / width);
-        self.newest.entry((number, whose)).or_insert(newest);
+        if let Entry::Vacant(unknown) = self.newest.entry((number, whose)) {
+            unknown.insert(newest);
+            let raises = self.raises.iter_mut();
+            for raised in raises.filter(|raised| is_its(raised.limit, raised.whose)) {
+                raised.is_held = self.now <= (raised.cell + 60) * width;
+            }
+        }
     }
 
     /// The clock moves; rates see only its steps forward.
@@ -300,6 +310,7 @@ impl Model {
     pub(super) fn most(&self, limit: usize, whose: Whose, window: u64) -> i64 {
         let raises = self.raises.iter().filter(|raised| {
             (raised.limit, raised.whose, raised.window) == (limit, whose, window)
+                && raised.is_held
                 && raised.until.is_none_or(|until| self.now < until)
         });
         self.limits[limit].most + raises.map(|raised| raised.amount).sum::<i64>()
@@ -394,6 +405,7 @@ impl Model {
             cell,
             amount,
             until: until.into_iter().chain(end).min(),
+            is_held: true,
         });
     }
 
