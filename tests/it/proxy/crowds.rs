@@ -77,16 +77,20 @@ async fn everybody_gets_a_turn_where_all_of_them_cost_less_than_there_is() {
         }
         let requests = sandbox.mock.requests();
         assert_eq!(requests.len(), CALLERS);
+        let mut least = 0;
         for request in requests {
             let body: Value = serde_json::from_slice(&request.body).unwrap();
             let limits = ["max_completion_tokens", "max_tokens"].map(|name| body[name].as_u64());
             let limit = limits.into_iter().flatten().min();
-            // No place that comes free while a call is sized makes it smaller than it need be.
             assert!(
-                limit.is_none_or(|limit| limit == 50 || limit > 64),
+                limit.is_none_or(|limit| limit == 50 || limit >= 64),
                 "{body}"
             );
+            least += usize::from(limit == Some(64));
         }
+        // No place that comes free while a call is sized makes it smaller than it need be: the least is
+        // as rare as any other of the two hundred amounts that may just be left.
+        assert!(least < 4, "{least} calls were let in with the least output");
     }
 }
 
