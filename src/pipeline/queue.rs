@@ -1,8 +1,16 @@
 //! What waits for one processor: a bounded queue, and the count of what became of every span.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     filter::Fit,
@@ -36,6 +44,9 @@ const AT_ONCE: usize = 256;
 pub(super) struct Queue {
     inbox: Inbox,
     inner: Mutex<Inner>,
+    /// The worker rests: the next span wakes it, and no other one.
+    rests: AtomicBool,
+    waking: Notify,
 }
 
 #[derive(Debug)]
@@ -76,6 +87,8 @@ impl Queue {
                 freed: Vec::new(),
             }),
             inbox,
+            rests: AtomicBool::new(false),
+            waking: Notify::new(),
         }
     }
 
@@ -133,15 +146,32 @@ impl Queue {
     }
 
     fn offer(&self, offered: Offered) {
-        let Err(offered) = self.inbox.leave(offered) else {
-            return;
-        };
-        let mut inner = self.locked();
-        inner.sort_in(&self.inbox, HANDFUL);
         if let Err(offered) = self.inbox.leave(offered) {
-            inner.sort_in(&self.inbox, usize::MAX);
-            inner.sift(offered);
+            let mut inner = self.locked();
+            inner.sort_in(&self.inbox, HANDFUL);
+            if let Err(offered) = self.inbox.leave(offered) {
+                inner.sort_in(&self.inbox, usize::MAX);
+                inner.sift(offered);
+            }
         }
+        if self.rests.load(Ordering::Relaxed) && self.rests.swap(false, Ordering::Relaxed) {
+            self.waking.notify_one();
+        }
+    }
+
+    /// Waits until a span comes, but not longer than `most`; false if none did. One that comes at the
+    /// very moment at which this begins may be missed: that is what `most` is for.
+    pub(super) async fn rest(&self, most: Duration) -> bool {
+        self.rests.store(true, Ordering::Relaxed);
+        let came = !self.is_empty() || timeout(most, self.waking.notified()).await.is_ok();
+        self.rests.store(false, Ordering::Relaxed);
+        came
+    }
+
+    /// Whether nothing waits, for the worker or for the rest of its trace.
+    pub(super) fn is_empty(&self) -> bool {
+        let inner = self.sorted();
+        inner.waiting.is_empty() && inner.held().0 == 0
     }
 
     /// Gives up what has waited for its trace long enough.

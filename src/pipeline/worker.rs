@@ -33,9 +33,13 @@ use besides::Besides;
 use head::Head;
 use unpanicked::unpanicked;
 
-/// How often a worker looks at its queue. Nobody wakes it for a span: that would cost more than
-/// everything else that is done for the span.
+/// How often a worker looks at its queue while spans come. Nobody wakes it for each of them: that would
+/// cost more than everything else that is done for the span.
 pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// How often it looks after its processor while there is nothing to deliver. The first span then wakes
+/// it, and is delivered with what comes within a tick.
+const REST: Duration = Duration::from_millis(500);
 
 /// How many ticks an attempt may take before the spans of the batch, and those behind it, go to disk
 /// meanwhile: a kill would lose them.
@@ -165,8 +169,16 @@ impl Worker {
 
     /// Waits for the next tick or order; false if the pipeline is gone.
     async fn wait(&mut self) -> bool {
+        let idle = !self.has_heir()
+            && self.queue.is_empty()
+            && self.overflow.as_ref().is_none_or(|it| !it.holds());
+        let next = async {
+            if !idle || self.queue.rest(REST).await {
+                sleep(TICK).await;
+            }
+        };
         tokio::select! {
-            () = sleep(TICK) => true,
+            () = next => true,
             order = self.orders.changed() => order.is_ok(),
         }
     }

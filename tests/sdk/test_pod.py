@@ -28,9 +28,9 @@ tracing:
 
 OLD = "--native-sidecar=false"
 
-#: Wakings a second of an idle sidecar: ten looks for work of each span processor, twice each by the timer's
-#: own steps, and a few of workers.
-WAKINGS = 80
+#: Wakings a second of an idle sidecar: two looks of each span processor, twice each by the timer's own
+#: steps, and a few of workers.
+WAKINGS = 30
 
 MODES = pytest.mark.parametrize("mode", ["env", "proxy", "transparent"])
 
@@ -169,9 +169,8 @@ def test_a_sidecar_that_is_told_to_end_lets_the_stream_finish(sample):
 
 
 def test_an_idle_sidecar_takes_next_to_nothing(sample):
-    """What it takes of a core and of memory is promised of the release build,
-    `TOLLGATE_BIN=target/release/tollgate`. How often it wakes is the same in every build, and on every
-    machine, whatever else runs there."""
+    """What it takes of memory is promised of the release build, `TOLLGATE_BIN=target/release/tollgate`.
+    How often it wakes is the same in every build, and on every machine, whatever else runs there."""
     _, pod = sample("1")
     pod.begin()
     assert pod.containers["agent"].process.wait(DEADLINE) == 0, pod.log("agent")
@@ -182,8 +181,8 @@ def test_an_idle_sidecar_takes_next_to_nothing(sample):
     part, wakes = (cpu(sidecar) - taken) / lasted, (wakings(sidecar) - woken) / lasted
     megabytes = resident(sidecar) / 1e6
     print(f"an idle sidecar: {megabytes:.1f} MB, {part:.2%} of a core, {wakes:.0f} wakings/s ({PROGRAM})")
-    assert wakes < WAKINGS
-    assert (part < 0.01 and megabytes < 20) or "release" not in PROGRAM
+    assert wakes < WAKINGS and part < 0.01
+    assert megabytes < 20 or "release" not in PROGRAM
     pod.end()
 
 

@@ -1,10 +1,13 @@
 //! Tests of the worker: paused time, scripted processors.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use super::{
     super::{
         Filter, Unit,
         delivery::Circuit,
         filter::Fit,
+        processor::{BoxFuture, Upkeep},
         queue::Stats,
         sieve::Sieve,
         testing::{Attempts, Does, Scripted, captured, record, span},
@@ -90,6 +93,55 @@ async fn a_local_processor_has_its_spans_within_two_ticks_and_in_order() {
     let (at, ids) = bench.attempts.lock()[0].clone();
     assert!(at.duration_since(began) <= 2 * TICK);
     assert_eq!(ids, [1, 2, 3].map(|n| span(n).span_id));
+}
+
+/// Takes everything, and counts how often it is looked after.
+struct LookedAfter {
+    scripted: Scripted,
+    times: Arc<AtomicU32>,
+}
+
+impl Processor for LookedAfter {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a [Arc<Record>],
+    ) -> BoxFuture<'a, Result<(), DeliverError>> {
+        self.scripted.deliver(batch)
+    }
+
+    fn upkeep(&mut self) -> Upkeep {
+        self.times.fetch_add(1, Relaxed);
+        Upkeep::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_rests_until_a_span_wakes_it() {
+    let mut bench = Bench::new(Delivery::LOCAL, &[]);
+    let times = Arc::default();
+    let (scripted, attempts) = Scripted::new(&[]);
+    bench.worker.as_mut().unwrap().processor = Box::new(LookedAfter {
+        scripted,
+        times: Arc::clone(&times),
+    });
+    let queue = Arc::clone(&bench.queue);
+    let call = async {
+        sleep(30 * SECOND + REST / 3).await;
+        let idle = times.swap(0, Relaxed);
+        queue.push(record(1));
+        let came = SystemClock.mono();
+        sleep(TICK / 2).await;
+        queue.push(record(2));
+        sleep(TICK).await;
+        assert_eq!(times.load(Relaxed), 1);
+        (idle, came)
+    };
+    let (stats, (idle, came)) = tokio::join!(bench.work(60 * SECOND, SECOND), call);
+    assert_eq!(stats.delivered, 2);
+    assert!(idle <= 61, "{idle} looks in thirty seconds");
+    let (at, ids) = attempts.lock()[0].clone();
+    assert_eq!(ids, [1, 2].map(|n| span(n).span_id));
+    assert!(at.duration_since(came) <= TICK * 11 / 10);
 }
 
 #[tokio::test(start_paused = true)]
