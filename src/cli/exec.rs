@@ -21,6 +21,7 @@ use crate::{
     app::{App, StartError},
     base::{
         clock::{Clock as _, SystemClock},
+        directory::try_write,
         money::{InvalidAmount, Usd},
     },
     client::{self, Environment, Pointer, Variable},
@@ -282,13 +283,7 @@ fn unkept(config: &Config) -> Option<io::Error> {
     if whole.iter().any(Option::is_some) || rules.clone().any(|rule| rule.name.as_str() != RULE) {
         return None;
     }
-    let mut nearest = config.store.path.ancestors();
-    let nearest = nearest.find(|path| path.exists())?;
-    if !nearest.is_dir() {
-        return Some(io::ErrorKind::NotADirectory.into());
-    }
-    let access = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK);
-    access.err().map(io::Error::from)
+    try_write(&config.store.path).err()
 }
 
 #[cfg(test)]

@@ -1,11 +1,6 @@
 //! What is here: the configuration, what a sidecar keeps on disk, and what it knows of prices.
 
-use std::{
-    fs::{self, OpenOptions},
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use super::{
     super::owner,
@@ -18,6 +13,7 @@ use crate::{
     app,
     base::{
         clock::{Clock as _, SystemClock},
+        directory::try_write,
         secret::Secret,
     },
     call::line::{counted, grouped},
@@ -95,31 +91,13 @@ fn data(config: &Config) -> Finding {
 fn directory_finding(name: &str, directory: &Path, key: &str) -> Finding {
     let shown = directory.display();
     match try_write(directory) {
-        Ok(true) => Finding::ok(HERE, name, format!("{shown} can be written")),
-        Ok(false) => Finding::ok(HERE, name, format!("{shown} can be made")),
+        Ok(()) if directory.exists() => Finding::ok(HERE, name, format!("{shown} can be written")),
+        Ok(()) => Finding::ok(HERE, name, format!("{shown} can be made")),
         Err(error) => Finding::failed(HERE, name, format!("{shown} cannot be written: {error}"))
             .with_advice(Some(format!(
                 "let the user that Tollgate runs as write there, or set `{key}`"
             ))),
     }
-}
-
-/// Writes into the directory, or where it would be made, and takes that away again. Says whether the
-/// directory was there.
-fn try_write(directory: &Path) -> io::Result<bool> {
-    let absolute = std::path::absolute(directory)?;
-    let there = absolute.ancestors().find(|path| path.exists());
-    let there = there.ok_or(io::ErrorKind::NotFound)?;
-    if !there.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    let probe: PathBuf = there.join(format!(".tollgate-doctor-{:08x}", fastrand::u32(..)));
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&probe)?;
-    fs::remove_file(probe)?;
-    Ok(there == absolute)
 }
 
 fn ledger(config: &Config) -> Finding {
@@ -202,19 +180,4 @@ fn has_destinations_elsewhere(config: &Config) -> bool {
     };
     let mut all = config.tracing.processors.iter();
     all.any(|destination| !here(&destination.config))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_is_tried_where_it_is_or_would_be_and_nothing_stays() {
-        let place = tempfile::tempdir().unwrap();
-        assert!(try_write(place.path()).unwrap());
-        assert!(!try_write(&place.path().join("a/b")).unwrap());
-        fs::write(place.path().join("file"), "").unwrap();
-        assert!(try_write(&place.path().join("file/below")).is_err());
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
-    }
 }
