@@ -8,7 +8,7 @@ import yaml
 
 import manifests
 from sidecar import PROGRAM
-from tools import DEPLOY, helm, kubectl, run
+from tools import DEPLOY, checked, helm, kubectl, run
 
 CHART = DEPLOY / "chart"
 VALUES = [None, *sorted((CHART / "ci").glob("*.yaml"))]
@@ -117,7 +117,7 @@ def test_the_gateways_configuration_is_one(name, tmp_path):
     [config] = [one for one in manifests.of_kind(found, "ConfigMap") if "tollgate.yaml" in one["data"]]
     file = tmp_path / "tollgate.yaml"
     file.write_text(config["data"]["tollgate.yaml"])
-    told = run(PROGRAM, "check", "-c", file)
+    told = checked(file)
     assert "0.0.0.0:4100" in told and ("$20.00 a day" in told) == (name == "gateway")
     parsed = yaml.safe_load(file.read_text())
     [workload] = manifests.of_kind(found, "StatefulSet")

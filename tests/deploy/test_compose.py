@@ -6,14 +6,14 @@ import re
 import yaml
 
 from sidecar import PROGRAM
-from tools import DEPLOY, run
+from tools import DEPLOY, checked, run
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 
 
 def test_the_sidecar_takes_its_configuration():
-    told = run(PROGRAM, "check", "-c", DEPLOY / "compose/tollgate.yaml")
+    told = checked(DEPLOY / "compose/tollgate.yaml")
     assert "$5.00 a day" in told
 
 

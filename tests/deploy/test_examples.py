@@ -5,7 +5,7 @@ import yaml
 
 import manifests
 from sidecar import ENVIRONMENT, PROGRAM
-from tools import DEPLOY, ROOT, run
+from tools import DEPLOY, ROOT, checked, run
 
 EXAMPLES = sorted((DEPLOY / "examples").glob("*.yaml"))
 
@@ -22,7 +22,7 @@ def test_their_configurations_load(file, tmp_path):
     for config_map in config_maps:
         mounted = tmp_path / "config.yaml"
         mounted.write_text(config_map["data"]["config.yaml"])
-        assert "ok" in run(PROGRAM, "check", "-c", mounted, env=ENVIRONMENT)
+        assert "ok" in checked(mounted, env=ENVIRONMENT)
 
 
 def test_the_guides_config_map_is_unchanged():

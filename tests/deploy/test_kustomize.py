@@ -6,7 +6,7 @@ import pytest
 
 import manifests
 from sidecar import PROGRAM
-from tools import DEPLOY, kubectl, run
+from tools import DEPLOY, checked, kubectl, run
 
 KUBERNETES = DEPLOY / "kubernetes"
 WEBHOOKS = ["base", "overlays/fail-closed", "overlays/cert-manager"]
@@ -79,7 +79,7 @@ def test_the_gateway():
     manifests.assert_whole(found)
     [workload] = manifests.of_kind(found, "StatefulSet")
     assert workload["spec"]["replicas"] == 1, "a ledger has one owner"
-    assert "$100.00 a day" in run(PROGRAM, "check", "-c", KUBERNETES / "gateway/tollgate.yaml")
+    assert "$100.00 a day" in checked(KUBERNETES / "gateway/tollgate.yaml")
 
 
 def test_the_images_are_those_of_this_version():

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from sidecar import DEADLINE, ENVIRONMENT, PROGRAM, listens, free_address, request, wait_for
-from tools import DEPLOY, run
+from tools import DEPLOY, checked, run
 
 UNITS = DEPLOY / "systemd"
 INSTALLED = "/usr/local/bin/tollgate"
@@ -36,7 +36,7 @@ def test_systemd_takes_the_units(units):
 
 
 def test_the_configuration_is_one_whose_addresses_are_the_sockets():
-    told = run(PROGRAM, "check", "-c", UNITS / "tollgate.yaml")
+    told = checked(UNITS / "tollgate.yaml")
     sockets = re.findall(r"^ListenStream=(.*)$", (UNITS / "tollgate.socket").read_text(), re.MULTILINE)
     assert all(f"http://{address}" in told for address in sockets)
 

@@ -9,6 +9,8 @@ import subprocess
 import tarfile
 import zipfile
 
+from sidecar import PROGRAM
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 
@@ -47,6 +49,14 @@ def run(*command, fails=False, **more):
     )
     assert (done.returncode != 0) == fails, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stderr if fails else done.stdout
+
+
+def checked(file, **more):
+    """What `tollgate check` prints of a configuration, which it has nothing to say against."""
+    command = [PROGRAM, "check", "-c", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **more)
+    assert (done.returncode, done.stderr) == (0, ""), f"{file}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def helm(*arguments, **more):
