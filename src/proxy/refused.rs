@@ -86,7 +86,7 @@ impl Proxy {
     /// they are turned away.
     pub(super) fn tell_refused(
         &self,
-        what: &'static str,
+        what: &str,
         Refusal { by, .. }: &Refusal,
         request_id: RequestId,
         labels: Option<&Labels>,

@@ -210,6 +210,8 @@ def test_a_loop_to_ourselves_ends_at_once(apart, trust, away):
     finally:
         apart.redirect("remove")
     apart.spans(1)
+    told = "A connection was refused: the system redirects Tollgate's own connections to it"
+    assert told in apart.log.read_text()
     assert apart.metric("tollgate_connections") < 20
 
 

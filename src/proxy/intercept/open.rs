@@ -189,9 +189,7 @@ impl Intercept {
         }
         if opened.is_from_us() {
             // We do not trust the certificate that we would show ourselves, and could not be told why.
-            let refusal = redirected::looped();
-            client.worker.proxy.connection_refused(&refusal);
-            return;
+            return client.worker.proxy.own_connection_refused();
         }
         let certificate = Arc::new(Certificate {
             leaves: Arc::clone(&self.leaves),
