@@ -1,18 +1,24 @@
 //! `tollgate redirect`: the rules by which the system leads connections to the transparent listener.
 
+mod doubts;
+mod listening;
 mod rules;
+mod standing;
+mod system;
+mod user;
 
 use std::{
-    env,
     io::{Write as _, stdout},
     num::NonZeroU32,
-    process::{Command as Program, Stdio},
 };
 
+use anstyle::AnsiColor;
 use clap::{Args, Subcommand};
 
 use super::{Failure, Settings};
-use rules::{Backend, Interface, Rules, User};
+use rules::{Backend, Interface, Rules};
+use standing::{Keeper, Removed};
+use user::User;
 
 /// The arguments of `tollgate redirect`.
 #[derive(Debug, Args)]
@@ -27,8 +33,8 @@ enum Action {
     Print(Wanted),
     /// Put the rules in force, in place of those that an earlier `apply` left
     Apply(Wanted),
-    /// Take the rules away, if there are any
-    Remove(By),
+    /// Take the rules away, if there are any, whichever program they were made by
+    Remove(Which),
 }
 
 /// Above the options that say it.
@@ -56,6 +62,17 @@ struct By {
     #[arg(long, value_enum)]
     backend: Option<Backend>,
     /// Leave IPv6 alone, on machines that have none: what goes by it is not redirected
+    #[arg(long)]
+    no_ipv6: bool,
+}
+
+/// Which rules are removed.
+#[derive(Debug, Args)]
+struct Which {
+    /// The program whose rules are removed [default: each of them that is installed]
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
+    /// Leave IPv6 alone, on machines that have none
     #[arg(long)]
     no_ipv6: bool,
 }
@@ -95,18 +112,75 @@ impl Command {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.action {
             Action::Print(wanted) => {
-                let script = wanted.script()?;
+                let backend = wanted.by.backend();
+                let script = wanted.rules()?.script(backend);
                 Ok(stdout().lock().write_all(script.as_bytes())?)
             },
-            Action::Apply(wanted) => execute(&wanted.script()?),
-            Action::Remove(by) => execute(&rules::removal(by.backend(), !by.no_ipv6)),
+            Action::Apply(wanted) => wanted.apply(),
+            Action::Remove(which) => which.remove(),
         }
     }
+}
+
+impl Which {
+    fn remove(&self) -> Result<(), Failure> {
+        let is_meant = |keeper: &Keeper| !self.no_ipv6 || *keeper != Keeper::Ip6tables;
+        let keepers: Vec<_> = self.backend.map_or_else(
+            || Keeper::installed().filter(is_meant).collect(),
+            |backend| Keeper::of(backend, !self.no_ipv6).to_vec(),
+        );
+        if keepers.is_empty() {
+            return Err(Failure::failed(
+                "it cannot be told whether there are rules: neither nft nor iptables is in PATH",
+            ));
+        }
+        let mut removed = standing::remove(&keepers)?;
+        if self.backend.is_some() || removed.unasked.len() == keepers.len() {
+            // It is these that were meant.
+            if let Some((_, trouble)) = removed.unasked.pop() {
+                return Err(trouble.into());
+            }
+        }
+        tell_unasked(&removed)?;
+        let mut out = stdout().lock();
+        if removed.what.is_empty() {
+            let asked: Vec<_> = keepers.iter().map(|keeper| keeper.program()).collect();
+            writeln!(
+                out,
+                "nothing to remove: there are no rules of Tollgate's by {}",
+                asked.join(", ")
+            )?;
+        }
+        for what in removed.what {
+            writeln!(out, "removed {what}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Says by which programs rules may stand all the same.
+fn tell_unasked(removed: &Removed) -> Result<(), Failure> {
+    for (keeper, trouble) in &removed.unasked {
+        let (program, said) = (keeper.program(), trouble.said());
+        warn(&format!(
+            "{program} could not be asked whether it has rules of Tollgate's: {said}"
+        ))?;
+    }
+    Ok(())
+}
+
+fn warn(about: &str) -> Result<(), Failure> {
+    let yellow = AnsiColor::Yellow.on_default().bold();
+    Ok(writeln!(
+        anstream::stderr().lock(),
+        "{yellow}warning{yellow:#}: {about}"
+    )?)
 }
 
 impl By {
     fn backend(&self) -> Backend {
         let backend = self.backend.unwrap_or(Backend::Nft);
+        let is_installed = system::is_installed;
         if self.backend.is_none() && !is_installed("nft") && is_installed("iptables") {
             return Backend::Iptables;
         }
@@ -115,7 +189,45 @@ impl By {
 }
 
 impl Wanted {
-    fn script(self) -> Result<String, Failure> {
+    /// What was made by another program goes once the new rules are in force: connections are led
+    /// somewhere at every moment.
+    fn apply(self) -> Result<(), Failure> {
+        let (backend, settings) = (self.by.backend(), self.settings.clone());
+        let rules = self.rules()?;
+        system::execute(&rules.script(backend))?;
+        let made = Keeper::of(backend, rules.ipv6);
+        let others: Vec<_> = Keeper::installed()
+            .filter(|one| !made.contains(one))
+            .collect();
+        let removed = standing::remove(&others)?;
+        tell_unasked(&removed)?;
+        for what in removed.what {
+            writeln!(
+                stdout().lock(),
+                "removed {what}, which an earlier apply had made"
+            )?;
+        }
+        let listening = listening::at(rules.to).ok();
+        // With none at hand, there is nothing to be compared with: that of Tollgate is elsewhere.
+        let read = settings.path().map(|file| (file, settings.load()));
+        let config = match &read {
+            Some((file, Ok(read))) => Some((file.display().to_string(), &read.config)),
+            Some((_, Err(error))) => {
+                warn(&format!(
+                    "the rules are in force, but were not compared with what it says: {error}"
+                ))?;
+                None
+            },
+            None => None,
+        };
+        let config = config.as_ref().map(|(file, config)| (&**file, *config));
+        for doubt in doubts::about(&rules, config, listening.as_deref()) {
+            warn(&doubt)?;
+        }
+        Ok(())
+    }
+
+    fn rules(self) -> Result<Rules, Failure> {
         let to = match self.to {
             Some(port) => Some(port),
             None => self.configured()?,
@@ -131,15 +243,20 @@ impl Wanted {
             let most = rules::MAX_PORTS;
             return Err(Failure::wrong(format!("--ports: at most {most} of them")));
         }
-        let rules = Rules {
+        if let Some(user) = self.uid.as_ref().filter(|user| !user.is_known()) {
+            return Err(Failure::wrong(format!(
+                "--uid {user}: this machine has no such user. Name the one that Tollgate runs as, or give \
+                 its number"
+            )));
+        }
+        Ok(Rules {
             except: self.uid,
             except_marked: self.mark,
             from: self.from,
             ports: self.ports,
             to,
             ipv6: !self.by.no_ipv6,
-        };
-        Ok(rules.script(self.by.backend()))
+        })
     }
 
     /// The port of the transparent listener, if it has one of its own.
@@ -154,35 +271,4 @@ impl Wanted {
 fn mark(text: &str) -> Result<NonZeroU32, &'static str> {
     text.parse()
         .map_err(|_no_mark| "expected a whole number from 1 to 4294967295")
-}
-
-/// Runs a script of ours.
-fn execute(script: &str) -> Result<(), Failure> {
-    let shell = Program::new("sh")
-        .args(["-e", "-u"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut shell = shell.map_err(|error| Failure::failed(format!("cannot run sh: {error}")))?;
-    if let Some(mut stdin) = shell.stdin.take() {
-        // One that is gone says why itself.
-        let _gone = stdin.write_all(script.as_bytes());
-    }
-    let ended = shell.wait_with_output()?;
-    if ended.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&ended.stderr);
-    Err(Failure::failed(format!(
-        "the rules could not be changed: {}\nIt takes the right to do so (root, or CAP_NET_ADMIN) in \
-         the network namespace whose connections are meant, and nft or iptables. Without IPv6, say \
-         --no-ipv6.",
-        said.trim_end()
-    )))
-}
-
-fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

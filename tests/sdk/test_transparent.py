@@ -196,6 +196,48 @@ def test_rules_are_the_same_however_often_they_are_applied_or_removed(apart, bac
         assert "tollgate" not in rules(apart.host).lower()
 
 
+@pytest.mark.parametrize("backend", ["nft", "iptables"])
+def test_what_another_program_made_is_replaced_and_removed(apart, backend):
+    """Whoever removes or applies again need not know by which program it was done before."""
+    before = ["--uid", USER, "--to", 4143, "--backend", backend]
+    other = {"nft": "iptables", "iptables": "nft"}[backend]
+    apart.redirect("apply", *before)
+    assert "removed" in apart.redirect("remove")
+    assert "tollgate" not in rules(apart.host).lower()
+    assert "nothing to remove" in apart.redirect("remove")
+    apart.redirect("apply", *before)
+    said = apart.redirect("apply", "--uid", USER, "--to", 4143, "--backend", other)
+    assert f"{backend}, which an earlier apply had made" in said
+    both = rules(apart.host)
+    assert ("table inet tollgate" in both) == (other == "nft"), both
+    assert ("TOLLGATE" in both) == (other == "iptables"), both
+    assert "nothing to remove" in apart.redirect("remove", "--backend", backend)
+    assert rules(apart.host) == both
+    apart.redirect("remove", "--backend", other)
+    assert "tollgate" not in rules(apart.host).lower()
+
+
+def test_connections_that_would_all_fail_are_warned_of(apart):
+    """The rules are in force all the same: Tollgate may start later."""
+    cases = [
+        (["--uid", USER, *apart.config], []),
+        (["--uid", USER, "--to", 4144], ["nothing listens at 127.0.0.1:4144 yet"]),
+        (["--uid", USER, "--to", 4144, *apart.config], ["`listen.transparent: 127.0.0.1:4144`", "yet"]),
+        (["--from", "cable0", *apart.config], ["--from cable0", "`listen.transparent: 0.0.0.0:4143`"]),
+        (["--from", "cable0", "--to", 4143], ["what comes in from other machines yet"]),
+        (["--mark", 7, *apart.config], ["--mark 7", "`upstream.mark: 7`"]),
+        (["--mark", 7, "--uid", USER, *apart.config], []),
+    ]
+    for how, warned in cases:
+        command = [PROGRAM, "redirect", "apply", *how]
+        done = apart.host.run(*command, environment=apart.variables)
+        assert done.returncode == 0 and "tollgate" in rules(apart.host), done.stderr
+        assert done.stderr.count("warning") == bool(warned) + ("yet" in warned), (how, done.stderr)
+        for words in warned:
+            assert words in done.stderr, (how, done.stderr)
+        apart.redirect("remove")
+
+
 def test_a_loop_to_ourselves_ends_at_once(apart, trust, away):
     """Tollgate's own connections are redirected to it, as its user was not told."""
     _, provider = away
@@ -219,3 +261,13 @@ def test_without_the_right_to_do_so_it_says_what_it_takes(apart):
     done = apart.host.run(PROGRAM, "redirect", "remove", user=USER)
     assert done.returncode == 1
     assert "CAP_NET_ADMIN" in done.stderr
+
+
+def test_whom_nobody_knows_is_named_and_not_taken_for_a_lack_of_rights(apart):
+    for action in ("print", "apply"):
+        for user, says in (("nobodyhere", "no such user"), ("99999999999", "4294967295")):
+            done = apart.host.run(PROGRAM, "redirect", action, "--uid", user, "--to", 4143)
+            assert done.returncode == 2, done.stdout
+            assert user in done.stderr and says in done.stderr, done.stderr
+            assert "CAP_NET_ADMIN" not in done.stderr, done.stderr
+    apart.redirect("print", "--uid", "nobody", "--to", 4143)

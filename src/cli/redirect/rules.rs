@@ -4,9 +4,15 @@
 //! they were to go. Three kinds are left alone: those to this machine itself, those to link-local
 //! addresses (where clouds keep their metadata), and Tollgate's own, which would come back to it.
 
-use std::{fmt::Write as _, num::NonZeroU32, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    num::NonZeroU32,
+    str::FromStr,
+};
 
 use clap::ValueEnum;
+
+use super::user::User;
 
 /// How many ports one rule of iptables names at most.
 pub(super) const MAX_PORTS: usize = 15;
@@ -37,21 +43,13 @@ pub(super) struct Rules {
     pub(super) ipv6: bool,
 }
 
-/// A user: a name or a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct User(String);
-
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Interface(String);
 
-impl FromStr for User {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        word(text, 32)
-            .map(Self)
-            .ok_or("expected a user's name or number")
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -66,13 +64,18 @@ impl FromStr for Interface {
 }
 
 /// A word that means nothing but itself, to a shell, nft or iptables.
-fn word(text: &str, longest: usize) -> Option<String> {
+pub(super) fn word(text: &str, longest: usize) -> Option<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let good = (1..=longest).contains(&text.len()) && !text.starts_with('-');
     (good && text.bytes().all(is_plain)).then(|| text.to_owned())
 }
 
 impl Rules {
+    /// Whether what programs on this machine send is redirected.
+    pub(super) const fn redirects_output(&self) -> bool {
+        self.except.is_some() || self.except_marked.is_some()
+    }
+
     /// What puts them in force, in place of earlier ones.
     pub(super) fn script(&self, backend: Backend) -> String {
         match backend {
@@ -101,7 +104,7 @@ impl Rules {
         );
         let mut chains = String::new();
         let user = self.except.as_ref();
-        let user = user.map(|User(user)| format!("meta skuid \"{user}\" return\n    "));
+        let user = user.map(|user| format!("meta skuid \"{user}\" return\n    "));
         let mark = self.except_marked;
         let mark = mark.map(|mark| format!("meta mark {mark} return\n    "));
         let except: String = user.into_iter().chain(mark).collect();
@@ -140,7 +143,7 @@ impl Rules {
              -A TOLLGATE -p tcp -m multiport --dports {ports} -j REDIRECT --to-ports {to}\n"
         );
         let user = self.except.as_ref();
-        let user = user.map(|User(user)| format!("owner --uid-owner {user}"));
+        let user = user.map(|user| format!("owner --uid-owner {user}"));
         let mark = self.except_marked;
         let mark = mark.map(|mark| format!("mark --mark {mark}"));
         let except: Vec<String> = user.into_iter().chain(mark).collect();
@@ -169,19 +172,14 @@ impl Rules {
     }
 }
 
-/// What takes the rules away, if there are any.
-pub(super) fn removal(backend: Backend, ipv6: bool) -> String {
-    match backend {
-        Backend::Nft => {
-            "nft -f - <<'RULES'\ntable inet tollgate\ndelete table inet tollgate\nRULES\n"
-                .to_owned()
-        },
-        Backend::Iptables => families(ipv6).map(without_chains).collect(),
-    }
-}
+/// What takes nft's table away.
+pub(super) const WITHOUT_TABLE: &str =
+    "nft -f - <<'RULES'\ntable inet tollgate\ndelete table inet tollgate\nRULES\n";
 
-/// The chains are made first, so that there is something to take away.
-fn without_chains(Family { program, .. }: Family) -> String {
+/// What takes the chains of `program`, iptables or ip6tables, away.
+///
+/// They are made first, so that all of them can be deleted.
+pub(super) fn without_chains(program: &str) -> String {
     let mut script = restore(program, MADE);
     for jump in JUMPS {
         _ = writeln!(
@@ -189,16 +187,17 @@ fn without_chains(Family { program, .. }: Family) -> String {
             "while {program} -w -t nat -D {jump} 2>/dev/null; do :; done"
         );
     }
-    script.push_str(&restore(
-        program,
-        "-X TOLLGATE_OUTPUT\n-X TOLLGATE_INCOMING\n-X TOLLGATE\n",
-    ));
+    let deleted = CHAINS.map(|chain| format!("-X {chain}\n"));
+    script.push_str(&restore(program, &deleted.concat()));
     script
 }
 
 fn restore(program: &str, lines: &str) -> String {
     format!("{program}-restore --wait --noflush <<'RULES'\n*nat\n{lines}COMMIT\nRULES\n")
 }
+
+/// The chains, each after those that lead to it.
+pub(super) const CHAINS: [&str; 3] = ["TOLLGATE_OUTPUT", "TOLLGATE_INCOMING", "TOLLGATE"];
 
 /// The chains, empty.
 const MADE: &str = ":TOLLGATE - [0:0]\n:TOLLGATE_OUTPUT - [0:0]\n:TOLLGATE_INCOMING - [0:0]\n";
@@ -236,7 +235,7 @@ mod tests {
 
     fn rules() -> Rules {
         Rules {
-            except: Some(User("1337".to_owned())),
+            except: Some(User::Number(1337)),
             except_marked: None,
             from: vec![Interface("veth0".to_owned())],
             ports: vec![80, 443],
@@ -248,7 +247,7 @@ mod tests {
     #[test]
     fn what_could_be_read_as_more_than_a_name_is_refused() {
         for good in ["1337", "tollgate", "my-user", "svc.llm"] {
-            assert_eq!(good.parse(), Ok(User(good.to_owned())));
+            assert_eq!(good.parse::<User>().unwrap().to_string(), good);
         }
         for bad in ["", "-j", "a b", "a;b", "$(x)", "\"", "x\n"] {
             assert!(bad.parse::<User>().is_err(), "{bad:?}");

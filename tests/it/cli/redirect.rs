@@ -60,3 +60,22 @@ fn a_listener_on_any_port_is_told_to_have_one_of_its_own() {
     assert_eq!(ran.code, Some(2), "{}", ran.stdout);
     assert!(ran.stderr.contains("port of its own"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_user_that_this_machine_does_not_know_is_named() {
+    let program = Program::new().with("tollgate.yaml", TRANSPARENT);
+    for (user, says) in [("nobodyhere", "no such user"), ("4294967296", "4294967295")] {
+        let ran = program.run(&["redirect", "print", &format!("--uid={user}")]);
+        assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{user}");
+        assert!(ran.stderr.contains(user), "{}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{}", ran.stderr);
+    }
+    for (user, prints) in [
+        ("root", "skuid \"root\""),
+        ("4294967295", "skuid \"4294967295\""),
+        ("0010", "skuid \"10\""),
+    ] {
+        let ran = program.run(&["redirect", "print", &format!("--uid={user}")]);
+        assert!(ran.stdout.contains(prints), "{}{}", ran.stdout, ran.stderr);
+    }
+}
