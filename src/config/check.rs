@@ -22,6 +22,7 @@ pub(super) fn check(config: &Config, sources: &Sources<'_>) -> Vec<Problem> {
     listeners(config, &mut problems);
     ends(config, &mut problems);
     upstream(config, &mut problems);
+    intercept(config, &mut problems);
     not_yet(config, &mut problems);
     files(config, sources, &mut problems);
     limits(config, &mut problems);
@@ -250,6 +251,23 @@ fn upstream(config: &Config, problems: &mut Vec<Problem>) {
             "a key without its certificate; set `upstream.client_cert`",
         )),
         _ => {},
+    }
+}
+
+fn intercept(config: &Config, problems: &mut Vec<Problem>) {
+    let intercept = &config.intercept;
+    for (path, is_zero) in [
+        ("intercept.leaves", intercept.leaves == 0),
+        ("intercept.tunnels", intercept.tunnels == 0),
+        ("intercept.idle_timeout", intercept.idle_timeout.is_zero()),
+        (
+            "intercept.handshake_timeout",
+            intercept.handshake_timeout.is_zero(),
+        ),
+    ] {
+        if is_zero {
+            problems.push(Problem::error(path, "with 0 no connection could pass"));
+        }
     }
 }
 

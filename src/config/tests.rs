@@ -230,6 +230,18 @@ fn limits_and_timeouts_that_let_nothing_pass_are_errors() {
         "t.yaml:1:26: upstream.idle_timeout: ",
         "no call",
     );
+    for (key, column) in [
+        ("leaves", 21),
+        ("tunnels", 22),
+        ("idle_timeout", 27),
+        ("handshake_timeout", 32),
+    ] {
+        assert_problem(
+            &format!("intercept: {{{key}: 0}}"),
+            &format!("t.yaml:1:{column}: intercept.{key}: "),
+            "no connection",
+        );
+    }
     assert_problem(
         "upstream: {idle_timeout: 30s}",
         "t.yaml:1:26: warning: upstream.idle_timeout: ",
