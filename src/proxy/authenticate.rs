@@ -134,7 +134,8 @@ impl Stranger {
         let message = match self.0 {
             None => {
                 "Tollgate lets nobody in without a client key, and this call shows none. Give it in \
-                 place of the provider's API key, or in the header x-tollgate-key."
+                 place of the provider's API key, in the header x-tollgate-key or, where Tollgate is \
+                 the proxy of HTTPS, in its URL: HTTPS_PROXY=http://x:KEY@HOST:PORT."
                     .to_owned()
             },
             Some(Unfit::Mistyped) => {

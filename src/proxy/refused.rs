@@ -86,8 +86,8 @@ impl Proxy {
     /// they are turned away.
     pub(super) fn tell_refused(
         &self,
-        what: &str,
-        Refusal { by, .. }: &Refusal,
+        what: &'static str,
+        Refusal { by, message, .. }: &Refusal,
         request_id: RequestId,
         labels: Option<&Labels>,
     ) {
@@ -99,7 +99,9 @@ impl Proxy {
             let label = |label| labels.and_then(|labels| labels.get(label));
             let (agent, session) = (label(Label::Agent), label(Label::Session));
             let left_out = (left_out > 0).then_some(left_out);
-            tracing::warn!(%request_id, %by, agent, session, left_out, "{what}");
+            // Of a connection nothing else is known: no span tells of it.
+            let why = labels.is_none().then_some(message);
+            tracing::warn!(%request_id, %by, why, agent, session, left_out, "{what}");
         }
     }
 

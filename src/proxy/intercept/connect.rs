@@ -21,7 +21,6 @@ use super::{
     },
     At, Denied, Fate, Intercept, Opened,
     meant::Meant,
-    redirected,
     seen::{Outcome, Unmetered},
     tunnel::Tunnel,
 };
@@ -31,7 +30,6 @@ use crate::{
     net::{
         begun::Begun,
         hops::{Hops, Looped},
-        ours::CameBack,
         patience::Patient,
     },
 };
@@ -245,20 +243,10 @@ impl Intercept {
 impl Proxy {
     /// Counts and tells that a client gets no connection.
     pub(super) fn connection_refused(&self, refusal: &Refusal) -> (Timestamp, RequestId) {
-        self.refused_as("A connection was refused", refusal)
-    }
-
-    /// The same of one that is our own, whose other end has no way to tell why it breaks off.
-    pub(super) fn own_connection_refused(&self) {
-        let what = format!("A connection was refused: {CameBack}");
-        self.refused_as(&what, &redirected::looped());
-    }
-
-    fn refused_as(&self, what: &str, refusal: &Refusal) -> (Timestamp, RequestId) {
         let now = self.clock.wall();
         let request_id = RequestId::new(now);
         self.metrics.turned_away(refusal);
-        self.tell_refused(what, refusal, request_id, None);
+        self.tell_refused("A connection was refused", refusal, request_id, None);
         (now, request_id)
     }
 

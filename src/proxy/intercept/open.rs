@@ -189,7 +189,9 @@ impl Intercept {
         }
         if opened.is_from_us() {
             // We do not trust the certificate that we would show ourselves, and could not be told why.
-            return client.worker.proxy.own_connection_refused();
+            let refusal = redirected::looped();
+            client.worker.proxy.connection_refused(&refusal);
+            return;
         }
         let certificate = Arc::new(Certificate {
             leaves: Arc::clone(&self.leaves),

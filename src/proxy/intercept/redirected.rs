@@ -52,9 +52,7 @@ pub async fn redirected(mut client: Client, socket: TcpStream) {
             let opened = opened.redirected(intercept.connector.ours(), (peer, to));
             return intercept.open(client, socket, opened).await;
         },
-        Fate::Pass(_) | Fate::Deny(_) if is_ours(&intercept, (peer, to)) => {
-            return client.worker.proxy.own_connection_refused();
-        },
+        Fate::Pass(_) | Fate::Deny(_) if is_ours(&intercept, (peer, to)) => Err(looped()),
         Fate::Pass(why) => pass(&intercept, &client, (meant.at, to, why), socket).await,
         Fate::Deny(why) => Err(intercept.denied(&meant.at, &why)),
     };
