@@ -78,6 +78,12 @@ class Hosted(Process):
         text = self.ask("/metrics")[2].decode()
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(pattern, line))
 
+    def held(self, what):
+        """How many of what has a bound there are now."""
+        lines = self.ask("/metrics")[2].decode().splitlines()
+        [sample] = [line for line in lines if line.startswith(f'tollgate_held{{what="{what}"}} ')]
+        return float(sample.rsplit(" ", 1)[1])
+
     def spans(self, count):
         """The next spans, once there are so many."""
 

@@ -105,7 +105,7 @@ def test_with_another_mark_than_the_rules_say_a_call_ends_at_once(marking, trust
     assert span["status"] == "error", span
     # Nobody else refused the certificate that it was shown.
     assert marking.metric(UNMETERED) == before
-    assert marking.metric("tollgate_connections") < 20
+    assert marking.held("connections") < 20
 
 
 def test_without_the_right_to_mark_it_does_not_start(away, tmp_path):
