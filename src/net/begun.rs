@@ -52,6 +52,12 @@ impl Begun {
         Ok(())
     }
 
+    /// What was looked at in vain, once it is [settled](Self::settle); empty if the client has said
+    /// nothing.
+    pub fn begun(&self) -> &[u8] {
+        &self.begun
+    }
+
     /// Both.
     pub fn into_parts(self) -> (TcpStream, Bytes) {
         (self.socket, self.begun)

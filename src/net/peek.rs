@@ -60,7 +60,7 @@ pub async fn peek(socket: &TcpStream, begun: &[u8]) -> io::Result<Option<Opening
             bytes.resize(MAX_BYTES.min(2 * seen), 0);
         }
     }
-    Ok(Some(Opening::Other))
+    Ok(Some(Opening::unread(&bytes)))
 }
 
 /// Reads what is there of a connection whose first bytes were looked at, and did not tell. They would

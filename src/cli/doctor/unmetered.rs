@@ -5,7 +5,7 @@ use super::{
     super::owner,
     finding::{Finding, Part},
 };
-use crate::config::Config;
+use crate::{call::line::counted, config::Config, proxy::intercept::Unmetered};
 
 const NAME: &str = "interception";
 
@@ -34,28 +34,36 @@ pub(super) fn look(config: &Config) -> Option<Finding> {
 }
 
 fn of(metrics: &str) -> Finding {
-    let unmetered: Vec<String> = metrics.lines().filter_map(line).collect();
-    if unmetered.is_empty() {
+    let all: Vec<_> = metrics.lines().filter_map(line).collect();
+    if all.is_empty() {
         let says = "no connection to a provider passed without being metered since the start";
         return Finding::ok(Part::Here, NAME, says);
     }
-    let says = format!("not metered since the start: {}", unmetered.join(", "));
-    let advice = "calls on them are in no sum and under no limit. `pinned` and `refused`: the client \
-                  does not trust our certificate (tollgate ca env), or trusts no authority but its \
-                  own; point it at Tollgate by its base URL";
-    Finding::unsure(Part::Here, NAME, says, advice)
+    let said = all.iter().map(|(host, reason, count)| {
+        format!("{} to {host} ({reason})", counted(*count, "connection"))
+    });
+    let said: Vec<_> = said.collect();
+    let says = format!("not metered since the start: {}", said.join(", "));
+    let reasons = Unmetered::ALL.into_iter();
+    let reasons = reasons.filter(|why| all.iter().any(|(_, reason, _)| *reason == why.name()));
+    let mut advice = Vec::new();
+    if reasons.clone().any(|why| !why.has_failed()) {
+        advice.push("calls on what passed are in no sum and under no limit".to_owned());
+    }
+    advice.extend(reasons.map(|why| format!("{}: {}", why.name(), why.help())));
+    Finding::unsure(Part::Here, NAME, says, &advice.join("; "))
 }
 
-/// One line of the metric, in words.
-fn line(line: &str) -> Option<String> {
+/// One line of the metric: host, reason and count.
+fn line(line: &str) -> Option<(&str, &str, u64)> {
     let (labels, count) = line.strip_prefix(METRIC)?.rsplit_once("} ")?;
     let label = |name: &str| {
         let (_, rest) = labels.split_once(&format!("{name}=\""))?;
         rest.split('"').next()
     };
     let (host, reason) = (label("host")?, label("reason")?);
-    let is_some = host != OTHER && count.parse::<f64>().is_ok_and(|count| count > 0.0);
-    is_some.then(|| format!("{count} connections to {host} ({reason})"))
+    let count = count.parse().ok()?;
+    (host != OTHER && count > 0).then_some((host, reason, count))
 }
 
 #[cfg(test)]
@@ -72,6 +80,9 @@ mod tests {
         assert_eq!(found.verdict, Verdict::Unsure);
         let expected = "not metered since the start: 3 connections to api.openai.com (pinned)";
         assert_eq!(found.says, expected);
+        let advice = found.advice.unwrap();
+        assert!(advice.contains("in no sum") && advice.contains("pinned: the program"));
+        assert!(!advice.contains("refused: "), "{advice}");
         let others = text.replace("api.openai.com", "other");
         assert_eq!(of(&others).verdict, Verdict::Ok);
     }

@@ -45,6 +45,8 @@ pub(super) struct Summary {
     /// Refused and cut calls, by rule.
     blocked: Vec<(String, u64)>,
     unmetered: u64,
+    /// Connections that were asked for as of a proxy.
+    connections: u64,
     /// Connections that nobody read, by host and why.
     unread: Vec<Unread>,
     /// What `--budget` allowed, and what was spent of it.
@@ -78,6 +80,7 @@ impl Summary {
             counted: sum("tollgate_requests_total"),
             blocked: blocked.collect(),
             unmetered: sum("tollgate_unmetered_total"),
+            connections: sum("tollgate_intercepted_connections_total"),
             unread: unread::read(&families),
             budget,
         })
@@ -103,13 +106,19 @@ impl Summary {
         }
         if total.calls == 0 && self.counted == 0 {
             let why = match way {
-                Way::Pointed => "does the program set a base URL of its own?",
+                Way::Pointed => "does the program set a base URL of its own?".to_owned(),
+                Way::Opened(_) if self.connections > 0 => {
+                    let came = counted(self.connections, "connection");
+                    format!("{came} came by HTTPS_PROXY, and none carried one")
+                },
                 Way::Opened(_) => {
-                    "does the program heed HTTPS_PROXY? Node does in version 22 from 22.21 on; \
-                     then `fetch` from 24.0 on, `http` and `https` from 24.5 on"
+                    "does the program heed HTTPS_PROXY? Node does in version 22 from 22.21 on; then \
+                     `fetch` from 24.0 on, `http` and `https` from 24.5 on"
+                        .to_owned()
                 },
             };
             line("tollgate", &format!("no calls went through: {why}"))?;
+            self.stopped(&mut line)?;
             self.past(way, &mut line)?;
             return self.budget(line);
         }
@@ -118,10 +127,7 @@ impl Summary {
         let took = elapsed(self.took);
         let sums = format!("{calls} · {input} tokens in, {output} out · {cost} · {took}");
         line("tollgate", &sums)?;
-        for (by, count) in &self.blocked {
-            let calls = counted(*count, "call");
-            line("stopped", &format!("{calls}, by {}", clean(by)))?;
-        }
+        self.stopped(&mut line)?;
         if self.unmetered > 0 {
             let calls = counted(self.unmetered, "call");
             line(
@@ -142,6 +148,23 @@ impl Summary {
         write!(out, "{table}")?;
         let bold = Style::new().bold();
         self.budget(|what, is| writeln!(out, "{bold}{what:<10}{bold:#} {is}"))
+    }
+
+    /// What was refused or cut.
+    fn stopped(
+        &self,
+        mut line: impl FnMut(&str, &dyn Display) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for (by, count) in &self.blocked {
+            let what = if by.starts_with("intercept.") {
+                "connection"
+            } else {
+                "call"
+            };
+            let what = counted(*count, what);
+            line("stopped", &format!("{what}, by {}", clean(by)))?;
+        }
+        Ok(())
     }
 
     /// What went past, or may have.

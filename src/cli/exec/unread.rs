@@ -3,7 +3,10 @@
 use prometheus::proto::MetricFamily;
 
 use super::summary::whole;
-use crate::call::line::{clean, counted};
+use crate::{
+    call::line::{clean, counted},
+    proxy::intercept::Unmetered,
+};
 
 const METRIC: &str = "tollgate_unmetered_connections_total";
 
@@ -61,20 +64,16 @@ impl Unread {
         if self.is_other() {
             return format!("{connections} to hosts of no known provider");
         }
-        let why = match &*self.reason {
-            "refused" => "the program does not trust the certificate, or pins another",
-            "pinned" => "passed unread, as the program refuses the certificate",
-            "unvouched" => "the authority in intercept.ca_dir may not vouch for it",
-            "left" => "the program looked at the certificate and left",
-            "sealed" => "the program encrypts whom it means (ECH)",
-            "protocol" => "what it speaks is not HTTP",
-            "tunnelled" => "passed unread",
-            "port" => "it is no port of that provider's",
-            "handshake_failed" => "the TLS handshake failed",
-            other => other,
+        let host = clean(&self.host);
+        let Some(why) = Unmetered::named(&self.reason) else {
+            return format!("{connections} to {host} ({})", clean(&self.reason));
         };
-        let (host, why) = (clean(&self.host), clean(why));
-        format!("{connections} to {host}: {why}; calls on them are in no figure here")
+        let missing = if why.has_failed() {
+            ""
+        } else {
+            "; calls on what passed are in no figure here"
+        };
+        format!("{connections} to {host}: {}{missing}", why.says())
     }
 }
 
@@ -102,29 +101,16 @@ mod tests {
             said,
             [
                 "1 connection to api.openai.com: the program does not trust the certificate, or pins \
-                 another; calls on them are in no figure here",
+                 another",
                 "2 connections to hosts of no known provider"
             ]
         );
         assert_eq!(all[0].what(), "unmetered");
-        for reason in [
-            "tunnelled",
-            "port",
-            "protocol",
-            "pinned",
-            "refused",
-            "left",
-            "unvouched",
-            "sealed",
-            "handshake_failed",
-        ] {
-            let unread = Unread {
-                host: "api.openai.com".to_owned(),
-                reason: reason.to_owned(),
-                count: 1,
-            };
-            let bare = format!(": {reason};");
-            assert!(!unread.says().contains(&bare), "{}", unread.says());
-        }
+        let passed = Unread {
+            host: "api.openai.com".to_owned(),
+            reason: Unmetered::Port.name().to_owned(),
+            count: 1,
+        };
+        assert!(passed.says().ends_with("are in no figure here"));
     }
 }

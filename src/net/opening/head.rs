@@ -12,6 +12,9 @@ const MAX_NAME: usize = 253;
 /// The longest method.
 const MAX_METHOD: usize = 32;
 
+/// What an absolute target begins with.
+const SCHEME: &[u8] = b"http://";
+
 /// A host and maybe a port, as `Host` has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
@@ -34,15 +37,22 @@ pub(super) enum Unread {
 pub(super) fn read(bytes: &[u8]) -> Result<Host, Unread> {
     let mut lines = Lines(bytes);
     // A first line that is no request's is told by what there is of it.
-    let first = lines.next()?;
-    if !is_request_line(first) {
-        return Err(Unread::Foreign);
-    }
+    let target = target(lines.next()?).ok_or(Unread::Foreign)?;
+    // An absolute one tells the host, whatever `Host` says (RFC 9112, 3.2.2).
+    let in_target = match target.split_at_checked(SCHEME.len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
+            let authority = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+            Some(Host::parse(authority).ok_or(Unread::Foreign)?)
+        },
+        _ if target.starts_with(b"/") || target == b"*" => None,
+        _ => return Err(Unread::Foreign),
+    };
     let mut found = None;
     loop {
         let line = lines.next()?;
         if line.is_empty() {
-            return found.ok_or(Unread::Foreign);
+            return in_target.or(found).ok_or(Unread::Foreign);
         }
         let (name, value) = field(line).ok_or(Unread::Foreign)?;
         if name.eq_ignore_ascii_case(b"host") {
@@ -80,15 +90,23 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// `METHOD /path HTTP/1.1`.
-fn is_request_line(line: &[u8]) -> bool {
+/// The same without the empty lines that may come first (RFC 9112, 2.2).
+pub(super) fn without_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// What stands between the method and the version: `METHOD /path HTTP/1.1`.
+fn target(line: &[u8]) -> Option<&[u8]> {
     let mut words = line.split(|byte| *byte == b' ');
     let [method, target, version] = [(); 3].map(|()| words.next().unwrap_or_default());
-    words.next().is_none()
+    let is_request = words.next().is_none()
         && method.len() <= MAX_METHOD
         && method.iter().all(|byte| is_token(*byte))
-        && (target.starts_with(b"/") || target == b"*")
-        && matches!(version, b"HTTP/1.1" | b"HTTP/1.0")
+        && matches!(version, b"HTTP/1.1" | b"HTTP/1.0");
+    is_request.then_some(target)
 }
 
 fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {

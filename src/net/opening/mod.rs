@@ -4,6 +4,7 @@
 mod head;
 mod hello;
 
+use self::hello::HANDSHAKE;
 pub use self::{head::Host, hello::Hello};
 
 /// What a connection begins with.
@@ -11,27 +12,42 @@ pub use self::{head::Host, hello::Hello};
 pub enum Opening {
     /// A TLS handshake.
     Tls(Hello),
-    /// A request of HTTP/1 in origin form, to this host.
+    /// A request of HTTP/1, to this host.
     Http(Host),
-    /// Neither, or one of them in a way that leaves open whom it is for.
+    /// A TLS handshake that leaves open whom it is for: it is too long, malformed, or was not whole in
+    /// time. A server may be able to read it all the same.
+    Veiled,
+    /// None of them.
     Other,
 }
 
 impl Opening {
     /// What `bytes` are, of which more may follow; `None` if that cannot be told without more.
     pub fn of(bytes: &[u8]) -> Option<Self> {
+        let bytes = head::without_empty_lines(bytes);
         match bytes.first()? {
-            &hello::HANDSHAKE => match hello::read(bytes) {
+            &HANDSHAKE => match hello::read(bytes) {
                 Ok(hello) => Some(Self::Tls(hello)),
                 Err(hello::Unread::Short) => None,
-                Err(hello::Unread::Foreign) => Some(Self::Other),
+                Err(hello::Unread::Foreign) => Some(Self::unread(bytes)),
             },
+            // Half of an empty line.
+            b'\r' if bytes.len() == 1 => None,
             b'A'..=b'Z' => match head::read(bytes) {
                 Ok(host) => Some(Self::Http(host)),
                 Err(head::Unread::Short) => None,
                 Err(head::Unread::Foreign) => Some(Self::Other),
             },
             _ => Some(Self::Other),
+        }
+    }
+
+    /// What `bytes` are if nothing more can be told of them.
+    pub fn unread(bytes: &[u8]) -> Self {
+        // Every version of TLS has 3 there.
+        match bytes {
+            [HANDSHAKE] | [HANDSHAKE, 3, ..] => Self::Veiled,
+            _ => Self::Other,
         }
     }
 }
@@ -106,7 +122,20 @@ mod tests {
             of("OPTIONS * HTTP/1.1\r\nHost: [::1]\r\n\r\n"),
             host("[::1]", None)
         );
+        assert_eq!(
+            of("\r\n\r\nGET / HTTP/1.1\r\nHost: a.b\r\n\r\n"),
+            host("a.b", None)
+        );
+        for target in [
+            "http://c.d:80",
+            "HTTP://c.d:80/",
+            "http://c.d:80?q=http://a.b/",
+        ] {
+            let said = format!("GET {target} HTTP/1.1\r\nHost: a.b\r\n\r\n");
+            assert_eq!(of(&said), host("c.d", Some(80)), "{target}");
+        }
         assert_eq!(of("GET / HTTP/1.1\r\nHost: a.b\r\n"), None);
+        assert_eq!(of("\r\n\r"), None);
         assert_eq!(of(""), None);
         for strange in [
             "GET / HTTP/1.1\r\n\r\n",
@@ -118,7 +147,9 @@ mod tests {
             "GET / HTTP/1.1\r\nHost : a.b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a.b:99999\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: u@a.b\r\n\r\n",
-            "GET http://c.d/ HTTP/1.1\r\nHost: a.b\r\n\r\n",
+            "GET http://u@c.d/ HTTP/1.1\r\nHost: a.b\r\n\r\n",
+            "GET ftp://c.d/ HTTP/1.1\r\nHost: a.b\r\n\r\n",
+            "\r\r\nGET / HTTP/1.1\r\nHost: a.b\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "SSH-2.0-OpenSSH_9\r\n",
             "EHLO me\r\n",
@@ -139,10 +170,11 @@ mod tests {
         // The version's first byte; a length beyond a record's; a message that is no hello; one
         // that is too long; an odd length of the cipher suites.
         let suites = 5 + 4 + 2 + 32 + 1 + 32;
-        for (place, byte) in [(1, 2), (3, 0x41), (5, 2), (6, 1), (suites + 1, 1)] {
-            assert_eq!(spoiled(place, byte), Some(Opening::Other), "{place}");
+        for (place, byte) in [(3, 0x41), (5, 2), (6, 1), (suites + 1, 1)] {
+            assert_eq!(spoiled(place, byte), Some(Opening::Veiled), "{place}");
         }
-        assert_eq!(Opening::of(&[22, 3, 1, 0, 0]), Some(Opening::Other));
+        assert_eq!(spoiled(1, 2), Some(Opening::Other));
+        assert_eq!(Opening::of(&[22, 3, 1, 0, 0]), Some(Opening::Veiled));
         assert_eq!(Opening::of(&[22, 3]), None);
     }
 

@@ -19,9 +19,9 @@ use super::{
     super::{
         Proxy, authenticate::Caller, body::ResponseBody, reply, serve::Client, upgrade::GoesOn,
     },
-    At, Denied, Fate, Intercept, Opened,
+    At, Denied, Fate, Intercept, Opened, Unmetered,
     meant::Meant,
-    seen::{Outcome, Unmetered},
+    seen::Outcome,
     tunnel::Tunnel,
 };
 use crate::{
@@ -30,6 +30,7 @@ use crate::{
     net::{
         begun::Begun,
         hops::{Hops, Looped},
+        opening::Opening,
         patience::Patient,
     },
 };
@@ -41,6 +42,8 @@ const OTHERS: &str = "intercept.others";
 
 /// What refuses connections that go round in circles.
 const EGRESS: &str = "upstream.proxy";
+/// What refuses handshakes that do not tell for whom they are.
+const HANDSHAKE: &str = "intercept.handshake_timeout";
 /// What refuses hosts that our authority may not vouch for.
 const AUTHORITY: &str = "intercept.ca_dir";
 
@@ -161,6 +164,11 @@ async fn pass(
     (mut tunnel, otherwise): (Tunnel, Otherwise),
 ) {
     let meant = match tunnel.greeting(&mut socket, &client).await {
+        Ok(Opening::Veiled) => {
+            let refusal = intercept.denied(tunnel.at(), &Denied::Veiled);
+            client.worker.proxy.connection_refused(&refusal);
+            return;
+        },
         Ok(opening) => Meant::by(&opening, tunnel.at()),
         // It is gone.
         Err(_broken) => return,
@@ -225,13 +233,19 @@ impl Intercept {
                 (OTHERS, problem.to_owned())
             },
             Denied::Protocol => {
-                self.seen.unmetered(at.host(), true, Unmetered::Protocol);
+                self.seen.failed(at.host(), true, Unmetered::Protocol);
                 let problem = "what the client would speak with this provider is not HTTP, and \
                                cannot be metered. To let it pass, set intercept.others to `tunnel`";
                 (OTHERS, problem.to_owned())
             },
+            Denied::Veiled => {
+                self.seen.failed(at.host(), false, Unmetered::Handshake);
+                let problem = "its TLS handshake does not tell for whom it is: it is too long, \
+                               malformed, or was not whole within intercept.handshake_timeout";
+                (HANDSHAKE, problem.to_owned())
+            },
             Denied::Unvouched(none) => {
-                self.seen.unmetered(at.host(), true, Unmetered::Unvouched);
+                self.seen.failed(at.host(), true, Unmetered::Unvouched);
                 (AUTHORITY, none.to_string())
             },
         };

@@ -1,7 +1,7 @@
 //! What is meant by a connection: where it was led says little, its first bytes say more.
 
-use super::{super::serve::Client, At, Denied, Fate, Intercept, Others, seen::Unmetered};
-use crate::net::opening::Opening;
+use super::{super::serve::Client, At, Denied, Fate, Intercept, Others, Unmetered};
+use crate::net::opening::{Hello, Opening};
 
 /// The protocols that are read below TLS.
 const READ: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -15,6 +15,11 @@ pub(super) struct Meant {
     is_readable: bool,
 }
 
+/// Whether a client offers to speak what can be read.
+pub(super) fn is_readable(hello: &Hello) -> bool {
+    hello.protocols.is_empty() || READ.iter().any(|protocol| hello.offers(protocol))
+}
+
 impl Meant {
     /// What is meant by a connection to `to` that begins so.
     pub(super) fn by(opening: &Opening, to: &At) -> Self {
@@ -22,8 +27,7 @@ impl Meant {
         match opening {
             Opening::Tls(hello) => Self {
                 at: hello.name.as_deref().map_or_else(|| to.clone(), named),
-                is_readable: hello.protocols.is_empty()
-                    || READ.iter().any(|protocol| hello.offers(protocol)),
+                is_readable: is_readable(hello),
             },
             Opening::Http(host) => {
                 // Another port than that of the connection names another place.
@@ -34,7 +38,7 @@ impl Meant {
                     is_readable: agrees,
                 }
             },
-            Opening::Other => Self {
+            Opening::Veiled | Opening::Other => Self {
                 at: to.clone(),
                 is_readable: false,
             },
@@ -58,7 +62,7 @@ impl Meant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::opening::{Hello, Host};
+    use crate::net::opening::Host;
 
     fn hello(name: Option<&str>, protocols: &[&str]) -> Opening {
         Opening::Tls(Hello {

@@ -16,6 +16,7 @@ mod refusers;
 mod seen;
 mod tend;
 mod tunnel;
+mod unmetered;
 
 use std::{
     io,
@@ -46,8 +47,8 @@ pub(super) use connect::{connect, goes_round};
 pub(super) use open::Opened;
 pub(super) use others::{is_for_others, pass_on};
 pub use redirected::redirected;
-pub use seen::Unmetered;
 pub use tend::Held;
+pub use unmetered::Unmetered;
 
 /// What interception is done with. One for the process.
 pub struct Intercept {
@@ -84,6 +85,8 @@ pub(super) enum Denied {
     Other,
     /// It is a provider's, and what is spoken over it cannot be read.
     Protocol,
+    /// It may be a provider's: its TLS handshake does not tell.
+    Veiled,
     /// It is a provider's, and can be opened with no certificate.
     Unvouched(LeafError),
 }

@@ -28,8 +28,8 @@ use super::{
         live::Live,
         serve::{Client, HEAD_PATIENCE, Speaks, carry},
     },
-    At, Intercept, OnRefused, redirected,
-    seen::{Outcome, Unmetered},
+    At, Intercept, OnRefused, Others, Unmetered, meant, redirected,
+    seen::Outcome,
     tunnel::Tunnel,
 };
 use crate::{
@@ -158,8 +158,8 @@ impl Opened {
 /// How a handshake went.
 enum Shaken {
     Hands(Box<TlsStream<Begun>>),
-    /// The client does not show whom it means.
-    Sealed(Begun),
+    /// It was not begun: what is said over the connection could not be read.
+    Unreadable(Begun, Unmetered),
 }
 
 impl Intercept {
@@ -213,8 +213,8 @@ impl Intercept {
                 };
                 return self.serve(client, *socket, speaks, opened).await;
             },
-            Ok(Ok(Shaken::Sealed(socket))) => {
-                return self.sealed(&client, socket, opened).await;
+            Ok(Ok(Shaken::Unreadable(socket, why))) => {
+                return self.leave_alone(&client, (socket, why), opened).await;
             },
             Ok(Err(error)) => error,
             Err(_elapsed) => io::ErrorKind::TimedOut.into(),
@@ -226,7 +226,7 @@ impl Intercept {
             Some(_) => Unmetered::Unvouched,
             None => reason(&failed),
         };
-        self.seen.unmetered(opened.at.host(), is_providers, why);
+        self.seen.failed(opened.at.host(), is_providers, why);
         if why == Unmetered::Refused {
             self.remember(client.peer, &opened.at, &client.worker);
         }
@@ -234,13 +234,16 @@ impl Intercept {
         tracing::debug!(host = opened.at.host(), error = %failed, none, "A TLS handshake failed");
     }
 
-    /// Does the handshake with a client, unless what it means is hidden.
+    /// Does the handshake with a client, unless whom it means is hidden or what it offers to speak is
+    /// nothing that we read.
     async fn shake(&self, socket: Begun, certificate: &Arc<Certificate>) -> io::Result<Shaken> {
-        if let Some(Opening::Tls(hello)) = socket.opening().await?
-            && hello.seals
-            && !certificate.is_for(hello.name.as_deref())
-        {
-            return Ok(Shaken::Sealed(socket));
+        if let Some(Opening::Tls(hello)) = socket.opening().await? {
+            if hello.seals && !certificate.is_for(hello.name.as_deref()) {
+                return Ok(Shaken::Unreadable(socket, Unmetered::Sealed));
+            }
+            if !meant::is_readable(&hello) {
+                return Ok(Shaken::Unreadable(socket, Unmetered::Protocol));
+            }
         }
         let mut tls = self.tls.clone();
         tls.cert_resolver = Arc::<Certificate>::clone(certificate);
@@ -248,15 +251,24 @@ impl Intercept {
         accepted.map(|socket| Shaken::Hands(Box::new(socket)))
     }
 
-    /// What becomes of a client that encrypts whom it means: the name that it shows is another's, for
-    /// whom nobody here vouches.
-    async fn sealed(self: &Arc<Self>, client: &Client, socket: Begun, opened: Opened) {
+    /// What becomes of a client that speaks something else than HTTP, or encrypts whom it means: the
+    /// name that it shows is another's then, for whom nobody here vouches.
+    async fn leave_alone(
+        self: &Arc<Self>,
+        client: &Client,
+        (socket, why): (Begun, Unmetered),
+        opened: Opened,
+    ) {
         let Opened { at, hops, .. } = opened;
-        if self.config.on_refused == OnRefused::Fail {
-            return self.seen.unmetered(at.host(), true, Unmetered::Sealed);
+        let may_pass = match why {
+            Unmetered::Protocol => self.config.others == Others::Tunnel,
+            _ => self.config.on_refused == OnRefused::Tunnel,
+        };
+        if !may_pass {
+            return self.seen.failed(at.host(), true, why);
         }
         let hops = hops.unwrap_or_else(|| self.connector.me().alone());
-        match Tunnel::make(self, at, (Unmetered::Sealed, true), &hops).await {
+        match Tunnel::make(self, at, (why, true), &hops).await {
             Ok(tunnel) => tunnel.pass(socket, client).await,
             Err(refusal) => _ = client.worker.proxy.connection_refused(&refusal),
         }
@@ -285,8 +297,7 @@ impl Intercept {
             return;
         }
         let is_providers = worker.proxy.live.load().is_providers(at.host());
-        self.seen
-            .unmetered(at.host(), is_providers, Unmetered::Left);
+        self.seen.failed(at.host(), is_providers, Unmetered::Left);
         self.remember(peer, &at, &worker);
     }
 

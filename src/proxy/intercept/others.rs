@@ -9,8 +9,8 @@ use hyper::body::Incoming;
 
 use super::{
     super::{body::ResponseBody, headers, serve::Client},
-    At, Denied, Intercept, Others,
-    seen::{Outcome, Unmetered},
+    At, Denied, Intercept, Others, Unmetered,
+    seen::Outcome,
 };
 use crate::{
     call::refusal::{Reason, Refusal},

@@ -8,9 +8,9 @@ use tokio::net::TcpStream;
 
 use super::{
     super::{authenticate::Caller, serve::Client},
-    At, Fate, Intercept, Opened,
+    At, Denied, Fate, Intercept, Opened, Unmetered,
     meant::Meant,
-    seen::{Outcome, Unmetered},
+    seen::Outcome,
     tunnel::Tunnel,
 };
 use crate::{
@@ -37,28 +37,41 @@ pub async fn redirected(mut client: Client, socket: TcpStream) {
         opening = tokio::time::timeout(patience, socket.opening()) => opening,
         _deadline = client.leaving.begins() => return,
     };
-    let opening = match opening {
-        Ok(Ok(Some(opening))) => opening,
-        // It waits for the other side to begin.
-        Err(_elapsed) if socket.settle().is_ok() => Opening::Other,
+    let (mut opening, mut is_silent) = match opening {
+        Ok(Ok(Some(opening))) => (opening, false),
+        Err(_elapsed) if socket.settle().is_ok() => {
+            let begun = socket.begun();
+            (Opening::unread(begun), begun.is_empty())
+        },
         // It is gone.
         _ => return,
     };
-    let meant = Meant::by(&opening, &At::new(&to.ip().to_string(), to.port()));
-    let fate = meant.fate(&intercept, &client);
-    let refused = match fate {
-        Fate::Open => {
-            let opened = Opened::new(meant.at, Caller::default());
-            let opened = opened.redirected(intercept.connector.ours(), (peer, to));
-            return intercept.open(client, socket, opened).await;
-        },
-        Fate::Pass(_) | Fate::Deny(_) if is_ours(&intercept, (peer, to)) => Err(looped()),
-        Fate::Pass(why) => pass(&intercept, &client, (meant.at, to, why), socket).await,
-        Fate::Deny(why) => Err(intercept.denied(&meant.at, &why)),
-    };
-    if let Err(refusal) = refused {
-        // The client is told by the end of its connection alone.
-        client.worker.proxy.connection_refused(&refusal);
+    loop {
+        let meant = Meant::by(&opening, &At::new(&to.ip().to_string(), to.port()));
+        let fate = meant.fate(&intercept, &client);
+        let passed = match fate {
+            _ if opening == Opening::Veiled => Err(intercept.denied(&meant.at, &Denied::Veiled)),
+            Fate::Open => {
+                let opened = Opened::new(meant.at, Caller::default());
+                let opened = opened.redirected(intercept.connector.ours(), (peer, to));
+                return intercept.open(client, socket, opened).await;
+            },
+            Fate::Pass(_) | Fate::Deny(_) if is_ours(&intercept, (peer, to)) => Err(looped()),
+            Fate::Pass(why) => {
+                let way = (meant.at, to, why);
+                pass(&intercept, &client, way, (socket, is_silent)).await
+            },
+            Fate::Deny(why) => Err(intercept.denied(&meant.at, &why)),
+        };
+        match passed {
+            Ok(None) => return,
+            Ok(Some((begun, told))) => (socket, opening, is_silent) = (begun, told, false),
+            Err(refusal) => {
+                // The client is told by the end of its connection alone.
+                client.worker.proxy.connection_refused(&refusal);
+                return;
+            },
+        }
     }
 }
 
@@ -74,14 +87,25 @@ pub(super) fn looped() -> Refusal {
     Refusal::new(Reason::Denied, REDIRECT, message)
 }
 
+/// Passes a connection to its end. A client that has said nothing yet may wait for the other side to
+/// begin, or say late whom it means: then that is returned.
 async fn pass(
     intercept: &Arc<Intercept>,
     client: &Client,
     (at, to, why): (At, SocketAddr, Unmetered),
-    socket: Begun,
-) -> Result<(), Refusal> {
+    (mut socket, is_silent): (Begun, bool),
+) -> Result<Option<(Begun, Opening)>, Refusal> {
     let is_providers = client.worker.proxy.live.load().is_providers(at.host());
     let tunnel = Tunnel::straight(intercept, (at, to), (why, is_providers));
-    tunnel.await?.pass(socket, client).await;
-    Ok(())
+    let tunnel = tunnel.await?;
+    if is_silent {
+        match tunnel.greeting(&mut socket, client).await {
+            Ok(Opening::Other) => {},
+            Ok(opening) => return Ok(Some((socket, opening))),
+            // It is gone.
+            Err(_broken) => return Ok(None),
+        }
+    }
+    tunnel.pass(socket, client).await;
+    Ok(None)
 }

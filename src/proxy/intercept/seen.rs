@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
-use super::super::metrics::Names;
+use super::{super::metrics::Names, Unmetered};
 use crate::{base::clock::Timestamp, net::tunnel::Passed};
 
 /// The host that hosts of no provider are counted as.
@@ -14,59 +14,6 @@ const OTHER: &str = "other";
 
 /// The most pairs of host and reason that the log tells of.
 const MOST_TOLD: usize = 1_024;
-
-/// Why a connection is not metered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unmetered {
-    /// Its host is no provider's.
-    Other,
-    /// Its host is a provider's, its port is not.
-    Port,
-    /// Its host is a provider's, and what is spoken is not HTTP.
-    Protocol,
-    /// The client has refused our certificate before, and passes unread.
-    Pinned,
-    /// The client refuses our certificate.
-    Refused,
-    /// The client leaves after the TLS handshake without a word.
-    Left,
-    /// Our authority may not vouch for the host, or has ended.
-    Unvouched,
-    /// The host that the client means is encrypted (ECH), so that no certificate can be for it.
-    Sealed,
-    /// The TLS handshake fails in another way.
-    Handshake,
-}
-
-impl Unmetered {
-    /// At a place that is no provider's, whether or not its host is.
-    pub(super) const fn elsewhere(is_providers: bool) -> Self {
-        if is_providers {
-            Self::Port
-        } else {
-            Self::Other
-        }
-    }
-
-    /// Whether the place itself is a provider's, wherever it leads.
-    pub(super) const fn is_of_place(self) -> bool {
-        matches!(self, Self::Pinned | Self::Unvouched | Self::Sealed)
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Other => "tunnelled",
-            Self::Port => "port",
-            Self::Protocol => "protocol",
-            Self::Pinned => "pinned",
-            Self::Refused => "refused",
-            Self::Left => "left",
-            Self::Unvouched => "unvouched",
-            Self::Sealed => "sealed",
-            Self::Handshake => "handshake_failed",
-        }
-    }
-}
 
 /// What became of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,22 +114,41 @@ impl Seen {
         self.connections.with_label_values(&full).get()
     }
 
-    /// Counts a connection that is not metered, and tells of the first to each provider's host.
+    /// Counts a connection that passes without being metered, and tells of the first to each
+    /// provider's host.
     pub(super) fn unmetered(&self, host: &str, is_providers: bool, why: Unmetered) {
-        let reason = why.name();
+        if self.count(host, is_providers, why) {
+            tracing::warn!(
+                host,
+                reason = why.name(),
+                "Traffic to a provider is not metered: what Tollgate says it costs is too little"
+            );
+        }
+    }
+
+    /// Counts a connection that would have been metered and fails, and tells of it in the same way.
+    pub(super) fn failed(&self, host: &str, is_providers: bool, why: Unmetered) {
+        if self.count(host, is_providers, why) {
+            tracing::warn!(
+                host,
+                reason = why.name(),
+                help = why.help(),
+                "A connection to a provider failed: {}",
+                why.says()
+            );
+        }
+    }
+
+    /// Counts it; whether it is to be told of.
+    fn count(&self, host: &str, is_providers: bool, why: Unmetered) -> bool {
         let counted = if is_providers {
             self.hosts.bounded(host)
         } else {
             OTHER
         };
-        self.unmetered.with_label_values(&[counted, reason]).inc();
-        if is_providers && self.is_news(host, why) {
-            tracing::warn!(
-                host,
-                reason,
-                "Traffic to a provider is not metered: what Tollgate says it costs is too little"
-            );
-        }
+        let labels = [counted, why.name()];
+        self.unmetered.with_label_values(&labels).inc();
+        is_providers && self.is_news(host, why)
     }
 
     fn is_news(&self, host: &str, why: Unmetered) -> bool {

@@ -6,8 +6,8 @@ use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use super::{
     super::serve::Client,
-    At, Intercept,
-    seen::{Counted, Outcome, Unmetered},
+    At, Intercept, Unmetered,
+    seen::{Counted, Outcome},
 };
 use crate::{
     call::refusal::{Reason, Refusal},
@@ -129,22 +129,37 @@ impl Tunnel {
         if self.why.is_of_place() {
             return Ok(Opening::Other);
         }
-        let patience = self.intercept.config.handshake_timeout;
+        let config = &self.intercept.config;
         let (mut leaving, mut first) = (client.leaving.clone(), [0]);
+        let opening = async {
+            // Whoever waits for the server to begin may do so for as long as a tunnel may be silent;
+            // whoever has begun is to come to the point.
+            match tokio::time::timeout(config.idle_timeout, socket.first()).await {
+                Ok(first) => _ = first?,
+                Err(_elapsed) => return Ok(None),
+            }
+            let opening = tokio::time::timeout(config.handshake_timeout, socket.opening());
+            opening.await.unwrap_or(Ok(None))
+        };
         let opening = tokio::select! {
             biased;
-            opening = tokio::time::timeout(patience, socket.opening()) => opening,
+            opening = opening => opening?,
             // The server speaks first, or is gone.
-            _first = self.server.peek(&mut first) => Ok(Ok(Some(Opening::Other))),
-            _deadline = leaving.begins() => Ok(Ok(Some(Opening::Other))),
+            _first = self.server.peek(&mut first) => Some(Opening::Other),
+            _deadline = leaving.begins() => Some(Opening::Other),
         };
         match opening {
-            Ok(Ok(Some(opening))) if opening != Opening::Other => return Ok(opening),
-            Ok(Err(error)) => return Err(error),
-            // Whatever was said and how it ended: it passes.
-            _ => socket.settle()?,
+            None => {
+                socket.settle()?;
+                Ok(Opening::unread(socket.begun()))
+            },
+            // Whatever was said: it passes.
+            Some(Opening::Other) => {
+                socket.settle()?;
+                Ok(Opening::Other)
+            },
+            Some(opening) => Ok(opening),
         }
-        Ok(Opening::Other)
     }
 
     /// Passes everything, until both sides have ended or nothing comes for too long.

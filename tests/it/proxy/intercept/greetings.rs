@@ -1,11 +1,13 @@
 //! What a client says first: it may tell that a provider is meant where none was named, hide whom it
 //! means, or come in pieces, late or never.
 
+use std::time::Duration;
+
 use http::Method;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{CHAT, Ca, OPENAI, Opening, chat, configured};
@@ -133,15 +135,72 @@ async fn a_server_that_speaks_first_is_not_waited_for_and_few_bytes_pass_too() {
     client.write_all(b"HELO").await.unwrap();
     assert_eq!(server.take(4).await, b"HELO");
     // What could be the beginning of something that is read, and is not.
-    for few in ["GE", "\u{16}"] {
+    let (mut client, _) = ask(opening.addr(), &upstream.addr().to_string(), "").await;
+    let mut server = upstream.accept().await;
+    client.write_all(b"GE").await.unwrap();
+    assert_eq!(server.take(2).await, b"GE");
+    server.send("and back").await;
+    let mut heard = [0; 8];
+    client.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"and back");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_time_to_begin_is_metered_all_the_same() {
+    let patience = Duration::from_millis(300);
+    let mine = Mine::new(&format!("{LOCAL}, handshake_timeout: 300ms")).await;
+    let opening = &mine.opening;
+    let target = format!("127.0.0.1:{}", mine.port);
+    let (client, _) = ask(opening.addr(), &target, "").await;
+    sleep(2 * patience).await;
+    let says = opening.says("localhost", &["http/1.1"]);
+    let shaken = says.over(client).await;
+    shaken.expect("a certificate of ours");
+    until("it to be counted", || opening.became("opened") == 1).await;
+    assert_eq!(opening.became("passed"), 0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_leaves_open_for_whom_it_is_passes_nowhere() {
+    let opening = Opening::new(&format!("{LOCAL}, handshake_timeout: 300ms"), "");
+    let upstream = Upstream::bind().await;
+    let whole = hello(Some(OPENAI), false);
+    // Servers take longer ones than we read.
+    let long = hello(Some(&"a".repeat(17_000)), false);
+    for said in [&whole[..1], &whole[..40], &long] {
         let (mut client, _) = ask(opening.addr(), &upstream.addr().to_string(), "").await;
         let mut server = upstream.accept().await;
-        client.write_all(few.as_bytes()).await.unwrap();
-        assert_eq!(server.take(few.len()).await, few.as_bytes());
-        server.send("and back").await;
-        let mut heard = [0; 8];
-        client.read_exact(&mut heard).await.unwrap();
-        assert_eq!(&heard, b"and back");
+        client.write_all(said).await.unwrap();
+        let mut rest = Vec::new();
+        let read = timeout(PATIENCE, client.read_to_end(&mut rest)).await;
+        let _broken = read.expect("it is held open");
+        assert!(!server.more().await, "something passed");
+    }
+    until("them to be counted", || {
+        opening.unmetered("other", "handshake_failed") == 3
+    })
+    .await;
+    assert_eq!(opening.became("denied"), 3);
+}
+
+#[tokio::test]
+async fn what_a_client_would_speak_with_a_provider_and_is_not_http_passes_only_where_others_do() {
+    for (others, passed) in [("tunnel", 1), ("deny", 0)] {
+        let mine = Mine::new(&format!("{LOCAL}, others: {others}")).await;
+        let opening = &mine.opening;
+        let target = format!("localhost:{}", mine.port);
+        let (client, _) = ask(opening.addr(), &target, "").await;
+        let says = opening.says("localhost", &["imap"]);
+        assert!(says.over(client).await.is_err(), "it is the provider's own");
+        until("it to be counted", || {
+            opening.unmetered("localhost", "protocol") == 1
+        })
+        .await;
+        until("it to have passed, or not", || {
+            opening.became("passed") == passed
+        })
+        .await;
+        assert_eq!(opening.unmetered("localhost", "handshake_failed"), 0);
     }
 }
 
