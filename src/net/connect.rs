@@ -1,6 +1,7 @@
 //! New connections to providers: addresses (IPv6 and IPv4 together), TLS, the egress proxy.
 
 mod egress;
+mod error;
 
 use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -24,13 +25,16 @@ use super::{
     config::{self, Egress},
     guarded::{self, Manner},
     hops::{Hops, Me},
+    lookups::{Counts, Lookups},
     ours::{CameBack, Noted, Ours},
     post::Tls,
-    reach::{Forbidden, Reach},
+    reach::Reach,
     tls::{self, TlsError},
 };
 
 use egress::{egress_from_env, http_only, may_be_asked_for, with_port};
+
+pub use error::ConnectError;
 
 /// A connection's socket, with or without TLS.
 pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -151,6 +155,8 @@ pub struct Connector {
     me: Me,
     /// What plain connections may reach; `None`: whatever is configured.
     reach: Option<Arc<Reach>>,
+    /// Where names that others choose are looked up.
+    lookups: Lookups,
     /// Where connections are noted, if any may come back to us.
     ours: Option<Ours>,
 }
@@ -160,20 +166,6 @@ pub struct Connector {
 enum Protocol {
     Http1,
     Http2,
-}
-
-/// Why no connection could be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// It took longer than `upstream.connect_timeout`.
-    #[error("no connection within {0:?} (upstream.connect_timeout)")]
-    Timeout(Duration),
-    /// The host is where nobody shall be led.
-    #[error(transparent)]
-    Forbidden(#[from] Forbidden),
-    /// The host could not be resolved or reached, or TLS failed.
-    #[error("{0}")]
-    Failed(String),
 }
 
 impl Connector {
@@ -202,6 +194,7 @@ impl Connector {
             mark: None,
             me: Me::default(),
             reach: None,
+            lookups: Lookups::default(),
             ours: None,
         }
     }
@@ -228,6 +221,11 @@ impl Connector {
     /// Where its connections are noted; those from [`Connector::socket`] are by whoever gets them.
     pub const fn ours(&self) -> Option<&Ours> {
         self.ours.as_ref()
+    }
+
+    /// What was looked up for names that others choose.
+    pub fn lookups(&self) -> Counts {
+        self.lookups.counts()
     }
 
     /// The same, for plain connections to where others want to be led: only to what may be reached.
@@ -355,7 +353,7 @@ impl Connector {
             let Some(proxy) = proxy.and_then(|matcher| matcher.intercept(&uri)) else {
                 return guarded::connect(host, port, reach, self.manner()).await;
             };
-            may_be_asked_for(host, port, reach).await?;
+            may_be_asked_for(host, port, reach, self.manner()).await?;
             let mut tunnel = egress::tunnel(&proxy, self.tcp.clone(), hops)?;
             Ok(tunnel.call(uri).await?.into_inner())
         };
@@ -368,16 +366,14 @@ impl Connector {
     ) -> Result<T, ConnectError> {
         match tokio::time::timeout(self.timeout, attempt).await {
             Ok(Ok(made)) => Ok(made),
-            Ok(Err(error)) => Err(match error.downcast::<Forbidden>() {
-                Ok(forbidden) => ConnectError::Forbidden(*forbidden),
-                Err(error) => ConnectError::Failed(describe(&*error)),
-            }),
+            Ok(Err(error)) => Err(error.into()),
             Err(_elapsed) => Err(ConnectError::Timeout(self.timeout)),
         }
     }
 
-    const fn manner(&self) -> Manner {
+    const fn manner(&self) -> Manner<'_> {
         Manner {
+            lookups: &self.lookups,
             timeout: self.timeout,
             keepalive: self.keepalive,
             mark: self.mark,
@@ -431,7 +427,7 @@ impl Connector {
         }
         if let Some(reach) = &self.reach {
             let (host, port) = origin.place();
-            may_be_asked_for(host, port, reach).await?;
+            may_be_asked_for(host, port, reach, self.manner()).await?;
         }
         let socket = self.tcp.clone().call(http_only(proxy)?).await?;
         let io = MaybeHttpsStream::Http(socket);
@@ -448,21 +444,6 @@ fn with_tls<C>(tls: &Arc<ClientConfig>, connector: C, protocol: Protocol) -> Htt
         Protocol::Http1 => builder.enable_http1().wrap_connector(connector),
         Protocol::Http2 => builder.enable_http2().wrap_connector(connector),
     }
-}
-
-/// The whole chain of causes: the outermost rarely says what to do.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 /// Whether the system lets us mark packets so.

@@ -13,18 +13,21 @@ use std::{
 };
 
 use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::{
     BoxError,
+    lookups::Lookups,
     reach::{Forbidden, Reach},
 };
 
 /// How connections are made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
-    /// The longest that one may take.
+pub(super) struct Manner<'a> {
+    /// Where names are looked up.
+    pub(super) lookups: &'a Lookups,
+    /// The longest that one may take. Half of it may be waiting for a place to look up a name.
     pub(super) timeout: Duration,
     /// Time between TCP keep-alive probes.
     pub(super) keepalive: Option<Duration>,
@@ -40,10 +43,14 @@ pub(super) async fn addresses(
     host: &str,
     port: u16,
     reach: &Reach,
+    manner: Manner<'_>,
 ) -> Result<Vec<SocketAddr>, BoxError> {
     let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, port)],
-        Err(_name) => lookup_host((host, port)).await?.collect(),
+        Err(_name) => {
+            let patience = manner.timeout / 2;
+            manner.lookups.find(host, port, patience).await?
+        },
     };
     let mut forbidden: Option<Forbidden> = None;
     let mut addresses = found;
@@ -73,9 +80,9 @@ pub(super) async fn connect(
     host: &str,
     port: u16,
     reach: &Reach,
-    manner: Manner,
+    manner: Manner<'_>,
 ) -> Result<TcpStream, BoxError> {
-    let addresses = addresses(host, port, reach).await?;
+    let addresses = addresses(host, port, reach, manner).await?;
     let mut connector = HttpConnector::new_with_resolver(Checked(addresses));
     connector.enforce_http(false);
     connector.set_nodelay(true);
@@ -118,18 +125,23 @@ mod tests {
     use super::*;
     use crate::net::reach::Sort;
 
-    const MANNER: Manner = Manner {
-        timeout: Duration::from_secs(5),
-        keepalive: None,
-        mark: None,
-    };
+    const fn manner(lookups: &Lookups) -> Manner<'_> {
+        Manner {
+            lookups,
+            timeout: Duration::from_secs(5),
+            keepalive: None,
+            mark: None,
+        }
+    }
 
     #[tokio::test]
     async fn a_name_that_stands_for_this_machine_is_refused_unless_it_is_allowed() {
+        let lookups = Lookups::default();
+        let manner = manner(&lookups);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["localhost", "127.0.0.1", "127.1", "0x7f.1", "2130706433"] {
-            let refused = connect(host, port, &Reach::default(), MANNER).await;
+            let refused = connect(host, port, &Reach::default(), manner).await;
             let error = refused.unwrap_err();
             let forbidden = error.downcast_ref::<Forbidden>();
             assert_eq!(
@@ -140,17 +152,19 @@ mod tests {
         }
         let allowed = vec!["localhost".parse().unwrap()];
         let reach = Reach::new(allowed, Vec::new());
-        let made = connect("localhost", port, &reach, MANNER).await.unwrap();
+        let made = connect("localhost", port, &reach, manner).await.unwrap();
         assert_eq!(made.peer_addr().unwrap().port(), port);
     }
 
     #[tokio::test]
     async fn our_own_listener_is_refused_by_any_name() {
+        let lookups = Lookups::default();
+        let manner = manner(&lookups);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap();
         let reach = Reach::new(vec!["0.0.0.0/0".parse().unwrap()], vec![own]);
         for host in ["localhost", "127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1"] {
-            let refused = connect(host, own.port(), &reach, MANNER).await;
+            let refused = connect(host, own.port(), &reach, manner).await;
             let error = refused.unwrap_err();
             assert!(error.is::<Forbidden>(), "{host}: {error}");
         }

@@ -11,6 +11,7 @@ pub mod grpc;
 mod guarded;
 pub mod hops;
 pub mod listen;
+mod lookups;
 mod muted;
 pub mod opening;
 pub mod ours;

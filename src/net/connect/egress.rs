@@ -9,8 +9,10 @@ use hyper_util::client::{
 };
 
 use super::super::{
-    BoxError, guarded,
+    BoxError,
+    guarded::{self, Manner},
     hops::Hops,
+    lookups::Crowded,
     reach::{Forbidden, Reach},
 };
 
@@ -32,9 +34,15 @@ pub(super) fn tunnel(
 
 /// Whether it may be asked for a host, which it resolves itself: what the name stands for
 /// here is checked here; where it stands for nothing, the proxy knows what is within its reach.
-pub(super) async fn may_be_asked_for(host: &str, port: u16, reach: &Reach) -> Result<(), BoxError> {
-    match guarded::addresses(host, port, reach).await {
-        Err(error) if error.is::<Forbidden>() => Err(error),
+pub(super) async fn may_be_asked_for(
+    host: &str,
+    port: u16,
+    reach: &Reach,
+    manner: Manner<'_>,
+) -> Result<(), BoxError> {
+    match guarded::addresses(host, port, reach, manner).await {
+        // What was not looked up was not checked.
+        Err(error) if error.is::<Forbidden>() || error.is::<Crowded>() => Err(error),
         _ => Ok(()),
     }
 }

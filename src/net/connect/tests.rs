@@ -45,3 +45,37 @@ fn an_origin_keeps_the_port_that_was_given_and_drops_user_names() {
     let origin = Origin::of(&Uri::from_static("https://api.openai.com/v1")).unwrap();
     assert_eq!(origin.host_header(), "api.openai.com");
 }
+
+#[tokio::test]
+async fn providers_are_looked_up_while_a_resolver_leaves_others_names_unanswered() {
+    let stuck = Lookups::by(|_host, _port| {
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(Vec::new())
+    });
+    let config = config::Upstream {
+        proxy: Egress::None,
+        connect_timeout: Duration::from_secs(1),
+        ..config::Upstream::default()
+    };
+    let connector = Connector::configured("upstream", &config, &[]).unwrap();
+    let connector = Connector {
+        lookups: stuck,
+        ..connector
+    };
+    let (reach, hops) = (Reach::default(), connector.me().alone());
+    // More than a runtime has threads for.
+    for _ in 0..600 {
+        let asked = connector.socket(("slow.example", 443), &reach, &hops);
+        let left = tokio::time::timeout(Duration::ZERO, asked).await;
+        assert!(left.is_err());
+    }
+    let counts = connector.lookups();
+    assert_eq!((counts.now, counts.turned_away), (counts.most, 0));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let provider = Origin::of(&format!("http://localhost:{port}/").parse().unwrap()).unwrap();
+    connector.connect(&provider, None).await.unwrap();
+    let refused = connector.socket(("slow.example", 443), &reach, &hops).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, ConnectError::Crowded(_)), "{error}");
+}

@@ -75,8 +75,9 @@ impl Intercept {
     }
 
     /// What is held.
-    pub fn held(&self) -> [Held; 3] {
+    pub fn held(&self) -> [Held; 4] {
         let (leaves, refusers) = (self.leaves.counts(), self.refusers.counts());
+        let lookups = self.connector.lookups();
         let free = self.places.available_permits();
         [
             Held {
@@ -96,6 +97,12 @@ impl Intercept {
                 now: refusers.0,
                 most: Refusers::MOST,
                 over: refusers.1,
+            },
+            Held {
+                what: "lookups",
+                now: lookups.now,
+                most: lookups.most,
+                over: lookups.turned_away,
             },
         ]
     }

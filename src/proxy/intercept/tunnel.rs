@@ -222,6 +222,7 @@ impl Intercept {
                 );
                 Refusal::new(Reason::Denied, PRIVATE, message)
             },
+            ConnectError::Crowded(_) => failed(Reason::Overload),
             ConnectError::Timeout(_) => failed(Reason::Timeout),
             ConnectError::Failed(_) => failed(Reason::BadGateway),
         }
