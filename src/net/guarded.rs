@@ -54,12 +54,15 @@ pub(super) async fn addresses(
     };
     let mut forbidden: Option<Forbidden> = None;
     let mut addresses = found;
-    addresses.retain(|address| match reach.check(host, *address) {
-        Ok(()) => true,
-        Err(error) => {
-            forbidden = Some(error);
-            false
-        },
+    addresses.retain(|address| {
+        let checked = reach.check(host, *address);
+        match checked.and_then(|()| reach.check_here(host, *address)) {
+            Ok(()) => true,
+            Err(error) => {
+                forbidden = Some(error);
+                false
+            },
+        }
     });
     match forbidden {
         Some(forbidden) if addresses.is_empty() => Err(forbidden.into()),
@@ -96,7 +99,7 @@ pub(super) async fn connect(
         .path_and_query("/")
         .build()?;
     let socket = connector.call(uri).await?.into_inner();
-    reach.check_made(socket.local_addr()?, socket.peer_addr()?)?;
+    reach.check_made(host, (socket.local_addr()?, socket.peer_addr()?))?;
     Ok(socket)
 }
 

@@ -23,7 +23,7 @@ OUTSIDE = [THERE_4, "198.51.100.3", THERE_6, "10.2.0.2"]
 SILENT = ["198.51.100.4", "2001:db8::4"]
 
 #: Addresses of Tollgate's own machine, and of its network, on each of which somebody listens.
-OWN = ["127.0.0.1", "::1"]
+OWN = ["127.0.0.1", "::1", HERE_4, HERE_6]
 NEAR = ["10.1.0.2", "169.254.169.254", "fd00:ec2::254"]
 #: All that lead there.
 INSIDE = [*OWN, *NEAR, "0.0.0.0", "::", "::ffff:127.0.0.1", "::ffff:10.1.0.2"]

@@ -71,11 +71,13 @@ impl Tunnel {
         counted: (Unmetered, bool),
     ) -> Result<Self, Refusal> {
         // Its client has chosen both, the address and the name that it says over it.
-        match intercept.reach.check_address(to) {
-            Err(forbidden) if forbidden.sort != Sort::Private => {
-                return Err(intercept.unreachable(&at, &forbidden.into()));
-            },
-            _ => {},
+        let reach = &intercept.reach;
+        let checked = match reach.check_address(to) {
+            Err(forbidden) if forbidden.sort != Sort::Private => Err(forbidden),
+            _ => reach.check_here("", to),
+        };
+        if let Err(forbidden) = checked {
+            return Err(intercept.unreachable(&at, &forbidden.into()));
         }
         let (address, reach) = (to.ip().to_string(), intercept.reach.anywhere());
         let hops = intercept.connector.me().alone();
