@@ -158,18 +158,19 @@ fn book(config: &Config, fetched: Option<Arc<Book>>) -> Result<Arc<Book>, Imposs
 }
 
 /// What opens connections to providers. One for all workers: it holds the system's certificates.
-/// `ours`: where its connections are noted.
+/// `ours`: where its connections are noted; `own`: where we listen.
 ///
 /// # Errors
 /// A certificate or key cannot be used.
 pub(super) fn connector(
     config: &UpstreamConfig,
     surroundings: &BuildContext,
-    ours: Option<Ours>,
+    (ours, own): (Option<Ours>, [&[SocketAddr]; 3]),
 ) -> io::Result<Connector> {
     let own_ports = &surroundings.own_ports;
     config.mark.map_or(Ok(()), connect::may_mark)?;
-    Ok(Connector::configured("upstream", config, own_ports)?.noting(ours))
+    let connector = Connector::configured("upstream", config, own_ports)?;
+    Ok(connector.noting(ours).listening(own.concat()))
 }
 
 /// What takes traffic of clients that were not pointed at Tollgate, if `intercept.enabled`. `own`: where

@@ -162,8 +162,9 @@ impl App {
         sockets::all_are_used(&handed, &listening, &admin.addresses, &health.addresses)?;
         let surroundings = surroundings(&config, &listening, &registry, &clock);
         let pipeline = start_pipeline(&config, &mut kept, &surroundings, further)?;
-        let connector = build::connector(&config.upstream, &surroundings, entries.ours())?;
         let own = [&listening, &admin.addresses, &health.addresses].map(Vec::as_slice);
+        let ours = (entries.ours(), own);
+        let connector = build::connector(&config.upstream, &surroundings, ours)?;
         let intercept = build::intercept(&config, &connector, own, (&registry, &clock))?;
         let proxy = Proxy::new(live, Arc::clone(&clock), Arc::clone(&pipeline), metrics);
         let proxy = Arc::new(proxy.with_intercept(intercept.clone()));

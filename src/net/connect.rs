@@ -3,7 +3,7 @@
 mod egress;
 mod error;
 
-use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
@@ -26,7 +26,7 @@ use super::{
     guarded::{self, Manner},
     hops::{Hops, Me},
     lookups::{Counts, Lookups},
-    ours::{CameBack, Noted, Ours},
+    ours::{CameBack, LeadsBack, Noted, Ours},
     post::Tls,
     reach::Reach,
     tls::{self, TlsError},
@@ -157,6 +157,8 @@ pub struct Connector {
     reach: Option<Arc<Reach>>,
     /// Where names that others choose are looked up.
     lookups: Lookups,
+    /// Nothing but where we listen, to which a provider's address must not lead.
+    home: Arc<Reach>,
     /// Where connections are noted, if any may come back to us.
     ours: Option<Ours>,
 }
@@ -195,6 +197,7 @@ impl Connector {
             me: Me::default(),
             reach: None,
             lookups: Lookups::default(),
+            home: Arc::new(Reach::default().anywhere()),
             ours: None,
         }
     }
@@ -221,6 +224,13 @@ impl Connector {
     /// Where its connections are noted; those from [`Connector::socket`] are by whoever gets them.
     pub const fn ours(&self) -> Option<&Ours> {
         self.ours.as_ref()
+    }
+
+    /// The same, for whoever listens there: calls that lead back would go round.
+    #[must_use]
+    pub fn listening(self, own: Vec<SocketAddr>) -> Self {
+        let home = Arc::new(Reach::new(Vec::new(), own).anywhere());
+        Self { home, ..self }
     }
 
     /// What was looked up for names that others choose.
@@ -392,6 +402,9 @@ impl Connector {
             return Ok(Connected::new(io, None));
         }
         let socket = self.tcp.clone().call(origin.uri().clone()).await?;
+        let ends = (socket.inner().local_addr()?, socket.inner().peer_addr()?);
+        let back = self.home.check_made("", ends);
+        back.map_err(|forbidden| LeadsBack(forbidden.address))?;
         // If it leads to ourselves, we are to know it again by the first that is said over it.
         let noted = self.note(socket.inner());
         let io = if origin.is_tls() {

@@ -30,6 +30,13 @@ struct Known {
 )]
 pub struct CameBack;
 
+/// A connection to a provider led to ourselves.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "it leads back: {0} is where Tollgate itself listens. Give the provider's own address as its base_url"
+)]
+pub struct LeadsBack(pub SocketAddr);
+
 /// Where a connection comes from, and where it was to go. One of both is not enough: the system gives
 /// a port to several connections at once, if they have different destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

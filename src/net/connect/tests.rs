@@ -79,3 +79,26 @@ async fn providers_are_looked_up_while_a_resolver_leaves_others_names_unanswered
     let error = refused.unwrap_err();
     assert!(matches!(error, ConnectError::Crowded(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_provider_s_address_must_not_lead_to_where_we_listen() {
+    let listeners = [
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    ];
+    let [own, theirs] = listeners.each_ref().map(|at| at.local_addr().unwrap());
+    let config = config::Upstream {
+        proxy: Egress::None,
+        ..config::Upstream::default()
+    };
+    let connector = Connector::configured("upstream", &config, &[]).unwrap();
+    let connector = connector.listening(vec![own]);
+    let to = |at: SocketAddr| {
+        let url = format!("http://localhost:{}/", at.port());
+        Origin::of(&url.parse().unwrap()).unwrap()
+    };
+    let refused = connector.connect(&to(own), None).await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("where Tollgate itself listens"), "{error}");
+    connector.connect(&to(theirs), None).await.unwrap();
+}
