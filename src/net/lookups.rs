@@ -103,7 +103,10 @@ impl Lookups {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, thread};
+    use std::{
+        sync::{Mutex, mpsc::sync_channel},
+        thread,
+    };
 
     use super::*;
 
@@ -131,8 +134,8 @@ mod tests {
             assert_ne!(host, "left.example");
             Ok(vec![SocketAddr::from(([203, 0, 113, 9], port))])
         });
-        let (silence, silent) = std::sync::mpsc::channel::<()>();
-        let (locked, is_locked) = std::sync::mpsc::channel();
+        let (silence, silent) = sync_channel::<()>(1);
+        let (locked, is_locked) = sync_channel(1);
         thread::spawn(move || {
             let _lock = SILENT.lock();
             locked.send(()).unwrap();
@@ -151,12 +154,9 @@ mod tests {
         assert!(crowded.is::<Crowded>(), "{crowded}");
         assert_eq!(lookups.counts().turned_away, 1);
         assert_eq!(BEGUN.load(Ordering::Relaxed), MOST as u64);
-        let waiting = tokio::spawn({
-            let lookups = lookups.clone();
-            async move { lookups.find("x.example", 443, LATER).await }
-        });
-        drop(silence);
-        assert_eq!(waiting.await.unwrap().unwrap().len(), 1);
+        let waiting = lookups.find("x.example", 443, LATER);
+        let (found, ()) = tokio::join!(waiting, async { drop(silence) });
+        assert_eq!(found.unwrap().len(), 1);
         until(|| lookups.counts().now == 0).await;
         assert_eq!(BEGUN.load(Ordering::Relaxed), MOST as u64 + 1);
     }

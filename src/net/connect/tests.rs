@@ -1,5 +1,7 @@
 //! Tests of connections to providers.
 
+use std::sync::mpsc::sync_channel;
+
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpListener,
@@ -49,7 +51,8 @@ fn an_origin_keeps_the_port_that_was_given_and_drops_user_names() {
 #[tokio::test]
 async fn providers_are_looked_up_while_a_resolver_leaves_others_names_unanswered() {
     let stuck = Lookups::by(|_host, _port| {
-        std::thread::sleep(Duration::from_secs(2));
+        let (_nobody, answers) = sync_channel::<()>(1);
+        let _late = answers.recv_timeout(Duration::from_secs(2));
         Ok(Vec::new())
     });
     let config = config::Upstream {
