@@ -9,13 +9,14 @@ use std::{
 };
 
 use clap::Args;
+use rustls::pki_types::CertificateDer;
 
 use super::{super::Failure, Place, env::quoted, open};
 use crate::{
     base::directory,
     call::line::counted,
     net::{
-        authority::{Authority, BUNDLE, JAVA, ROOTS, pem},
+        authority::{Authority, BUNDLE, JAVA, ROOTS, fingerprint, pem},
         tls,
     },
 };
@@ -71,23 +72,13 @@ impl Install {
         let mut out = anstream::stdout().lock();
         if self.remove {
             let (store, dir) = Store::of(Path::new("/")).ok_or_else(Store::unknown)?;
-            let gone = take_out(&dir).map_err(|error| denied(&dir, &error))?;
-            store.update()?;
-            let roots = counted(gone, "root");
+            let gone = take_out(&dir, &[]).map_err(|error| denied(&dir, &error))?;
+            let updated = store.update();
+            let roots = counted(gone.len() as u64, "root");
             writeln!(out, "Took {roots} out of {}.", dir.display())?;
-            if gone > 0 && Path::new(DEBIAN_JAVA).exists() {
-                // Debian tells its Java what was put in, and nothing of what is gone.
-                let all: Vec<_> = (0..gone)
-                    .map(|at| format!("debian:tollgate-{at}.pem"))
-                    .collect();
-                writeln!(
-                    out,
-                    "Java's store {DEBIAN_JAVA} may keep them, as {}: take them out with keytool \
-                     -delete -alias ALIAS -keystore {DEBIAN_JAVA} -storepass changeit.",
-                    all.join(", ")
-                )?;
-            }
-            return Ok(out.flush()?);
+            tell_of_java(&mut out, &gone)?;
+            out.flush()?;
+            return updated;
         }
         let authority = open(&self.place.dir()?)?;
         if let Some(to) = self.to {
@@ -96,14 +87,19 @@ impl Install {
             return Ok(out.flush()?);
         }
         let (store, dir) = Store::of(Path::new("/")).ok_or_else(Store::unknown)?;
-        put_in(&dir, &authority).map_err(|error| denied(&dir, &error))?;
-        store.update()?;
-        writeln!(
-            out,
-            "The system trusts it now. Node, Java and Python's certifi have stores of their own: \
-             tollgate ca env."
-        )?;
-        Ok(out.flush()?)
+        let gone = put_in(&dir, &authority).map_err(|error| denied(&dir, &error))?;
+        let updated = store.update();
+        if updated.is_ok() {
+            writeln!(
+                out,
+                "The system trusts it now. Node, Java and Python's certifi have stores of their \
+                 own: tollgate ca env."
+            )?;
+        }
+        // Now or never: the next time nothing is left to tell what was there.
+        tell_of_java(&mut out, &gone)?;
+        out.flush()?;
+        updated
     }
 }
 
@@ -191,28 +187,74 @@ fn denied(dir: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("{dir} cannot be written: {error}{hint}"))
 }
 
-/// The files of roots in a store: one each, for some systems read no more of a file.
-fn file(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("tollgate-{number}.crt"))
+/// The file of a root in a store: one each, for some systems read no more of a file, and another for
+/// another root, for Debian's Java goes by the name and looks at nothing new under one that it knows.
+fn file(root: &CertificateDer<'_>) -> String {
+    let id = fingerprint(root).replace(':', "").to_ascii_lowercase();
+    format!("tollgate-{}.crt", id.get(..ID).unwrap_or(&id))
 }
 
-/// Puts the roots into a store, in the place of those that were put there before.
-fn put_in(dir: &Path, authority: &Authority) -> io::Result<()> {
-    take_out(dir)?;
-    for (number, root) in (0..).zip(authority.roots()) {
-        fs::write(file(dir, number), pem([root]))?;
-    }
-    Ok(())
+/// So many digits of a root's fingerprint are in the name of its file.
+const ID: usize = 16;
+
+/// Whether a file of a store is one of ours. They were numbered once.
+fn is_ours(name: &str) -> bool {
+    let id = name.strip_prefix("tollgate-");
+    let id = id.and_then(|rest| rest.strip_suffix(".crt"));
+    id.is_some_and(|id| {
+        let is_number = matches!(id.len(), 1..=3) && id.bytes().all(|digit| digit.is_ascii_digit());
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        is_number || id.len() == ID && id.bytes().all(is_hex)
+    })
 }
 
-/// Takes them out again; says how many there were.
-fn take_out(dir: &Path) -> io::Result<u64> {
-    let mut gone = 0;
-    while fs::exists(file(dir, gone))? {
-        fs::remove_file(file(dir, gone))?;
-        gone += 1;
+/// Puts the roots into a store, and takes out those that were put there before and are not among them;
+/// says which files these were.
+fn put_in(dir: &Path, authority: &Authority) -> io::Result<Vec<String>> {
+    let mut stay = Vec::new();
+    for root in authority.roots() {
+        let name = file(root);
+        let path = dir.join(&name);
+        fs::write(&path, pem([root]))?;
+        // Whatever the umask says: it is for everyone.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        stay.push(name);
     }
+    take_out(dir, &stay)
+}
+
+/// Takes our roots out of a store again, but for some; says which files they were.
+fn take_out(dir: &Path, stay: &[String]) -> io::Result<Vec<String>> {
+    let mut gone = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let Ok(name) = entry?.file_name().into_string() else {
+            continue;
+        };
+        if is_ours(&name) && !stay.contains(&name) {
+            fs::remove_file(dir.join(&name))?;
+            gone.push(name);
+        }
+    }
+    gone.sort();
     Ok(gone)
+}
+
+/// Says what Debian's Java may still trust: it is told what was put in, and nothing of what is gone.
+fn tell_of_java(out: &mut impl io::Write, gone: &[String]) -> io::Result<()> {
+    if gone.is_empty() || !Path::new(DEBIAN_JAVA).exists() {
+        return Ok(());
+    }
+    writeln!(out, "{}", java_keeps(gone))
+}
+
+fn java_keeps(gone: &[String]) -> String {
+    let alias = |name: &String| format!("debian:{}.pem", name.trim_end_matches(".crt"));
+    let all: Vec<_> = gone.iter().map(alias).collect();
+    format!(
+        "Java's store {DEBIAN_JAVA} may keep what is no longer to be trusted, as {}: take it out with \
+         keytool -delete -alias ALIAS -keystore {DEBIAN_JAVA} -storepass changeit.",
+        all.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -241,12 +283,45 @@ mod tests {
                 let place = root.path().join("ca");
                 let now = SystemClock.wall();
                 let authority = Authority::create(&place, &terms, &[], now).unwrap();
-                put_in(&dir, &authority).unwrap();
+                assert!(put_in(&dir, &authority).unwrap().is_empty());
                 assert_eq!(fs::read_dir(&dir).unwrap().count(), 1 + count);
             }
-            assert_eq!(take_out(&dir).unwrap(), 2);
-            assert_eq!(take_out(&dir).unwrap(), 0);
+            assert_eq!(take_out(&dir, &[]).unwrap().len(), 2);
+            assert_eq!(take_out(&dir, &[]).unwrap().len(), 0);
             assert!(dir.join("others.crt").exists());
         }
+    }
+
+    #[test]
+    fn another_root_has_another_name_and_what_is_gone_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let store = tempfile::tempdir().unwrap();
+        let now = SystemClock.wall();
+        let terms = Terms {
+            before: Before::Distrust,
+            ..Terms::default()
+        };
+        let made = || Authority::create(place.path(), &terms, &[], now).unwrap();
+        // Of the time when they were numbered, and not ours.
+        let theirs = ["tollgate-proxy.crt", "tollgate-.crt", "tollgate-0.pem"];
+        for name in ["tollgate-0.crt", "tollgate-1.crt"].iter().chain(&theirs) {
+            fs::write(store.path().join(name), "").unwrap();
+        }
+        let first = made();
+        let gone = put_in(store.path(), &first).unwrap();
+        assert_eq!(gone, ["tollgate-0.crt", "tollgate-1.crt"]);
+        assert_eq!(
+            put_in(store.path(), &first).unwrap(),
+            Vec::<String>::new(),
+            "the same once more"
+        );
+        let gone = put_in(store.path(), &made()).unwrap();
+        assert_eq!(gone, [file(&first.roots()[0])]);
+        for name in theirs {
+            assert!(store.path().join(name).exists(), "{name}");
+        }
+        let said = java_keeps(&gone);
+        let alias = file(&first.roots()[0]).replace(".crt", ".pem");
+        assert!(said.contains(&format!("as debian:{alias}: ")), "{said}");
     }
 }
