@@ -68,5 +68,5 @@ impl Place {
 }
 
 fn open(dir: &Path) -> Result<Authority, Failure> {
-    Authority::open(dir).map_err(Failure::failed)
+    Authority::look(dir).map_err(Failure::failed)
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     AUTHORITY, HEALTH, Mode, Owner, REDIRECT, SIDECAR, TRANSPARENT, USER,
-    settings::{CA_DIR, CONFIG_DIR, DATA_DIR, SECRETS_DIR, Settings, TRUST_DIR},
+    settings::{CA_DIR, CA_VOLUME, CONFIG_DIR, DATA_DIR, SECRETS_DIR, Settings, TRUST_DIR},
     wish::Wish,
 };
 use crate::config::OVERRIDES;
@@ -28,7 +28,7 @@ impl Parts<'_> {
         let mut mounts = vec![json!({"name": self.data(), "mountPath": DATA_DIR})];
         mounts.extend(self.given());
         if self.wish.mode.intercepts() {
-            mounts.push(json!({"name": "tollgate-ca", "mountPath": CA_DIR, "readOnly": true}));
+            mounts.push(json!({"name": "tollgate-ca", "mountPath": CA_VOLUME, "readOnly": true}));
         }
         let mut sidecar = self.container(SIDECAR, &self.wish.image, &["run"], &mounts);
         add(&mut sidecar, "workingDir", json!(DATA_DIR));
@@ -65,7 +65,7 @@ impl Parts<'_> {
             TRUST_DIR,
         ];
         let mut mounts = vec![
-            json!({"name": "tollgate-ca", "mountPath": CA_DIR}),
+            json!({"name": "tollgate-ca", "mountPath": CA_VOLUME}),
             json!({"name": "tollgate-trust", "mountPath": TRUST_DIR}),
         ];
         mounts.extend(self.given());

@@ -21,8 +21,10 @@ pub(super) const CONFIG_DIR: &str = "/etc/tollgate/config";
 pub(super) const SECRETS_DIR: &str = "/etc/tollgate/secrets";
 /// Where the sidecar runs, and writes.
 pub(super) const DATA_DIR: &str = "/var/lib/tollgate";
-/// Where the certificate authority is.
-pub(super) const CA_DIR: &str = "/var/run/tollgate/ca";
+/// Where the volume of the certificate authority is.
+pub(super) const CA_VOLUME: &str = "/var/run/tollgate/ca";
+/// Where the authority is: in a directory of the sidecar's own, for volumes come with any permissions.
+pub(super) const CA_DIR: &str = "/var/run/tollgate/ca/own";
 /// Where is what its clients trust it by.
 pub(super) const TRUST_DIR: &str = "/var/run/tollgate/trust";
 

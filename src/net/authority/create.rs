@@ -41,6 +41,7 @@ pub(super) fn create(
     // Not two at once.
     let lock = fs::File::open(dir).map_err(io)?;
     lock.lock().map_err(io)?;
+    files::guarded(dir, files::Owner::Us)?;
     let is_there = fs::exists(dir.join(ISSUER)).map_err(io)?;
     if is_there && terms.before == Before::Stay {
         return Err(AuthorityError::Exists(dir.to_owned()));

@@ -85,6 +85,59 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Who may own the directory of an authority besides root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Only who we are.
+    Us,
+    /// Where we are root, anybody.
+    Anyone,
+}
+
+/// Whether nobody else can put another authority into a directory. In one where everyone can make
+/// files and take away none but their own (sticky, such as a volume of secrets is), the files must be
+/// of those who may own it.
+///
+/// # Errors
+/// Others can write it, or own it or what is in it; or it is not there.
+pub(super) fn guarded(dir: &Path, owner: Owner) -> Result<(), AuthorityError> {
+    let found = fs::metadata(dir).map_err(failed(dir))?;
+    let user = geteuid().as_raw();
+    let foreign = |path: &Path, owner| AuthorityError::Foreign {
+        path: path.to_owned(),
+        owner,
+        user,
+    };
+    let may_own = |uid: u32| {
+        let is_asked_for = owner == Owner::Anyone && user == 0 && uid == found.uid();
+        uid == 0 || uid == user || is_asked_for
+    };
+    if !may_own(found.uid()) {
+        return Err(foreign(dir, found.uid()));
+    }
+    if found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    if found.mode() & STICKY == 0 {
+        return Err(AuthorityError::Shared {
+            path: dir.to_owned(),
+            mode: found.mode() & 0o7777,
+        });
+    }
+    for file in [super::ISSUER, super::ROOTS] {
+        let path = dir.join(file);
+        // Of a link, who made it: they chose where it leads.
+        let found = fs::symlink_metadata(&path).ok();
+        if let Some(uid) = found.map(|found| found.uid()).filter(|uid| !may_own(*uid)) {
+            return Err(foreign(&path, uid));
+        }
+    }
+    Ok(())
+}
+
+/// Who can write such a directory can take away none but their own files.
+const STICKY: u32 = 0o1000;
+
 /// Reads a file that others may not read. Ours is for us alone; one that was given to us (by a
 /// volume of secrets, say) may be for our group.
 pub(super) fn read_private(path: &Path) -> Result<Secret, AuthorityError> {

@@ -115,6 +115,33 @@ pub enum AuthorityError {
         /// Its permissions.
         mode: u32,
     },
+    /// Others can put an authority of theirs there.
+    #[error(
+        "{}: others can write this directory (mode {mode:04o}), and put an authority of theirs there: \
+         `chmod 700` it or use one below it, and if somebody may have done so, `tollgate ca create \
+         --replace --distrust`",
+        path.display()
+    )]
+    Shared {
+        /// The directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Somebody else can, whose it is.
+    #[error(
+        "{}: it belongs to user {owner}, who is neither root nor user {user}, as whom this runs, and \
+         who can put another authority there: do this as that user, or `chown` it",
+        path.display()
+    )]
+    Foreign {
+        /// The directory, or a file in it.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        user: u32,
+    },
     /// A file does not hold what it has to.
     #[error("{}: {problem}", path.display())]
     Wrong {
@@ -200,14 +227,31 @@ impl Authority {
     /// Opens the authority in a directory. One that has ended can be opened: see [`Self::trouble`].
     ///
     /// # Errors
-    /// A file is missing or wrong, others may read the key, or no root to trust has vouched for the
-    /// issuer.
+    /// A file is missing or wrong, others may read the key or write the directory, or no root to
+    /// trust has vouched for the issuer.
     pub fn open(dir: &Path) -> Result<Self, AuthorityError> {
+        Self::read(dir, files::Owner::Us)
+    }
+
+    /// Opens one to show it, or to have it trusted. Its directory may be another user's where we are
+    /// root: only root can have a system trust the authority of the user that Tollgate runs as.
+    ///
+    /// # Errors
+    /// As those of [`Self::open`].
+    pub fn look(dir: &Path) -> Result<Self, AuthorityError> {
+        Self::read(dir, files::Owner::Anyone)
+    }
+
+    fn read(dir: &Path, owner: files::Owner) -> Result<Self, AuthorityError> {
         let path = dir.join(ISSUER);
         let wrong = |problem: String| AuthorityError::Wrong {
             path: path.clone(),
             problem,
         };
+        // Where there is none, the file that is made is what to name.
+        if Self::is_in(dir) {
+            files::guarded(dir, owner)?;
+        }
         let text = files::read_private(&path)?;
         let (chain, key) = files::parts(text.expose()).map_err(wrong)?;
         let key = KeyPair::try_from(&key)

@@ -219,6 +219,85 @@ fn only_the_owner_can_read_the_key() {
 }
 
 #[test]
+fn a_directory_that_others_can_write_holds_no_authority() {
+    let (dir, _) = made(&terms());
+    let (dir, empty) = (dir.path().join("ca"), dir.path().join("empty"));
+    fs::create_dir(&empty).unwrap();
+    let set = |mode| {
+        for dir in [&dir, &empty] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    for wide in [0o777, 0o770, 0o702, 0o2775] {
+        set(wide);
+        let opened = Authority::open(&dir).unwrap_err();
+        let looked = Authority::look(&dir).unwrap_err();
+        let made = Authority::create(&empty, &terms(), &[], now()).unwrap_err();
+        for (error, dir) in [(opened, &dir), (looked, &dir), (made, &empty)] {
+            let said = error.to_string();
+            assert!(matches!(error, AuthorityError::Shared { .. }), "{said}");
+            for part in [&*dir.to_string_lossy(), &format!("{wide:04o}"), "chmod 700"] {
+                assert!(said.contains(part), "{part}: {said}");
+            }
+        }
+        assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+    }
+    for fine in [0o700, 0o755, 0o750, 0o1777, 0o3777] {
+        set(fine);
+        Authority::open(&dir).unwrap();
+    }
+}
+
+/// As Kubernetes mounts a secret: everyone could write there, but for the sticky bit (and for its being
+/// read-only), files are links, and `fsGroup` lets the group read them.
+#[test]
+fn a_volume_of_secrets_is_a_directory_like_any_other() {
+    let (dir, made) = made(&terms());
+    let (from, dir) = (dir.path().join("ca"), dir.path().join("volume"));
+    let data = dir.join("..2026_11_26");
+    fs::create_dir_all(&data).unwrap();
+    std::os::unix::fs::symlink("..2026_11_26", dir.join("..data")).unwrap();
+    for file in [ISSUER, ROOTS] {
+        fs::copy(from.join(file), data.join(file)).unwrap();
+        std::os::unix::fs::symlink(Path::new("..data").join(file), dir.join(file)).unwrap();
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o3777)).unwrap();
+    assert!(Authority::open(&dir).unwrap().is_same(&made));
+}
+
+#[test]
+fn what_belongs_to_somebody_else_is_trusted_by_none_but_root_and_only_where_it_asks() {
+    const NOBODY: Option<u32> = Some(65_534);
+    let (dir, _) = made(&terms());
+    let dir = dir.path().join("ca");
+    if std::os::unix::fs::chown(&dir, NOBODY, None).is_err() {
+        return; // Only root can give things away.
+    }
+    let again = Terms {
+        before: Before::Keep,
+        ..terms()
+    };
+    let opened = Authority::open(&dir).unwrap_err();
+    let made = Authority::create(&dir, &again, &[], now()).unwrap_err();
+    for error in [opened, made] {
+        let said = error.to_string();
+        assert!(matches!(error, AuthorityError::Foreign { .. }), "{said}");
+        assert!(said.contains("65534") && said.contains("chown"), "{said}");
+    }
+    Authority::look(&dir).unwrap();
+    // In a directory where everyone makes files, it is whose the file is that counts.
+    std::os::unix::fs::chown(&dir, Some(0), None).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777)).unwrap();
+    Authority::open(&dir).unwrap();
+    for file in [ISSUER, ROOTS] {
+        std::os::unix::fs::chown(dir.join(file), NOBODY, None).unwrap();
+        let said = Authority::look(&dir).unwrap_err().to_string();
+        assert!(said.contains(file) && said.contains("65534"), "{said}");
+        std::os::unix::fs::chown(dir.join(file), Some(0), None).unwrap();
+    }
+}
+
+#[test]
 fn an_authority_is_not_replaced_by_mistake_and_its_root_stays_trusted() {
     let (dir, before) = made(&terms());
     let dir = dir.path().join("ca");
