@@ -44,6 +44,9 @@ pub(super) fn create(
     files::guarded(dir, files::Owner::Us)?;
     let is_there = fs::exists(dir.join(ISSUER)).map_err(io)?;
     if is_there && terms.before == Before::Stay {
+        // Without its roots there is nothing to keep.
+        let path = dir.join(ROOTS);
+        fs::metadata(&path).map_err(|source| AuthorityError::Io { path, source })?;
         return Err(AuthorityError::Exists(dir.to_owned()));
     }
     let made = Made::new(terms, now)?;

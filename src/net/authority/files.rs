@@ -174,6 +174,13 @@ type Parts = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The certificates and the key in a text, in any order.
 pub(super) fn parts(text: &str) -> Result<Parts, String> {
+    if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("4,ENCRYPTED") {
+        return Err(
+            "its key is encrypted, and nobody is there to give its password: put it there without \
+             (`openssl pkey`)"
+                .to_owned(),
+        );
+    }
     let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
     let certificates: Result<Vec<_>, _> = certificates.collect();
     let certificates = certificates.map_err(|error| error.to_string())?;

@@ -15,6 +15,7 @@ mod trust;
 
 use std::{
     fmt,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -83,13 +84,7 @@ pub struct Leaf {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// A file cannot be read or written.
-    #[error("{}: {source}{}", path.display(), if source.kind() == std::io::ErrorKind::NotFound
-        && (path.ends_with(ISSUER) || path.ends_with(ROOTS))
-    {
-        " (`tollgate ca create` makes it)"
-    } else {
-        ""
-    })]
+    #[error("{}: {source}{}", path.display(), help(path, source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -153,6 +148,13 @@ pub enum AuthorityError {
     /// A certificate could not be made.
     #[error("no certificate could be made: {0}")]
     Unmade(#[from] rcgen::Error),
+}
+
+impl AuthorityError {
+    /// Whether there is no authority, as far as can be seen: what signs cannot be read.
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Self::Io { path, .. } if path.ends_with(ISSUER))
+    }
 }
 
 /// Why there is no certificate for a host.
@@ -373,6 +375,19 @@ impl Authority {
             now if now + SOON >= ends => Some(Trouble::EndsSoon(ends)),
             _ => None,
         }
+    }
+}
+
+/// What to do about a file that cannot be read. What signs is read first: where the roots alone are
+/// gone, an authority is there that nobody can be told to trust any more.
+fn help(path: &Path, error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound if path.ends_with(ISSUER) => " (`tollgate ca create` makes it)",
+        ErrorKind::NotFound if path.ends_with(ROOTS) => {
+            " (put it back, or make another authority with `tollgate ca create --replace`, which \
+             clients are to be given anew)"
+        },
+        _ => "",
     }
 }
 

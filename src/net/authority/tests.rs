@@ -352,6 +352,13 @@ fn what_does_not_fit_together_is_refused_by_name() {
     assert!(said().contains("no key"), "{}", said());
     write(&key);
     assert!(said().contains("no certificate"), "{}", said());
+    let encrypted = key.replace(" PRIVATE KEY", " ENCRYPTED PRIVATE KEY");
+    write(&[&*certificate, &encrypted].concat());
+    assert!(said().contains("is encrypted"), "{}", said());
+    write(&format!(
+        "{certificate}-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"
+    ));
+    assert!(said().contains("is encrypted"), "{}", said());
     write("");
     assert!(said().contains("no key"), "{}", said());
     write(&foreign);
@@ -363,6 +370,14 @@ fn what_does_not_fit_together_is_refused_by_name() {
     write(&issuer);
     fs::write(dir.join(ROOTS), "").unwrap();
     assert!(said().contains("no certificate in it"), "{}", said());
+    fs::remove_file(dir.join(ROOTS)).unwrap();
+    let again = Authority::create(&dir, &terms(), &[], now()).unwrap_err();
+    for said in [said(), again.to_string()] {
+        assert!(
+            said.contains("ca.pem") && said.contains("create --replace"),
+            "{said}"
+        );
+    }
     fs::remove_file(dir.join(ISSUER)).unwrap();
     assert!(said().contains("tollgate ca create"), "{}", said());
 }
