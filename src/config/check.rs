@@ -327,8 +327,12 @@ fn not_yet(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Files that are named are there.
+/// Files that are named are there; what a directory is for has one.
 fn files(config: &Config, sources: &Sources<'_>, problems: &mut Vec<Problem>) {
+    if config.intercept.ca_dir.as_os_str().is_empty() {
+        let problem = Problem::error("intercept.ca_dir", "it is empty");
+        problems.push(problem.help("name a directory: ./tollgate-data/ca, or leave it out"));
+    }
     let upstream = &config.upstream;
     for (path, file) in [
         ("upstream.ca_file", &upstream.ca_file),

@@ -85,11 +85,15 @@ impl Interception {
             made.map_err(Failure::failed)?;
             config.intercept.ca_dir.clone_from(&place.0);
         } else {
-            let authority = Authority::open(&config.intercept.ca_dir).map_err(Failure::failed)?;
+            let dir = &config.intercept.ca_dir;
+            let failed = |error: &dyn std::fmt::Display| {
+                Failure::failed(format!("intercept.ca_dir: {error}"))
+            };
+            let authority = Authority::open(dir).map_err(|error| failed(&error))?;
             if let Some(over @ (Trouble::Ended(_) | Trouble::NotYet(_))) =
                 authority.trouble(SystemClock.wall())
             {
-                return Err(Failure::failed(over));
+                return Err(failed(&format!("{}: {over}", dir.display())));
             }
             let written = authority.write_trust(&place.0, &roots);
             written.map_err(Failure::failed)?;
@@ -208,6 +212,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::base::clock::Timestamp;
 
     fn config(yaml: &str) -> Config {
         serde_saphyr::from_str(yaml).unwrap()
@@ -247,6 +252,24 @@ mod tests {
         made.begun().unwrap();
         drop(made);
         assert!(Authority::is_in(dir.path()));
+    }
+
+    #[test]
+    fn an_authority_that_has_ended_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let past = Timestamp::from_secs(1_500_000_000);
+        Authority::create(dir.path(), &Terms::default(), &[], past).unwrap();
+        let mut config = Config::default();
+        config.intercept.ca_dir = dir.path().to_owned();
+        let ended = Interception::prepare(&mut config, &|_| None).err().unwrap();
+        let Failure::Failed(said) = ended else {
+            panic!("{ended:?}")
+        };
+        let begins = format!("intercept.ca_dir: {}: ", dir.path().display());
+        assert!(
+            said.starts_with(&begins) && said.contains("ended at"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -57,6 +57,17 @@ impl Scene {
     }
 }
 
+#[test]
+fn a_temporary_directory_that_cannot_be_had_is_named() {
+    let program = Program::new();
+    let mut command = program.command(&["exec", "--intercept", "--", "true"]);
+    let ran = Ran::from(command.env("TMPDIR", "/nonexistent").output().unwrap());
+    assert_ne!(ran.code, Some(0));
+    for part in ["cannot make /nonexistent/tollgate-", "TMPDIR"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+}
+
 #[tokio::test]
 async fn a_program_that_names_the_provider_itself_is_metered() {
     let scene = Scene::new("");
