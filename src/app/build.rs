@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Sources},
     guard::Guards,
     net::{
-        authority::Authority,
+        authority::{Authority, AuthorityError},
         config::Upstream as UpstreamConfig,
         connect::{self, Connector},
         ours::Ours,
@@ -173,6 +173,12 @@ pub(super) fn connector(
     Ok(connector.noting(ours).listening(own.concat()))
 }
 
+/// The certificate authority that connections are opened with, if any are.
+pub fn authority(config: &Config) -> Option<Result<Authority, AuthorityError>> {
+    let config = &config.intercept;
+    config.enabled.then(|| Authority::open(&config.ca_dir))
+}
+
 /// What takes traffic of clients that were not pointed at Tollgate, if `intercept.enabled`. `own`: where
 /// we listen.
 ///
@@ -184,12 +190,12 @@ pub(super) fn intercept(
     own: [&[SocketAddr]; 3],
     (registry, clock): (&Registry, &Arc<dyn Clock>),
 ) -> io::Result<Option<Arc<Intercept>>> {
-    let config = &config.intercept;
-    if !config.enabled {
+    let Some(authority) = authority(config) else {
         return Ok(None);
-    }
-    let authority = Authority::open(&config.ca_dir)
-        .map_err(|error| io::Error::other(format!("intercept.ca_dir: {error}")))?;
+    };
+    let config = &config.intercept;
+    let authority =
+        authority.map_err(|error| io::Error::other(format!("intercept.ca_dir: {error}")))?;
     let authority = (authority, Arc::clone(clock));
     let intercept = Intercept::new(config, authority, connector, own.concat(), registry)?;
     Ok(Some(Arc::new(intercept)))

@@ -40,7 +40,7 @@ use prices::Prices;
 use sockets::Entries;
 use worker::{Common, Upstreams};
 
-pub use build::{Impossible, lend_prices, price_trouble, pricing, surroundings};
+pub use build::{Impossible, authority, lend_prices, price_trouble, pricing, surroundings};
 pub use clients::Dismissed;
 
 /// How often idle state is let go of.
@@ -307,6 +307,11 @@ impl App {
         } else {
             limits.join("; ")
         }
+    }
+
+    /// What becomes of connections of clients that were not pointed here, in words, if they are taken.
+    pub fn interception(&self) -> Option<String> {
+        self.proxy.intercept().map(|intercept| intercept.means())
     }
 
     /// Keeps house until it is dropped: to be polled beside whatever ends the program.

@@ -133,7 +133,7 @@ async fn serve(
     }
 }
 
-/// What a person who has just started it needs to know, in five lines.
+/// What a person who has just started it needs to know, in a few lines.
 fn greet(app: &App, document: Option<&Document>) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     let bold = Style::new().bold();
@@ -151,7 +151,8 @@ fn greet(app: &App, document: Option<&Document>) -> Result<(), Failure> {
         ("store", app.keeping()),
         ("limits", app.limits()),
     ];
-    for (what, is) in lines {
+    let interception = app.interception().map(|means| ("intercept", means));
+    for (what, is) in lines.into_iter().chain(interception) {
         writeln!(out, "{bold}{what:<10}{bold:#} {is}")?;
     }
     Ok(out.flush()?)

@@ -4,7 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use crate::{base::units, net::reach::Allowed};
+use crate::{
+    base::units,
+    call::line::clean,
+    net::{authority::About, reach::Allowed},
+};
 
 /// What becomes of traffic that reaches the proxy by `HTTPS_PROXY` and the like. Changes need a
 /// restart.
@@ -50,6 +54,24 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// What is done with connections, in words. `authority`: what it is done with, where there is one.
+    pub fn means(&self, authority: Option<&About>) -> String {
+        let with = authority.map_or_else(
+            || "without an authority as yet".to_owned(),
+            |about| {
+                let ends = about.ends.to_jiff().strftime("%Y-%m-%d");
+                format!("by {} until {ends}", clean(&about.subject))
+            },
+        );
+        let others = match self.others {
+            Others::Tunnel => "those to others pass unread",
+            Others::Deny => "those to others are refused",
+        };
+        format!("connections to providers are opened, {with}; {others}")
+    }
+}
+
 /// What becomes of connections to hosts that are no provider's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,6 +95,33 @@ pub enum OnRefused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Timestamp;
+
+    #[test]
+    fn what_it_means_is_said_in_words() {
+        let about = About {
+            subject: "O=Tollgate, CN=\x1b[1mmine".to_owned(),
+            begins: Timestamp::from_secs(0),
+            ends: Timestamp::from_secs(1_800_000_000),
+            hosts: Vec::new(),
+        };
+        let said = Config::default().means(Some(&about));
+        assert!(said.contains("by O=Tollgate, CN="), "{said}");
+        assert!(
+            said.ends_with("mine until 2027-01-15; those to others pass unread"),
+            "{said}"
+        );
+        assert!(!said.contains('\x1b'), "{said}");
+        let denying = Config {
+            others: Others::Deny,
+            ..Config::default()
+        };
+        assert_eq!(
+            denying.means(None),
+            "connections to providers are opened, without an authority as yet; those to others are \
+             refused"
+        );
+    }
 
     #[test]
     fn what_is_not_written_is_as_it_is_by_default_and_mistakes_are_refused() {

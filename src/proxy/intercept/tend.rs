@@ -38,6 +38,11 @@ impl Proxy {
 }
 
 impl Intercept {
+    /// What it does, and with what, in words.
+    pub fn means(&self) -> String {
+        self.config.means(Some(self.leaves.authority().about()))
+    }
+
     /// Looks after the authority: to be called now and then.
     pub fn tend(&self, now: Timestamp) {
         let mut tended = self.tended.lock();

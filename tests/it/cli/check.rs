@@ -119,6 +119,74 @@ fn warnings_do_not_fail() {
 }
 
 #[test]
+fn interception_is_tried_as_a_start_would() {
+    let program = Program::new().with(
+        "tollgate.yaml",
+        "intercept: {enabled: true, others: deny, ca_dir: ca}",
+    );
+    // Not everybody who checks a configuration has its authority.
+    let none = program.run(&["check"]);
+    assert_eq!(none.code, Some(0), "{}", none.stderr);
+    for part in [
+        "warning: ca/issuer.pem",
+        "tollgate.yaml:1:",
+        "tollgate ca create",
+        "does not start",
+    ] {
+        assert!(none.stderr.contains(part), "{part}: {}", none.stderr);
+    }
+    let line = "  intercept  connections to providers are opened, ";
+    let without = format!("{line}without an authority as yet; those to others are refused\n");
+    assert!(none.stdout.contains(&without), "{}", none.stdout);
+
+    program.run(&["ca", "create", "--days=60"]);
+    let well = program.run(&["check"]);
+    assert_eq!((well.code, &*well.stderr), (Some(0), ""));
+    let with = format!("{line}by O=Tollgate, CN=Tollgate issuer ");
+    assert!(
+        well.stdout.contains(&with) && well.stdout.contains(" until 2"),
+        "{}",
+        well.stdout
+    );
+    program.run(&["ca", "create", "--replace", "--days=20"]);
+    let soon = program.run(&["check"]);
+    assert_eq!(soon.code, Some(0), "{}", soon.stderr);
+    assert!(
+        soon.stderr
+            .contains("warning: the certificate authority ends at"),
+        "{}",
+        soon.stderr
+    );
+
+    std::fs::remove_file(program.path().join("ca/ca.pem")).unwrap();
+    let [broken, run] = ["check", "run"].map(|command| program.run(&[command]));
+    assert_eq!(
+        (broken.code, run.code),
+        (Some(2), Some(2)),
+        "{}",
+        run.stderr
+    );
+    assert!(
+        broken.stderr.contains("error: intercept.ca_dir: ca/ca.pem"),
+        "{}",
+        broken.stderr
+    );
+    assert!(
+        run.stderr
+            .contains(broken.stderr.trim_start_matches("error: ").trim()),
+        "{}",
+        run.stderr
+    );
+
+    let empty = program.with("tollgate.yaml", "intercept: {ca_dir: ''}");
+    for command in [&["check"][..], &["ca", "create"]] {
+        let ran = empty.run(command);
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains("at intercept.ca_dir"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn wrong_arguments_have_code_2_and_help_has_0() {
     let program = Program::new();
     let ran = program.run(&["chekc"]);
