@@ -96,16 +96,17 @@ async fn pass(
     (mut socket, is_silent): (Begun, bool),
 ) -> Result<Option<(Begun, Opening)>, Refusal> {
     let is_providers = client.worker.proxy.live.load().is_providers(at.host());
-    let tunnel = Tunnel::straight(intercept, (at, to), (why, is_providers));
-    let tunnel = tunnel.await?;
-    if is_silent {
-        match tunnel.greeting(&mut socket, client).await {
-            Ok(Opening::Other) => {},
-            Ok(opening) => return Ok(Some((socket, opening))),
-            // It is gone.
-            Err(_broken) => return Ok(None),
-        }
+    let tunnel = Tunnel::straight(intercept, (at, to), (why, is_providers)).await?;
+    let said = if is_silent {
+        tunnel.greeting(&mut socket, client).await
+    } else {
+        Ok(Opening::Other)
+    };
+    if let Ok(Opening::Other) = said {
+        tunnel.pass(socket, client).await;
+        return Ok(None);
     }
-    tunnel.pass(socket, client).await;
-    Ok(None)
+    drop(tunnel);
+    // Else it is gone.
+    Ok(said.ok().map(|opening| (socket, opening)))
 }
