@@ -24,15 +24,18 @@ pub enum Opening {
 impl Opening {
     /// What `bytes` are, of which more may follow; `None` if that cannot be told without more.
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        let bytes = head::without_empty_lines(bytes);
         match bytes.first()? {
             &HANDSHAKE => match hello::read(bytes) {
                 Ok(hello) => Some(Self::Tls(hello)),
                 Err(hello::Unread::Short) => None,
                 Err(hello::Unread::Foreign) => Some(Self::unread(bytes)),
             },
-            // Half of an empty line.
-            b'\r' if bytes.len() == 1 => None,
+            b'\r' => match head::without_empty_lines(bytes) {
+                // Maybe another empty line.
+                [] | b"\r" => None,
+                rest @ [b'A'..=b'Z', ..] => Self::of(rest),
+                _ => Some(Self::Other),
+            },
             b'A'..=b'Z' => match head::read(bytes) {
                 Ok(host) => Some(Self::Http(host)),
                 Err(head::Unread::Short) => None,

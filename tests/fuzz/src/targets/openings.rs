@@ -1,7 +1,8 @@
 //! What connections begin with.
 //!
 //! What must hold: what is told early stays told when more comes; a handshake reads the same in
-//! whatever records it comes; a name is one, and a request's host is that of its only `Host`.
+//! whatever records it comes; a name is one, and a request's host is that of its only `Host`, or of its
+//! target.
 
 use super::steered;
 use crate::net::opening::{Hello, Host, Opening};
@@ -28,14 +29,21 @@ pub fn run(input: &[u8]) {
             };
             let parsed = Host::parse(text.as_bytes());
             assert_eq!(parsed.as_ref(), Some(&host));
-            let fields = bytes.split(|byte| *byte == b'\n').skip(1);
+            let mut lines = bytes.split(|byte| *byte == b'\n');
+            let request = lines.find(|line| *line != b"\r").unwrap_or_default();
+            let fields = lines;
             let ended = fields.take_while(|line| *line != b"\r");
             let hosts = ended.filter(|line| {
                 let name = line.get(..5).unwrap_or_default();
                 name.eq_ignore_ascii_case(b"host:")
             });
-            assert_eq!(hosts.count(), 1);
+            let is_absolute = !request
+                .split(|byte| *byte == b' ')
+                .any(|word| word.starts_with(b"/") || word == b"*");
+            let count = hosts.count();
+            assert!(count == 1 || count == 0 && is_absolute, "{count}");
         },
+        Some(Opening::Veiled) => assert!(bytes.starts_with(&[22, 3])),
         Some(Opening::Other) | None => {},
     }
 }
@@ -110,6 +118,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         b"POST /v1/responses HTTP/1.1\r\nHost: api.openai.com\r\ncontent-length: 2\r\n\r\n{}"
             .to_vec(),
         b"GET / HTTP/1.0\r\nhost: [fd00::1]:8000\r\n\r\n".to_vec(),
+        b"\r\n\r\nGET / HTTP/1.1\r\nhost: a.b\r\n\r\n".to_vec(),
+        b"GET http://a.b:80/ HTTP/1.1\r\nhost: c.d\r\n\r\n".to_vec(),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
     ];
