@@ -12,6 +12,10 @@ use crate::{base::clock::Timestamp, net::tunnel::Passed};
 /// The host that hosts of no provider are counted as.
 const OTHER: &str = "other";
 
+/// The host that those of providers are counted as when so many have names that there is none left:
+/// clients choose them, below a provider's `*.`, and must not make what is unmetered look harmless.
+const OTHER_PROVIDERS: &str = "other provider";
+
 /// The most pairs of host and reason that the log tells of.
 const MOST_TOLD: usize = 1_024;
 
@@ -141,10 +145,10 @@ impl Seen {
 
     /// Counts it; whether it is to be told of.
     fn count(&self, host: &str, is_providers: bool, why: Unmetered) -> bool {
-        let counted = if is_providers {
-            self.hosts.bounded(host)
-        } else {
-            OTHER
+        let counted = match is_providers.then(|| self.hosts.bounded(host)) {
+            None => OTHER,
+            Some(OTHER) => OTHER_PROVIDERS,
+            Some(host) => host,
         };
         let labels = [counted, why.name()];
         self.unmetered.with_label_values(&labels).inc();
@@ -187,5 +191,29 @@ pub(super) struct Counted(IntGauge);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_host_is_never_counted_as_anybody_elses() {
+        let seen = Seen::new(&Registry::new()).unwrap();
+        for number in 0..1_000 {
+            let host = format!("r{number}.openai.azure.com");
+            seen.failed(&host, true, Unmetered::Handshake);
+        }
+        seen.unmetered("api.openai.com", true, Unmetered::Pinned);
+        seen.unmetered("www.example.com", false, Unmetered::Other);
+        let count = |host, why: Unmetered| {
+            let labels = [host, why.name()];
+            seen.unmetered.with_label_values(&labels).get()
+        };
+        assert_eq!(count(OTHER_PROVIDERS, Unmetered::Pinned), 1);
+        assert_eq!(count(OTHER_PROVIDERS, Unmetered::Handshake), 800);
+        assert_eq!(count(OTHER, Unmetered::Handshake), 0);
+        assert_eq!(count(OTHER, Unmetered::Other), 1);
     }
 }
