@@ -135,11 +135,11 @@ impl Which {
             ));
         }
         let mut removed = standing::remove(&keepers)?;
-        if self.backend.is_some() || removed.unasked.len() == keepers.len() {
-            // It is these that were meant.
-            if let Some((_, trouble)) = removed.unasked.pop() {
-                return Err(trouble.into());
-            }
+        let all_are_meant = self.backend.is_some() || removed.unasked.len() == keepers.len();
+        let mut unasked = removed.unasked.iter();
+        // Who may not ask one may not ask any, and cannot know that nothing is left.
+        if let Some(at) = unasked.position(|(_, it)| all_are_meant || it.is_of_rights()) {
+            return Err(removed.unasked.swap_remove(at).1.into());
         }
         tell_unasked(&removed)?;
         let mut out = stdout().lock();
@@ -197,7 +197,7 @@ impl Wanted {
         system::execute(&rules.script(backend))?;
         let made = Keeper::of(backend, rules.ipv6);
         let others: Vec<_> = Keeper::installed()
-            .filter(|one| !made.contains(one))
+            .filter(|one| !made.contains(one) && (rules.ipv6 || *one != Keeper::Ip6tables))
             .collect();
         let removed = standing::remove(&others)?;
         tell_unasked(&removed)?;

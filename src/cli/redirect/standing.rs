@@ -79,7 +79,7 @@ impl Keeper {
 /// Takes away what these keep of ours.
 ///
 /// # Errors
-/// Something stays that is ours, or whoever asks may not know.
+/// Something stays that is ours.
 pub(super) fn remove(keepers: &[Keeper]) -> Result<Removed, Trouble> {
     let mut removed = Removed::default();
     for keeper in keepers {
@@ -89,7 +89,6 @@ pub(super) fn remove(keepers: &[Keeper]) -> Result<Removed, Trouble> {
                 system::execute(&keeper.removal())?;
                 removed.what.push(keeper.keeps());
             },
-            Err(trouble) if trouble.is_of_rights() => return Err(trouble),
             Err(trouble) => removed.unasked.push((*keeper, trouble)),
         }
     }

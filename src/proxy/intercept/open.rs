@@ -259,7 +259,9 @@ impl Intercept {
         (socket, why): (Begun, Unmetered),
         opened: Opened,
     ) {
-        let Opened { at, hops, .. } = opened;
+        let Opened {
+            at, caller, hops, ..
+        } = opened;
         let may_pass = match why {
             Unmetered::Protocol => self.config.others == Others::Tunnel,
             _ => self.config.on_refused == OnRefused::Tunnel,
@@ -267,10 +269,21 @@ impl Intercept {
         if !may_pass {
             return self.seen.failed(at.host(), true, why);
         }
+        let proxy = &client.worker.proxy;
+        // Whoever asked for a provider without a key was to show one with each call.
+        let let_in = match &hops {
+            Some(_asked) => proxy.live.load().door.still(&caller, proxy.clock.wall()),
+            None => Ok(()),
+        };
+        if let Err(stranger) = let_in {
+            self.seen.failed(at.host(), true, why);
+            _ = proxy.connection_refused(&proxy.turn_away(stranger, client.peer));
+            return;
+        }
         let hops = hops.unwrap_or_else(|| self.connector.me().alone());
         match Tunnel::make(self, at, (why, true), &hops).await {
             Ok(tunnel) => tunnel.pass(socket, client).await,
-            Err(refusal) => _ = client.worker.proxy.connection_refused(&refusal),
+            Err(refusal) => _ = proxy.connection_refused(&refusal),
         }
     }
 

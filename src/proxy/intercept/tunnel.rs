@@ -122,7 +122,7 @@ impl Tunnel {
     /// What the client says first, if it could tell that a provider is meant where none was named.
     ///
     /// # Errors
-    /// The client is gone.
+    /// The client is gone, or nobody has said anything for as long as a tunnel may be silent.
     pub(super) async fn greeting(
         &self,
         socket: &mut Begun,
@@ -138,7 +138,7 @@ impl Tunnel {
             // whoever has begun is to come to the point.
             match tokio::time::timeout(config.idle_timeout, socket.first()).await {
                 Ok(first) => _ = first?,
-                Err(_elapsed) => return Ok(None),
+                Err(_elapsed) => return Err(io::ErrorKind::TimedOut.into()),
             }
             let opening = tokio::time::timeout(config.handshake_timeout, socket.opening());
             opening.await.unwrap_or(Ok(None))

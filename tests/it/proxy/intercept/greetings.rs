@@ -11,11 +11,14 @@ use tokio::{
 };
 
 use super::{CHAT, Ca, OPENAI, Opening, chat, configured};
-use crate::support::{
-    Sandbox, Upstream, client,
-    entry::{Entry, ask},
-    front::Front,
-    sandbox::{PATIENCE, until},
+use crate::{
+    proxy::keys::Keys,
+    support::{
+        Sandbox, Upstream, client,
+        entry::{Entry, ask},
+        front::Front,
+        sandbox::{PATIENCE, until},
+    },
 };
 
 const LOCAL: &str = ", allow_private: [127.0.0.0/8]";
@@ -57,6 +60,11 @@ struct Mine {
 
 impl Mine {
     async fn new(intercept: &str) -> Self {
+        Self::with(intercept, "").await
+    }
+
+    /// The same, with more of a configuration.
+    async fn with(intercept: &str, more: &str) -> Self {
         let (ca, theirs) = (Ca::new(), Ca::new());
         let mock = tollgate::mock::Mock::start(tollgate::mock::Options::default()).unwrap();
         let behind = mock.url()["http://".len()..].parse().unwrap();
@@ -65,7 +73,7 @@ impl Mine {
         let port = front.addr.port();
         let yaml = format!(
             "providers: {{mine: {{base_url: 'https://localhost:{port}'}}}}\n\
-             upstream: {{proxy: none, ca_file: '{}'}}",
+             upstream: {{proxy: none, ca_file: '{}'}}\n{more}",
             theirs.path(tollgate::net::authority::ROOTS)
         );
         let mut sandbox = Sandbox::new(&configured(&ca, intercept, &yaml));
@@ -201,6 +209,28 @@ async fn what_a_client_would_speak_with_a_provider_and_is_not_http_passes_only_w
         })
         .await;
         assert_eq!(opening.unmetered("localhost", "handshake_failed"), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_passes_to_a_provider_unread_takes_a_client_key_where_keys_are_asked_for() {
+    let keys = Keys::new();
+    let secret = keys.add("ci", |_| ());
+    let shown = format!("proxy-authorization: Bearer {}\r\n", secret.expose());
+    let mine = Mine::with(LOCAL, &keys.yaml("", "")).await;
+    let opening = &mine.opening;
+    let target = format!("localhost:{}", mine.port);
+    for (headers, passed) in [("", 0), (&*shown, 1)] {
+        let (client, answer) = ask(opening.addr(), &target, headers).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let says = opening.says("localhost", &["imap"]);
+        assert!(says.over(client).await.is_err());
+        let count = passed + 1;
+        until("it to be counted", || {
+            opening.unmetered("localhost", "protocol") == count
+        })
+        .await;
+        assert_eq!(opening.became("passed"), passed, "{headers}");
     }
 }
 
